@@ -1,0 +1,34 @@
+# install     a virtual environment in .venv with the pinned versions of constraints.txt
+# quickstart  install, then a whole search on a task made by the project itself (no download, no GPU)
+# test        every test but those marked slow and gpu
+# lint        ruff and mypy
+#
+# pip's own variables work: on Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# saves the download of torch's CUDA libraries. PYTHON=... chooses the interpreter.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install quickstart test lint
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "raydisc needs Python 3.11 or newer; name one: make install PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -c constraints.txt -e '.[test,dev]'
+	@touch $(STAMP)
+
+quickstart: install
+	$(BIN)/raydisc run experiments/quickstart.yaml
+
+test: install
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+lint: install
+	$(BIN)/ruff check raydisc tests
+	$(BIN)/ruff format --check raydisc tests
+	$(BIN)/mypy

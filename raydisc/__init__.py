@@ -1,0 +1,27 @@
+"""raydisc: find the teacher assistant that gives the best small student, and what the search cost."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raydisc.experiment import Experiment, load_experiment
+    from raydisc.models.student import load_student
+    from raydisc.runtime.driver import run_experiment as run
+
+__all__ = ["Experiment", "load_experiment", "load_student", "run"]
+
+_PLACES = {
+    "Experiment": ("raydisc.experiment", "Experiment"),
+    "load_experiment": ("raydisc.experiment", "load_experiment"),
+    "load_student": ("raydisc.models.student", "load_student"),
+    "run": ("raydisc.runtime.driver", "run_experiment"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `import raydisc` waits for neither torch nor Ray."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'raydisc' has no attribute '{name}'")
+    from importlib import import_module
+
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,191 @@
+"""The `raydisc` command.
+
+Thin: it calls the runtime and the reports, prints, and turns what happened into an exit code. What a command
+needs is imported inside it, so that `raydisc --help` does not wait for torch and Ray.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from raydisc.command_line import BAD_INPUT, STORAGE, build_parser
+from raydisc.errors import InputError
+from raydisc.experiment import Experiment, load_experiment
+from raydisc.experiment_file import nearest
+
+DONE, FAILED, INTERRUPTED = 0, 1, 3
+"""Exit codes beside `BAD_INPUT`; an interrupted run goes on with `raydisc resume`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Words after `raydisc`; those of the process if left out.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 bad input, 3 interrupted and resumable.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except InputError as error:
+        print(f"raydisc: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("raydisc: interrupted; finished stages are kept", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _execute(_experiment(options, name=options.name), options.plain)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    storage = _storage(options)
+    name = _run_name(storage, options.run)
+    file = storage / name / "experiment.yaml"
+    if not file.is_file():
+        known = sorted(found.parent.name for found in storage.glob("*/experiment.yaml"))
+        hint = nearest(name, known) if known else "; `raydisc run FILE` makes one"
+        raise InputError(f"there is no run '{name}' in '{storage}'{hint}")
+    return _execute(load_experiment(file, [_setting("storage", str(storage))]), options.plain)
+
+
+def _execute(experiment: Experiment, plain: bool) -> int:
+    from raydisc.report.ledger import Ledger
+    from raydisc.report.live import LiveReporter
+    from raydisc.report.tables import print_comparison
+    from raydisc.runtime.driver import run_experiment
+
+    try:
+        result = run_experiment(experiment, reporter=LiveReporter(plain=plain))
+    except KeyboardInterrupt:
+        elsewhere = "" if experiment.storage == STORAGE else f" --storage {shlex.quote(experiment.storage)}"
+        print(f"raydisc: interrupted; go on with: raydisc resume {experiment.name}{elsewhere}", file=sys.stderr)
+        return INTERRUPTED
+    print_comparison(Ledger(Path(experiment.storage) / "ledger"), [experiment.name], plain=plain)
+    for what, where in result.places.items():
+        print(f"{what}: {where}")
+    for failure in result.failures:
+        print(f"raydisc: {failure}", file=sys.stderr)
+    return FAILED if result.failures else DONE
+
+
+def _validate(options: argparse.Namespace) -> int:
+    experiment = _experiment(options)
+    # After the file was read: a slip of the pen should not wait for torch.
+    from raydisc.runtime.driver import check_experiment
+
+    for notice in check_experiment(experiment):
+        print(f"notice: {notice}", file=sys.stderr)
+    print(experiment.to_yaml(), end="")
+    return DONE
+
+
+def _show(options: argparse.Namespace) -> int:
+    from raydisc.report.ledger import Ledger
+    from raydisc.report.show import show
+    from raydisc.report.show_tables import render_show
+
+    storage = _storage(options)
+    shown = show(Ledger(storage / "ledger"), _run_name(storage, options.run))
+    if options.json:
+        print(json.dumps(shown, indent=2))
+    else:
+        render_show(shown)
+    return DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from raydisc.report.compare import compare
+    from raydisc.report.ledger import Ledger
+    from raydisc.report.tables import csv_text, print_comparison
+
+    storage = _storage(options)
+    ledger, runs = Ledger(storage / "ledger"), [_run_name(storage, run) for run in options.runs]
+    rows = compare(ledger, runs)
+    if options.csv:
+        _write(options.csv, csv_text(rows))
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_comparison(ledger, runs)
+    return DONE
+
+
+def _ls(options: argparse.Namespace) -> int:
+    from raydisc.report.runs import list_runs
+    from raydisc.report.sheet import Sheet, print_sheets
+
+    storage = _storage(options)
+    lines = [
+        [
+            run["name"],
+            run["task"] or "",
+            run["state"] or "",
+            f"{run['finished']}/{run['trials'] or '?'}",
+            run["when"][:19],
+        ]
+        for run in list_runs(storage)
+    ]
+    if lines:
+        print_sheets(
+            [Sheet(f"runs in {storage}", ["<run", "<task", "<state", "trials", "<last (UTC)"], lines)], sys.stdout
+        )
+    else:
+        print(f"no runs in {storage} yet: `raydisc run FILE` makes one")
+    return DONE
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from raydisc.predict import predict_file
+
+    rows = predict_file(options.student, options.file, options.output, glue=options.glue)
+    print(f"{rows} rows labelled: {options.output}")
+    return DONE
+
+
+def _experiment(options: argparse.Namespace, **fields: str | None) -> Experiment:
+    given = {"storage": options.storage, **fields}
+    settings = [_setting(key, value) for key, value in given.items() if value is not None]
+    return load_experiment(options.file, [*options.overrides, *settings])
+
+
+def _setting(key: str, text: str) -> str:
+    # A JSON string is a quoted YAML string, so a name such as 2024 stays text.
+    return f"{key}={json.dumps(text)}"
+
+
+def _storage(options: argparse.Namespace) -> Path:
+    return Path(options.storage or STORAGE)
+
+
+def _run_name(storage: Path, run: str) -> str:
+    """A run's name, given as such or as the path of its folder."""
+    return Path(run).name if Path(run).parent == storage else run
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--csv {path} cannot be written: {error.strerror}") from error
+
+
+_COMMANDS = {
+    "run": _run,
+    "validate": _validate,
+    "show": _show,
+    "compare": _compare,
+    "resume": _resume,
+    "ls": _ls,
+    "predict": _predict,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""What the `raydisc` command understands: its subcommands, their options, and help worth reading."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+BAD_INPUT = 2
+"""Exit code for what the user can put right; argparse's own too."""
+
+STORAGE = "runs"
+"""The storage folder when none is given, as in the experiment file."""
+
+_ABOUT = """\
+From a fine-tuned transformer to the best student of the size you can afford: which teacher assistant leads
+to it, and what the search cost beside the alternatives (kd, maxidisc, minidisc), as Ray Tune trials."""
+
+_START = """\
+start here:
+  raydisc run experiments/quickstart.yaml        a whole search without any download
+  raydisc compare quickstart                     what each schedule reached, and what it cost
+  raydisc show quickstart                        its stages, and the candidates ranked by λ-tradeoff
+
+exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted (go on with `raydisc resume RUN`)"""
+
+_RUN = """\
+Fine-tune the teacher where the file says so, run every schedule as Ray Tune trials, print the comparison.
+Results land in STORAGE/NAME; progress goes to stderr. A stage that any run of the storage has computed is
+not computed again, and the same experiment under the same name goes on where it was."""
+
+_RUN_EXAMPLES = """\
+examples:
+  raydisc run experiments/quickstart.yaml
+  raydisc run experiments/sst2.yaml --set task.glue=sst2
+  raydisc run experiments/sst2.yaml --name sst2-5 --set student.scale=0.05 --set 'seeds=[0]'
+  raydisc run experiments/sst2.yaml --name sst2-2m --set student.parameters=2e6"""
+
+_VALIDATE = """\
+Read an experiment file, its data and its teacher, and say in one sentence what is wrong, before any
+training. Prints the resolved experiment, every default included, as YAML."""
+
+_VALIDATE_EXAMPLES = """\
+examples:
+  raydisc validate experiments/sst2.yaml
+  raydisc validate experiments/sst2.yaml --set task.glue=sst2 > resolved.yaml"""
+
+_SHOW = "What a run did: its stages with their cost, and its candidates ranked by λ-tradeoff."
+
+_SHOW_EXAMPLES = """\
+examples:
+  raydisc show quickstart
+  raydisc show quickstart --json | jq '.candidates[0]'"""
+
+_COMPARE = """\
+One row for each schedule, path and seed: the student's validation and test metric, the search's cost, that
+cost relative to the oracle path's, and the regret. The controls kd_equal_compute and kd_supernet_init stand
+beside the schedules: without them there is no verdict."""
+
+_COMPARE_EXAMPLES = """\
+examples:
+  raydisc compare quickstart
+  raydisc compare sst2 mrpc --csv comparison.csv
+  raydisc compare quickstart --json | jq '.[] | select(.selected)'"""
+
+_RESUME = """\
+Go on with a run that was interrupted or had failed trials. Finished stages are not run again; one that was
+broken off goes on from its last checkpoint."""
+
+_RESUME_EXAMPLES = """\
+examples:
+  raydisc resume quickstart
+  raydisc resume sst2 --storage /mnt/nfs/runs"""
+
+_LS = "The runs of a storage folder: task, state, and how many trials are done."
+
+_LS_EXAMPLES = """\
+examples:
+  raydisc ls
+  raydisc ls --storage /mnt/nfs/runs"""
+
+_PREDICT = """\
+Let a finished student label a file (Parquet, CSV or JSONL with the task's text columns). Writes one row for
+each row of the file, in its order."""
+
+_PREDICT_EXAMPLES = """\
+examples:
+  raydisc predict STUDENT new.csv --output labels.csv
+  raydisc predict STUDENT test.parquet --output SST-2.tsv --glue sst2      in GLUE's submission format"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; the chosen subcommand is `command` of what it parses."""
+    parser = _Parser(prog="raydisc", description=_ABOUT, epilog=_START)
+    _add_storage(parser, default=None)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
+    )
+
+    run = commands.add_parser("run", help="run an experiment file", description=_RUN, epilog=_RUN_EXAMPLES)
+    _add_experiment(run)
+    run.add_argument("--name", help="the run's name (default: the file's name)")
+    _add_plain(run)
+
+    validate = commands.add_parser(
+        "validate",
+        help="check an experiment file before any training",
+        description=_VALIDATE,
+        epilog=_VALIDATE_EXAMPLES,
+    )
+    _add_experiment(validate)
+
+    show = commands.add_parser(
+        "show", help="stages, candidates and ranking of a run", description=_SHOW, epilog=_SHOW_EXAMPLES
+    )
+    _add_run(show)
+    show.add_argument("--json", action="store_true", help="print JSON")
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare schedules, of one run or of several",
+        description=_COMPARE,
+        epilog=_COMPARE_EXAMPLES,
+    )
+    compare.add_argument("runs", metavar="RUN", nargs="+", help="a run's name")
+    compare.add_argument("--json", action="store_true", help="print a JSON list, one object for each row")
+    compare.add_argument("--csv", metavar="FILE", type=Path, help="also write the rows to a CSV file")
+
+    resume = commands.add_parser(
+        "resume", help="go on with an interrupted run", description=_RESUME, epilog=_RESUME_EXAMPLES
+    )
+    _add_run(resume)
+    _add_plain(resume)
+
+    ls = commands.add_parser("ls", help="list the runs", description=_LS, epilog=_LS_EXAMPLES)
+    for command in (run, validate, show, compare, resume, ls):
+        _add_storage(command, default=argparse.SUPPRESS)
+
+    predict = commands.add_parser(
+        "predict", help="label a file with a finished student", description=_PREDICT, epilog=_PREDICT_EXAMPLES
+    )
+    predict.add_argument("student", metavar="STUDENT", type=Path, help="a student's folder, under STORAGE/RUN/students")
+    predict.add_argument("file", metavar="FILE", type=Path, help="the rows to label")
+    predict.add_argument("--output", metavar="FILE", type=Path, required=True, help="where the labels go")
+    predict.add_argument("--glue", metavar="TASK", help="write GLUE's submission format for this task")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that keeps the line breaks of its texts and takes no abbreviated options."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"raydisc: {message} (see `{self.prog} --help`)\n")
+
+
+def _add_storage(parser: argparse.ArgumentParser, default: str | None) -> None:
+    # A subcommand's default is suppressed, lest it overwrite what stood before the subcommand.
+    told = f"the folder of all runs (default: the experiment file's, or {STORAGE})"
+    parser.add_argument("--storage", metavar="FOLDER", default=default, help=told)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's name")
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="an experiment file (YAML)")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", dest="overrides", action="append", default=[],
+        help="override anything in the file: student.scale=0.05, 'seeds=[0, 1]'; may be given again",
+    )  # fmt: skip
+
+
+def _add_plain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plain", action="store_true", help="progress as plain lines, as where there is no terminal")

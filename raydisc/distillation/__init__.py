@@ -1,0 +1,1 @@
+"""Losses, teacher outputs, the sandwich rule and the training loop."""

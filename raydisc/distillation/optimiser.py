@@ -1,0 +1,43 @@
+"""AdamW with decay groups, warm-up and linear decay."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """What every training stage sets.
+
+    Attributes:
+        lr: peak learning rate.
+        warmup: share of the steps in which the learning rate climbs.
+        weight_decay: of matrices; biases and norms have none.
+        max_grad_norm: gradients are clipped to this norm.
+        beta2: AdamW's second beta.
+    """
+
+    lr: float
+    warmup: float
+    weight_decay: float
+    max_grad_norm: float
+    beta2: float = 0.999
+
+
+def adamw(model: nn.Module, settings: OptimiserSettings) -> torch.optim.AdamW:
+    """Fused AdamW over the trainable parameters; one-dimensional ones (biases, norms) do not decay."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
+
+
+def lr_at(step: int, total_steps: int, settings: OptimiserSettings) -> float:
+    """The learning rate of a step counted from 0: linear warm-up to ``lr``, then linear decay towards 0."""
+    warmup_steps = round(settings.warmup * total_steps)
+    if step < warmup_steps:
+        return settings.lr * (step + 1) / warmup_steps
+    return settings.lr * (total_steps - step) / max(1, total_steps - warmup_steps)

@@ -1,0 +1,29 @@
+"""Predictions of a model, or of one slice of a supernet, on a split."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from raydisc.tasks.batching import evaluation_batches
+from raydisc.tasks.tokenised import Batch, Split
+
+
+def predict(
+    model: nn.Module, split: Split, pad_id: int, batch_size: int, on_batch: Callable[[Batch], None]
+) -> np.ndarray:
+    """Logits ``[N, C]`` of every row, each counted once, in the split's order."""
+    device = next(model.parameters()).device
+    logits: list[np.ndarray] = []
+    order: list[np.ndarray] = []
+    model.eval()
+    with torch.no_grad():
+        for rows in evaluation_batches(split.lengths, batch_size):
+            batch = split.batch(rows, pad_id).to(device)
+            logits.append(model(**batch.inputs()).logits.float().cpu().numpy())
+            order.append(rows)
+            on_batch(batch)
+    predictions = np.empty((len(split), logits[0].shape[-1]), dtype=np.float32)
+    predictions[np.concatenate(order)] = np.concatenate(logits)
+    return predictions

@@ -1,0 +1,1 @@
+"""Families, teachers and students: where a model's units are, how a model is read and written."""

@@ -1,0 +1,252 @@
+"""Teachers: where a checkpoint lies, whether it is one, and loading it."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+
+from raydisc.errors import InputError
+from raydisc.experiment_file import nearest
+from raydisc.models.families import Config, family_of, layers_of
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+def locate(model: str) -> Path:
+    """The local folder of a checkpoint: a folder, ``package:NAME/FOLDER``, or a hub name (downloaded).
+
+    Raises:
+        InputError: nothing of that name can be found, or what is there is not a safe checkpoint.
+    """
+    folder = _in_package(model) if model.startswith("package:") else Path(model).expanduser()
+    if not folder.exists():
+        folder = _from_hub(model)
+    _check(folder)
+    return folder
+
+
+def _in_package(model: str) -> Path:
+    package, _, inner = model.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"teacher.model: the Python package '{package}' of '{model}' is not installed")
+    root = Path(next(iter(spec.submodule_search_locations))).resolve()
+    folder = (root / inner).resolve()
+    if not folder.is_relative_to(root) or not folder.is_dir():
+        raise InputError(f"teacher.model: the package '{package}' holds no folder '{inner}'")
+    return folder
+
+
+def _from_hub(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=_WANTED))
+    except Exception as error:
+        raise InputError(
+            f"teacher.model: '{model}' is neither a folder here nor a model that the hub gives "
+            f"({type(error).__name__}); give the path of a folder with config.json and model.safetensors"
+        ) from error
+
+
+def _check(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"teacher.model: '{folder}' is no checkpoint: it has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        if any((folder / name).exists() for name in _PICKLED):
+            raise InputError(
+                f"teacher.model: '{folder}' holds pickled weights (pytorch_model.bin), which can run code when read; "
+                "convert them where you trust them: "
+                "AutoModelForSequenceClassification.from_pretrained(...).save_pretrained(..., safe_serialization=True)"
+            )
+        raise InputError(f"teacher.model: '{folder}' holds no weights: model.safetensors is missing")
+
+
+def checkpoint_fingerprint(folder: Path) -> str:
+    """SHA-256 over a checkpoint's configuration, weights and tokenizer files."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.txt")]):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_config(folder: Path, trust_remote_code: bool = False) -> Config:
+    """The configuration of a checkpoint whose family has an adapter.
+
+    Raises:
+        InputError: unreadable configuration or unknown family.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise InputError(
+            f"teacher.model: '{folder / 'config.json'}' is no configuration ({_reason(error)})"
+        ) from error
+    family_of(config)
+    return config
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies beside a checkpoint.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise InputError(
+            f"teacher.model: '{folder}' has no tokenizer (tokenizer.json or a vocabulary file); "
+            "save it there with tokenizer.save_pretrained(...)"
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise InputError(f"teacher.model: the tokenizer in '{folder}' cannot be read ({_reason(error)})") from error
+    return tokenizer
+
+
+def load_classifier(folder: Path, num_labels: int, finetuned: bool, trust_remote_code: bool = False) -> nn.Module:
+    """A checkpoint as a float32 sequence classifier with ``num_labels`` outputs (1 for regression).
+
+    Args:
+        folder: the checkpoint.
+        num_labels: outputs that the task needs.
+        finetuned: the checkpoint is a teacher already, so that its head must be there and fit; else a
+            head that is missing or for other labels is initialised anew.
+        trust_remote_code: run code that lies beside the checkpoint.
+
+    Raises:
+        InputError: a finetuned teacher without a head, or with one for another number of labels; weights that are
+            not those of the configuration.
+    """
+    config = load_config(folder, trust_remote_code)
+    if finetuned:
+        check_labels(config, num_labels, folder)
+    config.num_labels = num_labels
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # of the head; for all else they are refused below
+        output_loading_info=True,
+        trust_remote_code=trust_remote_code,
+    )
+    _refuse_other_weights(model, info, folder)
+    if finetuned and info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise InputError(
+            f"teacher.model: '{folder}' is not a fine-tuned classifier (it lacks {missing}); add teacher.finetune"
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def _refuse_other_weights(model: Any, info: dict[str, Any], folder: Path) -> None:
+    """Refuse weights that do not fit the configuration; only a head may be made anew."""
+    needed = {f"{path}.weight" for units in layers_of(model.config) for path, _, _ in units.slices()}
+    mismatched = {name for name, *_ in info["mismatched_keys"] if name.startswith(f"{model.base_model_prefix}.")}
+    wrong = sorted(mismatched | (needed & info["missing_keys"]))
+    if wrong:
+        raise InputError(
+            f"teacher.model: the weights in '{folder}' are not those of its config.json "
+            f"({wrong[0]} is missing or of another shape)"
+        )
+
+
+def check_head(folder: Path, config: Config) -> None:
+    """Refuse a finished teacher whose files hold no classification head, without loading it.
+
+    Raises:
+        InputError: there is none, or a weights file is no safetensors file.
+    """
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    head = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
+    missing = sorted(head - tensor_names(folder))
+    if missing:
+        raise InputError(
+            f"teacher.model: '{folder}' is not a fine-tuned classifier (it lacks {', '.join(missing[:3])}); "
+            "add teacher.finetune"
+        )
+
+
+def tensor_names(folder: Path) -> set[str]:
+    """Names of all tensors in a checkpoint's weights.
+
+    Raises:
+        InputError: a file is no safetensors file.
+    """
+    names: set[str] = set()
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                names.update(file.keys())
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"teacher.model: '{path}' is no safetensors file ({_reason(error)}); "
+                "it may be cut short, or a Git LFS pointer instead of the weights"
+            ) from error
+    return names
+
+
+def check_labels(config: Config, num_labels: int, folder: Path) -> None:
+    """Refuse a finished teacher whose number of outputs is not the task's.
+
+    Raises:
+        InputError: the numbers differ.
+    """
+    if config.num_labels != num_labels:
+        raise InputError(
+            f"teacher.model: '{folder}' has {config.num_labels} labels but the task has {num_labels}; "
+            "give the teacher of this task, or add teacher.finetune to train a new head"
+        )
+
+
+def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels: int) -> Config:
+    """The configuration of a teacher to be trained from scratch.
+
+    Raises:
+        InputError: unknown ``model_type`` or setting, or a value that is none.
+    """
+    settings = {name: value for name, value in architecture.items() if name != "model_type"}
+    model_type = architecture.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise InputError(f"teacher.architecture: model_type '{model_type}' is unknown to transformers")
+    known = AutoConfig.for_model(model_type)
+    family_of(known)
+    for name in settings:
+        if name == "vocab_size":
+            raise InputError("teacher.architecture: vocab_size is the tokenizer's; leave it out")
+        if not hasattr(known, name):
+            raise InputError(f"teacher.architecture: unknown key '{name}'{nearest(name, known.to_dict())}")
+    try:
+        config = AutoConfig.for_model(model_type, **settings, vocab_size=vocab_size)
+    except Exception as error:
+        raise InputError(f"teacher.architecture: {_reason(error)}") from error
+    if config.hidden_size % config.num_attention_heads:
+        raise InputError(
+            f"teacher.architecture: {config.hidden_size} hidden units cannot be shared by "
+            f"{config.num_attention_heads} heads; give a multiple"
+        )
+    config.num_labels = num_labels
+    return config

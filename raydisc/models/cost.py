@@ -1,0 +1,48 @@
+"""FLOPs of a forward, by formula."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from raydisc.models.families import Config, LayerUnits, layers_of
+from raydisc.models.widths import Widths
+
+STEP_FORWARDS = 3
+"""A training step in forwards: the backward multiplies once for the weights and once for the inputs."""
+
+
+@dataclass(frozen=True)
+class ForwardCost:
+    """Matrix-multiply FLOPs of one model's forward at any widths.
+
+    Attributes:
+        layers: the model's prunable units.
+        head_weights: weights of the linears outside the transformer layers (pooler, classifier), which
+            see one token a row.
+    """
+
+    layers: tuple[LayerUnits, ...]
+    head_weights: int
+
+    @staticmethod
+    def of(model: nn.Module, config: Config) -> "ForwardCost":
+        """Read a model's shapes; its widths may be any."""
+        layers = layers_of(config)
+        prunable = {path for units in layers for path, _, _ in units.slices()}
+        head_weights = sum(
+            module.in_features * module.out_features
+            for path, module in model.named_modules()
+            if isinstance(module, nn.Linear) and path not in prunable
+        )
+        return ForwardCost(layers, head_weights)
+
+    def flops(self, widths: Widths, batch_size: int, length: int) -> int:
+        """FLOPs of a forward on ``batch_size`` rows of ``length`` tokens, padding included."""
+        tokens = batch_size * length
+        flops = 2 * batch_size * self.head_weights
+        for units, heads, neurons in zip(self.layers, widths.heads, widths.neurons, strict=True):
+            attended = heads * units.head_size
+            projections = (len(units.head_outputs) + 1) * attended * units.hidden_size
+            feed_forward = (len(units.neuron_outputs) + 1) * neurons * units.hidden_size
+            flops += 2 * tokens * (projections + feed_forward) + 4 * tokens * length * attended
+        return flops

@@ -1,0 +1,69 @@
+"""Dense models at given widths: built empty, filled from a state dict, cut from a wider one."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers.initialization import no_init_weights
+
+from raydisc.models.families import Config, layers_of
+from raydisc.models.widths import Widths
+
+State = Mapping[str, torch.Tensor]
+"""Weights by parameter name."""
+
+
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """A Hugging Face configuration from its ``to_dict()``."""
+    settings = {name: value for name, value in values.items() if name not in {"model_type", "transformers_version"}}
+    return AutoConfig.for_model(values["model_type"], **settings)
+
+
+def build(config: Config, widths: Widths) -> nn.Module:
+    """A sequence classifier whose layers have these widths; its weights are not yet meaningful."""
+    with no_init_weights():
+        model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+    _resize(model, config, widths)
+    return model
+
+
+def _resize(model: nn.Module, config: Config, widths: Widths) -> None:
+    for index, units in enumerate(layers_of(config)):
+        for path, axis, size in widths.of(index, units):
+            linear = cast(nn.Linear, model.get_submodule(path))
+            weight, bias = linear.weight, linear.bias
+            linear.weight = nn.Parameter(weight.detach().narrow(axis, 0, size).clone())
+            if axis == 0 and bias is not None:
+                linear.bias = nn.Parameter(bias.detach()[:size].clone())
+            linear.out_features, linear.in_features = linear.weight.shape
+
+
+def load_frozen(config: Config, widths: Widths, state: State) -> nn.Module:
+    """A model in evaluation mode whose parameters alias ``state``: no private copy, never to be trained."""
+    model = build(config, widths)
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def load_trainable(config: Config, widths: Widths, state: State) -> nn.Module:
+    """A model with its own copy of ``state``."""
+    model = build(config, widths)
+    model.load_state_dict(state)
+    return model
+
+
+def cut(state: State, config: Config, widths: Widths) -> dict[str, torch.Tensor]:
+    """The weights of the first units of every layer: a narrower nested model's state dict.
+
+    ``state`` must be ordered by importance and at least as wide. Returned tensors are contiguous copies
+    where they were cut and the same tensors elsewhere.
+    """
+    narrow = dict(state)
+    for index, units in enumerate(layers_of(config)):
+        for path, axis, size in widths.of(index, units):
+            narrow[f"{path}.weight"] = narrow[f"{path}.weight"].narrow(axis, 0, size).contiguous()
+            if axis == 0 and f"{path}.bias" in narrow:
+                narrow[f"{path}.bias"] = narrow[f"{path}.bias"][:size].contiguous()
+    return narrow

@@ -1,0 +1,84 @@
+"""Finished students: a folder that holds all that is needed to use one, without a Ray cluster or a run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoConfig
+
+from raydisc.errors import InputError
+from raydisc.models.dense import load_trainable
+from raydisc.models.widths import Widths
+
+_CARD = "raydisc.json"
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """What a student says of itself.
+
+    Attributes:
+        key: of the stage that made it.
+        schedule: how it was made.
+        path: scales of its assistants.
+        scale: its own.
+        kind: ``classification`` or ``regression``.
+        classes: names of its outputs.
+        text: the one or two columns that its inputs come from.
+        max_length: longest input in tokens.
+        metric: the task's.
+        validation_metric: on the run's validation rows.
+    """
+
+    key: str
+    schedule: str
+    path: tuple[float, ...]
+    scale: float
+    kind: str
+    classes: tuple[str, ...]
+    text: tuple[str, ...]
+    max_length: int
+    metric: str
+    validation_metric: float
+
+    def write(self, folder: Path) -> None:
+        """Write it into a student's folder."""
+        (folder / _CARD).write_text(json.dumps(asdict(self), indent=1))
+
+
+def read_card(folder: str | Path) -> StudentCard:
+    """What the student in a folder says of itself.
+
+    Raises:
+        InputError: the folder holds no student.
+    """
+    path = Path(folder) / _CARD
+    if not path.is_file():
+        raise InputError(f"'{folder}' holds no student: it has no {_CARD}; students lie under RUNS/NAME/students")
+    values: Mapping[str, object] = json.loads(path.read_text())
+    card = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return StudentCard(**card)  # type: ignore[arg-type]
+
+
+def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """A student as a Hugging Face sequence classifier in evaluation mode.
+
+    Its tokenizer lies beside it: ``AutoTokenizer.from_pretrained(folder)``.
+
+    Example:
+        >>> student = load_student("runs/quickstart/students/minidisc")  # doctest: +SKIP
+        >>> student(**tokenizer("the food was good", return_tensors="pt")).logits  # doctest: +SKIP
+
+    Raises:
+        InputError: the folder holds no student.
+    """
+    read_card(folder)
+    folder = Path(folder)
+    config = AutoConfig.from_pretrained(folder)
+    subnet = json.loads((folder / "subnet.json").read_text())
+    widths = Widths(tuple(subnet["heads"]), tuple(subnet["neurons"]))
+    return load_trainable(config, widths, load_file(folder / "model.safetensors")).eval().to(device)

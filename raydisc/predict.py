@@ -1,0 +1,57 @@
+"""Labelling a file with a finished student."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from transformers import AutoTokenizer
+
+from raydisc.distillation.predict import predict
+from raydisc.errors import InputError
+from raydisc.models.student import StudentCard, load_student, read_card
+from raydisc.tasks.files import read_texts
+from raydisc.tasks.glue import write_submission
+from raydisc.tasks.tokenised import Split, tokenise
+
+_BATCH = 64
+
+
+def predict_file(student: str | Path, file: str | Path, output: str | Path, glue: str | None = None) -> int:
+    """Label every row of a Parquet, CSV or JSONL file.
+
+    Args:
+        student: a student's folder.
+        file: rows with the task's text columns; other columns are ignored.
+        output: a CSV with ``label`` and, for classification, its ``probability``; or GLUE's TSV.
+        glue: the GLUE task whose submission format is wanted.
+
+    Returns:
+        How many rows there are.
+
+    Raises:
+        InputError: no student in the folder, a missing file or column, an unwritable output.
+    """
+    card = read_card(student)
+    texts = read_texts(file, card.text)
+    model = load_student(student)
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    split = Split(tokenise(texts, tokenizer, card.max_length, len(card.text)))
+    logits = predict(model, split, tokenizer.pad_token_id or 0, _BATCH, lambda batch: None)
+    try:
+        if glue is not None:
+            write_submission(output, glue, logits)
+        else:
+            pa.csv.write_csv(_labelled(logits, card), output)
+    except OSError as error:
+        raise InputError(f"--output {output} cannot be written: {error.strerror}") from error
+    return len(split)
+
+
+def _labelled(logits: np.ndarray, card: StudentCard) -> pa.Table:
+    if card.kind == "regression":
+        return pa.table({"label": logits[:, 0]})
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    labels = [card.classes[index] for index in logits.argmax(axis=1)]
+    return pa.table({"label": labels, "probability": probabilities.max(axis=1)})

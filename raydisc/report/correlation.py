@@ -1,0 +1,77 @@
+"""Does the λ-tradeoff foretell the best assistant? Its rank correlation with the students."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydisc.report.ledger import Ledger
+from raydisc.report.regret import ORACLE_SCHEDULE
+from raydisc.report.rows import Row, grouped
+from raydisc.report.summary import REFERENCE
+from raydisc.tradeoff import kendall, tradeoff
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How well the λ-tradeoff foretells which assistant makes the best student.
+
+    Attributes:
+        run: Name of the run.
+        student_scale: Nominal scale of the students.
+        lam: λ of the tradeoff.
+        tau: Kendall's τ-b between a candidate's tradeoff and the test metric of the MaxiDisc student through
+            it.
+        p: Two-sided p-value of no association.
+        scales: Number of candidates compared.
+        seeds: Number of seeds that both sides are averaged over.
+    """
+
+    run: str
+    student_scale: float
+    lam: float
+    tau: float
+    p: float
+    scales: int
+    seeds: int
+
+
+def correlations(ledger: Ledger, rows: Sequence[Row]) -> list[Correlation]:
+    """Kendall's τ between a candidate's λ-tradeoff and the test metric of the student distilled through it.
+
+    Both sides are averaged over the seeds that have MiniDisc's supernet and every path of MaxiDisc with one
+    assistant. A run without both schedules, or with fewer than two candidates, has none.
+    """
+    found = []
+    for (run, student_scale, lam), chosen in grouped(
+        [row for row in rows if row.schedule == REFERENCE and row.lam is not None and row.supernet],
+        lambda r: (r.run, r.student_scale, r.lam),
+    ).items():
+        paths = [
+            row
+            for row in rows
+            if (row.run, row.student_scale, row.schedule, len(row.path)) == (run, student_scale, ORACLE_SCHEDULE, 1)
+        ]
+        pairs = [_pairs(ledger, row, [path for path in paths if path.seed == row.seed]) for row in chosen]
+        pairs = [by_scale for by_scale in pairs if by_scale]
+        scales = sorted(set(pairs[0]).intersection(*pairs[1:])) if pairs else []
+        means = [np.mean([by_scale[scale] for by_scale in pairs], axis=0) for scale in scales]
+        result = kendall([float(mean[0]) for mean in means], [float(mean[1]) for mean in means])
+        if result is not None:
+            found.append(Correlation(run, student_scale, lam, *result, scales=len(scales), seeds=len(pairs)))
+    return found
+
+
+def _pairs(ledger: Ledger, row: Row, paths: Sequence[Row]) -> dict[float, tuple[float, float]]:
+    """Scale → (its tradeoff in the row's supernet, test metric of the student through it), one seed."""
+    tradeoffs = {
+        c["scale"]: tradeoff(float("nan") if c["metric"] is None else c["metric"], c["scale"], row.lam or 0.0)
+        for c in ledger.rows("candidates", keys=[row.supernet or ""])
+    }
+    return {
+        path.path[0]: (tradeoffs[path.path[0]], path.test_metric)
+        for path in paths
+        if path.path[0] in tradeoffs and path.test_metric is not None
+    }

@@ -1,0 +1,102 @@
+"""Numbers as people read them; what is not known is a dash."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from raydisc.report.regret import Interval
+from raydisc.report.summary import Estimate
+
+DASH = "–"
+FLOP_UNITS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6), ("FLOP", 1.0))
+
+
+def decimal(value: float | None, decimals: int = 3) -> str:
+    """A number with so many decimals."""
+    return DASH if value is None else f"{value:.{decimals}f}"
+
+
+def signed(value: float | None, decimals: int = 3) -> str:
+    """A difference with its sign; what rounds to 0 has none."""
+    if value is None:
+        return DASH
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """A metric ± its standard error over examples."""
+    return decimal(value) + ("" if value is None or error is None else f" ±{error:.3f}")
+
+
+def estimate(value: Estimate) -> str:
+    """A metric averaged over seeds ± its standard error over examples."""
+    return with_error(value.mean, value.se)
+
+
+def interval(value: Interval | None) -> str:
+    """A difference with its 95% interval."""
+    if value is None:
+        return DASH
+    bounds = "" if value.low is None else f" [{signed(value.low)}, {signed(value.high)}]"
+    return signed(value.mean) + bounds
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A positive number with about so many significant digits and no exponent."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    leading = math.floor(math.log10(abs(value))) + 1  # digits before the point; falls below 0 for small numbers
+    return f"{value:,.{max(digits - leading, 0)}f}"
+
+
+def times(value: float | None) -> str:
+    """A ratio of costs."""
+    return DASH if value is None else f"{value:.2f}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds, with a decimal below ten."""
+    return DASH if value is None else f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def flop_unit(values: Iterable[float | None]) -> tuple[str, float]:
+    """The unit that suits the largest of the numbers of FLOPs, and its size."""
+    largest = max((value for value in values if value is not None), default=0.0)
+    return next((unit for unit in FLOP_UNITS if largest >= unit[1]), FLOP_UNITS[-1])
+
+
+def flops(value: float | None) -> str:
+    """A number of FLOPs with its own unit."""
+    unit, size = flop_unit([value])
+    return DASH if value is None else f"{significant(value / size)} {unit}"
+
+
+def parameters(value: float | None) -> str:
+    """A number of parameters in millions, or, below a tenth of one, in thousands."""
+    if value is None:
+        return DASH
+    return f"{significant(value / 1e6)} M" if value >= 1e5 else f"{significant(value / 1e3)} k"
+
+
+def scale(value: float | None) -> str:
+    """A scale without needless digits."""
+    return DASH if value is None else f"{value:g}"
+
+
+def path(scales: Sequence[float]) -> str:
+    """TA scales in order; a dash for the empty path of KD."""
+    return " → ".join(map(scale, scales)) or DASH
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a sentence: `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def share(value: float | None) -> str:
+    """A share in per cent."""
+    return DASH if value is None else f"{value:.0%}"

@@ -1,0 +1,226 @@
+"""The ledger: immutable Parquet parts under `STORAGE/ledger/TABLE/`, the only thing that reports read."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import reduce
+from operator import and_
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from raydisc.report.schema import IDENTITY, SCHEMAS, WRITTEN_AT
+
+PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Ledger:
+    """Tables of immutable Parquet parts.
+
+    A part is written once, atomically (temporary name, fsync, rename) and never changed; its name ends in a
+    hash of its contents, so writing the same rows again does nothing and other rows under the same name
+    become a further part. Readers see the last finished row of each thing (see
+    `raydisc.report.schema.IDENTITY`).
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the ledger in the folder `root` (`STORAGE/ledger`), which the first write makes."""
+        self.root = Path(root)
+
+    def write(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
+        """Write rows as one part; no rows, no part.
+
+        Args:
+            table: One of `raydisc.report.schema.SCHEMAS`, but for `predictions` (see `write_predictions`).
+            rows: Column → value; a column left out is null.
+            part: First half of the part's file name: letters, digits, `.`, `_`, `-` (a stage key, say).
+
+        Raises:
+            ValueError: The table does not exist or is `predictions`, a row has a column that the table has not, or
+                the name is no file name.
+        """
+        schema = _schema(table)
+        if table == "predictions":
+            raise ValueError("predictions are written by write_predictions, whose parts are found by their key")
+        unknown = {name for row in rows for name in row} - set(schema.names)
+        if unknown:
+            raise ValueError(f"ledger table {table!r} has no column {', '.join(sorted(unknown))}")
+        if rows:
+            plain = [{name: row.get(name) for name in schema.names if name != WRITTEN_AT} for row in rows]
+            self._write(table, pa.Table.from_pylist(plain, schema=_unstamped(schema)), part)
+
+    def has(self, table: str, part: str) -> bool:
+        """Whether the table has a part of this name."""
+        return any((self.root / table).glob(f"{part}-*.parquet"))
+
+    def write_predictions(
+        self,
+        key: str,
+        split: str,
+        scale: float | None,
+        predictions: np.ndarray,
+        labels: np.ndarray,
+        part: str,
+    ) -> None:
+        """Write one model's per-example predictions on one split as one part; no rows, no part.
+
+        Args:
+            key: The stage whose predictions these are.
+            split: `validation` or `test`.
+            scale: The candidate's scale, or None where the stage made one model.
+            predictions: `[N, C]` logits, or `[N]` numbers, in the order of the split's rows.
+            labels: `[N]`.
+            part: As for `write`, beginning with the key.
+
+        Raises:
+            ValueError: The part's name does not begin with the key.
+        """
+        if not part.startswith(key):
+            raise ValueError(f"the part {part!r} of predictions must begin with their key {key!r}")
+        count = len(labels)
+        if count == 0:
+            return
+        flat = pa.array(np.ascontiguousarray(predictions, dtype=np.float32).reshape(-1))
+        offsets = np.arange(count + 1, dtype=np.int32) * (len(flat) // count)
+        columns = {
+            "key": pa.array([key] * count, pa.string()),
+            "split": pa.array([split] * count, pa.string()),
+            "scale": pa.array([scale] * count, pa.float64()),
+            "row": pa.array(np.arange(count)),
+            "prediction": pa.ListArray.from_arrays(pa.array(offsets), flat),
+            "label": pa.array(np.asarray(labels, dtype=np.float64)),
+        }
+        self._write("predictions", pa.table(columns, schema=_unstamped(_schema("predictions"))), part)
+
+    def read(self, table: str, keys: Sequence[str] | None = None, latest: bool = True, **where: Any) -> pd.DataFrame:
+        """Rows of a table as a DataFrame; with all its columns, and no rows, where there are none.
+
+        Args:
+            table: One of `raydisc.report.schema.SCHEMAS`.
+            keys: Only rows with these stage keys.
+            latest: Only the last finished row of each thing; False gives every row ever written.
+            **where: Only rows whose column equals the value, or is one of a list of values; None means null.
+        """
+        return self._select(table, keys, latest, where).to_pandas()
+
+    def rows(
+        self, table: str, keys: Sequence[str] | None = None, latest: bool = True, **where: Any
+    ) -> list[dict[str, Any]]:
+        """As `read`, but as plain dictionaries with None for null."""
+        rows: list[dict[str, Any]] = self._select(table, keys, latest, where).to_pylist()
+        return rows
+
+    def predictions(self, key: str, split: str, scale: float | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+        """One model's stored predictions `[N, C]` float32 and labels `[N]` by row; None without any."""
+        # Reading every part of a large storage for each model would take minutes: their names say whose they are.
+        parts = sorted((self.root / "predictions").glob(f"{glob.escape(key)}*.parquet"))
+        if not parts:
+            return None
+        found = self._select("predictions", [key], True, {"split": split, "scale": scale}, parts)
+        if found.num_rows == 0:
+            return None
+        found = found.sort_by("row").combine_chunks()
+        flat = found["prediction"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(found.num_rows, -1), found["label"].to_numpy()
+
+    def _write(self, table: str, rows: pa.Table, part: str) -> None:
+        if not PART_NAME.fullmatch(part):
+            raise ValueError(f"{part!r} cannot be the name of a ledger part")
+        folder = self.root / table
+        target = folder / f"{part}-{_digest(rows)}.parquet"
+        if target.exists():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        stamped = rows.append_column(WRITTEN_AT, pa.array([now()] * rows.num_rows, pa.string()))
+        # Readers skip names that begin with a dot, so a part is either whole or not there.
+        temporary = folder / f".{uuid.uuid4().hex}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                pq.write_table(stamped, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(folder)
+
+    def _select(
+        self,
+        table: str,
+        keys: Sequence[str] | None,
+        latest: bool,
+        where: Mapping[str, Any],
+        parts: Sequence[Path] | None = None,
+    ) -> pa.Table:
+        schema = _schema(table)
+        folder = self.root / table
+        if not folder.is_dir():
+            return schema.empty_table()
+        conditions = [_condition(name, value) for name, value in where.items()]
+        if keys is not None:
+            conditions.append(ds.field("key").isin(list(keys)))
+        source = folder if parts is None else [str(part) for part in parts]
+        found = ds.dataset(source, schema=schema, format="parquet").to_table(
+            filter=reduce(and_, conditions) if conditions else None
+        )
+        return found.take(_order(table, found, latest))
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 with microseconds: the order of the text is the order in time."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _schema(table: str) -> pa.Schema:
+    if table not in SCHEMAS:
+        raise ValueError(f"the ledger has no table {table!r}; it has {', '.join(SCHEMAS)}")
+    return SCHEMAS[table]
+
+
+def _unstamped(schema: pa.Schema) -> pa.Schema:
+    return schema.remove(schema.get_field_index(WRITTEN_AT))
+
+
+def _digest(rows: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows)
+    return hashlib.sha256(sink.getvalue()).hexdigest()[:12]
+
+
+def _condition(name: str, value: Any) -> ds.Expression:
+    field = ds.field(name)
+    if value is None:
+        return field.is_null()
+    return field.isin(list(value)) if isinstance(value, list | tuple | set) else field == value
+
+
+def _order(table: str, found: pa.Table, latest: bool) -> pa.Array:
+    """Row numbers in the order of writing; on `latest` only the last finished row of each thing."""
+    state = [] if "state" not in found.column_names else ["state"]
+    frame = found.select([*IDENTITY[table], *state, WRITTEN_AT]).to_pandas()
+    if latest:
+        finished = frame["state"] == "finished" if state else frame[WRITTEN_AT].notna()
+        best = frame.assign(finished=finished).sort_values(["finished", WRITTEN_AT], kind="stable")
+        frame = best.drop_duplicates(list(IDENTITY[table]), keep="last")
+    return pa.array(frame.sort_values(WRITTEN_AT, kind="stable").index.to_numpy())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,151 @@
+"""The candidates of each once-for-all of a run, ranked by the λ-tradeoff, and how sure the choice is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raydisc.report.ledger import Ledger
+from raydisc.report.rows import number
+from raydisc.tasks.metrics import METRICS
+from raydisc.tradeoff import DEFAULT_LAM, break_points, indistinguishable, rank, tradeoff, win_shares
+
+EPSILON = 1e-9  # scales closer than this are the same scale
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A possible assistant in a ranking; the fields of a candidate in `raydisc show --json`.
+
+    Attributes:
+        scale: Nominal scale.
+        measured_scale: Share of the prunable parameters.
+        parameters: Parameters of the whole model.
+        flops: FLOPs of a forward pass, as the once-for-all stage states them.
+        metric: Validation metric; not a number where it could not be computed.
+        metric_se: Its standard error over validation examples.
+        tradeoff: `m + λ (1 - s)`.
+        place: 1 for the best tradeoff.
+        win_share: Share of bootstrap resamples of the validation examples in which it is the best.
+        chosen: Whether a schedule took it as an assistant.
+    """
+
+    scale: float
+    measured_scale: float | None
+    parameters: int | None
+    flops: float | None
+    metric: float
+    metric_se: float | None
+    tradeoff: float
+    place: int
+    win_share: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Use:
+    """One way in which a supernet is ranked: for which student, by which λ, for which seed."""
+
+    supernet: str
+    student_scale: float
+    seed: int | None
+    lam: float
+    metric: str
+    chosen: frozenset[float] = frozenset()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The candidates of one supernet that can be the assistant of one student.
+
+    Attributes:
+        use: What is ranked, and how.
+        candidates: From place 1 on.
+        steps: `(λ from, λ to, scale)`: what each λ would choose.
+        within_noise: Scales that cannot be told apart as the best (at least two), the likeliest first; else
+            empty.
+        subnet: Row of the student's own scale in the supernet, before it is distilled; None if it is not
+            there.
+    """
+
+    use: Use
+    candidates: tuple[Candidate, ...]
+    steps: tuple[tuple[float, float, float], ...]
+    within_noise: tuple[float, ...]
+    subnet: Mapping[str, Any] | None
+
+
+def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[Mapping[str, Any]]) -> list[Use]:
+    """How a run's supernets are used: by its trials with a λ; where there is none yet, for the smallest scale.
+
+    Args:
+        ledger: Where candidates and metrics are.
+        trials: The run's rows of `trials`.
+        stages: The run's rows of `stages`.
+    """
+    chosen: dict[tuple[str, float, int | None, float], set[float]] = {}
+    metrics: dict[str, str] = {}
+    for trial in trials:
+        if trial["supernet"] and trial["lam"] is not None:
+            group = (trial["supernet"], trial["student_scale"], trial["seed"], trial["lam"])
+            chosen.setdefault(group, set()).update(trial["path"] or ())
+            metrics[trial["supernet"]] = trial["metric"]
+    found = [Use(*group, metrics[group[0]], frozenset(scales)) for group, scales in chosen.items()]
+    for stage in stages:
+        if stage["kind"] == "once_for_all" and stage["state"] == "finished" and stage["key"] not in metrics:
+            found += _unused(ledger, stage)
+    return sorted(found, key=lambda u: (-u.student_scale, u.seed or 0, u.lam, u.supernet))
+
+
+def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:
+    """The use of a supernet that no finished trial with a λ has used: its smallest scale is the student's."""
+    scales = [row["scale"] for row in ledger.rows("candidates", keys=[stage["key"]])]
+    evaluated = {row["metric"] for row in ledger.rows("metrics", keys=[stage["key"]], split="validation")}
+    known = sorted(evaluated & set(METRICS))  # a loss may stand beside the metric
+    return [Use(stage["key"], min(scales), stage["seed"], DEFAULT_LAM, known[0])] if scales and known else []
+
+
+def ranking(ledger: Ledger, use: Use) -> Ranking:
+    """Rank the candidates above the student's scale."""
+    rows = ledger.rows("candidates", keys=[use.supernet])
+    eligible = [row for row in rows if row["scale"] > use.student_scale + EPSILON]
+    shares = _shares(ledger, use, [row["scale"] for row in eligible])
+    unranked = [_candidate(row, use, shares) for row in eligible]
+    ranked = [dataclasses.replace(c, place=n) for n, c in enumerate(rank(unranked, use.lam), start=1)]
+    alike = indistinguishable(shares)
+    return Ranking(
+        use=use,
+        candidates=tuple(ranked),
+        steps=tuple(break_points([c.scale for c in ranked], [c.metric for c in ranked])),
+        within_noise=tuple(alike) if len(alike) > 1 else (),
+        subnet=next((row for row in rows if abs(row["scale"] - use.student_scale) <= EPSILON), None),
+    )
+
+
+def _shares(ledger: Ledger, use: Use, scales: Sequence[float]) -> dict[float, float]:
+    """Win shares of the scales; nothing where the predictions of one of them are missing."""
+    stored = {scale: ledger.predictions(use.supernet, "validation", scale) for scale in scales}
+    known = {scale: found for scale, found in stored.items() if found is not None}
+    if not known or len(known) < len(stored):
+        return {}
+    _, labels = next(iter(known.values()))
+    return win_shares({scale: found[0] for scale, found in known.items()}, labels, use.metric, use.lam)
+
+
+def _candidate(row: Mapping[str, Any], use: Use, shares: Mapping[float, float]) -> Candidate:
+    scale = float(row["scale"])
+    metric = float("nan") if row["metric"] is None else float(row["metric"])
+    return Candidate(
+        scale=scale,
+        measured_scale=number(row["measured_scale"]),
+        parameters=row["parameters"],
+        flops=number(row["flops"]),
+        metric=metric,
+        metric_se=number(row["metric_se"]),
+        tradeoff=tradeoff(metric, scale, use.lam),
+        place=0,
+        win_share=shares.get(scale),
+        chosen=any(abs(scale - other) <= EPSILON for other in use.chosen),
+    )

@@ -1,0 +1,129 @@
+"""The oracle path, and paired differences between schedules (regret is one) with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydisc.report.ledger import Ledger
+from raydisc.report.rows import Row, grouped, path_order
+from raydisc.tradeoff import DECIMALS, RESAMPLES, resampled_metric
+
+ORACLE_SCHEDULE = "maxidisc"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference with its 95% interval.
+
+    Attributes:
+        mean: The difference, averaged over seeds.
+        low: 2.5% quantile over resamples of the test examples; None without predictions.
+        high: 97.5% quantile.
+        seeds: How many seeds it pools.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    @property
+    def decides(self) -> bool:
+        """Whether the interval leaves out 0, that is, whether the data tell the two apart."""
+        return self.low is not None and self.high is not None and not self.low <= 0.0 <= self.high
+
+
+class Bootstrap:
+    """Metrics of stored predictions on resamples of their examples, the same resamples for all models."""
+
+    def __init__(self, ledger: Ledger, resamples: int = RESAMPLES, seed: int = 0) -> None:
+        """Read predictions from the ledger; draw so many resamples with this seed."""
+        self.ledger, self.resamples, self.seed = ledger, resamples, seed
+        self._known: dict[tuple[str, str, str], np.ndarray | None] = {}
+
+    def metric(self, name: str, key: str | None, split: str) -> np.ndarray | None:
+        """The metric of one model on each resample, `[resamples]`; None without stored predictions."""
+        if key is None:
+            return None
+        if (name, key, split) not in self._known:
+            stored = self.ledger.predictions(key, split)
+            self._known[name, key, split] = (
+                None if stored is None else resampled_metric(name, *stored, self.resamples, self.seed)
+            )
+        return self._known[name, key, split]
+
+    def mean(self, name: str, keys: Sequence[str | None], split: str) -> np.ndarray | None:
+        """The mean over models (one per seed) of the metric on each resample; None without predictions.
+
+        An example that is drawn is drawn for every seed: seeds share their test examples, so they are no
+        further independent evidence about them.
+        """
+        arms = [arm for arm in (self.metric(name, key, split) for key in keys) if arm is not None]
+        return np.mean(arms, axis=0) if arms and len(arms) == len(keys) else None
+
+
+def oracle_paths(rows: Sequence[Row]) -> dict[tuple[str, float], tuple[float, ...]]:
+    """For each run and student scale the MaxiDisc path with the best validation metric averaged over seeds.
+
+    Only paths that finished, with a validation metric, for as many seeds as any other are compared: a mean
+    over fewer seeds is another quantity. Ties: fewer assistants, then the smaller scales.
+    """
+    paths: dict[tuple[str, float], tuple[float, ...]] = {}
+    scored = [r for r in rows if r.schedule == ORACLE_SCHEDULE and r.validation_metric is not None]
+    for group, members in grouped(scored, lambda r: (r.run, r.student_scale)).items():
+        by_path = {
+            path: [row.validation_metric or 0.0 for row in same]
+            for path, same in grouped(members, lambda r: r.path).items()
+        }
+        most = max(map(len, by_path.values()))
+        means = {path: float(np.mean(values)) for path, values in by_path.items() if len(values) == most}
+        paths[group] = min(means, key=lambda path: (-round(means[path], DECIMALS), path_order(path)))
+    return paths
+
+
+def oracle_rows(rows: Sequence[Row]) -> dict[tuple[str, float, int], Row]:
+    """The oracle path's row for each run, student scale and seed."""
+    paths = oracle_paths(rows)
+    return {
+        (row.run, row.student_scale, row.seed): row
+        for row in rows
+        if row.schedule == ORACLE_SCHEDULE and row.path == paths.get((row.run, row.student_scale))
+    }
+
+
+def paired_difference(bootstrap: Bootstrap, above: Sequence[Row], below: Sequence[Row]) -> Interval | None:
+    """Test metric of the rows above minus that of the rows below, averaged over the seeds that both have.
+
+    With the oracle path above this is the regret of what is below. The interval is a paired bootstrap over
+    test
+    examples: a resample is the same for both sides and for all seeds. It speaks of these seeds; how seeds
+        differ is
+    told by the standard deviation beside a mean.
+
+    Args:
+        bootstrap: Gives metrics on resamples.
+        above: Rows of one run and student scale, one per seed.
+        below: Likewise.
+
+    Returns:
+        None where no seed has both test metrics.
+    """
+    partner = {row.seed: row for row in above}
+    pairs = [(partner[row.seed], row) for row in below if row.seed in partner]
+    known = [
+        (a, b, a.test_metric - b.test_metric)
+        for a, b in pairs
+        if a.test_metric is not None and b.test_metric is not None
+    ]
+    if not known:
+        return None
+    name = known[0][0].metric
+    higher = bootstrap.mean(name, [a.test for a, _, _ in known], "test")
+    lower = bootstrap.mean(name, [b.test for _, b, _ in known], "test")
+    low = high = None
+    if higher is not None and lower is not None:
+        low, high = (float(q) for q in np.percentile(higher - lower, [2.5, 97.5]))
+    return Interval(float(np.mean([difference for *_, difference in known])), low, high, len(known))

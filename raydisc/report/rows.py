@@ -1,0 +1,131 @@
+"""One finished trial as a row of the comparison, and the orders and tie rules that hold among rows."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from raydisc.report.costs import Cost
+
+SCHEDULE_ORDER = ("kd", "kd_equal_compute", "kd_supernet_init", "takd", "minidisc", "maxidisc")
+"""Controls stand right after the schedule they are controls of; names not listed come last, by alphabet."""
+
+CONTROLS = frozenset({"kd_equal_compute", "kd_supernet_init"})
+
+FIELDS = (
+    "run", "task", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
+    "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds",
+    "wall_seconds", "cost_relative_to_oracle", "regret", "selected",
+)  # fmt: skip
+"""Fields of a row in `raydisc compare --json` and `--csv`, in order."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One schedule × path × seed × student scale; None where a number is not known.
+
+    Attributes:
+        run: Name of the run.
+        task: Name of the task.
+        metric: Name of the metric that all of the row's metrics are.
+        schedule: Name of the schedule or control.
+        path: TA scales in order, empty for KD.
+        student_scale: Nominal scale of the student.
+        student_parameters: Parameters of the whole student.
+        lam: λ where the schedule has one.
+        initialisation: What the student's first weights were cut from.
+        seed: The seed.
+        validation_metric: The student's on the validation split.
+        test_metric: The student's on the test split.
+        test_se: Standard error of `test_metric` over test examples.
+        cost: Search cost of this path alone.
+        schedule_cost: Search cost of all the schedule's trials with this run, seed and student scale.
+        trial: The trial's identifier.
+        student: Stage key of the student.
+        supernet: Stage key of the once-for-all that the trial used.
+        test: Stage key of the evaluation on the test split.
+        cost_relative_to_oracle: `schedule_cost` in FLOPs over the oracle path's own cost with the same seed.
+        regret: The oracle path's test metric minus this row's, same seed.
+        selected: Whether this is the schedule's best path by validation, for its seed and student scale.
+    """
+
+    run: str
+    task: str
+    metric: str
+    schedule: str
+    path: tuple[float, ...]
+    student_scale: float
+    student_parameters: int | None
+    lam: float | None
+    initialisation: str | None
+    seed: int
+    validation_metric: float | None
+    test_metric: float | None
+    test_se: float | None
+    cost: Cost | None
+    schedule_cost: Cost | None
+    trial: str
+    student: str
+    supernet: str | None
+    test: str | None
+    cost_relative_to_oracle: float | None = None
+    regret: float | None = None
+    selected: bool = False
+
+    def public(self) -> dict[str, Any]:
+        """The row as `raydisc compare --json` gives it; `*_seconds` are of this path alone."""
+        return {
+            "run": self.run,
+            "task": self.task,
+            "schedule": self.schedule,
+            "path": list(self.path),
+            "student_scale": self.student_scale,
+            "student_parameters": self.student_parameters,
+            "lam": self.lam,
+            "initialisation": self.initialisation,
+            "seed": self.seed,
+            "validation_metric": self.validation_metric,
+            "test_metric": self.test_metric,
+            "test_se": self.test_se,
+            "search_flops": self.cost.flops if self.cost else None,
+            "schedule_flops": self.schedule_cost.flops if self.schedule_cost else None,
+            "device_seconds": self.cost.device_seconds if self.cost else None,
+            "wall_seconds": self.cost.wall_seconds if self.cost else None,
+            "cost_relative_to_oracle": self.cost_relative_to_oracle,
+            "regret": self.regret,
+            "selected": self.selected,
+        }
+
+
+def number(value: Any) -> float | None:
+    """The value as a float; None where it is missing or not finite."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def ratio(above: float | None, below: float | None) -> float | None:
+    """The quotient; None where a side is missing or the divisor is 0."""
+    return None if above is None or not below else above / below
+
+
+def path_order(path: tuple[float, ...]) -> tuple[int, tuple[float, ...]]:
+    """Which path wins a tie (the smallest of this): fewer assistants first, then the smaller scales."""
+    return len(path), path
+
+
+def schedule_order(schedule: str) -> tuple[int, str]:
+    """Place of a schedule in every table."""
+    known = SCHEDULE_ORDER.index(schedule) if schedule in SCHEDULE_ORDER else len(SCHEDULE_ORDER)
+    return known, schedule
+
+
+def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]]:
+    """Items by key, groups and items in the order in which they came."""
+    groups: dict[Any, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return dict(groups)

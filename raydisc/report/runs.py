@@ -1,0 +1,110 @@
+"""The runs of a storage: what each says of itself in `STORAGE/NAME/run.json`, and what the ledger knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from raydisc.report.ledger import Ledger, now
+from raydisc.report.schema import WRITTEN_AT
+
+RUN_FILE = "run.json"
+
+State = Literal["running", "finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What the driver notes about its run when it starts and when it ends.
+
+    Attributes:
+        task: Name of the task.
+        state: How the run stands.
+        trials: How many trials it has in all.
+        when: Time of the note, UTC, ISO 8601.
+        host: The machine of the driver.
+        pid: The driver's process there, so that a driver that was killed is not taken for running.
+    """
+
+    task: str
+    state: State
+    trials: int
+    when: str = field(default_factory=now)
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+
+    def write(self, folder: Path) -> None:
+        """Write it into the run's folder, atomically."""
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{RUN_FILE}.{os.getpid()}.tmp"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(folder / RUN_FILE)
+
+    @property
+    def standing(self) -> State:
+        """The state, corrected where the driver died without noting its end."""
+        if self.state == "running" and self.host == socket.gethostname() and not _alive(self.pid):
+            return "interrupted"
+        return self.state
+
+
+def read_state(folder: Path) -> RunState | None:
+    """What the run in this folder says of itself; None where it says nothing."""
+    try:
+        return RunState(**json.loads((folder / RUN_FILE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def known_runs(ledger: Ledger) -> list[str]:
+    """Names of the runs that have a folder in the storage or rows in the ledger, by alphabet."""
+    folders = {path.parent.name for path in ledger.root.parent.glob(f"*/{RUN_FILE}")}
+    return sorted(folders.union(*(ledger.read(table)["run"] for table in ("trials", "stages"))))
+
+
+def list_runs(storage: Path) -> list[dict[str, Any]]:
+    """The listing of `raydisc ls`: `name, task, state, finished, failed, trials, when`, the latest run first.
+
+    `trials` is the number of all trials and `state` how the run stands (`running`, `finished`, `failed`,
+    `interrupted`); both are None for a run that has left rows in the ledger but no folder.
+    """
+    ledger = Ledger(storage / "ledger")
+    trials: dict[str, list[dict[str, Any]]] = {}
+    for trial in ledger.rows("trials"):
+        trials.setdefault(trial["run"], []).append(trial)
+    listed = [_listed(name, read_state(storage / name), trials.get(name, [])) for name in known_runs(ledger)]
+    return sorted(listed, key=lambda run: run["when"], reverse=True)
+
+
+def _listed(name: str, state: RunState | None, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    states = Counter(trial["state"] for trial in trials)
+    times = [trial[WRITTEN_AT] for trial in trials]
+    return {
+        "name": name,
+        "task": state.task if state else next((trial["task"] for trial in trials), None),
+        "state": state.standing if state else None,
+        "finished": states["finished"],
+        "failed": states["failed"],
+        "trials": state.trials if state else None,
+        "when": max([*times, state.when] if state else times, default=""),
+    }
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,133 @@
+"""`raydisc show`: the stages, candidates, ranking and trials of one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raydisc.report import formats
+from raydisc.report.compare import comparison, require_runs
+from raydisc.report.costs import cost_of, total
+from raydisc.report.ledger import Ledger
+from raydisc.report.ranking import Ranking, ranking, uses
+from raydisc.report.rows import Row
+from raydisc.report.stages import run_stages, teacher
+
+
+def show(ledger: Ledger, run: str) -> dict[str, Any]:
+    """Everything that the ledger knows of a run, ready for JSON (`raydisc show RUN --json`).
+
+    Returns:
+        A dictionary with
+
+        - `run`, `task`, `metric`;
+        - `stages`: every stage the run depends on, in the order in which they finished, with its cost and
+        whether
+          it was `reused` from another run;
+        - `candidates`: the possible assistants of each supernet, by place, with `supernet`, `student_scale`,
+        `seed`
+          and `lam` of the ranking, `win_share` and whether it was `chosen`;
+        - `subnets`: the student's own scale in each supernet, before it is distilled;
+        - `trials`: finished and failed, with metrics and the cost of each path alone;
+        - `teacher`: its `validation_metric`, `test_metric` and `test_se`, as far as they were measured;
+        - `lam`: λ of the first ranking; `break_points`: what every other λ would choose (`lam_to` null: no
+        end); - `spent`: what the run itself really computed (stages found in the store not counted);
+        - `notices`: what to know before believing it.
+
+    Raises:
+        InputError: The storage knows no such run.
+    """
+    require_runs(ledger, [run])
+    trials = ledger.rows("trials", run=run)
+    rows = comparison(ledger, [run])
+    stages = run_stages(ledger, run, trials)
+    rankings = [ranking(ledger, use) for use in uses(ledger, trials, stages)]
+    computed = ledger.rows("stages", latest=False, run=run)
+    return {
+        "run": run,
+        "task": next((trial["task"] for trial in trials), None),
+        "metric": next((trial["metric"] for trial in trials), None),
+        "stages": [_stage(stage, run) for stage in stages],
+        "candidates": [_plain(_tags(r) | dataclasses.asdict(c)) for r in rankings for c in r.candidates],
+        "subnets": [_subnet(r) for r in rankings if r.subnet is not None],
+        "trials": [_trial(trial, rows) for trial in trials],
+        "teacher": teacher(ledger, trials, stages),
+        "lam": rankings[0].use.lam if rankings else None,
+        "break_points": [
+            _plain(_tags(r) | {"lam_from": low, "lam_to": high, "scale": scale})
+            for r in rankings
+            for low, high, scale in r.steps
+        ],
+        "spent": dataclasses.asdict(total(map(cost_of, computed))),
+        "notices": notices(trials, rows, rankings),
+    }
+
+
+def notices(trials: Sequence[Mapping[str, Any]], rows: Sequence[Row], rankings: Sequence[Ranking]) -> list[str]:
+    """What a reader should know before believing the numbers."""
+    told = [doubt(r, len(rankings) > 1) for r in rankings if r.within_noise]
+    for trial in trials:
+        if trial["state"] == "failed":
+            named = f"trial {trial['trial']} ({trial['schedule']}, seed {trial['seed']})"
+            told.append(f"{named} failed: {trial['message'] or 'no reason given'}")
+    for row in rows:
+        named = f"trial {row.trial} ({row.schedule}, seed {row.seed})"
+        if row.cost is None:
+            told.append(f"{named} depends on a stage that is not in the ledger, so its cost is not known")
+        if row.validation_metric is None:
+            told.append(f"{named} has no finite validation metric, so it cannot be selected")
+    return told
+
+
+def doubt(ranking: Ranking, several: bool = False) -> str:
+    """The sentence that says which assistants cannot be told apart."""
+    shares = {c.scale: c.win_share for c in ranking.candidates}
+    alike = [formats.scale(scale) for scale in ranking.within_noise]
+    wins = [formats.share(shares[scale]) for scale in ranking.within_noise]
+    use = ranking.use
+    where = f" (student {formats.scale(use.student_scale)}, seed {use.seed}, λ = {use.lam:g})" if several else ""
+    return (
+        f"the choice of TA is within noise{where}: {formats.listed(alike)} cannot be told apart "
+        f"(best in {formats.listed(wins)} of resamples)"
+    )
+
+
+def _tags(ranking: Ranking) -> dict[str, Any]:
+    use = ranking.use
+    return {"supernet": use.supernet, "student_scale": use.student_scale, "seed": use.seed, "lam": use.lam}
+
+
+def _subnet(ranking: Ranking) -> dict[str, Any]:
+    row: Mapping[str, Any] = ranking.subnet or {}
+    fields = ("scale", "measured_scale", "parameters", "flops", "metric", "metric_se")
+    return _plain(_tags(ranking) | {field: row[field] for field in fields})
+
+
+def _stage(stage: Mapping[str, Any], run: str) -> dict[str, Any]:
+    fields = ("key", "kind", "state", "seed", "flops", "device_seconds", "wall_seconds", "cpu_seconds", "inputs",
+              "run", "trial", "message", "finished_at")  # fmt: skip
+    return _plain({field: stage[field] for field in fields} | {"reused": stage["run"] != run})
+
+
+def _trial(trial: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    row = next((row for row in rows if row.trial == trial["trial"]), None)
+    fields = ("trial", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
+              "state", "validation_metric", "student", "supernet", "test", "message")  # fmt: skip
+    measured = {
+        "test_metric": row.test_metric if row else None,
+        "test_se": row.test_se if row else None,
+        "search_flops": row.cost.flops if row and row.cost else None,
+        "device_seconds": row.cost.device_seconds if row and row.cost else None,
+        "selected": bool(row and row.selected),
+        "stages_reused": len(trial["reused"] or ()),
+    }
+    return _plain({field: trial[field] for field in fields} | measured)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON can say them: no infinity, nothing that is not a number."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
+    }

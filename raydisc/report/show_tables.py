@@ -1,0 +1,149 @@
+"""`raydisc show` for people: what `show` returns, as tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from raydisc.report import formats
+from raydisc.report.rows import grouped
+from raydisc.report.sheet import Sheet, Style, print_lines, print_sheets
+
+Shown = Mapping[str, Any]
+
+
+def render_show(shown: Shown, file: IO[str] | None = None, plain: bool = False) -> None:
+    """Print what `raydisc.report.show.show` returned: coloured on a terminal, aligned text elsewhere."""
+    file = file or sys.stdout
+    print_sheets(show_sheets(shown), file, plain)
+    print_lines([f"Notice: {notice}." for notice in shown["notices"]], file)
+
+
+def show_sheets(shown: Shown) -> list[Sheet]:
+    """The tables of a run: stages, the candidates of each supernet, trials."""
+    sheets = [stage_sheet(shown), *candidate_sheets(shown), trial_sheet(shown)]
+    return [sheet for sheet in sheets if sheet.lines]
+
+
+def stage_sheet(shown: Shown) -> Sheet:
+    """Every stage with its cost."""
+    columns = ["<stage", "<key", "<state", "seed", "FLOPs", "device s", "wall s", "CPU s", "<computed by"]
+    lines = [
+        [
+            stage["kind"],
+            stage["key"][:12],
+            stage["state"],
+            formats.DASH if stage["seed"] is None else str(stage["seed"]),
+            formats.flops(stage["flops"]),
+            formats.seconds(stage["device_seconds"]),
+            formats.seconds(stage["wall_seconds"]),
+            formats.seconds(stage["cpu_seconds"]),
+            f"run {stage['run']}" if stage["reused"] else "this run",
+        ]
+        for stage in shown["stages"]
+    ]
+    styles: list[Style] = ["dim" if stage["reused"] else "" for stage in shown["stages"]]
+    spent = shown["spent"]
+    note = (
+        f"This run itself computed {formats.flops(spent['flops'])} in {formats.seconds(spent['device_seconds'])} "
+        "device-seconds; what it found in the store is not in that sum."
+    )
+    return Sheet(f"{shown['run']}: stages", columns, lines, styles, [note])
+
+
+def candidate_sheets(shown: Shown) -> list[Sheet]:
+    """The ranking of each supernet's candidates."""
+    rankings = grouped(shown["candidates"], _ranked_by)
+    subnets = {_ranked_by(subnet): subnet for subnet in shown["subnets"]}
+    return [_ranking(shown, group, members, subnets.get(group)) for group, members in rankings.items()]
+
+
+def trial_sheet(shown: Shown) -> Sheet:
+    """Every trial with its student."""
+    columns = ["<schedule", "<path", "student", "params", "seed", "<first weights", "validation", "test", "FLOPs",
+               "device s", "<student's key", "<state"]  # fmt: skip
+    lines = [
+        [
+            trial["schedule"],
+            formats.path(trial["path"] or ()),
+            formats.scale(trial["student_scale"]),
+            formats.parameters(trial["student_parameters"]),
+            str(trial["seed"]),
+            trial["initialisation"] or formats.DASH,
+            formats.decimal(trial["validation_metric"]),
+            formats.with_error(trial["test_metric"], trial["test_se"]),
+            formats.flops(trial["search_flops"]),
+            formats.seconds(trial["device_seconds"]),
+            (trial["student"] or formats.DASH)[:12],
+            trial["state"],
+        ]
+        for trial in shown["trials"]
+    ]
+    styles: list[Style] = ["bold" if trial["selected"] else "" for trial in shown["trials"]]
+    teacher = shown["teacher"]
+    measured = formats.with_error(teacher["test_metric"], teacher["test_se"])
+    notes = [
+        f"Teacher: validation {formats.decimal(teacher['validation_metric'])}, test {measured}. "
+        "± is the standard error over examples."
+    ]
+    return Sheet(f"{shown['run']}: trials ({shown['metric']} on {shown['task']})", columns, lines, styles, notes)
+
+
+def _ranked_by(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["supernet"], row["student_scale"], row["seed"], row["lam"]
+
+
+def _ranking(
+    shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str, Any]], subnet: Mapping[str, Any] | None
+) -> Sheet:
+    supernet, student_scale, seed, lam = group
+    columns = ["place", "scale", "measured", "params", "validation", "tradeoff", "best in", "<"]
+    lines = [_candidate(member) for member in members]
+    styles: list[Style] = ["bold" if member["chosen"] else "" for member in members]
+    if subnet is not None:
+        lines.append(_candidate({"place": None, "tradeoff": None, "win_share": None, "chosen": False, **subnet}))
+        lines[-1][-1] = "the student's own scale, before distillation"
+        styles.append("dim")
+    title = (
+        f"{shown['run']}: candidates for the student at {formats.scale(student_scale)}, seed {seed}, "
+        f"by m + {lam:g}(1 - s), supernet {supernet[:12]}"
+    )
+    steps = [step for step in shown["break_points"] if _ranked_by(step) == group]
+    return Sheet(title, columns, lines, styles, [_best_in(members), sweep(steps)])
+
+
+def _candidate(row: Mapping[str, Any]) -> list[str]:
+    return [
+        formats.DASH if row["place"] is None else str(row["place"]),
+        formats.scale(row["scale"]),
+        formats.decimal(row["measured_scale"]),
+        formats.parameters(row["parameters"]),
+        formats.with_error(row["metric"], row["metric_se"]),
+        formats.decimal(row["tradeoff"]),
+        formats.share(row["win_share"]),
+        "chosen" if row["chosen"] else "",
+    ]
+
+
+def _best_in(members: Sequence[Mapping[str, Any]]) -> str:
+    if all(member["win_share"] is None for member in members):
+        return "No predictions are stored, so how sure the choice is cannot be told."
+    return (
+        "Best in: the share of paired bootstrap resamples of the validation examples in which the candidate has the "
+        "best tradeoff; ties go to the smaller scale."
+    )
+
+
+def sweep(steps: Sequence[Mapping[str, Any]]) -> str:
+    """The λ sweep as a sentence: what each λ would choose."""
+    told = [
+        f"{formats.scale(step['scale'])} for "
+        + (
+            f"λ ≥ {step['lam_from']:.3g}"
+            if step["lam_to"] is None
+            else f"{step['lam_from']:.3g} ≤ λ < {step['lam_to']:.3g}"
+        )
+        for step in steps
+    ]
+    return f"Chosen as a function of λ: {'; '.join(told)}."

@@ -1,0 +1,47 @@
+"""The stages behind a run, and what they say of its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raydisc.report.costs import StageGraph
+from raydisc.report.ledger import Ledger
+from raydisc.report.rows import number
+
+
+def run_stages(ledger: Ledger, run: str, trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The stages that a run computed, asked for or depends on, in the order in which they finished."""
+    rows = ledger.rows("stages")
+    asked = [key for trial in trials for key in trial["stages"] or ()]
+    ends = [key for trial in trials for key in (trial["student"], trial["test"]) if key]
+    wanted = StageGraph(rows).closure([*asked, *ends])
+    # The teacher's reading of the test set is nobody's input; another run may have computed it.
+    tests = [row for row in rows if row["kind"] == "evaluate" and row["inputs"]]
+    wanted |= {row["key"] for row in tests if wanted.issuperset(row["inputs"])}
+    mine = [row for row in rows if row["run"] == run or row["key"] in wanted]
+    return sorted(mine, key=lambda row: row["finished_at"] or "")
+
+
+def teacher(
+    ledger: Ledger, trials: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """The teacher's metrics: at the end of its fine-tuning (validation) and on the test split."""
+    trained = {stage["key"] for stage in stages if stage["kind"] == "finetune"}
+    tested = [s["key"] for s in stages if s["kind"] == "evaluate" and not trained.isdisjoint(s["inputs"] or ())]
+    name = next((trial["metric"] for trial in trials), None)
+    validation = ledger.rows("metrics", keys=sorted(trained), split="validation", metric=name, scale=None)
+    test = ledger.rows("metrics", keys=tested, split="test", metric=name, scale=None)
+    # The evaluation after the last step has none; without it the latest step counts.
+    last = max(validation, key=lambda row: (row["step"] is None, row["step"] or 0), default={"value": None})
+    return {
+        "validation_metric": number(last["value"]),
+        "test_metric": number(test[-1]["value"]) if test else None,
+        "test_se": number(test[-1]["se"]) if test else None,
+    }
+
+
+def run_teacher(ledger: Ledger, run: str) -> dict[str, float | None]:
+    """The metrics of a run's teacher (see `teacher`)."""
+    trials = ledger.rows("trials", run=run)
+    return teacher(ledger, trials, run_stages(ledger, run, trials))

@@ -1,0 +1,184 @@
+"""The comparison condensed: each schedule's selected student over the seeds, its uncertainty, its price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydisc.report.costs import Cost, total
+from raydisc.report.ledger import Ledger
+from raydisc.report.regret import (
+    ORACLE_SCHEDULE,
+    Bootstrap,
+    Interval,
+    oracle_paths,
+    oracle_rows,
+    paired_difference,
+)
+from raydisc.report.rows import Row, grouped, ratio
+from raydisc.tradeoff import RESAMPLES
+
+REFERENCE = "minidisc"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric averaged over seeds.
+
+    Attributes:
+        mean: The mean over seeds; None where no seed has it.
+        sd: Standard deviation over seeds (n - 1); None with one seed.
+        se: Standard error of the mean over the split's examples (bootstrap; the seeds share their examples).
+    """
+
+    mean: float | None
+    sd: float | None
+    se: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of the comparison table: a schedule, or one path of a schedule that has several.
+
+    Attributes:
+        run: Name of the run.
+        task: Name of the task.
+        metric: Name of the metric.
+        schedule: Name of the schedule or control.
+        whole: True for the schedule (its selected paths, the cost of all its trials), False for one path
+            alone.
+        paths: The different paths behind the line; with `whole`, what was selected for the seeds.
+        tried: Number of trials that the schedule has for one seed.
+        student_scale: Nominal scale of the student.
+        student_parameters: Parameters of the whole student.
+        lam: λ where the schedule has one.
+        seeds: The seeds behind the line.
+        validation: The validation metric.
+        test: The test metric.
+        cost: Search cost averaged over seeds; None where it is not known.
+        cost_relative_to_minidisc: Cost in FLOPs over MiniDisc's, on the seeds that both have.
+        cost_relative_to_oracle: Cost in FLOPs over the oracle path's own, likewise.
+        regret: The oracle path's test metric minus this line's; None without MaxiDisc.
+        minidisc_minus: MiniDisc's test metric minus this line's; None without MiniDisc.
+        oracle: Whether the line is the oracle path.
+    """
+
+    run: str
+    task: str
+    metric: str
+    schedule: str
+    whole: bool
+    paths: tuple[tuple[float, ...], ...]
+    tried: int
+    student_scale: float
+    student_parameters: int | None
+    lam: float | None
+    seeds: tuple[int, ...]
+    validation: Estimate
+    test: Estimate
+    cost: Cost | None
+    cost_relative_to_minidisc: float | None
+    cost_relative_to_oracle: float | None
+    regret: Interval | None
+    minidisc_minus: Interval | None
+    oracle: bool
+
+
+def summarise(ledger: Ledger, rows: Sequence[Row], resamples: int = RESAMPLES, seed: int = 0) -> list[Summary]:
+    """Condense the rows of `raydisc.report.compare.comparison`.
+
+    Returns:
+        For each run, student scale and schedule (in the rows' order) the schedule's line and, where it tried
+        several paths for a seed, one line for each path.
+    """
+    bootstrap = Bootstrap(ledger, resamples, seed)
+    summaries = []
+    for members in grouped(rows, lambda r: (r.run, r.student_scale)).values():
+        section = _Section(members, bootstrap)
+        for schedule in grouped(members, lambda r: r.schedule).values():
+            tried = max(map(len, grouped(schedule, lambda r: r.seed).values()))
+            selected = [row for row in schedule if row.selected]
+            if selected:
+                summaries.append(section.line(selected, whole=True, tried=tried))
+            if tried > 1:
+                choices = grouped(schedule, lambda r: (r.path, r.lam)).values()
+                summaries.extend(section.line(same, whole=False, tried=tried) for same in choices)
+    return summaries
+
+
+class _Section:
+    """What the lines of one run and student scale are measured against."""
+
+    def __init__(self, rows: Sequence[Row], bootstrap: Bootstrap) -> None:
+        self.bootstrap = bootstrap
+        self.oracles = list(oracle_rows(rows).values())
+        self.oracle_path = next(iter(oracle_paths(rows).values()), None)
+        self.oracle_costs = {row.seed: row.cost for row in self.oracles}
+        self.minidisc = [row for row in rows if row.schedule == REFERENCE and row.selected]
+        self.minidisc_costs = {row.seed: row.schedule_cost for row in rows if row.schedule == REFERENCE}
+
+    def line(self, rows: Sequence[Row], whole: bool, tried: int) -> Summary:
+        first = rows[0]
+        costs = {row.seed: row.schedule_cost if whole else row.cost for row in rows}
+        return Summary(
+            run=first.run,
+            task=first.task,
+            metric=first.metric,
+            schedule=first.schedule,
+            whole=whole,
+            paths=tuple(dict.fromkeys(row.path for row in rows)),
+            tried=tried,
+            student_scale=first.student_scale,
+            student_parameters=first.student_parameters,
+            lam=first.lam,
+            seeds=tuple(dict.fromkeys(row.seed for row in rows)),
+            validation=self._estimate(rows, "validation"),
+            test=self._estimate(rows, "test"),
+            cost=mean_cost(costs.values()),
+            cost_relative_to_minidisc=_relative(costs, self.minidisc_costs),
+            cost_relative_to_oracle=_relative(costs, self.oracle_costs),
+            regret=paired_difference(self.bootstrap, self.oracles, rows),
+            minidisc_minus=paired_difference(self.bootstrap, self.minidisc, rows),
+            oracle=not whole and first.schedule == ORACLE_SCHEDULE and first.path == self.oracle_path,
+        )
+
+    def _estimate(self, rows: Sequence[Row], split: str) -> Estimate:
+        test = split == "test"
+        measured = [row for row in rows if (row.test_metric if test else row.validation_metric) is not None]
+        values = [(row.test_metric if test else row.validation_metric) or 0.0 for row in measured]
+        if not measured:
+            return Estimate(None, None, None)
+        keys = [row.test if test else row.student for row in measured]
+        resampled = self.bootstrap.mean(measured[0].metric, keys, split)
+        if resampled is not None:
+            se: float | None = float(np.std(resampled, ddof=1))
+        else:
+            # Without predictions only a bound is known: a mean's error is at most the mean of the errors.
+            errors = [row.test_se for row in measured if test and row.test_se is not None]
+            se = float(np.mean(errors)) if len(errors) == len(measured) else None
+        return Estimate(float(np.mean(values)), spread(values), se)
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation with n - 1; None for fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def mean_cost(costs: Iterable[Cost | None]) -> Cost | None:
+    """The mean of costs; None where one is not known, or of none."""
+    costs = list(costs)
+    known = [cost for cost in costs if cost is not None]
+    if not known or len(known) < len(costs):
+        return None
+    summed = total(known)
+    n = len(known)
+    return Cost(summed.flops / n, summed.device_seconds / n, summed.wall_seconds / n, summed.cpu_seconds / n)
+
+
+def _relative(costs: dict[int, Cost | None], reference: dict[int, Cost | None]) -> float | None:
+    """Mean FLOPs over the reference's mean FLOPs, on the seeds whose costs are known on both sides."""
+    pairs = [(cost, reference.get(seed)) for seed, cost in costs.items()]
+    both = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
+    return ratio(sum(ours.flops for ours, _ in both), sum(theirs.flops for _, theirs in both)) if both else None

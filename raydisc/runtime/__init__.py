@@ -1,0 +1,1 @@
+"""Ray: driver, trials, hot copies of artifacts. Nothing below this folder imports Ray."""

@@ -1,0 +1,92 @@
+"""Hot copies of artifacts in Ray's object store: one shared-memory copy a node, read without a private copy."""
+
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.store import AlteredArtifact, ArtifactStore
+
+_SMALL_BYTES = 2**20
+"""Files up to this size are read from the durable copy: an object of their own would cost more than it saves."""
+
+_READ_TIMEOUT_S = 120.0
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class HotCopies:
+    """Owns the objects, so that they outlive the trials; restarted empty, it reads the durable copies again.
+
+    Args:
+        storage: the storage folder.
+        capacity_bytes: objects kept; those read least recently are let go first.
+    """
+
+    def __init__(self, storage: str, capacity_bytes: int) -> None:
+        """Start without copies."""
+        self._root = Path(storage) / "artifacts"
+        self._capacity = capacity_bytes
+        self._held: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
+
+    def reference(self, key: str, name: str, sha256: str) -> list[Any]:
+        """A list of one reference (so that Ray hands over the reference, not the value) to a file's bytes.
+
+        Raises:
+            AlteredArtifact: the durable copy is not what was written.
+        """
+        if (key, name) not in self._held:
+            image = np.fromfile(self._root / key / name, dtype=np.uint8)
+            if hashlib.sha256(image.data).hexdigest() != sha256:
+                raise AlteredArtifact(f"artifact {key}: the file {name} is not what was written")
+            self._make_room(len(image))
+            self._held[key, name] = (ray.put(image), len(image))
+        self._held.move_to_end((key, name))
+        return [self._held[key, name][0]]
+
+    def _make_room(self, size: int) -> None:
+        while self._held and size + sum(held for _, held in self._held.values()) > self._capacity:
+            self._held.popitem(last=False)
+
+
+def hot_store(storage: Path, copies: Any) -> ArtifactStore:
+    """An artifact store whose large files are read from the object store.
+
+    Args:
+        storage: the storage folder.
+        copies: the handle of a ``HotCopies`` actor.
+    """
+    store: ArtifactStore
+    read: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def read_blob(artifact: Artifact, name: str) -> np.ndarray:
+        if store.path(artifact, name).stat().st_size <= _SMALL_BYTES:
+            return store.map_blob(artifact, name)
+        place = (artifact.key, name)
+        if place not in read:
+            while len(read) >= _KEPT_ARRAYS:
+                read.popitem(last=False)
+            read[place] = _shared(copies, artifact, name, store)
+        return read[place]
+
+    store = ArtifactStore(storage, read_blob)
+    return store
+
+
+_KEPT_ARRAYS = 8
+"""Arrays that a worker holds on to: those of one stage; more would keep let-go objects in memory."""
+
+
+def _shared(copies: Any, artifact: Artifact, name: str, store: ArtifactStore) -> np.ndarray:
+    """The object's bytes; where it is lost or late, the durable copy's, which a map of the file shares as well."""
+    try:
+        [reference] = ray.get(
+            copies.reference.remote(artifact.key, name, artifact.blobs[name]), timeout=_READ_TIMEOUT_S
+        )
+        image: np.ndarray = ray.get(reference, timeout=_READ_TIMEOUT_S)
+        return image
+    except (ray.exceptions.RayError, TimeoutError):
+        return store.map_blob(artifact, name)

@@ -1,0 +1,51 @@
+"""Passes what Tune hears of the trials on to the reporter."""
+
+import contextlib
+from typing import Any
+
+from ray import tune
+
+from raydisc.report.live import LiveReporter
+from raydisc.runtime.plan import Job
+
+
+class ReporterCallback(tune.Callback):
+    """Tells the reporter of progress, candidates, ends and failures.
+
+    Tune charges a callback's exception to the trial, so nothing that goes wrong in the reporter may leave it.
+
+    Args:
+        reporter: takes the news.
+        jobs: the plan, by name.
+    """
+
+    def __init__(self, reporter: LiveReporter, jobs: dict[str, Job]) -> None:
+        """Start silent."""
+        self._reporter, self._jobs = reporter, jobs
+        self.failures: dict[str, str] = {}
+        self.ended = 0
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """A trial has reported."""
+        job = self._jobs[trial.config["job"]]
+        if result.get("stage") == "done":
+            self._end(job, result.get("failure"))
+            return
+        with contextlib.suppress(Exception):
+            self._reporter.update(job.name, job.label, result["stage"], result.get("step", 0), result.get("steps", 0))
+            if "candidates" in result:
+                self._reporter.candidates(result["candidates"], result["key"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """A trial's process died more often than it may."""
+        self._end(self._jobs[trial.config["job"]], "its process died; the log of Ray says why")
+
+    def _end(self, job: Job, failure: str | None) -> None:
+        self.ended += 1
+        if failure is not None:
+            self.failures[job.name] = failure
+        with contextlib.suppress(Exception):
+            if failure is None:
+                self._reporter.finished(job.name, job.label, "")
+            else:
+                self._reporter.failed(job.name, job.label, failure)

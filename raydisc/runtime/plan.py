@@ -1,0 +1,98 @@
+"""The plan of a run: its jobs, each a Ray Tune trial, and what each waits for.
+
+What several trials need runs first, as a trial of its own, so that no trial holds devices while it waits.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from raydisc.experiment import Experiment
+from raydisc.schedules.foresight import foresee
+from raydisc.schedules.search import Search
+from raydisc.schedules.trials import CONTROLS, Trial
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.subject import Subject
+
+PREPARE = "prepare"
+TEST_OF_TEACHER = "test-of-teacher"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One Ray Tune trial of a run.
+
+    Attributes:
+        name: unique within the run.
+        label: for people.
+        needs: names of the jobs that must have ended before.
+        trial: the schedule's trial that the job is, belongs to or tests; None for the common ones.
+        until: for a stage that several trials share, its key: the trial is run up to there.
+        test: whether the job reads the test split, of the trial's student or (without a trial) of the teacher.
+    """
+
+    name: str
+    label: str
+    needs: tuple[str, ...] = ()
+    trial: Trial | None = None
+    until: str | None = None
+    test: bool = False
+
+
+def make_plan(
+    experiment: Experiment,
+    subject: Subject,
+    trials: Sequence[Trial],
+    threads: int | None,
+    find: Callable[[str], Artifact | None],
+) -> list[Job]:
+    """All jobs of a run: preparation, shared stages, schedules, controls, and the tests after every choice."""
+    some = trials[0]
+    search = Search(experiment, subject, some.student_scale, some.seed)
+    common = {artifact.key for _, artifact in foresee(search.prepare(), threads, find)}
+    foreseen = {
+        trial.name: [
+            artifact
+            for _, artifact in foresee(trial.run(experiment, subject), threads, find)
+            if artifact.key not in common
+        ]
+        for trial in trials
+    }
+    shared = _shared_jobs(trials, foreseen)
+    schedules = [_schedule_job(trial, foreseen[trial.name], shared) for trial in trials]
+    finished = tuple(job.name for job in schedules)
+    tests = [
+        Job(f"test-of-{trial.name}", f"test {trial.name}", needs=finished, trial=trial, test=True) for trial in trials
+    ]
+    teacher = Job(TEST_OF_TEACHER, "test the teacher", needs=finished, test=True)
+    return [Job(PREPARE, "prepare"), *shared.values(), *schedules, *tests, teacher]
+
+
+def _shared_jobs(trials: Sequence[Trial], foreseen: dict[str, list[Artifact]]) -> dict[str, Job]:
+    """A job for each unfinished stage that two trials or more will ask for, by the stage's key.
+
+    Once-for-all comes first: it is the longest, and most waits for it.
+    """
+    wanted = Counter(key for artifacts in foreseen.values() for key in {artifact.key for artifact in artifacts})
+    jobs: dict[str, Job] = {}
+    for trial in trials:
+        for artifact in foreseen[trial.name]:
+            if wanted[artifact.key] < 2 or artifact.facts is not None or artifact.key in jobs:
+                continue
+            before = tuple(jobs[key].name for key in artifact.inputs if key in jobs)
+            label = f"{artifact.kind} seed {trial.seed}"
+            name = f"{artifact.kind}-{artifact.key[:12]}"
+            jobs[artifact.key] = Job(name, label, needs=(PREPARE, *before), trial=trial, until=artifact.key)
+    return dict(sorted(jobs.items(), key=lambda item: not item[1].name.startswith("once_for_all")))
+
+
+def _schedule_job(trial: Trial, foreseen: Sequence[Artifact], shared: dict[str, Job]) -> Job:
+    needs = [PREPARE, *(shared[artifact.key].name for artifact in foreseen if artifact.key in shared)]
+    if trial.schedule in CONTROLS:
+        needs.append(_rival(trial).name)
+    return Job(trial.name, trial.name, needs=tuple(dict.fromkeys(needs)), trial=trial)
+
+
+def _rival(control: Trial) -> Trial:
+    """The MiniDisc trial that a control stands beside: the same choices."""
+    return Trial("minidisc", control.student_scale, control.seed, lam=control.lam, assistants=control.assistants)

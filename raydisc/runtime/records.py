@@ -1,0 +1,128 @@
+"""What a run writes into the ledger."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from raydisc.report.ledger import Ledger, now
+from raydisc.schedules.search import Outcome
+from raydisc.schedules.trials import Trial
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import read_table
+from raydisc.stages.requests import Request
+from raydisc.stages.store import ArtifactStore
+from raydisc.stages.subject import Subject
+
+
+class Recorder:
+    """Writes one job's stages and its end.
+
+    Args:
+        ledger: of the storage.
+        store: artifacts.
+        run: the run's name.
+        job: the job's name.
+        metric: the task's.
+    """
+
+    def __init__(self, ledger: Ledger, store: ArtifactStore, run: str, job: str, metric: str) -> None:
+        """Start with no stage asked for."""
+        self._ledger, self._store, self._run, self._job, self._metric = ledger, store, run, job, metric
+        self.asked: list[str] = []
+        self.reused: list[str] = []
+
+    def stage(self, request: Request, artifact: Artifact, found: bool) -> None:
+        """A stage is there: note that it was asked for, and all it found if it was computed now.
+
+        The ledger of a storage whose artifacts were copied in lacks their rows: they are written as well.
+        """
+        self.asked.append(artifact.key)
+        if found:
+            self.reused.append(artifact.key)
+            if self._ledger.has("stages", artifact.key):
+                return
+        self._write_predictions(artifact)
+        self._ledger.write("metrics", _metric_rows(artifact, self._metric), artifact.key)
+        self._ledger.write("candidates", _candidate_rows(artifact), artifact.key)
+        self._ledger.write("stages", [self._stage_row(request, artifact)], artifact.key)
+
+    def failed_stage(self, key: str, kind: str, message: str, seconds: float) -> None:
+        """A stage has failed after so many seconds, which were spent all the same."""
+        row = {
+            "key": key, "kind": kind, "run": self._run, "trial": self._job, "state": "failed", "inputs": [],
+            "flops": 0.0, "device_seconds": seconds, "wall_seconds": seconds, "cpu_seconds": 0.0,
+            "settings": "{}", "message": message, "finished_at": now(),
+        }  # fmt: skip
+        self._ledger.write("stages", [row], f"failed-{key}")
+
+    def trial(
+        self,
+        trial: Trial,
+        subject: Subject,
+        outcome: Outcome | None,
+        message: str = "",
+        test: Artifact | None = None,
+    ) -> None:
+        """How a trial stands: failed (no outcome), finished, or finished and tested."""
+        row: dict[str, Any] = {
+            "run": self._run, "trial": trial.name, "task": subject.task_name, "metric": subject.metric,
+            "schedule": trial.schedule, "path": list(trial.path), "student_scale": trial.student_scale,
+            "lam": trial.lam, "seed": trial.seed, "state": "failed", "message": message,
+            "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)),
+        }  # fmt: skip
+        if outcome is not None:
+            last = outcome.student["evaluations"][-1]
+            row |= {
+                "path": list(outcome.path), "student_parameters": outcome.student["parameters"],
+                "initialisation": outcome.initialisation, "student": outcome.student.key,
+                "supernet": outcome.supernet.key if outcome.supernet else None, "state": "finished",
+                "validation_metric": last["metric"], "test": test.key if test else None,
+            }  # fmt: skip
+        self._ledger.write("trials", [row], f"{self._run}.{trial.name}")
+
+    def _stage_row(self, request: Request, artifact: Artifact) -> dict[str, Any]:
+        return {
+            "key": artifact.key, "kind": artifact.kind, "run": self._run, "trial": self._job, "state": "finished",
+            "inputs": list(artifact.inputs), "flops": artifact.cost.flops,
+            "device_seconds": artifact.cost.device_seconds, "wall_seconds": artifact.cost.wall_seconds,
+            "cpu_seconds": artifact.cost.cpu_seconds, "settings": json.dumps(request.settings(), sort_keys=True),
+            "seed": getattr(request, "seed", None), "message": _remark(artifact), "finished_at": now(),
+        }  # fmt: skip
+
+    def _write_predictions(self, artifact: Artifact) -> None:
+        if "predictions.arrow" not in artifact.blobs:
+            return
+        table = read_table(self._store, artifact, "predictions.arrow")
+        frame = table.to_pandas()
+        for (split, scale), rows in frame.groupby(["split", "scale"], dropna=False, sort=False):
+            predictions = np.stack(rows["prediction"].to_numpy())
+            nominal = None if np.isnan(scale) else float(scale)
+            part = artifact.key if nominal is None else f"{artifact.key}-{nominal:g}"
+            self._ledger.write_predictions(artifact.key, split, nominal, predictions, rows["label"].to_numpy(), part)
+
+
+def _metric_rows(artifact: Artifact, metric: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": artifact.key, "kind": artifact.kind, "split": found["split"], "step": found["step"],
+            "scale": found.get("scale"), "metric": metric, "value": found["metric"], "se": found["se"],
+        }
+        for found in (artifact.facts or {}).get("evaluations", [])
+    ]  # fmt: skip
+
+
+def _candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    columns = ("scale", "measured_scale", "flops_share", "parameters", "flops", "heads", "neurons", "metric")
+    rows = (artifact.facts or {}).get("candidates", [])
+    return [
+        {"key": artifact.key, "metric_se": row["se"], **{column: row[column] for column in columns}} for row in rows
+    ]
+
+
+def _remark(artifact: Artifact) -> str:
+    """What people should know of a stage: whether teacher outputs are cached, and how large they are."""
+    facts = artifact.facts or {}
+    if "source" not in facts:
+        return ""
+    return f"{facts['source']}, {facts['bytes'] / 2**20:.0f} MiB"

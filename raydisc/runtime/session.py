@@ -1,0 +1,74 @@
+"""A Ray session: the one that is there, a cluster's, or a local one that listens on loopback only."""
+
+import atexit
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+"""Ray and Tune leave the terminal to the reporter, and trials stay in the user's folder."""
+
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Every port of a local session binds 127.0.0.1."""
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Use the session that this process has, or the cluster that ``RAY_ADDRESS`` names, or start a local one.
+
+    A local one ends with the context. It asks for a token, as Ray does by default.
+    """
+    local = not os.environ.get("RAY_ADDRESS")
+    for name, value in {**_QUIET, **(_LOOPBACK if local else {})}.items():
+        os.environ.setdefault(name, value)
+    if local and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        os.environ["RAY_AUTH_TOKEN_PATH"] = _token()
+    import ray  # only now: Ray reads these variables when it is imported
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        yield
+        return
+    if local:
+        _bind_as_told()
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _bind_as_told() -> None:
+    """Say it again to a Ray that was imported before the variable was set."""
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] != "0"
+
+
+@cache
+def _token() -> str:
+    """A token file that only this user can read, and that goes with this process.
+
+    One for all sessions of the process, since Ray keeps the first that it has read. Left to itself, Ray writes one
+    that everybody on the machine can read.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="raydisc-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "token"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    return str(path)

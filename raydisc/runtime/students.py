@@ -1,0 +1,53 @@
+"""Writing finished students where users find them."""
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+
+from raydisc.models.student import StudentCard
+from raydisc.schedules.search import Outcome
+from raydisc.schedules.trials import Trial
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.store import ArtifactStore
+from raydisc.stages.tokenise import copy_tokenizer
+
+
+def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: Outcome, folder: Path) -> Path:
+    """Write a student with its tokenizer and its card; all of it or nothing.
+
+    Args:
+        store: artifacts.
+        data: the tokenised task, whose tokenizer goes along.
+        trial: that made the student.
+        outcome: of the trial.
+        folder: of the run's students.
+    """
+    student = outcome.student
+    target = folder / trial.name
+    temporary = folder / f".{trial.name}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir(parents=True)
+    config = store.json(student, "config.json")
+    if data["kind"] == "classification":
+        config["id2label"] = dict(enumerate(data["classes"]))
+        config["label2id"] = {name: index for index, name in enumerate(data["classes"])}
+    (temporary / "config.json").write_text(json.dumps(config, indent=1))
+    for name in ("model.safetensors", "subnet.json"):
+        (temporary / name).write_bytes(store.blob(student, name).data)
+    copy_tokenizer(store, data, temporary)
+    card = StudentCard(
+        key=student.key,
+        schedule=trial.schedule,
+        path=outcome.path,
+        scale=trial.student_scale,
+        kind=data["kind"],
+        classes=tuple(data["classes"]),
+        text=tuple(data["text"]),
+        max_length=data["max_length"],
+        metric=data["metric"],
+        validation_metric=student["evaluations"][-1]["metric"],
+    )
+    card.write(temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+    return target

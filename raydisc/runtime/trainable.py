@@ -1,0 +1,164 @@
+"""The Tune trainable: runs one job of a plan in its own process."""
+
+import random
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray import tune
+
+from raydisc.errors import InputError, NonFiniteLoss
+from raydisc.experiment import Experiment
+from raydisc.report.ledger import Ledger
+from raydisc.runtime.hot_store import hot_store
+from raydisc.runtime.plan import Job
+from raydisc.runtime.records import Recorder
+from raydisc.runtime.students import export_student
+from raydisc.schedules.search import Outcome, Ready, Schedule, Search
+from raydisc.schedules.trials import Trial
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.executor import Executor
+from raydisc.stages.requests import Evaluate, Request
+from raydisc.stages.store import AlteredArtifact
+from raydisc.stages.subject import Subject
+
+_REPORT_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every job of a run is given.
+
+    Attributes:
+        experiment: the resolved experiment.
+        subject: its task and teacher.
+        storage: the storage folder.
+        jobs: the plan, by name.
+    """
+
+    experiment: Experiment
+    subject: Subject
+    storage: str
+    jobs: dict[str, Job]
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return Path(self.storage) / self.experiment.name
+
+
+class Reporting:
+    """Passes a stage's state on to Tune, not more often than people can read; candidates always.
+
+    Keeps what it last heard, so that a failure can name its stage.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing heard."""
+        self.last: dict[str, Any] = {}
+        self.since = time.monotonic()
+        self._told = 0.0
+
+    def __call__(self, state: dict[str, Any]) -> None:
+        """Take the state of the running stage."""
+        if state["key"] != self.last.get("key"):
+            self.since = time.monotonic()
+        self.last = state
+        now = time.monotonic()
+        if "candidates" in state or now - self._told > _REPORT_EVERY_S:
+            self._told = now
+            tune.report({name: value for name, value in state.items() if name != "evaluations"})
+
+
+def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
+    """Run a job; a failure ends it with a sentence, not with an exception, and leaves the other jobs running.
+
+    Args:
+        config: ``job``, its name, and ``inherited_failure`` of a job that it waited for.
+        run: the run.
+        copies: the handle of the ``HotCopies`` actor.
+    """
+    job = run.jobs[config["job"]]
+    threads = run.experiment.resources.cpus
+    torch.set_num_threads(threads)
+    random.seed(0)
+    np.random.seed(0)
+    device = torch.device("cuda" if run.experiment.resources.gpus else "cpu")
+    store = hot_store(Path(run.storage), copies)
+    ledger = Ledger(Path(run.storage) / "ledger")
+    recorder = Recorder(ledger, store, run.experiment.name, job.name, run.subject.metric)
+    reporting = Reporting()
+    executor = Executor(store, device, threads, reporting, recorder.stage)
+    failure = config.get("inherited_failure")
+    try:
+        if failure is None:
+            _perform(job, run, executor, recorder)
+    except (InputError, NonFiniteLoss, AlteredArtifact) as error:
+        failure = str(error)
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error} (in {_keep_traceback(run, job)})"
+    if failure is not None:
+        if reporting.last and config.get("inherited_failure") is None:
+            seconds = time.monotonic() - reporting.since
+            recorder.failed_stage(reporting.last["key"], reporting.last["stage"], failure, seconds)
+        if job.trial is not None and job.until is None and not job.test:
+            recorder.trial(job.trial, run.subject, None, failure)
+    tune.report({"stage": "done", "key": "", "failure": failure})
+
+
+def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> None:
+    if job.test:
+        _test(job, run, executor, recorder)
+    elif job.trial is None:
+        executor.run(_search(run).prepare())
+    elif job.until is not None:
+        executor.run(_up_to(job.trial.run(run.experiment, run.subject), job.until, executor))
+    else:
+        outcome = executor.run(job.trial.run(run.experiment, run.subject))
+        recorder.trial(job.trial, run.subject, outcome)
+        _export(job.trial, run, executor, outcome)
+
+
+def _search(run: Run) -> Search:
+    trial = next(job.trial for job in run.jobs.values() if job.trial is not None)
+    return Search(run.experiment, run.subject, trial.student_scale, trial.seed)
+
+
+def _up_to(schedule: Schedule[Outcome], key: str, executor: Executor) -> Schedule[None]:
+    """A schedule that ends with the stage of a key."""
+    request: Request = next(schedule)
+    while True:
+        artifact: Artifact = yield request
+        if artifact.key == key:
+            return
+        request = schedule.send(artifact)
+
+
+def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> None:
+    """Read the test split once for a finished student (or the teacher), after all choices are in the ledger."""
+    ready: Ready = executor.run(_search(run).prepare())
+    if job.trial is None:
+        executor.execute(Evaluate(ready.data, ready.finetuned))
+        return
+    [row] = Ledger(Path(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
+    if row["state"] != "finished":
+        return
+    outcome = executor.run(job.trial.run(run.experiment, run.subject))
+    test = executor.execute(Evaluate(ready.data, outcome.student))
+    recorder.trial(job.trial, run.subject, outcome, test=test)
+
+
+def _export(trial: Trial, run: Run, executor: Executor, outcome: Outcome) -> None:
+    ready: Ready = executor.run(_search(run).prepare())
+    export_student(executor.store, ready.data, trial, outcome, run.folder / "students")
+
+
+def _keep_traceback(run: Run, job: Job) -> str:
+    path = run.folder / "errors" / f"{job.name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(traceback.format_exc())
+    return str(path)

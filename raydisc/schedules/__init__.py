@@ -1,0 +1,1 @@
+"""Schedules: ways to get from teacher to student, each as short as the paper's method section."""

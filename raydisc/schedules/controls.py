@@ -1,0 +1,22 @@
+"""Controls: what must stand beside MiniDisc before anything is said of it."""
+
+from raydisc.schedules.minidisc import minidisc
+from raydisc.schedules.search import Outcome, Schedule, Search
+from raydisc.stages.requests import Model
+
+
+def kd_equal_compute(search: Search, lam: float, assistants: int) -> Schedule[Outcome]:
+    """KD that trains with the FLOPs that MiniDisc trained with: the same shape stretched, no early stop."""
+    rival = yield from minidisc(search, lam, assistants)
+    budget = sum(artifact.cost.flops for artifact in rival.trained)
+    ready = yield from search.prepare()
+    student = yield search.distil(ready, ready.teacher, ready.teacher, search.student_scale, budget_flops=budget)
+    return Outcome(student, (), "teacher", (student,))
+
+
+def kd_supernet_init(search: Search) -> Schedule[Outcome]:
+    """KD whose student is cut from MiniDisc's supernet: the same initialisation, no assistant."""
+    ready = yield from search.prepare()
+    supernet = yield search.once_for_all(ready)
+    student = yield search.distil(ready, ready.teacher, Model(supernet), search.student_scale)
+    return Outcome(student, (), "supernet", (supernet, student), supernet)

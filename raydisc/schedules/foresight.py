@@ -1,0 +1,31 @@
+"""Foreseeing a schedule: the stages it will ask for, as far as they do not depend on results."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from raydisc.schedules.search import Schedule
+from raydisc.stages.artifact import Artifact, NotYetKnown
+from raydisc.stages.requests import Request
+
+Result = TypeVar("Result")
+
+
+def foresee(
+    schedule: Schedule[Result], threads: int | None, find: Callable[[str], Artifact | None]
+) -> list[tuple[Request, Artifact]]:
+    """Requests and their artifacts, or promises where they have not been computed.
+
+    Args:
+        schedule: a fresh one.
+        threads: CPU threads that enter keys; None on other devices.
+        find: a finished stage's artifact by key, or None.
+    """
+    foreseen: list[tuple[Request, Artifact]] = []
+    try:
+        request = next(schedule)
+        while True:
+            promise = request.promise(threads)
+            foreseen.append((request, find(promise.key) or promise))
+            request = schedule.send(foreseen[-1][1])
+    except (StopIteration, NotYetKnown):
+        return foreseen

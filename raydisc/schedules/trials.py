@@ -1,0 +1,115 @@
+"""The trials of an experiment: one schedule with one set of choices each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from raydisc.errors import InputError
+from raydisc.experiment import Experiment, KdOptions, MaxidiscOptions, MinidiscOptions, ScheduleOptions, TakdOptions
+from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
+from raydisc.schedules.kd import along
+from raydisc.schedules.minidisc import minidisc
+from raydisc.schedules.search import Outcome, Schedule, Search
+from raydisc.stages.subject import Subject
+
+CONTROLS = ("kd_equal_compute", "kd_supernet_init")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        schedule: its name, or a control's.
+        student_scale: the scale wanted.
+        seed: of batches, dropout and the sandwich.
+        path: scales of the assistants in order where the trial is given them.
+        lam: λ of MiniDisc and of its controls.
+        assistants: how many MiniDisc chooses.
+    """
+
+    schedule: str
+    student_scale: float
+    seed: int
+    path: tuple[float, ...] = ()
+    lam: float | None = None
+    assistants: int = 1
+
+    @property
+    def name(self) -> str:
+        """A name that is one word, unique within an experiment and fit for a folder."""
+        path = "".join(f"-via-{scale:g}" for scale in self.path)
+        choice = "" if self.lam is None else f"-lam-{self.lam:g}"
+        several = f"-assistants-{self.assistants}" if self.assistants > 1 else ""
+        return f"{self.schedule}{path}{choice}{several}-to-{self.student_scale:g}-seed-{self.seed}"
+
+    def run(self, experiment: Experiment, subject: Subject) -> Schedule[Outcome]:
+        """The trial's schedule, ready to ask for its first stage."""
+        search = Search(experiment, subject, self.student_scale, self.seed)
+        lam = self.lam or 0.0
+        if self.schedule == "minidisc":
+            return minidisc(search, lam, self.assistants)
+        if self.schedule == "kd_equal_compute":
+            return kd_equal_compute(search, lam, self.assistants)
+        if self.schedule == "kd_supernet_init":
+            return kd_supernet_init(search)
+        return along(search, self.path)
+
+
+def expand(experiment: Experiment, student_scales: Sequence[float]) -> list[Trial]:
+    """All trials of an experiment, schedules before their controls.
+
+    Raises:
+        InputError: a schedule without a candidate between teacher and student.
+    """
+    trials = [
+        trial
+        for seed in experiment.seeds
+        for student_scale in student_scales
+        for schedule in experiment.schedules
+        for trial in _of_schedule(schedule.name, schedule.options, experiment, student_scale, seed)
+    ]
+    return [*trials, *_controls(trials)] if experiment.controls else trials
+
+
+def _of_schedule(
+    name: str, options: ScheduleOptions, experiment: Experiment, student_scale: float, seed: int
+) -> Iterator[Trial]:
+    above = [scale for scale in experiment.grid.scales if scale > student_scale]
+    match options:
+        case KdOptions():
+            yield Trial(name, student_scale, seed)
+        case TakdOptions():
+            if options.path[-1] <= student_scale:
+                raise InputError(
+                    f"schedules: the takd path {options.path} must stay above the student's scale {student_scale:g}"
+                )
+            yield Trial(name, student_scale, seed, path=tuple(options.path))
+        case MaxidiscOptions():
+            _refuse_too_few(above, options.assistants, name, student_scale)
+            for path in combinations(above, options.assistants):
+                yield Trial(name, student_scale, seed, path=path)
+        case MinidiscOptions():
+            _refuse_too_few(above, options.assistants, name, student_scale)
+            yield Trial(name, student_scale, seed, lam=options.lam, assistants=options.assistants)
+
+
+def _refuse_too_few(above: Sequence[float], assistants: int, name: str, student_scale: float) -> None:
+    if len(above) < assistants:
+        raise InputError(
+            f"grid.scales has {len(above)} above the student's scale {student_scale:g}, "
+            f"but {name} needs at least {assistants} for its assistants"
+        )
+
+
+def _controls(trials: Sequence[Trial]) -> list[Trial]:
+    """The controls of the first MiniDisc of each seed and student scale."""
+    first: dict[tuple[int, float], Trial] = {}
+    for trial in trials:
+        if trial.schedule == "minidisc":
+            first.setdefault((trial.seed, trial.student_scale), trial)
+    return [
+        Trial(control, rival.student_scale, rival.seed, lam=rival.lam, assistants=rival.assistants)
+        for control in CONTROLS
+        for rival in first.values()
+    ]

@@ -1,0 +1,70 @@
+"""Which batch a step trains on, and what a section's settings mean in steps."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from raydisc.distillation.optimiser import OptimiserSettings
+from raydisc.settings import TrainingConfig
+from raydisc.tasks.batching import training_batches
+from raydisc.tasks.tokenised import Batch, Split
+
+
+class BatchSource:
+    """The batch of every step, by seed alone, so that a stage goes on after a crash where it was.
+
+    Args:
+        split: tokenised training rows.
+        batch_size: rows of a batch.
+        seed: of the order.
+        pad_id: the tokenizer's padding token.
+        device: where batches are put.
+        rows_at: the rows that a step may draw from, None for all; for a curriculum.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        pad_id: int,
+        device: torch.device,
+        rows_at: Callable[[int], np.ndarray | None] = lambda step: None,
+    ) -> None:
+        """See the class."""
+        self._split, self._batch_size, self._seed, self._pad_id = split, batch_size, seed, pad_id
+        self._device, self._rows_at = device, rows_at
+        self._epoch: tuple[int, int] | None = None
+        self._batches: list[np.ndarray] = []
+        self.steps_per_epoch = math.ceil(len(split) / batch_size)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Row numbers of a step's batch; a curriculum's steps go round its smaller set more often."""
+        allowed = self._rows_at(step)
+        per_epoch = self.steps_per_epoch if allowed is None else math.ceil(len(allowed) / self._batch_size)
+        epoch, position = divmod(step, per_epoch)
+        if self._epoch != (epoch, per_epoch):
+            self._batches = training_batches(self._split.lengths, self._batch_size, self._seed, epoch, allowed)
+            self._epoch = (epoch, per_epoch)
+        return self._batches[position]
+
+    def shape(self, step: int) -> tuple[int, int]:
+        """Rows and padded length of a step's batch, without making it."""
+        rows = self.rows(step)
+        return len(rows), int(self._split.lengths[rows].max())
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        return self._split.batch(self.rows(step), self._pad_id).to(self._device)
+
+
+def steps_of(config: TrainingConfig, steps_per_epoch: int) -> int:
+    """Optimiser steps of a section's epochs."""
+    return max(1, round(config.epochs * steps_per_epoch))
+
+
+def optimiser_settings(config: TrainingConfig, beta2: float = 0.999) -> OptimiserSettings:
+    """A section's optimiser."""
+    return OptimiserSettings(config.lr, config.warmup, config.weight_decay, config.max_grad_norm, beta2)

@@ -1,0 +1,187 @@
+"""What every stage's computation is given and gives back, and how it reads its inputs."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import save_file
+
+from raydisc.distillation.loop import Progress
+from raydisc.models.cost import ForwardCost
+from raydisc.models.dense import config_from_dict, cut
+from raydisc.models.families import Config
+from raydisc.models.widths import Widths
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.requests import Model
+from raydisc.stages.store import ArtifactStore, Blob
+from raydisc.tasks.tokenised import Batch, Split, table_from_buffer
+
+EVALUATION_BATCH = 64
+"""Rows of a batch where nothing is trained."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a stage runs.
+
+    Attributes:
+        store: artifacts.
+        device: to compute on.
+        progress: told of the state of the running stage.
+        checkpoint_folder: where the stage keeps what it needs to go on after a crash.
+        checkpoint_every_s: seconds between checkpoints.
+    """
+
+    store: ArtifactStore
+    device: torch.device
+    progress: Progress
+    checkpoint_folder: Path
+    checkpoint_every_s: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage's computation gives back.
+
+    Attributes:
+        facts: JSON values for schedules and the ledger; ``evaluations`` and ``candidates`` have fixed fields.
+        flops: executed.
+        blobs: files of the artifact by name.
+    """
+
+    facts: Mapping[str, Any]
+    flops: float
+    blobs: Mapping[str, Blob] = field(default_factory=dict)
+
+
+class FlopMeter:
+    """Counts the FLOPs of forwards, padding included."""
+
+    def __init__(self, cost: ForwardCost, widths: Widths) -> None:
+        """Start at zero."""
+        self._cost, self._widths = cost, widths
+        self.flops = 0.0
+
+    def __call__(self, batch: Batch) -> None:
+        """Count a forward on a batch."""
+        self.flops += self._cost.flops(self._widths, *batch.input_ids.shape)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model as it lies in an artifact: ``state`` aliases shared memory and is never to be written to."""
+
+    config: Config
+    widths: Widths
+    state: dict[str, torch.Tensor]
+    scale: float
+
+
+def read_weights(store: ArtifactStore, model: Model) -> Weights:
+    """A model of an artifact, cut to the scale asked for."""
+    artifact = model.artifact
+    config = config_from_dict(store.json(artifact, "config.json"))
+    state = tensor_views(store.blob(artifact, "model.safetensors"))
+    subnet = store.json(artifact, "subnet.json")
+    widths = Widths(tuple(subnet["heads"]), tuple(subnet["neurons"]))
+    if model.scale is None or model.scale == subnet["scale"]:
+        return Weights(config, widths, state, subnet["scale"])
+    found = next(row for row in artifact["candidates"] if row["scale"] == model.scale)
+    widths = Widths(tuple(found["heads"]), tuple(found["neurons"]))
+    return Weights(config, widths, cut(state, config, widths), model.scale)
+
+
+def weight_blobs(config: Config, widths: Widths, scale: float, state: Mapping[str, torch.Tensor]) -> dict[str, Blob]:
+    """The files that ``read_weights`` reads."""
+    subnet = {"scale": scale, "heads": list(widths.heads), "neurons": list(widths.neurons)}
+    return {
+        "config.json": json_blob(config.to_dict()),
+        "subnet.json": json_blob(subnet),
+        "model.safetensors": tensor_blob(state),
+    }
+
+
+def tensor_views(image: np.ndarray) -> dict[str, torch.Tensor]:
+    """Tensors that alias a safetensors image ``[bytes]``, without a copy."""
+    header_size = int.from_bytes(image[:8].tobytes(), "little")
+    header = json.loads(image[8 : 8 + header_size].tobytes())
+    header.pop("__metadata__", None)
+    return {name: _view(image, 8 + header_size, entry) for name, entry in header.items()}
+
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
+
+
+def _view(image: np.ndarray, start: int, entry: Mapping[str, Any]) -> torch.Tensor:
+    begin, end = entry["data_offsets"]
+    dtype = _DTYPES[entry["dtype"]]
+    if begin == end:
+        return torch.empty(entry["shape"], dtype=dtype)
+    count = (end - begin) // dtype.itemsize
+    return torch.frombuffer(image.data, dtype=dtype, count=count, offset=start + begin).view(entry["shape"])
+
+
+def tensor_blob(state: Mapping[str, torch.Tensor]) -> Blob:
+    """Tensors as safetensors."""
+    return lambda path: save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, path)
+
+
+def json_blob(value: Any) -> Blob:
+    """A JSON file."""
+    return lambda path: _write_text(path, json.dumps(value, indent=1))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def table_blob(table: pa.Table) -> Blob:
+    """A table in Arrow's file format, streamed to disk."""
+
+    def write(path: Path) -> None:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    return write
+
+
+def read_table(store: ArtifactStore, artifact: Artifact, name: str) -> pa.Table:
+    """A view of an artifact's table."""
+    return table_from_buffer(pa.py_buffer(store.blob(artifact, name)))
+
+
+def read_split(store: ArtifactStore, data: Artifact, split: str) -> Split:
+    """A tokenised split, a view of shared memory."""
+    return Split(read_table(store, data, f"{split}.arrow"))
+
+
+def prediction_table(predictions: Mapping[float | None, np.ndarray], labels: np.ndarray, split: str) -> pa.Table:
+    """Per-example predictions of a model, or of each candidate by scale, for the ledger."""
+    tables = [
+        pa.table(
+            {
+                "split": pa.array([split] * len(labels)),
+                "scale": pa.array([scale] * len(labels), pa.float64()),
+                "row": pa.array(np.arange(len(labels))),
+                "prediction": pa.array(list(logits.astype(np.float32)), pa.list_(pa.float32())),
+                "label": pa.array(labels.astype(np.float64)),
+            }
+        )
+        for scale, logits in predictions.items()
+    ]
+    return pa.concat_tables(tables).combine_chunks()
+
+
+Compute = Callable[[Any, Context], Result]
+"""Computes a request."""

@@ -1,0 +1,91 @@
+"""The stage that makes the teacher, or takes in a finished one."""
+
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from raydisc.distillation.loop import LoopSettings, no_evaluation, train
+from raydisc.distillation.losses import task_loss
+from raydisc.distillation.predict import predict
+from raydisc.models.checkpoint import from_architecture, load_classifier, locate
+from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.widths import Widths
+from raydisc.settings import FineTuneConfig, TeacherConfig
+from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
+from raydisc.stages.context import (
+    EVALUATION_BATCH,
+    Context,
+    FlopMeter,
+    Result,
+    prediction_table,
+    read_split,
+    table_blob,
+    weight_blobs,
+)
+from raydisc.stages.evaluation import score
+from raydisc.stages.requests import FineTune
+from raydisc.tasks.batching import shorter_half
+from raydisc.tasks.tokenised import Batch
+
+
+def compute_finetune(request: FineTune, context: Context) -> Result:
+    """Train the teacher on the labels where that is asked for, then evaluate it on validation."""
+    data = request.data
+    torch.manual_seed(request.seed)
+    model = _initial_model(request.teacher, data["num_labels"], data["vocab_size"]).to(context.device)
+    widths = Widths.full(model.config)
+    cost = ForwardCost.of(model, model.config)
+    spent = 0.0 if request.finetune is None else _finetune(model, request, request.finetune, cost, context)
+    validation = read_split(context.store, data, "validation")
+    meter = FlopMeter(cost, widths)
+    predictions = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter)
+    facts = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "evaluations": [{"step": None, "split": "validation", **score(data["metric"], predictions, validation.labels)}],
+    }
+    blobs = weight_blobs(model.config, widths, 1.0, model.state_dict())
+    blobs["predictions.arrow"] = table_blob(prediction_table({None: predictions}, validation.labels, "validation"))
+    return Result(facts, spent + meter.flops, blobs)
+
+
+def _initial_model(teacher: TeacherConfig, num_labels: int, vocab_size: int) -> nn.Module:
+    if teacher.model is not None:
+        return load_classifier(locate(teacher.model), num_labels, teacher.finetune is None, teacher.trust_remote_code)
+    config = from_architecture(teacher.architecture or {}, vocab_size, num_labels)
+    model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+    return model
+
+
+def _finetune(
+    model: nn.Module, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
+) -> float:
+    split = read_split(context.store, request.data, "train")
+    steps = steps_of(config, -(-len(split) // config.batch_size))
+    short_rows, short_steps = shorter_half(split.lengths), round(config.curriculum * steps)
+    source = BatchSource(
+        split,
+        config.batch_size,
+        request.seed,
+        request.data["pad_id"],
+        context.device,
+        lambda step: short_rows if step < short_steps else None,
+    )
+    widths = Widths.full(model.config)
+
+    def step(batch: Batch, _: int) -> tuple[float, float]:
+        total, count = task_loss(model(**batch.inputs()).logits, batch)
+        loss = total / count
+        loss.backward()
+        return float(loss.detach()), STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)
+
+    settings = LoopSettings(
+        stage="finetune",
+        total_steps=steps,
+        seed=request.seed,
+        optimiser=optimiser_settings(config, config.beta2),
+        evaluate_at=frozenset(),
+        patience=None,
+        checkpoint_folder=context.checkpoint_folder,
+        checkpoint_every_s=context.checkpoint_every_s,
+    )
+    return train(model, settings, source.batch, step, no_evaluation, context.progress).flops

@@ -1,0 +1,94 @@
+"""The stage that scores the teacher's units and sorts its weights by the scores."""
+
+import numpy as np
+import torch
+
+from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.dense import load_frozen
+from raydisc.models.families import layers_of
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import (
+    EVALUATION_BATCH,
+    Context,
+    FlopMeter,
+    Result,
+    Weights,
+    json_blob,
+    read_split,
+    read_weights,
+    tensor_blob,
+    tensor_views,
+    weight_blobs,
+)
+from raydisc.stages.requests import Importance, Model
+from raydisc.stages.store import ArtifactStore
+from raydisc.supernet.grid import Candidate, candidate, order_units, reordered
+from raydisc.supernet.importance import (
+    Importance as Scores,
+)
+from raydisc.supernet.importance import (
+    gradient_importance,
+    magnitude_importance,
+    random_importance,
+)
+from raydisc.tasks.batching import evaluation_batches
+
+
+def compute_importance(request: Importance, context: Context) -> Result:
+    """Score the units on training rows only; write the scores, the order and the sorted teacher."""
+    weights = read_weights(context.store, Model(request.teacher))
+    scores, flops = _score(request, weights, context)
+    layers = layers_of(weights.config)
+    order = order_units(scores)
+    state = reordered(weights.state, layers, order)
+    blobs = weight_blobs(weights.config, weights.widths, 1.0, state)
+    blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
+    blobs["scores.safetensors"] = tensor_blob(_named(scores))
+    facts = {"parameters": request.teacher["parameters"], "method": request.method}
+    return Result(facts, flops, blobs)
+
+
+def _score(request: Importance, weights: Weights, context: Context) -> tuple[Scores, float]:
+    layers = layers_of(weights.config)
+    if request.method == "random":
+        return random_importance(layers, request.seed), 0.0
+    model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
+    if request.method == "magnitude":
+        return magnitude_importance(model, layers), 0.0
+    data = request.data
+    split = read_split(context.store, data, "train")
+    chosen = _sample(len(split), request.rows, request.seed)
+    batches = [chosen[rows] for rows in evaluation_batches(split.lengths[chosen], EVALUATION_BATCH)]
+    meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
+    scores = gradient_importance(
+        model,
+        layers,
+        (split.batch(rows, data["pad_id"]).to(context.device) for rows in batches),
+        regression=data["kind"] == "regression",
+        on_batch=meter,
+    )
+    return scores, meter.flops * (STEP_FORWARDS - 1)
+
+
+def _sample(total: int, rows: int, seed: int) -> np.ndarray:
+    """Row numbers to look at, without repetition."""
+    return np.sort(np.random.default_rng(seed).permutation(total)[:rows])
+
+
+def _named(scores: Scores) -> dict[str, torch.Tensor]:
+    named = {f"heads.{layer:03}": score for layer, score in enumerate(scores.heads)}
+    return named | {f"neurons.{layer:03}": score for layer, score in enumerate(scores.neurons)}
+
+
+def read_scores(store: ArtifactStore, importance: Artifact) -> Scores:
+    """The scores of an importance artifact."""
+    named = tensor_views(store.blob(importance, "scores.safetensors"))
+    return Scores(
+        heads=tuple(named[name] for name in sorted(named) if name.startswith("heads")),
+        neurons=tuple(named[name] for name in sorted(named) if name.startswith("neurons")),
+    )
+
+
+def read_candidate(store: ArtifactStore, importance: Artifact, scale: float) -> Candidate:
+    """The candidate that the scores give at a scale."""
+    return candidate(read_scores(store, importance), scale)

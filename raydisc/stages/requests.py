@@ -1,0 +1,228 @@
+"""Requests: what a schedule may ask for.
+
+A request's fields are inputs (artifacts) or settings; both enter its key, except what says only where
+or how to compute (``key=False``).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from raydisc.settings import (
+    DistillationConfig,
+    FineTuneConfig,
+    GridConfig,
+    OnceForAllConfig,
+    TaskConfig,
+    TeacherConfig,
+    TeacherOutputsConfig,
+)
+from raydisc.stages.artifact import Artifact
+
+_NOT_IN_KEY = {"key": False}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to be read from an artifact: a whole one, or the candidate of a supernet at a scale."""
+
+    artifact: Artifact
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One stage asked for. Subclasses set ``kind`` and ``version``, and raise the version when their code changes."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    def inputs(self) -> tuple[Artifact, ...]:
+        """The artifacts the stage is made from, each once."""
+        found: dict[str, Artifact] = {}
+        for name in (item.name for item in fields(self)):
+            for artifact in _artifacts(getattr(self, name)):
+                found[artifact.key] = artifact
+        return tuple(found.values())
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but the artifacts' contents that the result depends on, as JSON values."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.metadata.get("key", True)}
+
+    def key(self, threads: int | None) -> str:
+        """SHA-256 that names the stage.
+
+        Args:
+            threads: CPU threads that compute it, which the last bits depend on; None on other devices.
+        """
+        content = {
+            "kind": self.kind,
+            "version": self.version,
+            "threads": threads,
+            "settings": self.settings(),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def promise(self, threads: int | None) -> Artifact:
+        """The artifact that the stage will leave, before it is computed."""
+        inputs = tuple(artifact.key for artifact in self.inputs())
+        return Artifact(key=self.key(threads), kind=self.kind, inputs=inputs)
+
+
+def _artifacts(value: Any) -> Iterator[Artifact]:
+    if isinstance(value, Artifact):
+        yield value
+    elif isinstance(value, Model):
+        yield value.artifact
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Artifact):
+        return value.key
+    if isinstance(value, Model):
+        return [value.artifact.key, value.scale]
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Objective):
+        return asdict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Tokenise(Request):
+    """Tokenise every split of the task once.
+
+    Attributes:
+        task_fingerprint: of the rows and what is done with them.
+        tokenizer_fingerprint: of the tokenizer's files.
+        task: where the rows are.
+        teacher: where the tokenizer is.
+    """
+
+    kind: ClassVar[str] = "tokenise"
+    task_fingerprint: str
+    tokenizer_fingerprint: str
+    task: TaskConfig = field(metadata=_NOT_IN_KEY)
+    teacher: TeacherConfig = field(metadata=_NOT_IN_KEY)
+
+
+@dataclass(frozen=True)
+class FineTune(Request):
+    """Train the teacher, or take in a finished one (``finetune`` None)."""
+
+    kind: ClassVar[str] = "finetune"
+    data: Artifact
+    weights_fingerprint: str
+    finetune: FineTuneConfig | None
+    seed: int
+    teacher: TeacherConfig = field(metadata=_NOT_IN_KEY)
+
+
+@dataclass(frozen=True)
+class TeacherOutputs(Request):
+    """Compute the teacher's logits and matched hidden states of the training rows once."""
+
+    kind: ClassVar[str] = "teacher_outputs"
+    data: Artifact
+    teacher: Artifact
+    positions: tuple[int, ...]
+    config: TeacherOutputsConfig
+
+
+@dataclass(frozen=True)
+class Importance(Request):
+    """Score the teacher's units and sort its weights by the scores."""
+
+    kind: ClassVar[str] = "importance"
+    data: Artifact
+    teacher: Artifact
+    method: str
+    rows: int
+    seed: int
+
+    @staticmethod
+    def of(data: Artifact, teacher: Artifact, grid: GridConfig, seed: int) -> "Importance":
+        """The request that an experiment's grid section stands for."""
+        return Importance(data, teacher, grid.importance, grid.importance_rows, seed)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What of a distillation section says how far two models are apart."""
+
+    losses: tuple[tuple[str, float], ...]
+    temperature: float
+    layer_mapping: str | tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(config: DistillationConfig) -> "Objective":
+        """The objective of a distillation section."""
+        mapping = config.layer_mapping
+        return Objective(
+            losses=tuple(sorted(config.losses.items())),
+            temperature=config.temperature,
+            layer_mapping=mapping if isinstance(mapping, str) else tuple(tuple(pair) for pair in mapping),
+        )
+
+
+@dataclass(frozen=True)
+class OnceForAll(Request):
+    """Train all candidates of the grid in one set of weights.
+
+    ``scales`` are the candidates', the student's own included.
+    """
+
+    kind: ClassVar[str] = "once_for_all"
+    data: Artifact
+    outputs: Artifact
+    importance: Artifact
+    scales: tuple[float, ...]
+    config: OnceForAllConfig
+    objective: Objective
+    seed: int
+
+
+@dataclass(frozen=True)
+class Distil(Request):
+    """Train a model of a scale towards a teacher.
+
+    Attributes:
+        data: tokenised task.
+        importance: the teacher's sorted weights, which say what each scale keeps.
+        teacher: who teaches: the teacher itself, an assistant, or a candidate of the supernet.
+        outputs: the teacher's outputs where they are an artifact, else None and ``teacher`` is run.
+        start: the model that the student is cut from.
+        scale: the student's.
+        config: how.
+        seed: of batches and dropout.
+        budget_flops: train as long as this many FLOPs allow instead of ``config.epochs``, without early stop.
+    """
+
+    kind: ClassVar[str] = "distil"
+    data: Artifact
+    importance: Artifact
+    teacher: Model
+    outputs: Artifact | None
+    start: Model
+    scale: float
+    config: DistillationConfig
+    seed: int
+    budget_flops: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """``start`` says where the weights come from, so that ``initialisation`` adds nothing to the key."""
+        settings = super().settings()
+        return {**settings, "config": {k: v for k, v in settings["config"].items() if k != "initialisation"}}
+
+
+@dataclass(frozen=True)
+class Evaluate(Request):
+    """Read the test split once with a finished student."""
+
+    kind: ClassVar[str] = "evaluate"
+    data: Artifact
+    student: Artifact

@@ -1,0 +1,109 @@
+"""What an experiment is about, known before anything is computed: fingerprints, the teacher's shape, its size."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from raydisc.experiment import Experiment
+from raydisc.models.checkpoint import (
+    check_head,
+    check_labels,
+    checkpoint_fingerprint,
+    from_architecture,
+    load_config,
+    locate,
+    tensor_names,
+)
+from raydisc.models.dense import config_from_dict
+from raydisc.models.families import Config, layers_of
+from raydisc.settings import TeacherConfig
+from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
+from raydisc.supernet.grid import scale_for_parameters
+from raydisc.tasks.base import TaskData, load_task
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The task and the teacher of an experiment, small enough to send to every trial.
+
+    Attributes:
+        task_name: for tables.
+        metric: the task's metric.
+        task_fingerprint: SHA-256 of the rows.
+        tokenizer_fingerprint: SHA-256 of the tokenizer's files.
+        weights_fingerprint: SHA-256 of the checkpoint, or of the architecture to be trained from scratch.
+        config: the teacher's configuration as a dictionary.
+        teacher_parameters: of the whole model, with the task's head.
+        notices: what the user should be told.
+    """
+
+    task_name: str
+    metric: str
+    task_fingerprint: str
+    tokenizer_fingerprint: str
+    weights_fingerprint: str
+    config: dict[str, Any]
+    teacher_parameters: int
+    notices: tuple[str, ...]
+
+    @property
+    def num_layers(self) -> int:
+        """Transformer layers of the teacher."""
+        return len(layers_of(config_from_dict(self.config)))
+
+
+def inspect(experiment: Experiment) -> Subject:
+    """Read the task and the teacher's files, and refuse what cannot work.
+
+    Raises:
+        InputError: one sentence about the task, the teacher or its tokenizer.
+    """
+    task = load_task(experiment.task)
+    tokenizer = tokenizer_of(experiment.teacher)
+    config, weights = _teacher(experiment.teacher, task, len(tokenizer))
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    return Subject(
+        task_name=task.name,
+        metric=task.metric,
+        task_fingerprint=task.fingerprint,
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        weights_fingerprint=weights,
+        config=config.to_dict(),
+        teacher_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        notices=task.notices,
+    )
+
+
+def _teacher(teacher: TeacherConfig, task: TaskData, vocab_size: int) -> tuple[Config, str]:
+    if teacher.model is None:
+        architecture = dict(teacher.architecture or {})
+        digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
+        return from_architecture(architecture, vocab_size, task.num_labels), digest.hexdigest()
+    folder = locate(teacher.model)
+    config = load_config(folder, teacher.trust_remote_code)
+    tensor_names(folder)
+    if teacher.finetune is None:
+        check_labels(config, task.num_labels, folder)
+        check_head(folder, config)
+    config.num_labels = task.num_labels
+    return config, checkpoint_fingerprint(folder)
+
+
+def student_scales(experiment: Experiment, subject: Subject) -> tuple[float, ...]:
+    """The scales of the students wanted, whether given as scales or as parameters.
+
+    Raises:
+        InputError: a number of parameters that no scale gives.
+    """
+    if experiment.student.scale is not None:
+        return tuple(experiment.student.scale)
+    config = config_from_dict(subject.config)
+    return tuple(
+        scale_for_parameters(config, subject.teacher_parameters, parameters)
+        for parameters in experiment.student.parameters or ()
+    )

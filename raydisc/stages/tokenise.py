@@ -1,0 +1,90 @@
+"""The stage that tokenises a task once for every trial."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from raydisc.errors import InputError
+from raydisc.models.checkpoint import load_tokenizer, locate
+from raydisc.settings import TeacherConfig
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import Context, Result, table_blob
+from raydisc.stages.requests import Tokenise
+from raydisc.stages.store import ArtifactStore, Blob
+from raydisc.tasks.base import TaskData, load_task
+from raydisc.tasks.reviews import word_tokenizer
+from raydisc.tasks.tokenised import tokenise
+
+TOKENIZER_PREFIX = "tokenizer/"
+
+
+def tokenizer_of(teacher: TeacherConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a teacher section; a teacher from scratch without one has the embedded task's.
+
+    Raises:
+        InputError: the named tokenizer is not there.
+    """
+    named = teacher.tokenizer or teacher.model
+    if named is None:
+        return word_tokenizer()
+    return load_tokenizer(locate(named), teacher.trust_remote_code)
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of the files that the tokenizer saves."""
+    digest = hashlib.sha256()
+    for name, content in sorted(tokenizer_files(tokenizer).items()):
+        digest.update(name.encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
+    """The tokenizer's files by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def compute_tokenise(request: Tokenise, context: Context) -> Result:
+    """Read the task's rows and write every split as Arrow, with the tokenizer beside them."""
+    task = load_task(request.task)
+    if task.fingerprint != request.task_fingerprint:
+        raise InputError("task: the data changed while the run was starting; run again")
+    tokenizer = tokenizer_of(request.teacher)
+    splits = {name: tokenise(table, tokenizer, task.max_length, len(task.text)) for name, table in task.splits.items()}
+    blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
+    for name, content in tokenizer_files(tokenizer).items():
+        blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
+    return Result(facts=_facts(task, tokenizer, splits), flops=0.0, blobs=blobs)
+
+
+def _facts(task: TaskData, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pa.Table]) -> dict[str, object]:
+    return {
+        "kind": task.kind,
+        "classes": list(task.classes),
+        "num_labels": task.num_labels,
+        "metric": task.metric,
+        "max_length": task.max_length,
+        "text": list(task.text),
+        "pad_id": tokenizer.pad_token_id or 0,
+        "vocab_size": len(tokenizer),
+        "rows": {name: table.num_rows for name, table in splits.items()},
+        "tokens": {name: len(table.column("input_ids").combine_chunks().values) for name, table in splits.items()},
+    }
+
+
+def _bytes_blob(content: bytes) -> Blob:
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
+
+
+def copy_tokenizer(store: ArtifactStore, data: Artifact, folder: Path) -> None:
+    """Write the task's tokenizer files into a folder."""
+    for name in data.blobs:
+        if name.startswith(TOKENIZER_PREFIX):
+            (folder / name.removeprefix(TOKENIZER_PREFIX)).write_bytes(store.blob(data, name).tobytes())

@@ -1,0 +1,1 @@
+"""Importance, grid, elastic layers: the supernet in which all candidates live."""

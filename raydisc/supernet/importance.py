@@ -1,0 +1,128 @@
+"""Importance of units: how much the loss would change if a unit were masked.
+
+Shape letters: L layers, H heads, F neurons, B rows, S tokens.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from raydisc.models.families import LayerUnits
+from raydisc.tasks.tokenised import Batch
+
+
+@dataclass(frozen=True)
+class Importance:
+    """One score for each unit of the teacher, L2-normalised within a layer.
+
+    Attributes:
+        heads: for each layer ``[H]``, in the teacher's own order.
+        neurons: for each layer ``[F]``, in the teacher's own order.
+    """
+
+    heads: tuple[torch.Tensor, ...]
+    neurons: tuple[torch.Tensor, ...]
+
+
+def gradient_importance(
+    model: nn.Module,
+    layers: tuple[LayerUnits, ...],
+    batches: Iterable[Batch],
+    regression: bool,
+    on_batch: Callable[[Batch], None],
+) -> Importance:
+    """Expectation over training examples of the absolute gradient of the loss by a mask on the unit.
+
+    Michel et al. 2019 (arXiv 1905.10650), eq. 2, with the expectation over examples, not over batches:
+    every example has masks of its own, so that one backward gives the gradient of each.
+
+    Args:
+        model: the teacher; its parameters are left without gradients.
+        layers: its units.
+        batches: labelled training rows, each row once.
+        regression: squared error of the one output instead of cross entropy.
+        on_batch: called after each batch.
+    """
+    model.requires_grad_(False).eval()
+    totals: list[torch.Tensor] | None = None
+    for batch in batches:
+        with _masked(model, layers, len(batch.labels)) as masks:
+            logits = model(**batch.inputs()).logits
+            gradients = torch.autograd.grad(_summed_loss(logits, batch.labels, regression), masks)
+        sums = [gradient.abs().sum(dim=0).double() for gradient in gradients]
+        totals = sums if totals is None else [total + new for total, new in zip(totals, sums, strict=True)]
+        on_batch(batch)
+    if totals is None:
+        raise ValueError("importance needs at least one training row")
+    return _normalised([score.float() for score in totals[0::2]], [score.float() for score in totals[1::2]])
+
+
+def magnitude_importance(model: nn.Module, layers: tuple[LayerUnits, ...]) -> Importance:
+    """L2 norm of the weights that would go with the unit: a baseline that looks at no data."""
+    heads = [
+        _squared_norms(model, units.head_outputs, units.head_input, units.num_heads, units.head_size)
+        for units in layers
+    ]
+    neurons = [
+        _squared_norms(model, units.neuron_outputs, units.neuron_input, units.num_neurons, 1) for units in layers
+    ]
+    return _normalised([score.sqrt() for score in heads], [score.sqrt() for score in neurons])
+
+
+def random_importance(layers: tuple[LayerUnits, ...], seed: int) -> Importance:
+    """Uniform random scores: the baseline that shows whether importance matters."""
+    generator = torch.Generator().manual_seed(seed)
+    heads = [torch.rand(units.num_heads, generator=generator) for units in layers]
+    neurons = [torch.rand(units.num_neurons, generator=generator) for units in layers]
+    return _normalised(heads, neurons)
+
+
+def _normalised(heads: list[torch.Tensor], neurons: list[torch.Tensor]) -> Importance:
+    def unit(score: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(score, dim=0, eps=1e-12).cpu()
+
+    return Importance(tuple(map(unit, heads)), tuple(map(unit, neurons)))
+
+
+def _summed_loss(logits: torch.Tensor, labels: torch.Tensor, regression: bool) -> torch.Tensor:
+    if regression:
+        return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
+    return functional.cross_entropy(logits, labels, reduction="sum")
+
+
+@contextmanager
+def _masked(model: nn.Module, layers: tuple[LayerUnits, ...], rows: int) -> Iterator[list[torch.Tensor]]:
+    """Multiply each unit's input of the layer's output projections by a mask of ones ``[B, units]``."""
+    device = next(model.parameters()).device
+    masks, handles = [], []
+    for units in layers:
+        for path, count, size in (
+            (units.head_input, units.num_heads, units.head_size),
+            (units.neuron_input, units.num_neurons, 1),
+        ):
+            mask = torch.ones(rows, count, device=device, requires_grad=True)
+            masks.append(mask)
+            handles.append(model.get_submodule(path).register_forward_pre_hook(_multiply_by(mask, size)))
+    try:
+        yield masks
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _multiply_by(mask: torch.Tensor, size: int) -> Callable[[nn.Module, tuple[torch.Tensor]], tuple[torch.Tensor]]:
+    def hook(_: nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (args[0] * mask.repeat_interleave(size, dim=1).unsqueeze(1),)
+
+    return hook
+
+
+def _squared_norms(model: nn.Module, outputs: tuple[str, ...], input_: str, count: int, size: int) -> torch.Tensor:
+    total = model.get_parameter(f"{input_}.weight").detach().square().sum(dim=0).view(count, size).sum(dim=1)
+    for path in outputs:
+        total = total + model.get_parameter(f"{path}.weight").detach().square().sum(dim=1).view(count, size).sum(dim=1)
+    return total

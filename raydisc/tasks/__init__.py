@@ -1,0 +1,1 @@
+"""What is learned: data, tokenising, batching and metrics."""

@@ -1,0 +1,120 @@
+"""A task: texts with labels in splits that are kept apart, and the metric that judges a model on them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydisc.tasks.files import read_files
+from raydisc.tasks.glue import read_glue
+from raydisc.tasks.labels import encode_labels
+from raydisc.tasks.metrics import Kind, metric
+from raydisc.tasks.reviews import make_reviews
+from raydisc.tasks.source import Source
+from raydisc.tasks.splits import apply_test_rule, keep_rows
+
+if TYPE_CHECKING:
+    from raydisc.settings import TaskConfig
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The data of a task.
+
+    Attributes:
+        name: Name for tables and logs.
+        kind: `classification` or `regression`.
+        classes: Class names in label order; empty for regression.
+        text: The one or two columns that the texts come from.
+        metric: Name of the metric (`raydisc.tasks.metrics`).
+        max_length: Most tokens of a row.
+        splits: `train`, `validation` and `test`: string columns `text_0` (`text_1`) and `label`, an int64
+            class index or a float32 number. `unlabelled`, without `label`, where the task came with a test
+            that has no labels.
+        fingerprint: SHA-256 of the contents and the settings above, hexadecimal.
+        notices: What the user should be told.
+    """
+
+    name: str
+    kind: Kind
+    classes: tuple[str, ...]
+    text: tuple[str, ...]
+    metric: str
+    max_length: int
+    splits: Mapping[str, pa.Table]
+    fingerprint: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs that a model of this task has: one for each class, one for regression."""
+        return len(self.classes) or 1
+
+
+def load_task(config: TaskConfig, name: str = "") -> TaskData:
+    """Loads and checks the task of an experiment: local files, a GLUE preset or the embedded reviews.
+
+    Args:
+        config: The `task` part of an experiment file.
+        name: The task's name; its source's own name if empty.
+
+    Raises:
+        InputError: Something about the files, columns, labels or the metric is wrong; the message says what
+            and where.
+    """
+    source = _read(config)
+    judge = metric(source.metric)
+    classes, tables = encode_labels(source, judge)
+    splits, notices = apply_test_rule(tables)
+    if config.train_rows is not None:
+        splits["train"], more = _cut(splits["train"], config.train_rows)
+        notices += more
+    task_name = name or source.name
+    settings = [judge.kind, list(classes), source.metric, config.max_length]
+    return TaskData(
+        name=task_name,
+        kind=judge.kind,
+        classes=classes,
+        text=source.text,
+        metric=source.metric,
+        max_length=config.max_length,
+        splits=splits,
+        fingerprint=_fingerprint(splits, settings),
+        notices=source.notices + notices,
+    )
+
+
+def _read(config: TaskConfig) -> Source:
+    if config.glue is not None:
+        return read_glue(config)
+    if config.reviews is not None:
+        return make_reviews(config)
+    return read_files(config)
+
+
+def _cut(train: pa.Table, rows: int) -> tuple[pa.Table, tuple[str, ...]]:
+    if rows >= train.num_rows:
+        return train, (f"task.train_rows: {rows} asked for, all {train.num_rows} training rows are used",)
+    return keep_rows(train, rows), ()
+
+
+def _fingerprint(splits: Mapping[str, pa.Table], settings: Sequence[object]) -> str:
+    """SHA-256 over settings and values; not over Arrow's layout, so that chunks do not matter."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for split, table in sorted(splits.items()):
+        for name in table.column_names:
+            column = table.column(name)
+            digest.update(f"\0{split}\0{name}\0{column.type}\0{len(column)}\0".encode())
+            if pa.types.is_string(column.type):
+                digest.update(pc.binary_length(column).to_numpy().astype(np.int64).tobytes())
+                digest.update("".join(column.to_pylist()).encode())
+            else:
+                digest.update(column.to_numpy().tobytes())
+    return digest.hexdigest()

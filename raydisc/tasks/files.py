@@ -1,0 +1,93 @@
+"""Tasks in local Parquet, CSV and JSONL files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from raydisc.errors import InputError
+from raydisc.tasks.source import Source, select_columns
+
+if TYPE_CHECKING:
+    from raydisc.settings import TaskConfig
+
+
+def read_table(path: str | Path, place: str) -> pa.Table:
+    """Reads a Parquet, CSV or JSONL file, told apart by its extension.
+
+    Args:
+        path: The file; a relative path starts at the current folder.
+        place: The setting that named it, for errors.
+
+    Raises:
+        InputError: No such file, another extension, or content that is not what the extension says.
+    """
+    path = Path(path)
+    readers = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": pyarrow.json.read_json}
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise InputError(
+            f"{place}: {str(path)!r} has the extension {path.suffix!r}; the files that are read are "
+            f"{', '.join(readers)}"
+        )
+    if not path.is_file():
+        raise InputError(f"{place}: the file {str(path)!r} does not exist; relative paths start at the current folder")
+    try:
+        return readers[suffix](path)
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise InputError(f"{place}: {str(path)!r} cannot be read as {suffix[1:]}: {reason}") from error
+
+
+def read_texts(path: str | Path, text: Sequence[str]) -> pa.Table:
+    """Reads rows to predict: the columns `text` as `text_0` (`text_1`), no labels.
+
+    Raises:
+        InputError: As for `read_table`, no rows, a missing column, or one that does not hold text.
+    """
+    return select_columns(read_table(path, "file"), text, None, f"{str(path)!r}")
+
+
+def read_files(config: TaskConfig) -> Source:
+    """Reads the files of a task; a test without labels has no `label` column.
+
+    Raises:
+        InputError: A file, column or row is not as it must be.
+    """
+    splits: dict[str, pa.Table] = {}
+    places: dict[str, str] = {}
+    for split, path in (("train", config.train), ("validation", config.validation), ("test", config.test)):
+        if path is None:
+            continue
+        places[split] = f"{split} file {str(path)!r}"
+        splits[split] = select_columns(
+            read_table(path, f"task.{split}"),
+            config.text,
+            config.label,
+            places[split],
+            label_optional=split == "test",
+        )
+    classes = None if config.classes is None else tuple(config.classes)
+    name = _name(Path(str(config.train)))
+    return Source(name, splits, places, tuple(config.text), config.metric or "", classes)
+
+
+def _name(train: Path) -> str:
+    """The folder of `folder/train.parquet`, else the file's own name."""
+    return train.parent.name if train.stem == "train" and train.parent.name else train.stem
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    # A folder called `a=b` above the file is no column of it.
+    return pyarrow.parquet.read_table(path, partitioning=None)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    # A quoted text may run over several lines.
+    return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))

@@ -1,0 +1,117 @@
+"""Labels as written → class indices or numbers, with errors that name the row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydisc.errors import InputError
+from raydisc.tasks.metrics import METRICS, Metric
+from raydisc.tasks.source import Source, first_row
+
+
+def encode_labels(source: Source, metric: Metric) -> tuple[tuple[str, ...], dict[str, pa.Table]]:
+    """Numbers the labels of every split that has them.
+
+    Classes are those given, else the sorted labels of the training rows. Whole-number labels are looked up
+    among the classes by value; where the given classes are names, they are positions among them.
+
+    Returns:
+        The classes (none for regression) and the splits, `label` int64 class index or float32 number.
+
+    Raises:
+        InputError: A row without a label or with one outside the classes, labels that do not fit the metric,
+            or fewer than two classes.
+    """
+    for split, table in source.splits.items():
+        if "label" in table.column_names:
+            _check_present(table.column("label"), source.places[split])
+    if metric.kind == "regression":
+        return (), {split: _numbers(table, source.places[split], metric) for split, table in source.splits.items()}
+    classes = source.classes or _classes(source, metric)
+    if len(classes) < 2:
+        raise InputError(f"task.label: {source.places['train']} has one class only, {classes[0]!r}; give two or more")
+    if metric.two_classes and len(classes) != 2:
+        others = [m.name for m in METRICS.values() if m.kind == "classification" and not m.two_classes]
+        raise InputError(
+            f"task.metric: {metric.name!r} is for two classes and the task has {len(classes)} "
+            f"({', '.join(classes)}); use {' or '.join(others)}"
+        )
+    return classes, {split: _indices(table, classes, source, split, metric) for split, table in source.splits.items()}
+
+
+def _check_present(column: pa.ChunkedArray, place: str) -> None:
+    missing = pc.is_null(column)
+    if pa.types.is_floating(column.type):
+        missing = pc.or_(missing, pc.invert(pc.fill_null(pc.is_finite(column.cast(pa.float32(), safe=False)), False)))
+    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        missing = pc.or_(missing, pc.fill_null(pc.equal(column, ""), True))  # an empty cell of a CSV file
+    if pc.any(missing).as_py():
+        raise InputError(
+            f"task.label: {place} has no label (empty, NaN or infinite) in row {first_row(missing)} (counted from 0; "
+            f"rows without label: {pc.sum(missing).as_py()}); every row needs one"
+        )
+
+
+def _numbers(table: pa.Table, place: str, metric: Metric) -> pa.Table:
+    if "label" not in table.column_names:
+        return table
+    column = table.column("label")
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise InputError(
+            f"task.label: {place} has labels of type {column.type}, but metric {metric.name!r} needs "
+            f"numbers; for classes use {_names('classification')}"
+        )
+    return _with_label(table, column.cast(pa.float32(), safe=False))
+
+
+def _indices(table: pa.Table, classes: Sequence[str], source: Source, split: str, metric: Metric) -> pa.Table:
+    if "label" not in table.column_names:
+        return table
+    written = _written(table.column("label"), source.places[split], metric)
+    names = [str(i) for i in range(len(classes))] if _positions(written, classes) else list(classes)
+    indices = pc.index_in(written.cast(pa.string()), pa.array(names, pa.string()))
+    if indices.null_count:
+        row = first_row(pc.is_null(indices))
+        whence = "given in task.classes" if source.classes else "of the training rows"
+        raise InputError(
+            f"task.label: {source.places[split]} has the label {str(written[row])!r} in row {row} "
+            f"(counted from 0), which is not one of the classes {whence}: {', '.join(classes)}"
+        )
+    return _with_label(table, indices.cast(pa.int64()))
+
+
+def _classes(source: Source, metric: Metric) -> tuple[str, ...]:
+    labels = pc.unique(_written(source.splits["train"].column("label"), source.places["train"], metric)).to_pylist()
+    return tuple(str(label) for label in sorted(labels))
+
+
+def _positions(written: pa.ChunkedArray, classes: Sequence[str]) -> bool:
+    """Whether the labels are positions among class names rather than the classes themselves."""
+    return pa.types.is_integer(written.type) and not any(name.lstrip("-").isdigit() for name in classes)
+
+
+def _written(column: pa.ChunkedArray, place: str, metric: Metric) -> pa.ChunkedArray:
+    """Labels as int64 or string; whole numbers stored as floats are taken as int64."""
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return column.cast(pa.int64())
+    if pa.types.is_floating(kind) and pc.all(pc.equal(column, pc.floor(column))).as_py():
+        return column.cast(pa.int64())
+    what = "fractions" if pa.types.is_floating(kind) else f"type {kind}"
+    raise InputError(
+        f"task.label: {place} has labels of {what}, but metric {metric.name!r} needs whole numbers or text; "
+        f"for regression use {_names('regression')}"
+    )
+
+
+def _names(kind: str) -> str:
+    return ", ".join(m.name for m in METRICS.values() if m.kind == kind)
+
+
+def _with_label(table: pa.Table, label: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.column_names.index("label"), "label", label)

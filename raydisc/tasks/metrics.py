@@ -1,0 +1,243 @@
+"""GLUE's metrics, exact by scikit-learn and SciPy, and as functions of per-example means for the bootstrap.
+
+A metric is never "not a number": where it is undefined (one class only, constant predictions, fewer than two
+rows) and where a prediction is not finite it is 0.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+
+from raydisc.errors import InputError
+
+Kind = Literal["classification", "regression"]
+BLOCK = 100  # resamples multiplied at once: bounds the memory of a large split's bootstrap
+FLAT = 1e-12  # a denominator below this is rounding error: the metric is undefined there
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that says how good predictions are.
+
+    Attributes:
+        name: Its name in the experiment file.
+        kind: The tasks it is for.
+        value: `(predictions, labels) -> float`, exact. Predictions are logits `[N, C]` for classification and
+            `[N]` or `[N, 1]` for regression; labels are `[N]`.
+        statistics: `(predictions, labels) -> [N, K]` float64 whose means over examples determine the metric.
+        from_means: `[..., K] -> [...]`, the metric from means of the statistics.
+        two_classes: Whether it is defined for exactly two classes only (the second is the positive one).
+    """
+
+    name: str
+    kind: Kind
+    value: Callable[[np.ndarray, np.ndarray], float]
+    statistics: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    from_means: Callable[[np.ndarray], np.ndarray]
+    two_classes: bool = False
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        InputError: No metric has this name.
+    """
+    if name not in METRICS:
+        raise InputError(f"task.metric: there is no metric {name!r}; the metrics are {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+def bootstrap_weights(n: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of `n` examples is drawn in each resample: counts `[resamples, n]`, float32."""
+    rng = np.random.default_rng(seed)
+    weights = np.empty((resamples, n), np.float32)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(0, n, n), minlength=n)
+    return weights
+
+
+def standard_error(
+    metric: Metric, predictions: np.ndarray, labels: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> float:
+    """Standard deviation of the metric over bootstrap resamples of the examples.
+
+    Spearman's ranks are those of the whole set and are not taken anew in each resample (an approximation).
+    """
+    statistics = metric.statistics(predictions, labels)
+    n = len(statistics)
+    weights = bootstrap_weights(n, resamples, seed)
+    means = [weights[i : i + BLOCK] @ statistics / n for i in range(0, resamples, BLOCK)]
+    return float(np.std(metric.from_means(np.concatenate(means)), ddof=1))
+
+
+def _finite(predictions: np.ndarray) -> bool:
+    return bool(np.isfinite(predictions).all())
+
+
+def _accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    if not _finite(predictions):
+        return 0.0
+    return float(sklearn_metrics.accuracy_score(labels, predictions.argmax(-1)))
+
+
+def _f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    if not _finite(predictions):
+        return 0.0
+    return float(sklearn_metrics.f1_score(labels, predictions.argmax(-1), zero_division=0))
+
+
+def _matthews(predictions: np.ndarray, labels: np.ndarray) -> float:
+    if not _finite(predictions):
+        return 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one label only: scikit-learn warns and returns 0, as documented here
+        return float(sklearn_metrics.matthews_corrcoef(labels, predictions.argmax(-1)))
+
+
+def _correlation(
+    function: Callable[[np.ndarray, np.ndarray], Any], predictions: np.ndarray, labels: np.ndarray
+) -> float:
+    if len(labels) < 2 or not _finite(predictions):
+        return 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # constant input: SciPy warns and returns NaN, which counts 0
+        value = float(function(_flat(predictions), labels.astype(np.float64)).statistic)
+    return 0.0 if math.isnan(value) else value
+
+
+def _pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
+    return _correlation(stats.pearsonr, predictions, labels)
+
+
+def _spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
+    return _correlation(stats.spearmanr, predictions, labels)
+
+
+def _accuracy_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    return (_accuracy(predictions, labels) + _f1(predictions, labels)) / 2
+
+
+def _pearson_spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
+    return (_pearson(predictions, labels) + _spearman(predictions, labels)) / 2
+
+
+def _hits(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 where the prediction is right, `[N, 1]`."""
+    hits = np.zeros((len(labels), 1))
+    if _finite(predictions):
+        hits[:, 0] = predictions.argmax(-1) == labels
+    return hits
+
+
+def _confusion(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Each example's cell of the confusion matrix, one-hot `[N, C * C]`, cell `label * C + prediction`.
+
+    With two classes the columns are true negative, false positive, false negative, true positive.
+    """
+    classes = predictions.shape[-1]
+    cells = np.zeros((len(labels), classes * classes))
+    if _finite(predictions):
+        cells[np.arange(len(labels)), labels.astype(np.int64) * classes + predictions.argmax(-1)] = 1
+    return cells
+
+
+def _moments(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """First and second moments of standardised predictions and labels, `[N, 5]`."""
+    x, y = _standardised(_flat(predictions)), _standardised(labels.astype(np.float64))
+    return np.stack([x, y, x * x, y * y, x * y], -1)
+
+
+def _rank_moments(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    if not _finite(predictions):
+        return np.zeros((len(labels), 5))
+    return _moments(stats.rankdata(_flat(predictions)), stats.rankdata(labels))
+
+
+def _both_moments(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.concatenate([_moments(predictions, labels), _rank_moments(predictions, labels)], -1)
+
+
+def _flat(predictions: np.ndarray) -> np.ndarray:
+    return predictions.reshape(-1).astype(np.float64)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Mean 0 and deviation 1 (so that moments do not cancel); all 0 where constant or not finite."""
+    if not _finite(values) or np.ptp(values) == 0:
+        return np.zeros_like(values)
+    standardised: np.ndarray = (values - values.mean()) / values.std()
+    return standardised
+
+
+def _accuracy_from_means(means: np.ndarray) -> np.ndarray:
+    accuracy: np.ndarray = means[..., 0]
+    return accuracy
+
+
+def _f1_from_means(means: np.ndarray) -> np.ndarray:
+    _, false_positive, false_negative, true_positive = np.moveaxis(means, -1, 0)
+    return _ratio(2 * true_positive, 2 * true_positive + false_positive + false_negative)
+
+
+def _accuracy_f1_from_means(means: np.ndarray) -> np.ndarray:
+    mean: np.ndarray = (means[..., 0] + means[..., 3] + _f1_from_means(means)) / 2
+    return mean
+
+
+def _matthews_from_means(means: np.ndarray) -> np.ndarray:
+    """Matthews' coefficient of any number of classes (Gorodkin 2004, R_K) from the confusion matrix."""
+    classes = math.isqrt(means.shape[-1])
+    matrix = means.reshape(*means.shape[:-1], classes, classes)
+    labels, predictions = matrix.sum(-1), matrix.sum(-2)
+    right = np.trace(matrix, axis1=-2, axis2=-1)
+    covariance = right - (labels * predictions).sum(-1)
+    spread = (1 - (labels**2).sum(-1)) * (1 - (predictions**2).sum(-1))
+    return _ratio(covariance, spread, root=True)
+
+
+def _pearson_from_means(means: np.ndarray) -> np.ndarray:
+    x, y, xx, yy, xy = np.moveaxis(means, -1, 0)
+    return _ratio(xy - x * y, np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0), root=True)
+
+
+def _pearson_spearman_from_means(means: np.ndarray) -> np.ndarray:
+    mean: np.ndarray = (_pearson_from_means(means[..., :5]) + _pearson_from_means(means[..., 5:])) / 2
+    return mean
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, root: bool = False) -> np.ndarray:
+    """The quotient (by the denominator's square root on request); 0 where the denominator vanishes."""
+    flat = denominator < FLAT
+    safe = np.where(flat, 1.0, denominator)
+    quotient: np.ndarray = np.where(flat, 0.0, numerator / (np.sqrt(safe) if root else safe))
+    return quotient
+
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric("accuracy", "classification", _accuracy, _hits, _accuracy_from_means),
+        Metric("f1", "classification", _f1, _confusion, _f1_from_means, two_classes=True),
+        Metric("matthews", "classification", _matthews, _confusion, _matthews_from_means),
+        Metric("pearson", "regression", _pearson, _moments, _pearson_from_means),
+        Metric("spearman", "regression", _spearman, _rank_moments, _pearson_from_means),
+        Metric(
+            "accuracy_f1",
+            "classification",
+            _accuracy_f1,
+            _confusion,
+            _accuracy_f1_from_means,
+            two_classes=True,
+        ),
+        Metric("pearson_spearman", "regression", _pearson_spearman, _both_moments, _pearson_spearman_from_means),
+    )
+}

@@ -1,0 +1,96 @@
+"""A task's rows as they come, before labels are numbered: what files, GLUE and reviews have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydisc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows and settings of a task.
+
+    Attributes:
+        name: What the task is called unless the caller names it.
+        splits: `train`, `validation` and, where there is one, `test`: string columns `text_0` (`text_1`), and
+            `label` as it was written; a test without labels has no such column.
+        places: Where each split comes from, as an error should name it.
+        text: The columns that the texts come from.
+        metric: Name of the metric.
+        classes: Class names where given; None to take them from the training labels.
+        notices: What the user should be told.
+    """
+
+    name: str
+    splits: Mapping[str, pa.Table]
+    places: Mapping[str, str]
+    text: tuple[str, ...]
+    metric: str
+    classes: tuple[str, ...] | None = None
+    notices: tuple[str, ...] = ()
+
+
+def select_columns(
+    table: pa.Table, text: Sequence[str], label: str | None, place: str, label_optional: bool = False
+) -> pa.Table:
+    """The text columns as strings `text_0` (`text_1`), and the label column as `label`.
+
+    Args:
+        table: Rows as read.
+        text: One or two columns.
+        label: The label column; None if none is wanted.
+        place: Where the rows come from, for errors.
+        label_optional: Leave `label` out where the column is missing or says nothing (all null or all -1).
+
+    Raises:
+        InputError: No rows, a missing column, a text column that does not hold text, or a row without a text.
+    """
+    if table.num_rows == 0:
+        raise InputError(f"{place}: there are no rows; every split needs at least one")
+    columns = {f"text_{i}": _text(table, name, place) for i, name in enumerate(text)}
+    if label is None or (label_optional and _unlabelled(table, label)):
+        return pa.table(columns)
+    return pa.table({**columns, "label": _column(table, label, "task.label", place)}).combine_chunks()
+
+
+def first_row(mask: pa.ChunkedArray | np.ndarray) -> int:
+    """Number of the first true row, counted from 0."""
+    return int(np.flatnonzero(np.asarray(mask))[0])
+
+
+def _column(table: pa.Table, name: str, key: str, place: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise InputError(f"{key}: {place} has no column {name!r}; its columns are {', '.join(table.column_names)}")
+    column = table.column(name)
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _text(table: pa.Table, name: str, place: str) -> pa.ChunkedArray:
+    column = _column(table, name, "task.text", place)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise InputError(f"task.text: column {name!r} of {place} holds {column.type}; it must hold text")
+    if column.null_count:
+        row = first_row(pc.is_null(column))
+        raise InputError(
+            f"task.text: column {name!r} of {place} has no text in row {row} (counted from 0; rows without text: "
+            f"{column.null_count}); every row needs one"
+        )
+    return column.cast(pa.string())
+
+
+def _unlabelled(table: pa.Table, name: str) -> bool:
+    """Whether no row has a label; GLUE writes -1 for "hidden"."""
+    if name not in table.column_names:
+        return True
+    column = table.column(name)
+    if column.null_count == len(column):
+        return True
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        return False
+    return bool(pc.all(pc.equal(column.cast(pa.float64()), -1.0), skip_nulls=False).as_py())

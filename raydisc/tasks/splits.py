@@ -1,0 +1,59 @@
+"""Which rows train, select and test: decided by a hash of the text, so that no order or seed moves them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+
+from raydisc.errors import InputError
+
+HELD_OUT = 0.1  # share of the training rows that becomes the validation where validation had to become the test
+
+
+def text_hashes(table: pa.Table) -> np.ndarray:
+    """The first 8 bytes of the SHA-256 of each row's texts, `[N]` uint64."""
+    texts = [table.column(name).to_pylist() for name in table.column_names if name.startswith("text_")]
+    digests = b"".join(hashlib.sha256("\x1f".join(row).encode()).digest()[:8] for row in zip(*texts, strict=True))
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def apply_test_rule(splits: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
+    """Makes sure that there is a test with labels.
+
+    Where there is none, the validation becomes the test and a tenth of the training rows, chosen by the hash
+    of their text, becomes the validation; a test without labels is kept as `unlabelled`.
+
+    Returns:
+        Splits `train`, `validation`, `test` (and `unlabelled`), and notices for the user.
+
+    Raises:
+        InputError: Too few training rows to hold any out.
+    """
+    test = splits.get("test")
+    if test is not None and "label" in test.column_names:
+        return splits, ()
+    train = splits["train"]
+    held = text_hashes(train) < np.uint64(HELD_OUT * 2**64)
+    if not 0 < held.sum() < len(held):
+        raise InputError(
+            f"task.test: there is no test with labels, and {len(held)} training rows are too few to hold "
+            "a tenth out as validation; give a labelled test or more training rows"
+        )
+    ruled = {"train": train.filter(~held), "validation": train.filter(held), "test": splits["validation"]}
+    reason = "there is no test split"
+    if test is not None:
+        ruled["unlabelled"] = test
+        reason = "the test split has no labels"
+    notice = (
+        f"{reason}: the validation split is the test, and {int(held.sum())} of {len(held)} training rows "
+        "(a tenth, by the hash of their text) are the validation"
+    )
+    return {name: table.combine_chunks() for name, table in ruled.items()}, (notice,)
+
+
+def keep_rows(train: pa.Table, rows: int) -> pa.Table:
+    """The `rows` training rows with the smallest hash, in their order: the same ones on every machine."""
+    chosen = np.sort(np.argsort(text_hashes(train), kind="stable")[:rows])
+    return train.take(pa.array(chosen)).combine_chunks()

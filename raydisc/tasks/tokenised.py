@@ -1,0 +1,168 @@
+"""Tokenised splits as Arrow: made once, shared without copies, cut into padded batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHUNK = 10_000  # rows handed to the tokenizer at once: bounds its Python objects, not the result
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples padded to the longest of them.
+
+    Attributes:
+        input_ids: Tokens `[B, S]`, int64.
+        attention_mask: 1 for a token and 0 for padding, `[B, S]`, int64.
+        token_type_ids: Segment of each token `[B, S]`, int64; None where the tokenizer makes none.
+        labels: `[B]`, int64 class index or float32 target; float32 NaN where the split has no labels, so that
+            a metric or loss which touches them is seen at once.
+        rows: Row numbers in the split `[B]`, int64.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    token_type_ids: torch.Tensor | None
+    labels: torch.Tensor
+    rows: np.ndarray
+
+    @property
+    def tokens(self) -> int:
+        """Tokens computed, padding included: `B * S`."""
+        return self.input_ids.numel()
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """Keyword arguments of a Hugging Face forward, without labels."""
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        if self.token_type_ids is not None:
+            inputs["token_type_ids"] = self.token_type_ids
+        return inputs
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on `device`."""
+        types = None if self.token_type_ids is None else self.token_type_ids.to(device)
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            token_type_ids=types,
+            labels=self.labels.to(device),
+        )
+
+
+def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int, num_text: int) -> pa.Table:
+    """Tokenises the text columns of a split.
+
+    Args:
+        split: Columns `text_0` (and `text_1`), and `label` where it has labels.
+        tokenizer: A Hugging Face tokenizer.
+        max_length: Most tokens of a row, special tokens included; longer rows are truncated (of a pair, the
+            longer text first).
+        num_text: 1 for single sentences, 2 for pairs.
+
+    Returns:
+        A table with `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer makes them, and
+        `label` as it was; no padding.
+    """
+    texts = [split.column(f"text_{i}").to_pylist() for i in range(num_text)]
+    ids: list[pa.Array] = []
+    types: list[pa.Array] = []
+    for start in range(0, split.num_rows, CHUNK):
+        encoded = tokenizer(
+            *(column[start : start + CHUNK] for column in texts),
+            truncation=True,
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+        )
+        ids.append(pa.array(encoded["input_ids"], pa.list_(pa.int32())))
+        if "token_type_ids" in encoded:
+            types.append(pa.array(encoded["token_type_ids"], pa.list_(pa.int8())))
+    columns: dict[str, Any] = {"input_ids": pa.chunked_array(ids, pa.list_(pa.int32()))}
+    if types:
+        columns["token_type_ids"] = pa.chunked_array(types, pa.list_(pa.int8()))
+    if "label" in split.column_names:
+        columns["label"] = split.column("label")
+    return pa.table(columns).combine_chunks()
+
+
+def table_to_buffer(table: pa.Table) -> pa.Buffer:
+    """The table as one buffer in Arrow's IPC file format."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def table_from_buffer(buf: pa.Buffer) -> pa.Table:
+    """The table in `buf` (`table_to_buffer`), a view of its memory."""
+    return pa.ipc.open_file(pa.BufferReader(buf)).read_all()
+
+
+class Split:
+    """A view of a tokenised table that hands out padded batches.
+
+    The table's memory is used in place where each column is one chunk, as `tokenise` and `table_to_buffer`
+    leave it; more chunks are joined once.
+
+    Attributes:
+        lengths: Tokens of each row `[N]`, int64.
+        labels: `[N]`, int64 class index or float32 target; float32 NaN where the table has no labels.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        """Views a table with the columns that `tokenise` makes."""
+        ids, self._offsets = _list_view(table, "input_ids")
+        self._ids = ids
+        self._types = _list_view(table, "token_type_ids")[0] if "token_type_ids" in table.column_names else None
+        self.lengths: np.ndarray = np.diff(self._offsets)
+        self.labels: np.ndarray = (
+            _one_chunk(table, "label").to_numpy(zero_copy_only=False)
+            if "label" in table.column_names
+            else np.full(table.num_rows, np.nan, np.float32)
+        )
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.lengths)
+
+    def batch(self, rows: np.ndarray, pad_id: int) -> Batch:
+        """The rows `[B]`, padded to the longest of them with the token `pad_id`."""
+        rows = np.asarray(rows, np.int64)
+        lengths = self.lengths[rows]
+        positions = np.arange(lengths.max(initial=0))
+        mask = positions < lengths[:, None]
+        source = (self._offsets[rows][:, None] + positions)[mask]
+        return Batch(
+            input_ids=_padded(self._ids, source, mask, pad_id),
+            attention_mask=torch.from_numpy(mask.astype(np.int64)),
+            token_type_ids=None if self._types is None else _padded(self._types, source, mask, 0),
+            labels=torch.from_numpy(self.labels[rows]),
+            rows=rows,
+        )
+
+
+def _padded(values: np.ndarray, source: np.ndarray, mask: np.ndarray, fill: int) -> torch.Tensor:
+    """Values at `source` laid out where `mask` `[B, S]` is true, `fill` elsewhere; int64 `[B, S]`."""
+    padded = np.full(mask.shape, fill, np.int64)
+    padded[mask] = values[source]
+    return torch.from_numpy(padded)
+
+
+def _one_chunk(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _list_view(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The flat values of a list column and the offsets `[N + 1]` of its rows in them."""
+    column = _one_chunk(table, name)
+    return column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)

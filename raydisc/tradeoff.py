@@ -1,0 +1,196 @@
+"""The λ-tradeoff `t = m + λ (1 - s)` (arXiv 2205.14570, section 3): ranking, choice, λ sweep, uncertainty.
+
+`m` is a candidate's validation metric clipped to [0, 1], `s` its nominal scale. One tie rule holds
+everywhere: of candidates with equal tradeoffs the **smaller scale** wins. Tradeoffs that differ by less than
+1e-12 are equal, so that rounding of `0.2 * (1 - 0.3)` and the like never decides.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+from scipy import stats
+
+from raydisc.errors import InputError
+from raydisc.tasks.metrics import bootstrap_weights
+from raydisc.tasks.metrics import metric as named_metric
+
+DEFAULT_LAM = 0.2
+DECIMALS = 12
+RESAMPLES = 1000
+BLOCK = 100  # resamples multiplied at once: bounds the memory of a large split
+
+
+class Scored(Protocol):
+    """What ranking needs to know of a candidate: its nominal scale in (0, 1] and its validation metric."""
+
+    @property
+    def scale(self) -> float:
+        """The nominal scale in (0, 1]."""
+
+    @property
+    def metric(self) -> float:
+        """The validation metric, not clipped."""
+
+
+S = TypeVar("S", bound=Scored)
+
+
+def clip_metric(metric: float) -> float:
+    """The metric as it enters the tradeoff: clipped to [0, 1]; not a number counts 0."""
+    return 0.0 if math.isnan(metric) else min(max(metric, 0.0), 1.0)
+
+
+def tradeoff(metric: float, scale: float, lam: float) -> float:
+    """`m + λ (1 - s)` with the metric clipped (arXiv 2205.14570, section 3).
+
+    Args:
+        metric: Validation metric; clipped here.
+        scale: Nominal scale `s` in (0, 1].
+        lam: λ ≥ 0, the weight of smallness against the metric.
+    """
+    return clip_metric(metric) + lam * (1.0 - scale)
+
+
+def rank(candidates: Iterable[S], lam: float) -> list[S]:
+    """Candidates from the best tradeoff to the worst; of equal tradeoffs the smaller scale stands first."""
+    return sorted(candidates, key=lambda c: (-round(tradeoff(c.metric, c.scale, lam), DECIMALS), c.scale))
+
+
+def choose(candidates: Iterable[S], lam: float, above: float = 0.0, below: float = math.inf) -> S:
+    """The candidate with the best tradeoff among those with `above < scale < below`.
+
+    Args:
+        candidates: What to choose from.
+        lam: λ ≥ 0.
+        above: The student's scale: assistants are strictly larger.
+        below: The scale of the assistant before, where several are chosen one after the other.
+
+    Raises:
+        InputError: No candidate lies between the two scales.
+    """
+    ranked = rank((c for c in candidates if above < c.scale < below), lam)
+    if not ranked:
+        limit = "" if math.isinf(below) else f" and below {below:g}"
+        raise InputError(
+            f"grid.scales: no candidate lies above scale {above:g}{limit}, so there is no teacher assistant to "
+            "choose; add a scale there"
+        )
+    return ranked[0]
+
+
+def break_points(scales: Sequence[float], metrics: Sequence[float]) -> list[tuple[float, float, float]]:
+    """The chosen scale as a function of λ ≥ 0: a step function, at no training cost.
+
+    Args:
+        scales: Nominal scales of the candidates.
+        metrics: Their validation metrics, in the same order; clipped here.
+
+    Returns:
+        `(lam_from, lam_to, scale)` for rising λ, the last with `lam_to = inf`; on `lam_from <= λ < lam_to`
+        the scale is chosen. At a break point itself both sides tie and the smaller scale wins, hence the
+        half-open intervals. Empty without candidates.
+    """
+    lines = [(scale, clip_metric(metric)) for scale, metric in zip(scales, metrics, strict=True)]
+    if not lines:
+        return []
+    scale, metric = min(lines, key=lambda line: (-round(line[1], DECIMALS), line[0]))
+    steps: list[tuple[float, float, float]] = []
+    lam = 0.0
+    while True:
+        # Only smaller scales rise faster with λ; the first of their lines to meet the current one takes over.
+        crossings = [(round((metric - m) / (scale - s), DECIMALS), s, m) for s, m in lines if s < scale]
+        if not crossings:
+            return [*steps, (lam, math.inf, scale)]
+        crossing, next_scale, next_metric = min(crossings)
+        if crossing > lam:
+            steps.append((lam, crossing, scale))
+        lam, scale, metric = crossing, next_scale, next_metric
+
+
+def resampled_metric(
+    metric: str, predictions: np.ndarray, labels: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """The metric on bootstrap resamples of the examples, `[resamples]`.
+
+    Two calls with as many examples and the same seed use the *same* resamples, which is what makes
+    differences of their results paired by example.
+
+    Args:
+        metric: A name of `raydisc.tasks.metrics.METRICS`.
+        predictions: Logits `[N, C]`, or `[N]` / `[N, 1]` for regression.
+        labels: `[N]`.
+        resamples: Number of resamples R.
+        seed: Seed of the resampling.
+    """
+    measure = named_metric(metric)
+    statistics = measure.statistics(predictions, labels)
+    weights = _weights(len(labels), resamples, seed)
+    means = [weights[i : i + BLOCK] @ statistics / len(labels) for i in range(0, resamples, BLOCK)]
+    return np.asarray(measure.from_means(np.concatenate(means)), dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=2)  # the validation and the test split of the task at hand
+def _weights(n: int, resamples: int, seed: int) -> np.ndarray:
+    return bootstrap_weights(n, resamples, seed)
+
+
+def win_shares(
+    predictions: Mapping[float, np.ndarray],
+    labels: np.ndarray,
+    metric: str,
+    lam: float,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[float, float]:
+    """The share of resamples of the validation examples in which each candidate has the best tradeoff.
+
+    A paired bootstrap: within a resample every candidate is judged on the same examples.
+
+    Args:
+        predictions: For each candidate's scale its validation predictions, `[N, C]` or `[N]`, rows in the
+            same order.
+        labels: `[N]`.
+        metric: A name of `raydisc.tasks.metrics.METRICS`.
+        lam: λ ≥ 0.
+        resamples: Number of resamples.
+        seed: Seed of the resampling; the same seed gives the same shares.
+
+    Returns:
+        Scale → share, scales falling, shares summing to 1; empty without candidates or without examples.
+    """
+    if not predictions or len(labels) == 0:
+        return {}
+    scales = sorted(predictions)  # rising: argmax takes the first of equals, which is the smaller scale
+    metrics = np.stack([resampled_metric(metric, predictions[s], labels, resamples, seed) for s in scales])
+    bonus = lam * (1.0 - np.asarray(scales))[:, None]
+    tradeoffs = np.round(np.clip(np.nan_to_num(metrics, nan=0.0), 0.0, 1.0) + bonus, DECIMALS)
+    wins = np.bincount(np.argmax(tradeoffs, axis=0), minlength=len(scales))
+    return {scale: float(count) / resamples for scale, count in sorted(zip(scales, wins, strict=True), reverse=True)}
+
+
+def indistinguishable(shares: Mapping[float, float], threshold: float = 0.05) -> list[float]:
+    """Scales that win at least `threshold` of the resamples, most wins first (ties: the smaller scale first).
+
+    More than one of them means that the choice of teacher assistant is within noise.
+    """
+    return sorted((s for s, share in shares.items() if share >= threshold), key=lambda s: (-shares[s], s))
+
+
+def kendall(x: Sequence[float], y: Sequence[float]) -> tuple[float, float] | None:
+    """Kendall's τ-b of two sequences and its two-sided p-value.
+
+    Pairs in which a value is missing (NaN) are left out.
+
+    Returns:
+        `(τ, p)`, or `None` where τ is undefined: fewer than two pairs, or one side constant.
+    """
+    pairs = [(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))]
+    if len({a for a, _ in pairs}) < 2 or len({b for _, b in pairs}) < 2:
+        return None
+    result = stats.kendalltau([a for a, _ in pairs], [b for _, b in pairs])
+    return float(result.statistic), float(result.pvalue)

@@ -1,0 +1,100 @@
+"""Runs that go wrong: killed, interrupted, not finite, side by side."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Desk, student_hashes
+
+from raydisc.report.ledger import Ledger
+
+pytestmark = pytest.mark.cluster
+
+
+def stages(desk: Desk) -> Ledger:
+    return Ledger(desk.folder / "runs" / "ledger")
+
+
+def wait_for(condition: "object", seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def kill_tree(pid: int) -> None:
+    for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            pass
+
+
+def test_a_killed_run_goes_on_with_the_same_bits(finished: Desk, desk: Desk) -> None:
+    process = desk.start("run", "tiny.yaml")
+    wait_for(lambda: (stages(desk).read("stages")["kind"] == "distil").any())
+    kill_tree(process.pid)
+    process.communicate()
+    done = set(stages(desk).read("stages")["key"])
+    desk.run("resume", "tiny")
+    after = stages(desk).read("stages", latest=False)
+    assert after["key"].is_unique, "a finished stage was computed again"
+    assert done < set(after["key"])
+    assert student_hashes(desk) == student_hashes(finished)
+
+
+def test_an_interrupted_run_says_how_to_go_on(desk: Desk) -> None:
+    process = desk.start("run", "tiny.yaml")
+    wait_for(lambda: len(stages(desk).read("stages")) >= 2)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "raydisc resume tiny" in said
+    assert "interrupted" in desk.run("ls")
+
+
+def test_a_loss_that_is_not_finite_ends_its_trial_only(desk: Desk) -> None:
+    said = desk.run("run", "tiny.yaml", "--set", "once_for_all.lr=1.0e+38", code=1)
+    assert "once_for_all" in said
+    assert "step" in said
+    trials = {row["schedule"]: row["state"] for row in stages(desk).rows("trials", run="tiny")}
+    assert trials["minidisc"] == trials["kd_supernet_init"] == "failed"
+    assert trials["kd"] == trials["maxidisc"] == "finished"
+    tested = [row for row in stages(desk).rows("trials", run="tiny") if row["test"]]
+    assert {row["schedule"] for row in tested} == {"kd", "maxidisc"}
+
+
+def test_two_runs_at_once_share_what_both_need(desk: Desk) -> None:
+    first = desk.start("run", "tiny.yaml", "--name", "one", "--set", "schedules=[kd]")
+    second = desk.start("run", "tiny.yaml", "--name", "two", "--set", "schedules=[kd]")
+    assert [first.wait(300), second.wait(300)] == [0, 0], first.stderr.read() + second.stderr.read()
+    assert stages(desk).read("stages", latest=False)["key"].is_unique
+    one, two = student_hashes(desk, "one"), student_hashes(desk, "two")
+    assert one == two
+    assert one
+
+
+def test_more_than_the_machine_has_is_refused(desk: Desk) -> None:
+    said = desk.run("run", "tiny.yaml", "--set", "resources.cpus=5000", code=2)
+    assert "5000" in said
+
+
+def test_a_storage_that_is_no_folder_is_refused(desk: Desk) -> None:
+    (desk.folder / "file").write_text("")
+    said = desk.run("run", "tiny.yaml", "--set", "storage=file", code=2)
+    assert "storage" in said
+
+
+def test_an_altered_artifact_is_named(desk: Desk) -> None:
+    desk.run("run", "tiny.yaml", "--set", "schedules=[kd]")
+    [importance] = stages(desk).rows("stages", kind="importance")
+    path = Path(desk.folder, "runs", "artifacts", importance["key"], "model.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    said = desk.run("run", "tiny.yaml", "--name", "again", "--set", "schedules=[{takd: {path: [0.5]}}]", code=1)
+    assert importance["key"] in said
+    assert "model.safetensors" in said
