@@ -26,6 +26,8 @@ class TrainingState:
         flops: executed so far.
         evaluations: every evaluation so far, as the stage's evaluate function gave it.
         best: the highest mean metric so far, and how many evaluations ago.
+        wall_before: seconds that earlier processes trained up to the checkpoint this one went on from.
+        cpu_before: their process time, seconds.
         tensors: model, optimiser, random state and best weights, by prefixed name.
     """
 
@@ -34,6 +36,8 @@ class TrainingState:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     best: float | None = None
     since_best: int = 0
+    wall_before: float = 0.0
+    cpu_before: float = 0.0
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, torch.Tensor]:
@@ -52,6 +56,7 @@ def save(folder: Path, state: TrainingState) -> None:
     scalars = {
         "step": state.step, "flops": state.flops, "evaluations": state.evaluations,
         "best": state.best, "since_best": state.since_best,
+        "wall_before": state.wall_before, "cpu_before": state.cpu_before,
     }  # fmt: skip
     temporary = folder / f"{_FILE}.{os.getpid()}"
     tensors = {name: tensor.contiguous().cpu() for name, tensor in state.tensors.items()}

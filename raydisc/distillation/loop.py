@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +79,18 @@ def train(
         progress: told of every step.
 
     Raises:
-        NonFiniteLoss: names the stage and the step; the last good checkpoint stays.
+        NonFiniteLoss: the loss or a gradient is; names the stage and the step; the last good checkpoint stays.
     """
     optimiser = adamw(model, settings.optimiser)
     state = _resumed(model, optimiser, settings) or _fresh(settings)
-    saved = time.monotonic()
+    saved, begun = time.monotonic(), _clocks()
     for index in _remaining(state, settings):
         model.train()
         _set_lr(optimiser, lr_at(index, settings.total_steps, settings.optimiser))
         loss, flops = step(batch_at(index), index)
-        _refuse_non_finite(loss, index, settings)
-        nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.max_grad_norm)
+        _refuse_non_finite("loss", loss, index, settings)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.max_grad_norm)
+        _refuse_non_finite("gradient's norm", float(norm), index, settings)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         state.step, state.flops = index + 1, state.flops + flops
@@ -98,7 +99,7 @@ def train(
             _evaluate(model, state, settings, evaluate)
             progress({"step": state.step, "steps": settings.total_steps, **state.evaluations[-1]})
         if settings.checkpoint_folder and time.monotonic() - saved > settings.checkpoint_every_s:
-            _save(model, optimiser, state, settings.checkpoint_folder)
+            _save(model, optimiser, state, settings.checkpoint_folder, begun)
             saved = time.monotonic()
     if settings.patience is not None and state.best is not None:
         model.load_state_dict(state.part("best."))
@@ -127,11 +128,24 @@ def _resumed(model: nn.Module, optimiser: torch.optim.Optimizer, settings: LoopS
     return state
 
 
-def _save(model: nn.Module, optimiser: torch.optim.Optimizer, state: TrainingState, folder: Path) -> None:
+def _clocks() -> tuple[float, float]:
+    """Wall clock and process time, seconds."""
+    return time.perf_counter(), time.process_time()
+
+
+def _save(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: TrainingState,
+    folder: Path,
+    begun: tuple[float, float],
+) -> None:
     state.put("model.", model.state_dict())
     state.put("optimiser.", optimiser_tensors(optimiser))
     state.put("random", {"": torch.get_rng_state()})
-    save(folder, state)
+    wall, cpu = (now - then for now, then in zip(_clocks(), begun, strict=True))
+    before = replace(state, wall_before=state.wall_before + wall, cpu_before=state.cpu_before + cpu)
+    save(folder, before)
 
 
 def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, evaluate: Evaluate) -> None:
@@ -147,11 +161,11 @@ def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, ev
         state.since_best += 1
 
 
-def _refuse_non_finite(loss: float, index: int, settings: LoopSettings) -> None:
-    if not math.isfinite(loss):
+def _refuse_non_finite(name: str, value: float, index: int, settings: LoopSettings) -> None:
+    if not math.isfinite(value):
         kept = "the last checkpoint before it is kept" if settings.checkpoint_folder else "nothing was kept"
         raise NonFiniteLoss(
-            f"{settings.stage}: the loss is {loss} at step {index + 1} of {settings.total_steps}; {kept}; "
+            f"{settings.stage}: the {name} is {value} at step {index + 1} of {settings.total_steps}; {kept}; "
             "a smaller learning rate or more warm-up usually mends it"
         )
 

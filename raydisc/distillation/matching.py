@@ -18,12 +18,14 @@ def matched_positions(mapping: Mapping, num_layers: int) -> tuple[tuple[int, ...
     have the same number).
 
     Raises:
-        InputError: a position that the model does not have.
+        InputError: no pair, or a position that the model does not have.
     """
     if isinstance(mapping, str):
         positions = _named(mapping, num_layers)
         return positions, positions
     pairs = [tuple(pair) for pair in mapping]
+    if not pairs:
+        raise InputError("distillation.layer_mapping: the list is empty, but a loss compares hidden states")
     for pair in pairs:
         if len(pair) != 2 or not all(0 <= position <= num_layers for position in pair):
             raise InputError(

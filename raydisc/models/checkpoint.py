@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from transformers import (
 
 from raydisc.errors import InputError
 from raydisc.experiment_file import nearest
-from raydisc.models.families import Config, family_of, layers_of
+from raydisc.models.families import Config, family_named, family_of, layers_of
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_WEIGHTS = "*.safetensors"
+_BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model"]
 
 
 def locate(model: str) -> Path:
@@ -31,34 +33,46 @@ def locate(model: str) -> Path:
     Raises:
         InputError: nothing of that name can be found, or what is there is not a safe checkpoint.
     """
-    folder = _in_package(model) if model.startswith("package:") else Path(model).expanduser()
-    if not folder.exists():
-        folder = _from_hub(model)
+    folder = _find(model, "teacher.model", [_WEIGHTS, *_BESIDE_WEIGHTS])
     _check(folder)
     return folder
 
 
-def _in_package(model: str) -> Path:
+def locate_tokenizer(tokenizer: str) -> Path:
+    """The local folder of a tokenizer that may have no weights beside it; named as in ``locate``.
+
+    Raises:
+        InputError: nothing of that name can be found.
+    """
+    return _find(tokenizer, "teacher.tokenizer", _BESIDE_WEIGHTS)
+
+
+def _find(model: str, setting: str, wanted: list[str]) -> Path:
+    folder = _in_package(model, setting) if model.startswith("package:") else Path(model).expanduser()
+    return folder if folder.exists() else _from_hub(model, setting, wanted)
+
+
+def _in_package(model: str, setting: str) -> Path:
     package, _, inner = model.removeprefix("package:").partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"teacher.model: the Python package '{package}' of '{model}' is not installed")
+        raise InputError(f"{setting}: the Python package '{package}' of '{model}' is not installed")
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     folder = (root / inner).resolve()
     if not folder.is_relative_to(root) or not folder.is_dir():
-        raise InputError(f"teacher.model: the package '{package}' holds no folder '{inner}'")
+        raise InputError(f"{setting}: the package '{package}' holds no folder '{inner}'")
     return folder
 
 
-def _from_hub(model: str) -> Path:
+def _from_hub(model: str, setting: str, wanted: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=_WANTED))
+        return Path(snapshot_download(model, allow_patterns=wanted))
     except Exception as error:
         raise InputError(
-            f"teacher.model: '{model}' is neither a folder here nor a model that the hub gives "
-            f"({type(error).__name__}); give the path of a folder with config.json and model.safetensors"
+            f"{setting}: '{model}' is neither a folder here nor a model that the hub gives "
+            f"({type(error).__name__}); give the path of a folder"
         ) from error
 
 
@@ -91,12 +105,16 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Config:
     Raises:
         InputError: unreadable configuration or unknown family.
     """
+    path = folder / "config.json"
     try:
+        written = json.loads(path.read_text())
+        if isinstance(written, dict) and isinstance(written.get("model_type"), str):
+            family_named(written["model_type"])
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except InputError:
+        raise
     except Exception as error:
-        raise InputError(
-            f"teacher.model: '{folder / 'config.json'}' is no configuration ({_reason(error)})"
-        ) from error
+        raise InputError(f"teacher.model: '{path}' is no configuration ({_reason(error)})") from error
     family_of(config)
     return config
 
@@ -107,10 +125,10 @@ def _reason(error: Exception) -> str:
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies beside a checkpoint.
+    """The tokenizer in a folder.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it cannot be read.
     """
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(
@@ -229,7 +247,7 @@ def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels:
         InputError: unknown ``model_type`` or setting, or a value that is none.
     """
     settings = {name: value for name, value in architecture.items() if name != "model_type"}
-    model_type = architecture.get("model_type")
+    model_type = str(architecture.get("model_type"))
     if model_type not in CONFIG_MAPPING:
         raise InputError(f"teacher.architecture: model_type '{model_type}' is unknown to transformers")
     known = AutoConfig.for_model(model_type)

@@ -119,11 +119,20 @@ def family_of(config: Config) -> Family:
     Raises:
         InputError: no adapter knows this ``model_type``.
     """
-    family = FAMILIES.get(config.model_type)
+    return family_named(config.model_type)
+
+
+def family_named(model_type: str) -> Family:
+    """The adapter of a ``model_type``.
+
+    Raises:
+        InputError: no adapter knows it.
+    """
+    family = FAMILIES.get(model_type)
     if family is None:
         known = ", ".join(sorted(FAMILIES))
         raise InputError(
-            f"teacher.model: no adapter for the family '{config.model_type}'; families that raydisc can prune: {known}"
+            f"teacher.model: no adapter for the family '{model_type}'; families that raydisc can prune: {known}"
         )
     return family
 

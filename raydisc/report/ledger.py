@@ -167,9 +167,8 @@ class Ledger:
         folder = self.root / table
         if not folder.is_dir():
             return schema.empty_table()
-        conditions = [_condition(name, value) for name, value in where.items()]
-        if keys is not None:
-            conditions.append(ds.field("key").isin(list(keys)))
+        wanted = dict(where) if keys is None else {**where, "key": list(keys)}
+        conditions = [_condition(schema.field(name), value) for name, value in wanted.items()]
         source = folder if parts is None else [str(part) for part in parts]
         found = ds.dataset(source, schema=schema, format="parquet").to_table(
             filter=reduce(and_, conditions) if conditions else None
@@ -199,11 +198,12 @@ def _digest(rows: pa.Table) -> str:
     return hashlib.sha256(sink.getvalue()).hexdigest()[:12]
 
 
-def _condition(name: str, value: Any) -> ds.Expression:
-    field = ds.field(name)
+def _condition(column: pa.Field, value: Any) -> ds.Expression:
+    field = ds.field(column.name)
     if value is None:
         return field.is_null()
-    return field.isin(list(value)) if isinstance(value, list | tuple | set) else field == value
+    # Typed, because a list of nothing has no type of its own.
+    return field.isin(pa.array(value, column.type)) if isinstance(value, list | tuple) else field == value
 
 
 def _order(table: str, found: pa.Table, latest: bool) -> pa.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import IO, Literal
 
@@ -88,15 +88,29 @@ def as_html(sheet: Sheet) -> str:
 def as_rich(sheet: Sheet) -> Table:
     """A table for `rich`, without title and notes; cells are text, never markup."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for number, (name, left) in enumerate(sheet.headings):
-        words = [word for cell in (name, *(line[number] for line in sheet.lines)) for word in cell.split()]
-        # On a narrow terminal cells wrap between words, never inside a number.
-        table.add_column(
-            Text(name), justify="left" if left else "right", min_width=max(map(len, words), default=0), vertical="top"
-        )
+    for name, left in sheet.headings:
+        table.add_column(Text(name), justify="left" if left else "right", overflow="fold")
     for cells, style in sheet.styled():
         table.add_row(*[Text(cell) for cell in cells], style=style)
     return table
+
+
+def fitting(sheet: Sheet, width: int) -> list[Sheet]:
+    """The sheet, or, where it is too wide, sheets side by side: the first left-aligned columns stand in each of them."""
+    left = [aligned_left for _, aligned_left in sheet.headings]
+    keys = [number for number in range(len(left)) if all(left[: number + 1])]
+    widths = [max(map(len, column)) + 3 for column in zip(sheet.columns, *sheet.lines, strict=True)]
+    parts: list[list[int]] = [[]]
+    for number in range(len(keys), len(left)):
+        if parts[-1] and sum(widths[n] for n in [*keys, *parts[-1], number]) > width:
+            parts.append([])
+        parts[-1].append(number)
+    return [_columns(sheet, [*keys, *part]) for part in parts]
+
+
+def _columns(sheet: Sheet, numbers: Sequence[int]) -> Sheet:
+    lines = [[line[number] for number in numbers] for line in sheet.lines]
+    return replace(sheet, columns=[sheet.columns[number] for number in numbers], lines=lines)
 
 
 def print_lines(lines: Sequence[str], file: IO[str]) -> None:
@@ -113,7 +127,8 @@ def print_sheets(sheets: Sequence[Sheet], file: IO[str], plain: bool = False) ->
             print(as_text(sheet), file=file)
         else:
             console.print(Text(sheet.title, style="bold"))
-            console.print(as_rich(sheet))
+            for part in fitting(sheet, console.width):
+                console.print(as_rich(part))
             for note in sheet.notes:
                 console.print(Text(note, style="dim"))
             console.print()

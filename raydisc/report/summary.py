@@ -99,7 +99,7 @@ def summarise(ledger: Ledger, rows: Sequence[Row], resamples: int = RESAMPLES, s
         section = _Section(members, bootstrap)
         for schedule in grouped(members, lambda r: r.schedule).values():
             tried = max(map(len, grouped(schedule, lambda r: r.seed).values()))
-            selected = [row for row in schedule if row.selected]
+            selected = sorted((row for row in schedule if row.selected), key=lambda r: r.seed)
             if selected:
                 summaries.append(section.line(selected, whole=True, tried=tried))
             if tried > 1:

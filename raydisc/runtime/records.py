@@ -38,10 +38,16 @@ class Recorder:
         The ledger of a storage whose artifacts were copied in lacks their rows: they are written as well.
         """
         self.asked.append(artifact.key)
-        if found:
-            self.reused.append(artifact.key)
-            if self._ledger.has("stages", artifact.key):
-                return
+        if not found:
+            self._write(request, artifact)
+            return
+        self.reused.append(artifact.key)
+        if not self._ledger.has("stages", artifact.key):
+            with self._store.holding(artifact.key):  # whoever computed it may be writing just now
+                if not self._ledger.has("stages", artifact.key):
+                    self._write(request, artifact)
+
+    def _write(self, request: Request, artifact: Artifact) -> None:
         self._write_predictions(artifact)
         self._ledger.write("metrics", _metric_rows(artifact, self._metric), artifact.key)
         self._ledger.write("candidates", _candidate_rows(artifact), artifact.key)

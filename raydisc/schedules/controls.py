@@ -8,7 +8,7 @@ from raydisc.stages.requests import Model
 def kd_equal_compute(search: Search, lam: float, assistants: int) -> Schedule[Outcome]:
     """KD that trains with the FLOPs that MiniDisc trained with: the same shape stretched, no early stop."""
     rival = yield from minidisc(search, lam, assistants)
-    budget = sum(artifact.cost.flops for artifact in rival.trained)
+    budget = sum(artifact.flops for artifact in rival.trained)
     ready = yield from search.prepare()
     student = yield search.distil(ready, ready.teacher, ready.teacher, search.student_scale, budget_flops=budget)
     return Outcome(student, (), "teacher", (student,))

@@ -126,5 +126,6 @@ class Search:
             scale=scale,
             config=self.experiment.distillation,
             seed=self.seed,
+            teacher_outputs=self.experiment.teacher_outputs,
             budget_flops=budget_flops,
         )

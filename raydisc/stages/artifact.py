@@ -52,9 +52,22 @@ class Artifact:
         Raises:
             NotYetKnown: the stage has not been computed.
         """
+        return self._known()[name]
+
+    @property
+    def flops(self) -> float:
+        """What the stage executed.
+
+        Raises:
+            NotYetKnown: the stage has not been computed.
+        """
+        self._known()
+        return self.cost.flops
+
+    def _known(self) -> Mapping[str, Any]:
         if self.facts is None:
             raise NotYetKnown(f"stage {self.kind} {self.key[:12]} has not been computed")
-        return self.facts[name]
+        return self.facts
 
     def manifest(self) -> dict[str, Any]:
         """The artifact as JSON."""

@@ -52,11 +52,15 @@ class Result:
         facts: JSON values for schedules and the ledger; ``evaluations`` and ``candidates`` have fixed fields.
         flops: executed.
         blobs: files of the artifact by name.
+        wall_before: seconds of earlier processes whose work the computation went on from.
+        cpu_before: their process time, seconds.
     """
 
     facts: Mapping[str, Any]
     flops: float
     blobs: Mapping[str, Blob] = field(default_factory=dict)
+    wall_before: float = 0.0
+    cpu_before: float = 0.0
 
 
 class FlopMeter:

@@ -9,6 +9,7 @@ from raydisc.distillation.loop import LoopSettings, evaluation_steps, train
 from raydisc.distillation.predict import predict
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import cut, load_trainable
+from raydisc.models.families import Config
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
@@ -27,6 +28,7 @@ from raydisc.stages.evaluation import score
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Objective
 from raydisc.stages.targets import Targets, cached_targets, computed_targets, positions, weighted_loss
+from raydisc.stages.teacher_outputs import bytes_needed, fits
 from raydisc.supernet.grid import size_at
 from raydisc.tasks.tokenised import Batch, Split
 
@@ -41,11 +43,11 @@ def compute_distil(request: Distil, context: Context) -> Result:
     split = read_split(context.store, data, "train")
     validation = read_split(context.store, data, "validation")
     source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
-    steps = _steps(request, source, cost, widths)
+    steps = _steps(request, context, source, cost, widths)
 
     objective = Objective.of(config)
     student_positions, teacher_positions = positions(objective, len(cost.layers))
-    targets = _targets(request, context, split, teacher_positions, steps)
+    targets = _targets(request, context, split, teacher_positions, steps, start.config)
     loss = weighted_loss(objective, data)
 
     def step(batch: Batch, _: int) -> tuple[float, float]:
@@ -88,19 +90,27 @@ def compute_distil(request: Distil, context: Context) -> Result:
     }
     blobs = weight_blobs(start.config, widths, request.scale, model.state_dict())
     blobs["predictions.arrow"] = table_blob(prediction_table({None: predictions}, validation.labels, "validation"))
-    return Result(facts, ahead + state.flops + flops, blobs)
+    return Result(facts, ahead + state.flops + flops, blobs, state.wall_before, state.cpu_before)
 
 
 def _targets(
-    request: Distil, context: Context, split: Split, teacher_positions: tuple[int, ...], steps: int
+    request: Distil,
+    context: Context,
+    split: Split,
+    teacher_positions: tuple[int, ...],
+    steps: int,
+    config: Config,
 ) -> Targets:
-    """The teacher's outputs: an artifact's; else computed once for rows that are seen more than once."""
+    """The teacher's outputs: an artifact's; else computed once, if they fit, for rows that are seen more than once."""
     if request.outputs is not None:
         cached = cached_targets(context.store, request.outputs, split)
         if cached is not None:
             return cached
+    data = request.data
     again = steps * request.config.batch_size >= len(split)
-    return computed_targets(context, request.teacher, split, teacher_positions, request.data["pad_id"], remember=again)
+    needed = bytes_needed(split, teacher_positions, config.hidden_size, data["num_labels"])
+    remember = again and fits(request.teacher_outputs, needed)
+    return computed_targets(context, request.teacher, split, teacher_positions, data["pad_id"], remember)
 
 
 def _predict(model: nn.Module, request: Distil, split: Split, meter: FlopMeter) -> tuple[np.ndarray, float]:
@@ -108,12 +118,16 @@ def _predict(model: nn.Module, request: Distil, split: Split, meter: FlopMeter) 
     return predictions, meter.flops
 
 
-def _steps(request: Distil, source: BatchSource, cost: ForwardCost, widths: Widths) -> int:
-    """Steps of the epochs asked for, or as many as the FLOPs allow."""
+def _steps(request: Distil, context: Context, source: BatchSource, cost: ForwardCost, widths: Widths) -> int:
+    """Steps of the epochs asked for, or as many as the FLOPs allow; a teacher run in every step is paid too."""
     if request.budget_flops is None:
         return steps_of(request.config, source.steps_per_epoch)
+    online = request.outputs is None or request.outputs["source"] == "online"
+    teacher = read_weights(context.store, request.teacher).widths if online else None
     spent, steps = 0.0, 0
     while spent < request.budget_flops:
-        spent += STEP_FORWARDS * cost.flops(widths, *source.shape(steps))
+        shape = source.shape(steps)
+        spent += STEP_FORWARDS * cost.flops(widths, *shape)
+        spent += cost.flops(teacher, *shape) if teacher else 0.0
         steps += 1
     return max(1, steps)

@@ -71,13 +71,15 @@ class Executor:
         """The stage's artifact: found, waited for while another process computes it, or computed here."""
         promise = request.promise(self.key_threads)
         artifact = self.store.find(promise.key)
-        found = artifact is not None
         if artifact is None:
             with self.store.holding(promise.key):
                 artifact = self.store.find(promise.key)
-                found = artifact is not None
-                artifact = artifact or self._compute(request, promise)
-        self._on_stage(request, artifact, found)
+                if artifact is None:
+                    artifact = self._compute(request, promise)
+                    # told while the key is held, so that nobody finds an artifact of which nothing is told yet
+                    self._on_stage(request, artifact, False)
+                    return artifact
+        self._on_stage(request, artifact, True)
         return artifact
 
     def run(self, schedule: Schedule[Outcome]) -> Outcome:
@@ -104,7 +106,8 @@ class Executor:
         progress({"step": 0})
         wall, cpu = time.perf_counter(), time.process_time()
         result = COMPUTE[request.kind](request, context)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        wall = time.perf_counter() - wall + result.wall_before
+        cpu = time.process_time() - cpu + result.cpu_before
         cost = Cost(result.flops, device_seconds=wall, wall_seconds=wall, cpu_seconds=cpu)
         artifact = self.store.commit(promise, result.facts, cost, result.blobs)
         del result

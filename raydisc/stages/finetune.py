@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
 from raydisc.distillation.losses import task_loss
 from raydisc.distillation.predict import predict
@@ -35,7 +36,9 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
     model = _initial_model(request.teacher, data["num_labels"], data["vocab_size"]).to(context.device)
     widths = Widths.full(model.config)
     cost = ForwardCost.of(model, model.config)
-    spent = 0.0 if request.finetune is None else _finetune(model, request, request.finetune, cost, context)
+    state = TrainingState()
+    if request.finetune is not None:
+        state = _finetune(model, request, request.finetune, cost, context)
     validation = read_split(context.store, data, "validation")
     meter = FlopMeter(cost, widths)
     predictions = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter)
@@ -45,7 +48,7 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
     }
     blobs = weight_blobs(model.config, widths, 1.0, model.state_dict())
     blobs["predictions.arrow"] = table_blob(prediction_table({None: predictions}, validation.labels, "validation"))
-    return Result(facts, spent + meter.flops, blobs)
+    return Result(facts, state.flops + meter.flops, blobs, state.wall_before, state.cpu_before)
 
 
 def _initial_model(teacher: TeacherConfig, num_labels: int, vocab_size: int) -> nn.Module:
@@ -58,7 +61,7 @@ def _initial_model(teacher: TeacherConfig, num_labels: int, vocab_size: int) -> 
 
 def _finetune(
     model: nn.Module, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
-) -> float:
+) -> TrainingState:
     split = read_split(context.store, request.data, "train")
     steps = steps_of(config, -(-len(split) // config.batch_size))
     short_rows, short_steps = shorter_half(split.lengths), round(config.curriculum * steps)
@@ -88,4 +91,4 @@ def _finetune(
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
     )
-    return train(model, settings, source.batch, step, no_evaluation, context.progress).flops
+    return train(model, settings, source.batch, step, no_evaluation, context.progress)

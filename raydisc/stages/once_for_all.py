@@ -114,7 +114,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     weights = supernet.weights
     blobs = weight_blobs(weights.config, weights.widths, weights.scale, supernet.model.state_dict())
     blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
-    return Result(facts, state.flops + flops, blobs)
+    return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
 
 
 def sandwich_backward(

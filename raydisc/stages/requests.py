@@ -199,6 +199,7 @@ class Distil(Request):
         scale: the student's.
         config: how.
         seed: of batches and dropout.
+        teacher_outputs: whether the outputs of a ``teacher`` that is run are kept.
         budget_flops: train as long as this many FLOPs allow instead of ``config.epochs``, without early stop.
     """
 
@@ -211,6 +212,7 @@ class Distil(Request):
     scale: float
     config: DistillationConfig
     seed: int
+    teacher_outputs: TeacherOutputsConfig
     budget_flops: float | None = None
 
     def settings(self) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from raydisc.errors import InputError
 from raydisc.experiment import Experiment
 from raydisc.models.checkpoint import (
     check_head,
@@ -21,6 +23,8 @@ from raydisc.models.checkpoint import (
 from raydisc.models.dense import config_from_dict
 from raydisc.models.families import Config, layers_of
 from raydisc.settings import TeacherConfig
+from raydisc.stages.requests import Objective
+from raydisc.stages.targets import positions
 from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
 from raydisc.supernet.grid import scale_for_parameters
 from raydisc.tasks.base import TaskData, load_task
@@ -67,6 +71,8 @@ def inspect(experiment: Experiment) -> Subject:
     config, weights = _teacher(experiment.teacher, task, len(tokenizer))
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
+    _refuse_too_small(model, len(tokenizer), task.max_length)
+    positions(Objective.of(experiment.distillation), len(layers_of(config)))  # refuses a mapping that does not fit
     return Subject(
         task_name=task.name,
         metric=task.metric,
@@ -92,6 +98,25 @@ def _teacher(teacher: TeacherConfig, task: TaskData, vocab_size: int) -> tuple[C
         check_head(folder, config)
     config.num_labels = task.num_labels
     return config, checkpoint_fingerprint(folder)
+
+
+def _refuse_too_small(model: nn.Module, vocab_size: int, max_length: int) -> None:
+    """Refuse a teacher without an embedding for every token and for every position of the task."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith("word_embeddings"):
+            if vocab_size > module.num_embeddings:
+                raise InputError(
+                    f"teacher: its tokenizer has {vocab_size} tokens but the model embeds {module.num_embeddings}; "
+                    "give the tokenizer that belongs to the model"
+                )
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
+            # RoBERTa's positions start behind its padding's
+            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if max_length > positions:
+                raise InputError(
+                    f"task.max_length: {max_length} tokens are more than the teacher's {positions} positions; "
+                    f"set it to {positions} or less"
+                )
 
 
 def student_scales(experiment: Experiment, subject: Subject) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from raydisc.errors import InputError
-from raydisc.models.checkpoint import load_tokenizer, locate
+from raydisc.models.checkpoint import load_tokenizer, locate, locate_tokenizer
 from raydisc.settings import TeacherConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context, Result, table_blob
@@ -27,10 +27,11 @@ def tokenizer_of(teacher: TeacherConfig) -> PreTrainedTokenizerBase:
     Raises:
         InputError: the named tokenizer is not there.
     """
-    named = teacher.tokenizer or teacher.model
-    if named is None:
-        return word_tokenizer()
-    return load_tokenizer(locate(named), teacher.trust_remote_code)
+    if teacher.tokenizer is not None:
+        return load_tokenizer(locate_tokenizer(teacher.tokenizer), teacher.trust_remote_code)
+    if teacher.model is not None:
+        return load_tokenizer(locate(teacher.model), teacher.trust_remote_code)
+    return word_tokenizer()
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from ledger_world import World
+from rich.console import Console
+
+from raydisc.report import formats
+from raydisc.report.compare import compare
+from raydisc.report.costs import Cost
+from raydisc.report.regret import Interval
+from raydisc.report.sheet import Sheet, as_html, as_markdown, as_text, print_sheets
+from raydisc.report.tables import comparison_markdown, csv_text, print_comparison
+
+
+def table_text(world: World) -> str:
+    stream = io.StringIO()
+    print_comparison(world.ledger, ["r"], stream)
+    return stream.getvalue()
+
+
+def cells(text: str, name: str) -> list[str]:
+    [found] = [line for line in text.splitlines() if line.startswith(name)]
+    return re.split(r"\s{2,}", found.strip())
+
+
+def test_the_comparison_has_controls_uncertainty_and_both_ratios(filled: World) -> None:
+    text = table_text(filled)
+    assert cells(text, "schedule") == [
+        "schedule", "path", "student", "validation", "test", "FLOP", "device s", "wall s", "× MiniDisc", "× oracle",
+    ]  # fmt: skip
+    # MiniDisc costs 59, the oracle path .3 33, MaxiDisc 60.
+    assert cells(text, "minidisc   ") == [
+        "minidisc", "0.3", "0.1", "0.650 ±0.107", "0.625 ±0.172", "59.0", "5.9", "0.6", "1.00", "1.79",
+    ]  # fmt: skip
+    assert cells(text, "maxidisc, best of 2")[-2:] == ["1.02", "1.82"]
+    assert cells(text, "  maxidisc            0.3 (oracle)")[-2:] == ["0.56", "1.00"]
+    assert cells(text, "kd_equal_compute ")[-2:] == ["1.10", "1.97"]
+    assert cells(text, "teacher")[3:5] == ["–", "–"]
+    assert text.startswith("r: accuracy on toy, seed 0\n")
+
+
+def test_differences_stand_below_with_intervals_and_a_verdict(filled: World) -> None:
+    text = table_text(filled)
+    assert cells(text, "oracle − minidisc (regret)")[2] == "+0.250 [0.000, +0.500]"
+    assert cells(text, "minidisc − kd_equal_compute")[-1] == "cannot be told apart"
+    assert cells(text, "oracle − maxidisc")[-1] == "the same predictions"
+    assert "Kendall τ between a candidate's tradeoff (λ = 0.2)" in text
+    assert "-1.00 (p = 1, 2 candidates, 1 seed)." in text
+
+
+def test_several_seeds_bring_a_column_for_their_deviation(filled: World) -> None:
+    filled.fill(seed=1)
+    text = table_text(filled)
+    assert cells(text, "schedule")[5] == "sd"
+    assert cells(text, "minidisc   ")[5] == "0.000"
+    assert text.startswith("r: accuracy on toy, 2 seeds\n")
+
+
+def test_a_run_without_finished_trials_prints_nothing(world: World) -> None:
+    world.trial("t", "kd", None, None, state="failed")
+    assert table_text(world) == ""
+
+
+def test_a_terminal_gets_the_same_cells_even_when_narrow(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in (200, 90):
+        stream = io.StringIO()
+        monkeypatch.setattr(
+            "raydisc.report.sheet.Console",
+            lambda width=width, **options: Console(force_terminal=True, width=width, **options),
+        )
+        print_comparison(filled.ledger, ["r"], stream)
+        words = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).split()
+        assert {"minidisc", "0.650", "±0.107", "59.0", "1.79", "kd_equal_compute"} <= set(words)
+
+
+def test_csv_has_the_rows_of_the_json(filled: World) -> None:
+    rows = compare(filled.ledger, ["r"])
+    read = list(csv.DictReader(io.StringIO(csv_text(rows))))
+    assert [list(row) for row in read] == [list(row) for row in rows]
+    assert [json.loads(row["path"]) for row in read] == [row["path"] for row in rows]
+    assert [float(row["search_flops"]) for row in read] == [row["search_flops"] for row in rows]
+    assert read[0]["lam"] == ""
+    assert csv_text([]).startswith("run,task,schedule,path,")
+
+
+def test_markdown_is_a_table(filled: World) -> None:
+    lines = comparison_markdown(filled.ledger, ["r"]).splitlines()
+    assert lines[0] == "**r: accuracy on toy, seed 0**"
+    assert lines[2].startswith("| schedule | path | student |")
+    assert lines[3].startswith("| --- | --- | ---: |")
+    assert sum(line.startswith("| minidisc |") for line in lines) == 1
+
+
+SHEET = Sheet("a [title]", ["<left", "right"], [["[0.3]", "1"], ["<b>|", "10"]], notes=["note & so on"])
+
+
+def test_a_sheet_as_text_is_aligned() -> None:
+    assert as_text(SHEET) == "a [title]\nleft   right\n[0.3]      1\n<b>|      10\nnote & so on\n"
+
+
+def test_a_sheet_escapes_what_the_format_would_take_for_markup() -> None:
+    assert "<td class=\"l\">&lt;b&gt;|</td>" in as_html(SHEET)
+    assert "note &amp; so on" in as_html(SHEET)
+    assert "| <b>\\| | 10 |" in as_markdown(SHEET)
+
+
+def test_brackets_are_not_markup_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raydisc.report.sheet.Console", lambda **o: Console(force_terminal=True, width=80, **o))
+    stream = io.StringIO()
+    print_sheets([SHEET], stream)
+    assert "[0.3]" in stream.getvalue()
+    assert "a [title]" in stream.getvalue()
+    plain = io.StringIO()
+    print_sheets([SHEET], plain, plain=True)
+    assert plain.getvalue() == as_text(SHEET) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (formats.decimal(None), "–"),
+        (formats.signed(-0.0001), "0.000"),
+        (formats.signed(0.25), "+0.250"),
+        (formats.signed(None), "–"),
+        (formats.with_error(0.9, None), "0.900"),
+        (formats.with_error(None, 0.1), "–"),
+        (formats.interval(Interval(0.1, None, None, 1)), "+0.100"),
+        (formats.interval(Interval(0.1, -0.1, 0.3, 1)), "+0.100 [-0.100, +0.300]"),
+        (formats.interval(None), "–"),
+        (formats.significant(0.0), "0"),
+        (formats.significant(0.01234), "0.0123"),
+        (formats.significant(1.234), "1.23"),
+        (formats.significant(1234.5), "1,234"),
+        (formats.significant(None), "–"),
+        (formats.seconds(1234.5), "1,234"),
+        (formats.seconds(9.87), "9.9"),
+        (formats.flops(1.5e12), "1.50 TFLOP"),
+        (formats.flops(0.0), "0 FLOP"),
+        (formats.flops(None), "–"),
+        (formats.parameters(13.3e6), "13.3 M"),
+        (formats.parameters(690e3), "0.690 M"),
+        (formats.parameters(4321), "4.32 k"),
+        (formats.parameters(None), "–"),
+        (formats.path([]), "–"),
+        (formats.path([0.5, 0.3]), "0.5 → 0.3"),
+        (formats.listed(["a", "b", "c"]), "a, b and c"),
+        (formats.listed(["a"]), "a"),
+        (formats.share(0.625), "62%"),
+        (formats.times(None), "–"),
+    ],
+)
+def test_numbers_as_people_read_them(shown: str, text: str) -> None:
+    assert shown == text
+
+
+def test_costs_add_up() -> None:
+    assert Cost(1, 2, 3, 4) + Cost(1, 1, 1, 1) == Cost(2, 3, 4, 5)

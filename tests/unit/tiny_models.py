@@ -1,0 +1,97 @@
+"""Tiny models and data of every family, made on the spot: large random weights, so that outputs differ visibly."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from raydisc.models.families import layers_of
+from raydisc.models.outputs import Outputs, forward
+from raydisc.models.widths import Widths
+from raydisc.supernet.grid import UnitOrder, order_units, reordered
+from raydisc.supernet.importance import Importance, random_importance
+from raydisc.tasks.tokenised import Batch, Split
+
+FAMILIES = ("bert", "roberta", "distilbert")
+VOCABULARY = 40
+
+
+def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout=0.0):
+    """A configuration of `layers` layers with 4 heads of 6 and 20 neurons, and a residual stream of 24."""
+    common = {"vocab_size": VOCABULARY, "initializer_range": 0.3, "attn_implementation": attention}
+    if family == "distilbert":
+        shape = {"dim": 24, "hidden_dim": 20, "n_layers": layers, "n_heads": 4, "max_position_embeddings": 32}
+        dropouts = {"dropout": dropout, "attention_dropout": dropout, "seq_classif_dropout": dropout}
+    else:
+        shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 4}
+        shape |= {"max_position_embeddings": 34, "type_vocab_size": 2}
+        dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    config = AutoConfig.for_model(family, **common, **shape, **dropouts)
+    config.num_labels = num_labels
+    return config
+
+
+def tiny_teacher(config, seed=0) -> nn.Module:
+    """A teacher in evaluation mode; its biases and norms are random too."""
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return model.eval()
+
+
+def state_of(model) -> dict[str, torch.Tensor]:
+    """A copy of a model's weights."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def tiny_split(lengths, num_labels=3, seed=0, types=False) -> Split:
+    """Random tokens of these lengths; `num_labels` 1 gives real targets."""
+    rng = np.random.default_rng(seed)
+    ids = [rng.integers(5, VOCABULARY, length).tolist() for length in lengths]
+    columns = {"input_ids": pa.array(ids, pa.list_(pa.int32()))}
+    if types:
+        columns["token_type_ids"] = pa.array(
+            [(np.arange(length) > length // 2).astype(int).tolist() for length in lengths], pa.list_(pa.int8())
+        )
+    real = rng.standard_normal(len(lengths)).astype(np.float32)
+    columns["label"] = pa.array(real if num_labels == 1 else rng.integers(0, num_labels, len(lengths)))
+    return Split(pa.table(columns))
+
+
+def tiny_batch(config, lengths=(9, 3, 6, 1), seed=0, num_labels=None) -> Batch:
+    """A batch with padding."""
+    split = tiny_split(lengths, num_labels or config.num_labels, seed, types=config.model_type == "bert")
+    return split.batch(np.arange(len(lengths)), config.pad_token_id)
+
+
+def everything(model, config, batch) -> Outputs:
+    """Logits and all hidden states, padding's left out: nobody reads them."""
+    found = forward(model, batch, tuple(range(config.num_hidden_layers + 1)))
+    real = batch.attention_mask.bool()
+    return Outputs(found.logits, tuple(hidden[real] for hidden in found.hidden))
+
+
+def importance_with_empty_layers(config, seed=0) -> Importance:
+    """Random scores; the second layer's heads and the first layer's neurons are the least important by far."""
+    scores = random_importance(layers_of(config), seed)
+    heads = tuple(score * (1e-3 if layer == 1 else 1.0) for layer, score in enumerate(scores.heads))
+    neurons = tuple(score * (1e-3 if layer == 0 else 1.0) for layer, score in enumerate(scores.neurons))
+    return Importance(heads, neurons)
+
+
+def sorted_state(model, config, importance) -> dict[str, torch.Tensor]:
+    """A teacher's weights with its units sorted by importance."""
+    return reordered(state_of(model), layers_of(config), order_units(importance))
+
+
+def identity_order(config) -> UnitOrder:
+    """The teacher's own order."""
+    widths = Widths.full(config)
+    return UnitOrder(
+        tuple(tuple(range(heads)) for heads in widths.heads),
+        tuple(tuple(range(neurons)) for neurons in widths.neurons),
+    )
