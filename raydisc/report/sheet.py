@@ -14,6 +14,8 @@ from rich.text import Text
 
 Style = Literal["", "bold", "dim"]
 
+GAP = 2  # between two columns, and at the edges of the whole
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -25,6 +27,7 @@ class Sheet:
         lines: Cells of each line.
         styles: Style of each line, or nothing for all plain.
         notes: Sentences below it.
+        keys: How many columns, from the left, tell the lines apart.
     """
 
     title: str
@@ -32,6 +35,7 @@ class Sheet:
     lines: Sequence[Sequence[str]]
     styles: Sequence[Style] = field(default=())
     notes: Sequence[str] = field(default=())
+    keys: int = 1
 
     @property
     def headings(self) -> list[tuple[str, bool]]:
@@ -96,12 +100,12 @@ def as_rich(sheet: Sheet) -> Table:
 
 
 def fitting(sheet: Sheet, width: int) -> list[Sheet]:
-    """The sheet, or, where it is too wide, sheets side by side: the first left-aligned columns stand in each of them."""
-    left = [aligned_left for _, aligned_left in sheet.headings]
-    keys = [number for number in range(len(left)) if all(left[: number + 1])]
-    widths = [max(map(len, column)) + 3 for column in zip(sheet.columns, *sheet.lines, strict=True)]
+    """The sheet, or, where it is too wide for a terminal, several that begin with the same columns."""
+    names = [name for name, _ in sheet.headings]
+    widths = [max(map(len, column)) + GAP for column in zip(names, *sheet.lines, strict=True)]
+    keys = list(range(sheet.keys))
     parts: list[list[int]] = [[]]
-    for number in range(len(keys), len(left)):
+    for number in range(sheet.keys, len(widths)):
         if parts[-1] and sum(widths[n] for n in [*keys, *parts[-1], number]) > width:
             parts.append([])
         parts[-1].append(number)

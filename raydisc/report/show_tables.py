@@ -49,7 +49,7 @@ def stage_sheet(shown: Shown) -> Sheet:
         f"This run itself computed {formats.flops(spent['flops'])} in {formats.seconds(spent['device_seconds'])} "
         "device-seconds; what it found in the store is not in that sum."
     )
-    return Sheet(f"{shown['run']}: stages", columns, lines, styles, [note])
+    return Sheet(f"{shown['run']}: stages", columns, lines, styles, [note], keys=2)
 
 
 def candidate_sheets(shown: Shown) -> list[Sheet]:
@@ -87,7 +87,9 @@ def trial_sheet(shown: Shown) -> Sheet:
         f"Teacher: validation {formats.decimal(teacher['validation_metric'])}, test {measured}. "
         "± is the standard error over examples."
     ]
-    return Sheet(f"{shown['run']}: trials ({shown['metric']} on {shown['task']})", columns, lines, styles, notes)
+    return Sheet(
+        f"{shown['run']}: trials ({shown['metric']} on {shown['task']})", columns, lines, styles, notes, keys=5
+    )
 
 
 def _ranked_by(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -110,7 +112,7 @@ def _ranking(
         f"by m + {lam:g}(1 - s), supernet {supernet[:12]}"
     )
     steps = [step for step in shown["break_points"] if _ranked_by(step) == group]
-    return Sheet(title, columns, lines, styles, [_best_in(members), sweep(steps)])
+    return Sheet(title, columns, lines, styles, [_best_in(members), sweep(steps)], keys=2)
 
 
 def _candidate(row: Mapping[str, Any]) -> list[str]:

@@ -80,7 +80,7 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
     for s in summaries:
         lines.append([
             ("" if s.whole else "  ") + s.schedule + (f", best of {s.tried}" if s.whole and s.tried > 1 else ""),
-            ", ".join(map(formats.path, s.paths)) + (" (oracle)" if s.oracle else ""),
+            ", ".join(map(formats.path, s.paths)) + (" *" if s.oracle else ""),
             formats.scale(s.student_scale),
             formats.estimate(s.validation),
             formats.estimate(s.test),
@@ -92,7 +92,7 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
             formats.times(s.cost_relative_to_oracle),
         ])  # fmt: skip
     styles: list[Style] = ["", *map(_style, summaries)]
-    return Sheet(_title(run, summaries), columns, lines, styles, _notes(summaries, spread))
+    return Sheet(_title(run, summaries), columns, lines, styles, _notes(summaries, spread), keys=3)
 
 
 def _title(run: str, summaries: Sequence[Summary]) -> str:
@@ -117,7 +117,9 @@ def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
     if any(not s.whole for s in summaries):
         notes.append("Indented lines are one path of a schedule each, at the cost of that path alone.")
     if any(s.schedule == ORACLE_SCHEDULE for s in summaries):
-        notes.append("Oracle: the MaxiDisc path with the best validation metric averaged over seeds, at its own cost.")
+        notes.append(
+            "* The oracle: the MaxiDisc path with the best validation metric averaged over seeds, at its own cost."
+        )
     return notes
 
 
@@ -127,16 +129,21 @@ def _differences(run: str, summaries: Sequence[Summary], related: Sequence[Corre
     for s in (s for s in summaries if s.whole):
         if s.schedule != REFERENCE:
             lines.append(_difference(s, f"{REFERENCE} − {s.schedule}", s.minidisc_minus))
-        lines.append(_difference(s, f"oracle − {s.schedule} (regret)", s.regret))
+        lines.append(_difference(s, f"oracle − {s.schedule}", s.regret))
     known = [line for line in lines if line[2] != formats.DASH]
-    notes = [
+    notes = (
+        ["The oracle path's metric minus a schedule's is the schedule's regret."]
+        if any(s.regret for s in summaries)
+        else []
+    )
+    notes += [
         f"Student {formats.scale(c.student_scale)}: Kendall τ between a candidate's tradeoff (λ = {c.lam:g}) and the "
         f"test metric of the student distilled through it: {formats.signed(c.tau, 2)} (p = {c.p:.2g}, {c.scales} "
         f"candidates, {c.seeds} seed{'s' if c.seeds > 1 else ''})."
         for c in related
     ]
     columns = ["<difference in test metric", "student", "mean [95% interval]", "<verdict"]
-    return Sheet(f"{run}: paired by test example and seed", columns, known, notes=notes)
+    return Sheet(f"{run}: paired by test example and seed", columns, known, notes=notes, keys=2)
 
 
 def _difference(summary: Summary, name: str, difference: Interval | None) -> list[str]:

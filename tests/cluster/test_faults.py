@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Desk, student_hashes
+from desk import Desk, student_hashes
 
 from raydisc.report.ledger import Ledger
 

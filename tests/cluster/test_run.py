@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Desk, student_hashes
+from desk import Desk, student_hashes
 from transformers import AutoTokenizer
 
 from raydisc import load_student

@@ -156,3 +156,10 @@ def test_configuration_survives_json(config):
     assert again.to_dict() == config.to_dict()
     shapes = [{name: p.shape for name, p in build(c, widths).named_parameters()} for c in (config, again)]
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_attention_asked_for_is_the_one_that_runs(attention):
+    config = tiny_config(attention=attention)
+    dense = build(config, Widths((2, 0, 1), (3, 4, 0)))
+    assert dense.config._attn_implementation == tiny_teacher(config).config._attn_implementation == attention

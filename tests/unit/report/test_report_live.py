@@ -133,9 +133,7 @@ def test_a_metric_that_is_not_a_number_is_last(plain: LiveReporter) -> None:
     assert [e.scale for e in plain._board.rankings[""]] == [0.3, 0.5, 0.9, 0.1]
 
 
-def test_a_terminal_shows_bars_and_the_ranking(
-    plain: LiveReporter, clock: Clock, picture: Callable[..., str]
-) -> None:
+def test_a_terminal_shows_bars_and_the_ranking(plain: LiveReporter, clock: Clock, picture: Callable[..., str]) -> None:
     plain.start("quick", 3)
     plain.update("a", "maxidisc [0.3]", "distil", 0, 400)
     clock.now = 10.0
@@ -144,7 +142,7 @@ def test_a_terminal_shows_bars_and_the_ranking(
     plain.candidates([row | {"parameters": 1_500_000} for row in CANDIDATES], "1234567890abcdef")
     text = picture(plain)
     assert "quick  0 of 3 trials finished, 2 running  0:10" in text
-    assert re.search(r"maxidisc \[0\.3\] +distil +━+ +100/400 0:30 left", text)
+    assert re.search(r"maxidisc \[0\.3\] +distil +[━╺╸]+ +100/400 0:30 left", text)
     assert re.search(r"kd +tokenise +━* +0:00", text)
     assert "candidates by m + 0.2(1 - s), supernet 1234567890ab" in text
     assert re.search(r"1 +0\.3 +0\.930 ±0\.010 +1\.070 +1\.50 M", text)
@@ -157,7 +155,7 @@ def test_a_narrow_terminal_keeps_the_numbers(plain: LiveReporter, clock: Clock, 
     clock.now = 10.0
     plain.update("a", "maxidisc-via-0.5-via-0.3-to-0.1-seed-0", "once_for_all", 100, 400)
     text = picture(plain, width=60)
-    assert re.search(r"maxidisc-via\S*… +once_for_all +━+ +100/400 0:30 left", text)
+    assert re.search(r"maxidisc-via\S*… +once_for_all +[━╺╸]+ +100/400 0:30 left", text)
     assert max(map(len, text.splitlines())) <= 60
 
 
@@ -190,9 +188,7 @@ def test_a_session_on_a_terminal_leaves_its_news_and_the_last_ranking(
     assert left.rstrip().endswith("–")  # the student's own scale, the ranking's last line
 
 
-def test_plain_is_plain_on_a_terminal_too(
-    clock: Clock, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_is_plain_on_a_terminal_too(clock: Clock, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raydisc.report.live.Console", lambda **o: Console(force_terminal=True, width=100, **o))
     monkeypatch.setenv("TERM", "xterm")
     reporter = LiveReporter(plain=True, file=stream, clock=clock)

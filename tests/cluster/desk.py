@@ -1,0 +1,69 @@
+"""A tiny but whole experiment, run as a user runs it: by the command, in a process of its own."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+EXPERIMENT = """
+task: {reviews: {train: 240, validation: 80, test: 90, clauses: 2}, max_length: 32}
+teacher:
+  architecture: {model_type: bert, hidden_size: 24, num_hidden_layers: 2, num_attention_heads: 4,
+    intermediate_size: 32, max_position_embeddings: 32, initializer_range: 0.2,
+    hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1}
+  finetune: {epochs: 2, lr: 2.0e-3, batch_size: 16}
+grid: {scales: [0.8, 0.5, 0.25], importance: gradient}
+student: {scale: 0.25}
+schedules: [kd, maxidisc, {minidisc: {lam: 0.2}}]
+once_for_all: {epochs: 1, lr: 1.0e-3, batch_size: 16}
+distillation: {epochs: 1, lr: 1.0e-3, batch_size: 16}
+"""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A user's current folder with an experiment file, and the command run in it."""
+
+    folder: Path
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        """Start the command without waiting."""
+        environment = {**os.environ, "HOME": str(self.folder), "COLUMNS": "200"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "raydisc.cli", *words],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """Run the command to its end; gives what it printed."""
+        process = self.start(*words)
+        printed, said = process.communicate(timeout=300)
+        assert process.returncode == code, f"{words}: {process.returncode}\n{printed}\n{said}"
+        return printed if code == 0 else said
+
+    def json(self, *words: str) -> Any:
+        """Run the command and read what it printed as JSON."""
+        return json.loads(self.run(*words))
+
+
+def make_desk(folder: Path) -> Desk:
+    """A folder with the tiny experiment in `tiny.yaml`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tiny.yaml").write_text(EXPERIMENT)
+    return Desk(folder)
+
+
+def student_hashes(desk: Desk, run: str = "tiny") -> dict[str, str]:
+    """SHA-256 of each student's weights by trial."""
+    return {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (desk.folder / "runs" / run / "students").glob("*/model.safetensors")
+    }

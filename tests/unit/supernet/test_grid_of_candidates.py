@@ -1,0 +1,142 @@
+import itertools
+
+import pytest
+import torch
+from tiny_models import (
+    FAMILIES,
+    importance_with_empty_layers,
+    sorted_state,
+    state_of,
+    tiny_config,
+    tiny_teacher,
+)
+
+from raydisc.errors import InputError
+from raydisc.models.dense import cut, load_trainable
+from raydisc.models.families import layers_of
+from raydisc.models.widths import Widths, prunable_parameters
+from raydisc.supernet.grid import (
+    UnitOrder,
+    candidate,
+    order_units,
+    reordered,
+    scale_for_parameters,
+    size_at,
+    units_kept,
+)
+from raydisc.supernet.importance import Importance, random_importance
+
+SCALES = (1.0, 0.95, 0.9, 0.7, 0.5, 0.45, 0.3, 0.2, 0.1, 0.05, 0.01, 0.001)
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def brute_force_widths(scores, kept):
+    """Every unit with its layer, best first."""
+    units = [(-float(score), layer, unit) for layer, row in enumerate(scores) for unit, score in enumerate(row)]
+    best = sorted(units)[:kept]
+    return tuple(sum(1 for _, at, _ in best if at == layer) for layer in range(len(scores)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_candidates_are_nested_for_every_pair(seed):
+    importance = random_importance(layers_of(tiny_config()), seed)
+    candidates = [candidate(importance, scale) for scale in SCALES]
+    for larger, smaller in itertools.combinations(candidates, 2):
+        assert larger.widths.contains(smaller.widths)
+    assert candidates[0].widths == Widths((4, 4, 4), (20, 20, 20))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_each_kind_is_ranked_over_the_whole_model(scale):
+    importance = importance_with_empty_layers(tiny_config(), seed=4)
+    widths = candidate(importance, scale).widths
+    assert sum(widths.heads) == max(1, round(scale * 12))
+    assert sum(widths.neurons) == max(1, round(scale * 60))
+    assert widths.heads == brute_force_widths(importance.heads, sum(widths.heads))
+    assert widths.neurons == brute_force_widths(importance.neurons, sum(widths.neurons))
+
+
+def test_no_scale_keeps_nothing():
+    assert [units_kept(12, scale) for scale in (1e-6, 0.01, 0.1, 0.5, 0.96, 1.0)] == [1, 1, 1, 6, 12, 12]
+
+
+def test_equal_scores_keep_the_teachers_order():
+    tied = Importance((torch.full((4,), 0.5),) * 3, (torch.full((20,), 0.5),) * 3)
+    assert order_units(tied).heads == ((0, 1, 2, 3),) * 3
+    assert candidate(tied, 0.5).widths.heads == (4, 2, 0)  # first layers first
+    assert candidate(tied, 0.5).widths.neurons == (20, 10, 0)
+    partly = Importance((torch.tensor([0.1, 0.9, 0.9, 0.1]),), (torch.tensor([0.2, 0.2, 0.3]),))
+    assert order_units(partly) == UnitOrder(((1, 2, 0, 3),), ((2, 0, 1),))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("scale", [1.0, 0.7, 0.3, 0.1, 0.001])
+def test_sizes_are_those_of_the_extracted_model(family, scale):
+    config = tiny_config(family)
+    teacher, importance = tiny_teacher(config), importance_with_empty_layers(config)
+    widths = candidate(importance, scale).widths
+    dense = load_trainable(config, widths, cut(sorted_state(teacher, config, importance), config, widths))
+    size = size_at(config, count(teacher), scale)
+    assert size.parameters == count(dense)
+    prunable = prunable_parameters(config, 12, 60)
+    assert size.measured_scale == pytest.approx((prunable - (count(teacher) - count(dense))) / prunable)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_largest_scale_that_fits(family):
+    config = tiny_config(family)
+    whole = count(tiny_teacher(config))
+    floor = size_at(config, whole, 0.001).parameters
+    for parameters in (floor, (floor + whole) / 2, whole - 1):
+        scale = scale_for_parameters(config, whole, parameters)
+        assert size_at(config, whole, scale).parameters <= parameters
+        if scale < 0.999:
+            assert size_at(config, whole, round(scale + 0.001, 3)).parameters > parameters
+        assert scale == round(scale, 3)
+    assert scale_for_parameters(config, whole, whole - 1) > scale_for_parameters(config, whole, floor)
+
+
+def test_parameters_that_no_scale_gives():
+    config = tiny_config()
+    whole = count(tiny_teacher(config))
+    floor = size_at(config, whole, 0.001).parameters
+    with pytest.raises(InputError, match=rf"student.parameters: .* is below {floor:,}"):
+        scale_for_parameters(config, whole, floor - 1)
+    for parameters in (whole, 10 * whole):
+        with pytest.raises(InputError, match=f"not below the teacher's {whole:,}"):
+            scale_for_parameters(config, whole, parameters)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_reordering_moves_whole_units(family):
+    config = tiny_config(family)
+    state = state_of(tiny_teacher(config))
+    importance = random_importance(layers_of(config), 7)
+    order = order_units(importance)
+    moved = reordered(state, layers_of(config), order)
+    units = layers_of(config)[2]
+    for place, head in enumerate(order.heads[2]):
+        to, of = slice(place * 6, place * 6 + 6), slice(head * 6, head * 6 + 6)
+        for path in units.head_outputs:
+            assert torch.equal(moved[f"{path}.weight"][to], state[f"{path}.weight"][of])
+            assert torch.equal(moved[f"{path}.bias"][to], state[f"{path}.bias"][of])
+        name = f"{units.head_input}.weight"
+        assert torch.equal(moved[name][:, to], state[name][:, of])
+    for place, neuron in enumerate(order.neurons[2]):
+        [path] = units.neuron_outputs
+        assert torch.equal(moved[f"{path}.weight"][place], state[f"{path}.weight"][neuron])
+        assert moved[f"{path}.bias"][place] == state[f"{path}.bias"][neuron]
+        assert torch.equal(
+            moved[f"{units.neuron_input}.weight"][:, place], state[f"{units.neuron_input}.weight"][:, neuron]
+        )
+    scores = importance.heads[2][torch.tensor(order.heads[2])]
+    assert torch.equal(scores, importance.heads[2].sort(descending=True).values)
+    untouched = state.keys() - {
+        f"{path}.{part}" for u in layers_of(config) for path, _, _ in u.slices() for part in ("weight", "bias")
+    }
+    assert untouched
+    assert all(moved[name] is state[name] for name in untouched)
+    assert torch.equal(moved[f"{units.head_input}.bias"], state[f"{units.head_input}.bias"])
