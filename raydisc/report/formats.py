@@ -36,11 +36,11 @@ def estimate(value: Estimate) -> str:
 
 
 def interval(value: Interval | None) -> str:
-    """A difference with its 95% interval."""
+    """A difference with its 95% interval, with decimals enough to see on which side of 0 a bound lies."""
     if value is None:
         return DASH
-    bounds = "" if value.low is None else f" [{signed(value.low)}, {signed(value.high)}]"
-    return signed(value.mean) + bounds
+    bounds = "" if value.low is None else f" [{signed(value.low, 4)}, {signed(value.high, 4)}]"
+    return signed(value.mean, 4) + bounds
 
 
 def significant(value: float | None, digits: int = 3) -> str:

@@ -99,8 +99,8 @@ def _cost_figures(summaries: Sequence[Summary]) -> list[str]:
     return [
         _figure(
             cost_figure(members, f"Student at scale {formats.scale(student_scale)}"),
-            "Search cost against the student's test metric. Large marks: schedules at the cost of all their trials; "
-            "small open ones: single paths at their own cost. Bars: standard error over test examples.",
+            "Search cost against the student's test metric. Large marks: schedules at the cost of all their trials, "
+            "controls open; small ones: single paths at their own cost. Bars: standard error over test examples.",
         )
         for student_scale, members in grouped(summaries, lambda s: s.student_scale).items()
         if any(s.cost is not None and s.test.mean is not None for s in members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,9 +24,8 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
         A dictionary with
 
         - `run`, `task`, `metric`;
-        - `stages`: every stage the run depends on, in the order in which they finished, with its cost and
-        whether
-          it was `reused` from another run;
+        - `stages`: every stage the run depends on, in the order in which they finished, with its cost, the `scale` of
+          what it made and whether it was `reused` from another run;
         - `candidates`: the possible assistants of each supernet, by place, with `supernet`, `student_scale`,
         `seed`
           and `lam` of the ranking, `win_share` and whether it was `chosen`;
@@ -108,7 +108,8 @@ def _subnet(ranking: Ranking) -> dict[str, Any]:
 def _stage(stage: Mapping[str, Any], run: str) -> dict[str, Any]:
     fields = ("key", "kind", "state", "seed", "flops", "device_seconds", "wall_seconds", "cpu_seconds", "inputs",
               "run", "trial", "message", "finished_at")  # fmt: skip
-    return _plain({field: stage[field] for field in fields} | {"reused": stage["run"] != run})
+    scale = json.loads(stage["settings"] or "{}").get("scale")
+    return _plain({field: stage[field] for field in fields} | {"scale": scale, "reused": stage["run"] != run})
 
 
 def _trial(trial: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:

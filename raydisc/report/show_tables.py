@@ -28,11 +28,12 @@ def show_sheets(shown: Shown) -> list[Sheet]:
 
 def stage_sheet(shown: Shown) -> Sheet:
     """Every stage with its cost."""
-    columns = ["<stage", "<key", "<state", "seed", "FLOPs", "device s", "wall s", "CPU s", "<computed by"]
+    columns = ["<stage", "<key", "scale", "<state", "seed", "FLOPs", "device s", "wall s", "CPU s", "<computed by"]
     lines = [
         [
             stage["kind"],
             stage["key"][:12],
+            formats.scale(stage["scale"]),
             stage["state"],
             formats.DASH if stage["seed"] is None else str(stage["seed"]),
             formats.flops(stage["flops"]),

@@ -131,11 +131,8 @@ def _differences(run: str, summaries: Sequence[Summary], related: Sequence[Corre
             lines.append(_difference(s, f"{REFERENCE} − {s.schedule}", s.minidisc_minus))
         lines.append(_difference(s, f"oracle − {s.schedule}", s.regret))
     known = [line for line in lines if line[2] != formats.DASH]
-    notes = (
-        ["The oracle path's metric minus a schedule's is the schedule's regret."]
-        if any(s.regret for s in summaries)
-        else []
-    )
+    judged = any(s.regret for s in summaries)
+    notes = ["What the oracle path has more than a schedule is the schedule's regret."] if judged else []
     notes += [
         f"Student {formats.scale(c.student_scale)}: Kendall τ between a candidate's tradeoff (λ = {c.lam:g}) and the "
         f"test metric of the student distilled through it: {formats.signed(c.tau, 2)} (p = {c.p:.2g}, {c.scales} "

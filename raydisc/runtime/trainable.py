@@ -1,13 +1,11 @@
 """The Tune trainable: runs one job of a plan in its own process."""
 
-import random
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ray import tune
 
@@ -85,8 +83,6 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     job = run.jobs[config["job"]]
     threads = run.experiment.resources.cpus
     torch.set_num_threads(threads)
-    random.seed(0)
-    np.random.seed(0)
     device = torch.device("cuda" if run.experiment.resources.gpus else "cpu")
     store = hot_store(Path(run.storage), copies)
     ledger = Ledger(Path(run.storage) / "ledger")
@@ -144,8 +140,8 @@ def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> None:
     if job.trial is None:
         executor.execute(Evaluate(ready.data, ready.finetuned))
         return
-    [row] = Ledger(Path(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
-    if row["state"] != "finished":
+    rows = Ledger(Path(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
+    if not rows or rows[0]["state"] != "finished":
         return
     outcome = executor.run(job.trial.run(run.experiment, run.subject))
     test = executor.execute(Evaluate(ready.data, outcome.student))

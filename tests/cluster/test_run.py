@@ -1,6 +1,8 @@
 """A whole run from the command line: what it prints, what it keeps, what it does not do twice."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -142,3 +144,31 @@ def test_bits_do_not_depend_on_how_many_trials_run_at_once(finished: Desk, desk:
     desk.run("run", "tiny.yaml", "--set", "resources.trials=1")
     assert student_hashes(desk) == student_hashes(finished)
     assert len(student_hashes(desk)) == 6
+
+
+PYTHON = """
+import json, sys
+import raydisc
+from raydisc.experiment import load_experiment
+
+experiment = raydisc.load_experiment("tiny.yaml", ["schedules=[kd]"])
+first = raydisc.run(experiment)
+second = raydisc.run(experiment)
+frame = first.dataframe
+print(json.dumps({
+    "rows": len(frame), "same": first.comparison == second.comparison, "failures": first.failures,
+    "metric": float(frame.loc[0, "test_metric"]), "students": sorted(first.students),
+    "classes": raydisc.load_student(first.students[sorted(first.students)[0]]).config.num_labels,
+}))
+"""
+
+
+def test_a_run_from_python_gives_objects_and_a_table(desk: Desk) -> None:
+    done = subprocess.run([sys.executable, "-c", PYTHON], cwd=desk.folder, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    [row] = desk.json("compare", "tiny", "--json")
+    assert said == {
+        "rows": 1, "same": True, "failures": [], "metric": row["test_metric"],
+        "students": ["kd-to-0.25-seed-0"], "classes": 3,
+    }  # fmt: skip

@@ -152,7 +152,10 @@ def test_half_precision_checkpoints_are_computed_in_float32(tmp_path, dtype):
 def test_tokenizers(teacher_folder, encoder_folder, tmp_path):
     with pytest.raises(InputError, match=r"has no tokenizer .*save it there"):
         load_tokenizer(encoder_folder)
-    assert load_tokenizer(teacher_folder)("the food was good")["input_ids"] == word_tokenizer()("the food was good").input_ids
+    assert (
+        load_tokenizer(teacher_folder)("the food was good")["input_ids"]
+        == word_tokenizer()("the food was good").input_ids
+    )
     (teacher_folder / "tokenizer.json").write_text("nonsense")
     with pytest.raises(InputError, match="the tokenizer in .* cannot be read"):
         load_tokenizer(teacher_folder)

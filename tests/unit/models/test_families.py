@@ -33,9 +33,7 @@ def test_units_are_those_of_the_real_modules(config):
 def test_every_linear_of_every_layer_carries_units(config):
     model = tiny_teacher(config)
     carrying = {path for units in layers_of(config) for path, _, _ in units.slices()}
-    in_layers = {
-        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".layer." in name
-    }
+    in_layers = {name for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".layer." in name}
     assert carrying == in_layers
     assert len(layers_of(config)) == config.num_hidden_layers
 

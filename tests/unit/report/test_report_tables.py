@@ -42,7 +42,7 @@ def test_the_comparison_has_controls_uncertainty_and_both_ratios(filled: World) 
         assert shown == mean
         assert error == pytest.approx(math.sqrt(mean * (1 - mean) / n), rel=0.05)
     assert cells(text, "maxidisc, best of 2")[-2:] == ["1.02", "1.82"]
-    assert cells(text, "  maxidisc            0.3 *")[-2:] == ["0.56", "1.00"]
+    assert cells(text, "  maxidisc           0.3 *")[-2:] == ["0.56", "1.00"]
     assert cells(text, "kd_equal_compute ")[-2:] == ["1.10", "1.97"]
     assert cells(text, "teacher")[3:5] == ["–", "–"]
     assert text.startswith("r: accuracy on toy, seed 0\n")
@@ -50,7 +50,7 @@ def test_the_comparison_has_controls_uncertainty_and_both_ratios(filled: World) 
 
 def test_differences_stand_below_with_intervals_and_a_verdict(filled: World) -> None:
     text = table_text(filled)
-    assert cells(text, "oracle − minidisc (regret)")[2] == "+0.250 [0.000, +0.500]"
+    assert cells(text, "oracle − minidisc")[2] == "+0.2500 [0.0000, +0.5000]"
     assert cells(text, "minidisc − kd_equal_compute")[-1] == "cannot be told apart"
     assert cells(text, "oracle − maxidisc")[-1] == "the same predictions"
     assert "Kendall τ between a candidate's tradeoff (λ = 0.2)" in text
@@ -79,7 +79,7 @@ def test_a_terminal_gets_the_same_cells_even_when_narrow(
     print_comparison(filled.ledger, ["r"], stream)
     text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
     assert len(re.findall(r"kd_supernet_init +–", text)) == tables
-    for cells_of_a_line in ("0.650 ±0.1", "+0.125 [-0.375, +0.500]", "0.3 *", "× MiniDisc", "device s"):
+    for cells_of_a_line in ("0.650 ±0.1", "+0.2500 [0.0000, +0.5000]", "0.3 *", "× MiniDisc", "device s"):
         assert cells_of_a_line in text
     lines = [line for line in text.splitlines() if line.strip().startswith("minidisc  ")]
     assert "".join(lines).split()[-2:] == ["1.00", "1.79"]
@@ -144,8 +144,8 @@ def test_brackets_are_not_markup_on_a_terminal(monkeypatch: pytest.MonkeyPatch) 
         (formats.signed(None), "–"),
         (formats.with_error(0.9, None), "0.900"),
         (formats.with_error(None, 0.1), "–"),
-        (formats.interval(Interval(0.1, None, None, 1)), "+0.100"),
-        (formats.interval(Interval(0.1, -0.1, 0.3, 1)), "+0.100 [-0.100, +0.300]"),
+        (formats.interval(Interval(0.1, None, None, 1)), "+0.1000"),
+        (formats.interval(Interval(0.1, -0.1, 0.3, 1)), "+0.1000 [-0.1000, +0.3000]"),
         (formats.interval(None), "–"),
         (formats.significant(0.0), "0"),
         (formats.significant(0.01234), "0.0123"),

@@ -1,0 +1,77 @@
+"""A plan as one Ray Tune experiment. Import this inside a ``ray_session``: Ray reads its settings when imported."""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray import tune
+
+from raydisc.errors import InputError
+from raydisc.report.live import LiveReporter
+from raydisc.runtime.hot_store import HotCopies
+from raydisc.runtime.live import ReporterCallback
+from raydisc.runtime.plan import Job
+from raydisc.runtime.searcher import PlanSearcher
+from raydisc.runtime.trainable import Run, run_job
+from raydisc.settings import ResourcesConfig
+
+_CRASHES_FORGIVEN = 2
+
+_HOT_SHARE = 0.6
+"""Of the object store, for artifacts; Ray and Tune need some of it too."""
+
+
+def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str]:
+    """Run the jobs as trials of one Tune experiment, as many at once as resources allow.
+
+    What Tune keeps of an earlier try is thrown away: finished stages are found by their keys.
+
+    Returns:
+        One sentence for each job that failed.
+
+    Raises:
+        InputError: a trial asks for more than there is.
+        KeyboardInterrupt: the experiment was interrupted before every job had ended.
+    """
+    resources = run.experiment.resources
+    _refuse_too_much(resources)
+    shutil.rmtree(run.folder / "tune", ignore_errors=True)
+    callback = ReporterCallback(reporter, run.jobs)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(run_job, run=run, copies=_hot_copies(run.storage)),
+            {"cpu": resources.cpus, "gpu": resources.gpus},
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=PlanSearcher(list(jobs), None if resources.trials == "auto" else resources.trials),
+            num_samples=len(jobs),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(run.folder),
+            verbose=0,
+            callbacks=[callback],
+            failure_config=tune.FailureConfig(max_failures=_CRASHES_FORGIVEN),
+        ),
+    )
+    tuner.fit()
+    if callback.ended < len(jobs):
+        raise KeyboardInterrupt
+    return [f"{run.jobs[name].label}: {failure}" for name, failure in callback.failures.items()]
+
+
+def _hot_copies(storage: str) -> Any:
+    actor: Any = HotCopies
+    return actor.remote(storage, int(ray.cluster_resources().get("object_store_memory", 2**30) * _HOT_SHARE))
+
+
+def _refuse_too_much(resources: ResourcesConfig) -> None:
+    """Tune would wait for ever for what the cluster does not have."""
+    cluster = ray.cluster_resources()
+    for name, asked, has in (("cpus", resources.cpus, "CPU"), ("gpus", resources.gpus, "GPU")):
+        if asked > cluster.get(has, 0):
+            raise InputError(
+                f"resources.{name}: a trial asks for {asked:g}, but the machine or cluster has {cluster.get(has, 0):g}"
+            )

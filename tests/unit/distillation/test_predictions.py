@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+import torch
+from tiny_models import FAMILIES, tiny_config, tiny_split, tiny_teacher
+
+from raydisc.distillation.predict import predict
+
+LENGTHS = [5, 9, 1, 12, 3, 7, 7, 2, 10, 4, 6, 8, 11]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 13, 64])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_row_once_and_in_order(family, batch_size):
+    config = tiny_config(family, dropout=0.5)
+    model, split, seen = tiny_teacher(config), tiny_split(LENGTHS), []
+    found = predict(model.train(), split, config.pad_token_id, batch_size, lambda batch: seen.extend(batch.rows))
+    assert sorted(seen) == list(range(13))
+    assert found.dtype == np.float32
+    with torch.no_grad():
+        for row in range(13):
+            alone = model.eval()(**split.batch(np.array([row]), config.pad_token_id).inputs()).logits[0]
+            np.testing.assert_allclose(found[row], alone.numpy(), atol=1e-5, rtol=1e-5)
+    assert len(np.unique(found, axis=0)) == 13
+
+
+def test_one_output_for_regression():
+    config = tiny_config(num_labels=1)
+    found = predict(tiny_teacher(config), tiny_split(LENGTHS, 1), 0, 4, lambda batch: None)
+    assert found.shape == (13, 1)

@@ -1,0 +1,121 @@
+"""One step of once-for-all: the gradients of several candidates add up in one set of weights."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import (
+    FAMILIES,
+    importance_with_empty_layers,
+    sorted_state,
+    tiny_batch,
+    tiny_config,
+    tiny_split,
+    tiny_teacher,
+)
+
+from raydisc.distillation.losses import LOSSES, WeightedLoss
+from raydisc.distillation.sandwich import sandwich
+from raydisc.models.cost import ForwardCost
+from raydisc.models.dense import cut, load_frozen, load_trainable
+from raydisc.models.outputs import forward
+from raydisc.models.widths import Widths
+from raydisc.stages.context import Weights
+from raydisc.stages.once_for_all import Supernet, sandwich_backward
+from raydisc.supernet.elastic import make_elastic
+from raydisc.supernet.grid import candidate
+
+POSITIONS = (0, 2, 3)
+LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 0.5, "label": 0.25}, 2.0, False)
+
+
+def supernet_of(config, state, importance):
+    model = load_trainable(config, Widths.full(config), state).eval()
+    make_elastic(model, config)
+    candidates = tuple(candidate(importance, scale) for scale in (0.9, 0.6, 0.4, 0.2))
+    weights = Weights(config, Widths.full(config), state, 1.0)
+    return Supernet(model, weights, candidates, ForwardCost.of(model, config))
+
+
+@pytest.mark.parametrize("rule", ["all", 1])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
+    config = tiny_config(family)
+    importance = importance_with_empty_layers(config)
+    state = sorted_state(tiny_teacher(config), config, importance)
+    batch = tiny_batch(config)
+    with torch.no_grad():
+        wanted = forward(tiny_teacher(config, seed=1), batch, POSITIONS)
+    supernet = supernet_of(config, state, importance)
+    active = sandwich(supernet.candidates, rule, 0, 0)
+    total = sandwich_backward(supernet, active, batch, wanted, LOSS, POSITIONS)
+
+    sums = {name: torch.zeros_like(parameter) for name, parameter in supernet.model.named_parameters()}
+    values = []
+    for chosen in active:
+        # every candidate as a model of its own, its gradients put where its units are
+        dense = load_trainable(config, chosen.widths, cut(state, config, chosen.widths)).eval()
+        value = LOSS(forward(dense, batch, POSITIONS), wanted, batch)
+        value.backward()
+        values.append(float(value.detach()))
+        for name, parameter in dense.named_parameters():
+            sums[name][tuple(slice(0, size) for size in parameter.shape)] += parameter.grad
+    assert total == pytest.approx(sum(values), rel=1e-5)
+    assert len(set(values)) == len(active) == (4 if rule == "all" else 3)
+    for name, parameter in supernet.model.named_parameters():
+        torch.testing.assert_close(parameter.grad, sums[name], atol=2e-5, rtol=1e-4)
+    assert max(float(gradient.abs().max()) for gradient in sums.values()) > 0.01
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_one_batch_of_eight_is_two_of_four_under_sgd(name):
+    """Halves weighted by their counts: real tokens for hidden states, rows for the rest."""
+    config = tiny_config()
+    split = tiny_split([9, 1, 4, 12, 3, 3, 7, 2])
+    start, teacher = tiny_teacher(config), tiny_teacher(config, seed=1)
+    importance = importance_with_empty_layers(config)
+    loss = LOSSES[name]
+
+    def updated(parts):
+        """The weights after one step on the rows of all parts."""
+        model = load_trainable(config, Widths.full(config), sorted_state(copy.deepcopy(start), config, importance))
+        model.eval()
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        halves = []
+        for rows in parts:
+            batch = split.batch(torch.tensor(rows).numpy(), 0)
+            with torch.no_grad():
+                wanted = forward(teacher, batch, POSITIONS)
+            halves.append(loss(forward(model, batch, POSITIONS), wanted, batch, 2.0))
+        count = sum(part[1] for part in halves)
+        for part, _ in halves:
+            (part / count).backward()
+        optimiser.step()
+        return {key: tensor.detach() for key, tensor in model.state_dict().items()}
+
+    whole, halves = updated([range(8)]), updated([[3, 1, 6, 0], [2, 4, 5, 7]])
+    before = sorted_state(start, config, importance)
+    moved = 0.0
+    for key, tensor in whole.items():
+        torch.testing.assert_close(halves[key], tensor, atol=1e-5, rtol=1e-4)
+        moved = max(moved, float((tensor - before[key]).abs().max()))
+    assert moved > 1e-3
+
+
+def test_a_frozen_candidate_is_the_slice_that_was_trained():
+    """What is cut from the supernet to teach is what the supernet computed at that scale."""
+    config = tiny_config()
+    importance = importance_with_empty_layers(config)
+    supernet = supernet_of(config, sorted_state(tiny_teacher(config), config, importance), importance)
+    batch = tiny_batch(config)
+    with torch.no_grad():
+        wanted = forward(tiny_teacher(config, seed=1), batch, POSITIONS)
+    sandwich_backward(supernet, supernet.candidates, batch, wanted, LOSS, POSITIONS)
+    torch.optim.SGD(supernet.model.parameters(), lr=0.01).step()
+    for chosen in supernet.candidates:
+        supernet.select(chosen)
+        frozen = load_frozen(config, chosen.widths, cut(supernet.model.state_dict(), config, chosen.widths))
+        with torch.no_grad():
+            torch.testing.assert_close(
+                forward(frozen, batch, ()).logits, forward(supernet.model, batch, ()).logits, atol=1e-6, rtol=1e-6
+            )

@@ -1,0 +1,383 @@
+"""The training loop on models small enough to check every step."""
+
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_split, tiny_teacher
+from torch import nn
+
+from raydisc.distillation.checkpoint import TrainingState, load, save
+from raydisc.distillation.loop import LoopSettings, evaluation_steps, no_evaluation, train
+from raydisc.distillation.losses import WeightedLoss, task_loss
+from raydisc.distillation.optimiser import OptimiserSettings, adamw, lr_at
+from raydisc.distillation.sandwich import sandwich
+from raydisc.distillation.teacher_outputs import OnlineSignal
+from raydisc.errors import NonFiniteLoss
+from raydisc.models.cost import ForwardCost
+from raydisc.models.dense import load_frozen, load_trainable
+from raydisc.models.widths import Widths
+from raydisc.stages.context import Weights
+from raydisc.stages.once_for_all import Supernet, sandwich_backward
+from raydisc.supernet.elastic import make_elastic
+from raydisc.supernet.grid import candidate
+from raydisc.tasks.batching import training_batches
+
+OPTIMISER = OptimiserSettings(lr=1e-2, warmup=0.25, weight_decay=0.1, max_grad_norm=1.0)
+SETTINGS = LoopSettings(
+    stage="distil to 0.3", total_steps=12, seed=5, optimiser=OPTIMISER, evaluate_at=frozenset(), patience=None,
+    checkpoint_folder=None, checkpoint_every_s=0.0,
+)  # fmt: skip
+SPLIT = tiny_split([4, 7, 3, 9, 5, 6, 2, 8, 4, 4, 7, 3] * 2)
+
+
+class Killed(BaseException):
+    """What a killed process looks like from inside."""
+
+
+def killed_at(step):
+    def progress(state):
+        if state["step"] == step:
+            raise Killed
+
+    return progress
+
+
+def quiet(state):
+    pass
+
+
+def batch_at(step):
+    epoch, position = divmod(step, 4)
+    return SPLIT.batch(training_batches(SPLIT.lengths, 6, 0, epoch)[position], 0)
+
+
+def linear(seed=0):
+    torch.manual_seed(seed)
+    return nn.Linear(3, 1)
+
+
+def pull(model):
+    """A step towards zero outputs."""
+
+    def step(batch, index):
+        loss = model(torch.full((2, 3), 1.0 + index)).square().mean()
+        loss.backward()
+        return float(loss.detach()), 10.0
+
+    return step
+
+
+# the two kinds of stages that train
+
+
+def finetuning(initial_seed):
+    """A model with dropout and a step on the labels."""
+    model = tiny_teacher(tiny_config(dropout=0.2), seed=initial_seed)
+
+    def step(batch, index):
+        total, count = task_loss(model(**batch.inputs()).logits, batch)
+        (total / count).backward()
+        return float((total / count).detach()), 1.0
+
+    return model, step
+
+
+def once_for_all(initial_seed):
+    """A supernet with dropout and a step by the sandwich rule."""
+    config = tiny_config(dropout=0.2)
+    importance = importance_with_empty_layers(config)
+    full = Widths.full(config)
+    state = sorted_state(tiny_teacher(config), config, importance)
+    teacher = OnlineSignal(load_frozen(config, full, state), (0, 2, 3), lambda batch: None)
+    model = load_trainable(config, full, sorted_state(tiny_teacher(config, initial_seed), config, importance))
+    make_elastic(model, config)
+    candidates = tuple(candidate(importance, scale) for scale in (0.8, 0.6, 0.4, 0.2))
+    supernet = Supernet(model, Weights(config, full, state, 1.0), candidates, ForwardCost.of(model, config))
+    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, False)
+
+    def step(batch, index):
+        active = sandwich(candidates, 1, 5, index)
+        return sandwich_backward(supernet, active, batch, teacher.outputs(batch), loss, (0, 2, 3)), 1.0
+
+    return model, step
+
+
+def held_out(model):
+    """An evaluation that looks at the model and draws nothing."""
+
+    def evaluate(step):
+        with torch.no_grad():
+            logits = model(**SPLIT.batch(np.arange(8), 0).inputs()).logits
+        return {"metric": float(logits.mean()), "flops": 100.0}
+
+    return evaluate
+
+
+@pytest.mark.parametrize("kill", [1, 7, 12])
+@pytest.mark.parametrize("kind", [finetuning, once_for_all])
+def test_a_killed_stage_goes_on_with_the_same_bits(tmp_path, kind, kill):
+    settings = replace(SETTINGS, evaluate_at=frozenset({3, 6, 9, 12}), patience=9)
+    model, step = kind(0)
+    straight = train(model, settings, batch_at, step, held_out(model), quiet)
+
+    settings = replace(settings, checkpoint_folder=tmp_path / "stage.partial")
+    first, step = kind(0)
+    with pytest.raises(Killed):
+        train(first, settings, batch_at, step, held_out(first), killed_at(kill))
+    kept = load(tmp_path / "stage.partial")
+    assert (kept.step if kept else 0) == kill - 1
+    # a new process has other weights until it reads the checkpoint, if there is one
+    second, step = kind(1 if kept else 0)
+    torch.manual_seed(99)
+    resumed = train(second, settings, batch_at, step, held_out(second), quiet)
+
+    assert (resumed.step, resumed.flops, resumed.best) == (straight.step, straight.flops, straight.best)
+    assert resumed.evaluations == straight.evaluations
+    assert len(resumed.evaluations) == 4
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(second.state_dict()[name], tensor)
+    changed = kind(0)[0].state_dict()
+    assert sum(not torch.equal(tensor, changed[name]) for name, tensor in model.state_dict().items()) > 20
+
+
+def test_the_seed_decides_the_dropout():
+    ends = []
+    for seed in (5, 5, 6):
+        model, step = finetuning(0)
+        train(model, replace(SETTINGS, seed=seed, total_steps=2), batch_at, step, no_evaluation, quiet)
+        ends.append(model.state_dict()["classifier.weight"])
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+def test_a_killed_stage_remembers_the_seconds_it_took(tmp_path):
+    settings = replace(SETTINGS, checkpoint_folder=tmp_path)
+
+    def slow(state):
+        time.sleep(0.004)
+        if state["step"] == 9:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(linear(), settings, batch_at, pull(linear()), no_evaluation, slow)
+    first = load(tmp_path).wall_before
+    assert first > 8 * 0.004
+    model = linear()
+    assert train(model, settings, batch_at, pull(model), no_evaluation, quiet).wall_before == first
+    assert load(tmp_path).wall_before > first
+    assert load(tmp_path).cpu_before > 0
+
+
+def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
+    settings = replace(SETTINGS, checkpoint_folder=tmp_path)
+    model = linear()
+    good = pull(model)
+
+    def step(batch, index):
+        loss, flops = good(batch, index)
+        return (math.nan if index == 5 else loss), flops
+
+    with pytest.raises(NonFiniteLoss, match=r"distil to 0\.3: the loss is nan at step 6 of 12; the last checkpoint"):
+        train(model, settings, batch_at, step, no_evaluation, quiet)
+    kept = load(tmp_path)
+    assert kept.step == 5
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.part("model.").values())
+    # it can be gone on from: with a step that is finite the stage ends
+    again = linear(3)
+    assert train(again, settings, batch_at, pull(again), no_evaluation, quiet).step == 12
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(tmp_path):
+    settings = replace(SETTINGS, checkpoint_folder=tmp_path)
+    model = linear()
+    good = pull(model)
+
+    def step(batch, index):
+        loss, flops = good(batch, index)
+        if index == 3:
+            model.weight.grad[0, 1] = math.inf
+        return loss, flops
+
+    with pytest.raises(NonFiniteLoss, match="gradient's norm is inf at step 4 of 12"):
+        train(model, settings, batch_at, step, no_evaluation, quiet)
+    assert load(tmp_path).step == 3
+    assert torch.isfinite(load(tmp_path).part("model.")["weight"]).all()
+
+
+def test_without_checkpoints_the_message_says_so():
+    model = linear()
+    with pytest.raises(NonFiniteLoss, match="the loss is inf at step 1 of 12; nothing was kept"):
+        train(model, SETTINGS, batch_at, lambda batch, index: (math.inf, 0.0), no_evaluation, quiet)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, None])
+def test_an_unreadable_checkpoint_counts_as_none(tmp_path, content):
+    settings = replace(SETTINGS, checkpoint_folder=tmp_path)
+    straight, broken = linear(), linear()
+    train(straight, SETTINGS, batch_at, pull(straight), no_evaluation, quiet)
+    with pytest.raises(Killed):
+        train(linear(), settings, batch_at, pull(linear()), no_evaluation, killed_at(4))
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    assert load(tmp_path) is None
+    assert not path.exists()
+    train(broken, settings, batch_at, pull(broken), no_evaluation, quiet)
+    assert torch.equal(straight.weight, broken.weight)
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    state = TrainingState(step=3, flops=7.5, evaluations=[{"step": 2, "metric": 0.5}], best=0.5, since_best=1)
+    state.put("model.", {"a.weight": torch.arange(6.0).view(2, 3).t()})
+    state.put("random", {"": torch.get_rng_state()})
+    state.put("model.", {"b": torch.tensor([1, 2])})
+    assert set(state.tensors) == {"model.b", "random"}
+    save(tmp_path, state)
+    found = load(tmp_path)
+    assert (found.step, found.flops, found.evaluations, found.best, found.since_best) == (
+        3, 7.5, [{"step": 2, "metric": 0.5}], 0.5, 1,
+    )  # fmt: skip
+    assert torch.equal(found.part("model.")["b"], torch.tensor([1, 2]))
+    assert torch.equal(found.tensors["random"], torch.get_rng_state())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    assert load(tmp_path / "nowhere") is None
+
+
+def test_checkpoints_are_as_rare_as_asked_for(tmp_path):
+    model = linear()
+    train(
+        model,
+        replace(SETTINGS, checkpoint_folder=tmp_path, checkpoint_every_s=60.0),
+        batch_at,
+        pull(model),
+        no_evaluation,
+        quiet,
+    )
+    assert load(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("metrics", "patience", "stops", "best"),
+    [
+        ([0.1, 0.5, 0.4, 0.5, 0.9, 0.9], 2, 8, 4),  # equal is no better
+        ([0.1, 0.5, 0.4, 0.6, 0.5, 0.2], 2, 12, 8),
+        ([0.9, 0.5, 0.4, 0.6, 0.5, 0.2], 1, 4, 2),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1, 12, 12),
+    ],
+)
+def test_patience_stops_and_gives_back_the_best_weights(metrics, patience, stops, best):
+    settings = replace(SETTINGS, evaluate_at=frozenset(range(2, 13, 2)), patience=patience)
+    model, weights = linear(), {}
+    heard = []
+
+    def evaluate(step):
+        weights[step] = model.weight.detach().clone()
+        assert not model.training
+        return {"metric": metrics[step // 2 - 1], "flops": 1000.0, "note": "kept"}
+
+    state = train(model, settings, batch_at, pull(model), evaluate, heard.append)
+    assert state.step == stops
+    assert torch.equal(model.weight, weights[best])
+    assert len({tuple(weight.flatten().tolist()) for weight in weights.values()}) == len(weights)
+    assert state.flops == stops * 10.0 + len(weights) * 1000.0
+    assert state.evaluations[0] == {"step": 2, "metric": metrics[0], "note": "kept"}
+    assert [row["step"] for row in state.evaluations] == list(weights)
+    assert [row["step"] for row in heard if "loss" in row] == list(range(1, stops + 1))
+    assert [row["metric"] for row in heard if "metric" in row] == metrics[: len(weights)]
+
+
+def test_without_patience_the_last_weights_stay():
+    settings = replace(SETTINGS, evaluate_at=frozenset({4}))
+    model, plain = linear(), linear()
+    train(model, settings, batch_at, pull(model), lambda step: {"metric": 0.5, "flops": 0.0}, quiet)
+    train(plain, SETTINGS, batch_at, pull(plain), no_evaluation, quiet)
+    assert torch.equal(model.weight, plain.weight)
+
+
+def test_evaluation_is_off_where_nobody_asked():
+    with pytest.raises(AssertionError, match="no evaluation was asked for"):
+        no_evaluation(3)
+
+
+@pytest.mark.parametrize(
+    ("total", "per_epoch", "times", "patience", "steps"),
+    [
+        (12, 4, 1, None, {4, 8}),
+        (12, 4, 1, 2, {4, 8, 12}),
+        (12, 4, 2, 2, {2, 4, 6, 8, 10, 12}),
+        (10, 4, 1, 2, {4, 8, 10}),
+        (3, 4, 1, None, set()),
+        (3, 4, 1, 1, {3}),
+        (5, 4, 9, None, {1, 2, 3, 4}),
+    ],
+)
+def test_when_to_evaluate(total, per_epoch, times, patience, steps):
+    assert evaluation_steps(total, per_epoch, times, patience) == steps
+
+
+def test_the_learning_rate_climbs_and_falls():
+    rates = [lr_at(step, 20, replace(OPTIMISER, lr=1.0, warmup=0.2)) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[4:] == pytest.approx([1 - step / 16 for step in range(16)])
+    assert min(rates) > 0
+    assert lr_at(0, 20, replace(OPTIMISER, lr=1.0, warmup=0.0)) == 1.0
+    assert lr_at(0, 1, replace(OPTIMISER, lr=1.0, warmup=0.1)) == 1.0
+    assert [lr_at(step, 4, replace(OPTIMISER, lr=1.0, warmup=1.0)) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_loop_follows_the_learning_rate():
+    """Adam's first steps are as long as the learning rate: with a steady gradient every step is."""
+    model, places = linear(), []
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+
+    def step(batch, index):
+        places.append(model.weight.detach().clone())
+        model.weight.grad, model.bias.grad = torch.ones(1, 3), torch.zeros(1)
+        return 1.0, 0.0
+
+    settings = replace(SETTINGS, optimiser=replace(OPTIMISER, weight_decay=0.0))
+    train(model, settings, batch_at, step, no_evaluation, quiet)
+    places.append(model.weight.detach())
+    moved = [float((a - b)[0, 0]) for a, b in zip(places, places[1:], strict=False)]
+    expected = [lr_at(index, 12, settings.optimiser) for index in range(12)]
+    assert moved == pytest.approx(expected, rel=1e-3)
+
+
+def test_gradients_are_clipped_and_cleared():
+    model, seen = linear(), []
+
+    def step(batch, index):
+        assert model.weight.grad is None
+        model.weight.grad = torch.tensor([[30.0, 40.0, 0.0]])
+        model.bias.grad = torch.zeros(1)
+        return 1.0, 0.0
+
+    original = torch.optim.AdamW.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.optim.AdamW,
+            "step",
+            lambda self, *args: (seen.append(model.weight.grad.clone()), original(self, *args)),
+        )
+        train(model, replace(SETTINGS, total_steps=1), batch_at, step, no_evaluation, quiet)
+    torch.testing.assert_close(seen[0], torch.tensor([[0.6, 0.8, 0.0]]), atol=1e-4, rtol=1e-4)
+
+
+def test_biases_and_norms_do_not_decay():
+    config = tiny_config()
+    model = tiny_teacher(config)
+    for parameter in model.bert.embeddings.parameters():
+        parameter.requires_grad_(False)
+    decaying, other = adamw(model, OPTIMISER).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert decaying["weight_decay"] == 0.1
+    assert other["weight_decay"] == 0.0
+    assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decaying["params"])
+    assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in other["params"])
+    trained = {names[id(p)] for group in (decaying, other) for p in group["params"]}
+    assert trained == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert adamw(model, replace(OPTIMISER, beta2=0.98)).param_groups[0]["betas"] == (0.9, 0.98)
