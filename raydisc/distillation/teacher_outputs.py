@@ -15,6 +15,7 @@ from torch import nn
 
 from raydisc.errors import InputError
 from raydisc.models.outputs import Outputs, forward
+from raydisc.models.shared_memory import shared_tensor
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 
@@ -141,8 +142,7 @@ def _values(table: pa.Table, name: str) -> torch.Tensor:
         return torch.empty(0, dtype=_DTYPES[name])
     if column.num_chunks > 1:
         raise ValueError(f"column {name} is in {column.num_chunks} chunks; it was written as one")
-    # the memory is shared and read-only; nobody writes to teacher outputs
-    return torch.frombuffer(column.chunk(0).values.to_numpy(zero_copy_only=True).data, dtype=_DTYPES[name])
+    return shared_tensor(column.chunk(0).values.to_numpy(zero_copy_only=True), _DTYPES[name])
 
 
 _DTYPES = {"logits": torch.float32, "hidden": torch.float16}

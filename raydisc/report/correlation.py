@@ -22,8 +22,7 @@ class Correlation:
         run: Name of the run.
         student_scale: Nominal scale of the students.
         lam: λ of the tradeoff.
-        tau: Kendall's τ-b between a candidate's tradeoff and the test metric of the MaxiDisc student through
-            it.
+        tau: Kendall's τ-b between a candidate's tradeoff and the test metric of the MaxiDisc student through it.
         p: Two-sided p-value of no association.
         scales: Number of candidates compared.
         seeds: Number of seeds that both sides are averaged over.
@@ -54,7 +53,8 @@ def correlations(ledger: Ledger, rows: Sequence[Row]) -> list[Correlation]:
             for row in rows
             if (row.run, row.student_scale, row.schedule, len(row.path)) == (run, student_scale, ORACLE_SCHEDULE, 1)
         ]
-        pairs = [_pairs(ledger, row, [path for path in paths if path.seed == row.seed]) for row in chosen]
+        by_seed = {row.seed: row for row in chosen}
+        pairs = [_pairs(ledger, row, [p for p in paths if p.seed == seed]) for seed, row in by_seed.items()]
         pairs = [by_scale for by_scale in pairs if by_scale]
         scales = sorted(set(pairs[0]).intersection(*pairs[1:])) if pairs else []
         means = [np.mean([by_scale[scale] for by_scale in pairs], axis=0) for scale in scales]

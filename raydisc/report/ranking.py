@@ -64,10 +64,8 @@ class Ranking:
         use: What is ranked, and how.
         candidates: From place 1 on.
         steps: `(λ from, λ to, scale)`: what each λ would choose.
-        within_noise: Scales that cannot be told apart as the best (at least two), the likeliest first; else
-            empty.
-        subnet: Row of the student's own scale in the supernet, before it is distilled; None if it is not
-            there.
+        within_noise: Scales that cannot be told apart as the best (at least two), the likeliest first; else empty.
+        subnet: Row of the student's own scale in the supernet, before it is distilled; None if it is not there.
     """
 
     use: Use

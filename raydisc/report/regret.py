@@ -97,10 +97,8 @@ def oracle_rows(rows: Sequence[Row]) -> dict[tuple[str, float, int], Row]:
 def paired_difference(bootstrap: Bootstrap, above: Sequence[Row], below: Sequence[Row]) -> Interval | None:
     """Test metric of the rows above minus that of the rows below, averaged over the seeds that both have.
 
-    With the oracle path above this is the regret of what is below. The interval is a paired bootstrap over
-    test
-    examples: a resample is the same for both sides and for all seeds. It speaks of these seeds; how seeds
-        differ is
+    With the oracle path above, this is the regret of what is below. The interval is a paired bootstrap over test
+    examples: a resample is the same for both sides and for all seeds. It speaks of these seeds; how seeds differ is
     told by the standard deviation beside a mean.
 
     Args:

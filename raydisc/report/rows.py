@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from raydisc.report.costs import Cost
 
 SCHEDULE_ORDER = ("kd", "kd_equal_compute", "kd_supernet_init", "takd", "minidisc", "maxidisc")
-"""Controls stand right after the schedule they are controls of; names not listed come last, by alphabet."""
+"""Controls are forms of KD and stand between it and the schedules; names not listed come last, by alphabet."""
 
 CONTROLS = frozenset({"kd_equal_compute", "kd_supernet_init"})
 

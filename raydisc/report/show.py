@@ -26,14 +26,13 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
         - `run`, `task`, `metric`;
         - `stages`: every stage the run depends on, in the order in which they finished, with its cost, the `scale` of
           what it made and whether it was `reused` from another run;
-        - `candidates`: the possible assistants of each supernet, by place, with `supernet`, `student_scale`,
-        `seed`
-          and `lam` of the ranking, `win_share` and whether it was `chosen`;
+        - `candidates`: the possible assistants of each supernet, by place, with `supernet`, `student_scale`, `seed` and
+          `lam` of the ranking, `win_share` and whether it was `chosen`;
         - `subnets`: the student's own scale in each supernet, before it is distilled;
         - `trials`: finished and failed, with metrics and the cost of each path alone;
         - `teacher`: its `validation_metric`, `test_metric` and `test_se`, as far as they were measured;
-        - `lam`: λ of the first ranking; `break_points`: what every other λ would choose (`lam_to` null: no
-        end); - `spent`: what the run itself really computed (stages found in the store not counted);
+        - `lam`: λ of the first ranking; `break_points`: what every other λ would choose (`lam_to` null: no end);
+        - `spent`: what the run itself really computed (stages found in the store not counted);
         - `notices`: what to know before believing it.
 
     Raises:

@@ -47,8 +47,7 @@ class Summary:
         task: Name of the task.
         metric: Name of the metric.
         schedule: Name of the schedule or control.
-        whole: True for the schedule (its selected paths, the cost of all its trials), False for one path
-            alone.
+        whole: True for the schedule (its selected paths, the cost of all its trials), False for one path alone.
         paths: The different paths behind the line; with `whole`, what was selected for the seeds.
         tried: Number of trials that the schedule has for one seed.
         student_scale: Nominal scale of the student.

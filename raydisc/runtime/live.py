@@ -25,11 +25,15 @@ class ReporterCallback(tune.Callback):
         self.failures: dict[str, str] = {}
         self.ended = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks with its state, which is never restored, and a terminal has no pickle."""
+        return {}
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial has reported."""
         job = self._jobs[trial.config["job"]]
         if result.get("stage") == "done":
-            self._end(job, result.get("failure"))
+            self._end(job, result.get("failure"), result.get("message", ""))
             return
         with contextlib.suppress(Exception):
             self._reporter.update(job.name, job.label, result["stage"], result.get("step", 0), result.get("steps", 0))
@@ -40,12 +44,12 @@ class ReporterCallback(tune.Callback):
         """A trial's process died more often than it may."""
         self._end(self._jobs[trial.config["job"]], "its process died; the log of Ray says why")
 
-    def _end(self, job: Job, failure: str | None) -> None:
+    def _end(self, job: Job, failure: str | None, message: str = "") -> None:
         self.ended += 1
         if failure is not None:
             self.failures[job.name] = failure
         with contextlib.suppress(Exception):
             if failure is None:
-                self._reporter.finished(job.name, job.label, "")
+                self._reporter.finished(job.name, job.label, message)
             else:
                 self._reporter.failed(job.name, job.label, failure)

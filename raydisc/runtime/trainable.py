@@ -89,10 +89,10 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.subject.metric)
     reporting = Reporting()
     executor = Executor(store, device, threads, reporting, recorder.stage)
-    failure = config.get("inherited_failure")
+    failure, message = config.get("inherited_failure"), ""
     try:
         if failure is None:
-            _perform(job, run, executor, recorder)
+            message = _perform(job, run, executor, recorder)
     except (InputError, NonFiniteLoss, AlteredArtifact) as error:
         failure = str(error)
     except Exception as error:
@@ -103,20 +103,29 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
             recorder.failed_stage(reporting.last["key"], reporting.last["stage"], failure, seconds)
         if job.trial is not None and job.until is None and not job.test:
             recorder.trial(job.trial, run.subject, None, failure)
-    tune.report({"stage": "done", "key": "", "failure": failure})
+    tune.report({"stage": "done", "key": "", "failure": failure, "message": message})
 
 
-def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> None:
+def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:
+    """Do what the job is for; gives what people should hear of it."""
     if job.test:
-        _test(job, run, executor, recorder)
-    elif job.trial is None:
-        executor.run(_search(run).prepare())
-    elif job.until is not None:
-        executor.run(_up_to(job.trial.run(run.experiment, run.subject), job.until, executor))
-    else:
-        outcome = executor.run(job.trial.run(run.experiment, run.subject))
-        recorder.trial(job.trial, run.subject, outcome)
-        _export(job.trial, run, executor, outcome)
+        return _found(_test(job, run, executor, recorder))
+    if job.trial is None:
+        return _found(executor.run(_search(run).prepare()).finetuned)
+    if job.until is not None:
+        executor.run(_up_to(job.trial.run(run.experiment, run.subject), job.until))
+        return ""
+    outcome = executor.run(job.trial.run(run.experiment, run.subject))
+    recorder.trial(job.trial, run.subject, outcome)
+    _export(job.trial, run, executor, outcome)
+    return _found(outcome.student)
+
+
+def _found(artifact: Artifact | None) -> str:
+    if artifact is None:
+        return "nothing to test"
+    last = artifact["evaluations"][-1]
+    return f"{last['split']} {last['metric']:.3f} ±{last['se']:.3f}"
 
 
 def _search(run: Run) -> Search:
@@ -124,7 +133,7 @@ def _search(run: Run) -> Search:
     return Search(run.experiment, run.subject, trial.student_scale, trial.seed)
 
 
-def _up_to(schedule: Schedule[Outcome], key: str, executor: Executor) -> Schedule[None]:
+def _up_to(schedule: Schedule[Outcome], key: str) -> Schedule[None]:
     """A schedule that ends with the stage of a key."""
     request: Request = next(schedule)
     while True:
@@ -134,18 +143,18 @@ def _up_to(schedule: Schedule[Outcome], key: str, executor: Executor) -> Schedul
         request = schedule.send(artifact)
 
 
-def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> None:
+def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifact | None:
     """Read the test split once for a finished student (or the teacher), after all choices are in the ledger."""
     ready: Ready = executor.run(_search(run).prepare())
     if job.trial is None:
-        executor.execute(Evaluate(ready.data, ready.finetuned))
-        return
+        return executor.execute(Evaluate(ready.data, ready.finetuned))
     rows = Ledger(Path(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
     if not rows or rows[0]["state"] != "finished":
-        return
+        return None
     outcome = executor.run(job.trial.run(run.experiment, run.subject))
     test = executor.execute(Evaluate(ready.data, outcome.student))
     recorder.trial(job.trial, run.subject, outcome, test=test)
+    return test
 
 
 def _export(trial: Trial, run: Run, executor: Executor, outcome: Outcome) -> None:

@@ -15,6 +15,7 @@ from raydisc.distillation.loop import Progress
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import config_from_dict, cut
 from raydisc.models.families import Config
+from raydisc.models.shared_memory import shared_tensor
 from raydisc.models.widths import Widths
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Model
@@ -130,10 +131,8 @@ _DTYPES = {
 def _view(image: np.ndarray, start: int, entry: Mapping[str, Any]) -> torch.Tensor:
     begin, end = entry["data_offsets"]
     dtype = _DTYPES[entry["dtype"]]
-    if begin == end:
-        return torch.empty(entry["shape"], dtype=dtype)
     count = (end - begin) // dtype.itemsize
-    return torch.frombuffer(image.data, dtype=dtype, count=count, offset=start + begin).view(entry["shape"])
+    return shared_tensor(image, dtype, offset=start + begin, count=count).view(entry["shape"])
 
 
 def tensor_blob(state: Mapping[str, torch.Tensor]) -> Blob:

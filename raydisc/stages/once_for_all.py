@@ -153,7 +153,9 @@ def evaluate_candidates(
         logits = predict(supernet.model, validation, data["pad_id"], EVALUATION_BATCH, meter)
         flops += meter.flops
         predictions[candidate.scale] = logits
-        rows.append({"scale": candidate.scale, **score(data["metric"], logits, validation.labels)})
+        parameters = size_at(supernet.weights.config, request.importance["parameters"], candidate.scale).parameters
+        found = score(data["metric"], logits, validation.labels)
+        rows.append({"scale": candidate.scale, "parameters": parameters, **found})
     return rows, predictions, flops
 
 

@@ -1,6 +1,9 @@
 """A whole run from the command line: what it prints, what it keeps, what it does not do twice."""
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 
@@ -172,3 +175,23 @@ def test_a_run_from_python_gives_objects_and_a_table(desk: Desk) -> None:
         "rows": 1, "same": True, "failures": [], "metric": row["test_metric"],
         "students": ["kd-to-0.25-seed-0"], "classes": 3,
     }  # fmt: skip
+
+
+def test_on_a_terminal_progress_is_drawn(desk: Desk) -> None:
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "raydisc.cli", "run", "tiny.yaml", "--set", "schedules=[{minidisc: {lam: 0.2}}]"],
+        cwd=desk.folder,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    drawn = b""
+    with contextlib.suppress(OSError):  # the terminal is gone when the process has ended
+        while chunk := os.read(master, 65536):
+            drawn += chunk
+    assert process.wait(60) == 0, drawn[-2000:].decode(errors="replace")
+    assert b"\x1b[" in drawn, "no escape sequence: drawn as in a pipe"
+    for word in ("once_for_all", "tradeoff", "minidisc"):
+        assert word.encode() in drawn

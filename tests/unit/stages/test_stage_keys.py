@@ -1,0 +1,246 @@
+"""What a stage's key depends on: everything that its result does, and nothing else."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from tiny_models import tiny_config, tiny_teacher
+from tiny_runs import ARCHITECTURE, STUDENT, changed, search_of, tiny_experiment
+
+from raydisc.experiment import (
+    DistillationConfig,
+    FineTuneConfig,
+    GridConfig,
+    OnceForAllConfig,
+    ResourcesConfig,
+    ReviewsConfig,
+    TaskConfig,
+    TeacherConfig,
+    TeacherOutputsConfig,
+)
+from raydisc.schedules.foresight import foresee
+from raydisc.schedules.kd import along
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.requests import Distil, Evaluate, Importance, Model, Objective
+from raydisc.tasks.reviews import word_tokenizer
+
+BASE = tiny_experiment()
+DATA, TEACHER, UNITS, OUTPUTS = (Artifact(key=name * 64, kind=name) for name in "dtuo")
+
+
+def keys_of(search, threads=1):
+    """The key of every stage of TAKD by way of 0.5 and of the supernet."""
+    found = foresee(along(search, (0.5,)), threads, lambda key: None)
+    names = ["tokenise", "finetune", "teacher_outputs", "importance", "assistant", "student"]
+    keys = {name: artifact.key for name, (_, artifact) in zip(names, found, strict=True)}
+    artifacts = {request.kind: artifact for request, artifact in found[:4]}
+    ready = type("Ready", (), {"data": artifacts["tokenise"], "outputs": artifacts["teacher_outputs"]})
+    ready.importance = artifacts["importance"]
+    return keys | {"once_for_all": search.once_for_all(ready).key(threads)}
+
+
+@pytest.fixture(scope="module")
+def base_search():
+    return search_of(BASE)
+
+
+@pytest.fixture(scope="module")
+def base_keys(base_search):
+    return keys_of(base_search)
+
+
+TRAINED = {"assistant", "student"}
+AFTER_OUTPUTS = TRAINED | {"once_for_all"}
+AFTER_TEACHER = AFTER_OUTPUTS | {"teacher_outputs", "importance"}
+EVERYTHING = AFTER_TEACHER | {"tokenise", "finetune"}
+
+CHANGES = {
+    "name and storage": ({"name": "other", "storage": "elsewhere"}, set()),
+    "trials at once": ({"resources": ResourcesConfig(trials=3)}, set()),
+    "other schedules": ({"controls": False, "schedules": ["kd"]}, set()),
+    "initialisation": ({"distillation": changed(BASE.distillation, initialisation="teacher")}, {"student"}),
+    "importance": ({"grid": changed(BASE.grid, importance="random")}, AFTER_OUTPUTS | {"importance"}),
+    "importance rows": ({"grid": changed(BASE.grid, importance_rows=65)}, AFTER_OUTPUTS | {"importance"}),
+    "a wider grid": ({"grid": changed(BASE.grid, scales=[0.95, 0.9, 0.7, 0.5, 0.4])}, {"once_for_all"}),
+    "scales below the student": ({"grid": changed(BASE.grid, scales=[0.9, 0.7, 0.5, 0.4, 0.2])}, set()),
+    "fine-tuning": (
+        {"teacher": changed(BASE.teacher, finetune=changed(BASE.teacher.finetune, lr=1e-3))},
+        AFTER_TEACHER | {"finetune"},
+    ),
+    "the teacher's seed": ({"teacher": changed(BASE.teacher, seed=1)}, AFTER_TEACHER | {"finetune"}),
+    "the architecture": (
+        {"teacher": changed(BASE.teacher, architecture=ARCHITECTURE | {"hidden_act": "relu"})},
+        AFTER_TEACHER | {"finetune"},
+    ),
+    "the data": (
+        {"task": TaskConfig(reviews=ReviewsConfig(train=200, validation=60, test=60, clauses=1, seed=1), max_length=64)},
+        EVERYTHING,
+    ),
+    "max_length": ({"task": changed(BASE.task, max_length=63)}, EVERYTHING),
+    "the budget of outputs": ({"teacher_outputs": TeacherOutputsConfig(budget_gib=1.0)}, AFTER_OUTPUTS | {"teacher_outputs"}),
+    "online outputs": ({"teacher_outputs": TeacherOutputsConfig(source="online")}, AFTER_OUTPUTS | {"teacher_outputs"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_reaches_the_stages_that_depend_on_it(base_keys, change):
+    values, reached = CHANGES[change]
+    keys = keys_of(search_of(tiny_experiment(**values)))
+    if change == "initialisation":  # the student is cut from the teacher, no longer from its assistant
+        assert keys["assistant"] == base_keys["assistant"]
+    assert {name for name in keys if keys[name] != base_keys[name]} == reached
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 2.0),
+        ("lr", 1e-5),
+        ("batch_size", 16),
+        ("warmup", 0.2),
+        ("weight_decay", 0.1),
+        ("max_grad_norm", 2.0),
+        ("patience", 1),
+    ],
+)
+def test_training_settings_reach_their_own_stages(base_search, base_keys, field, value):
+    for section, reached in (("distillation", TRAINED), ("once_for_all", {"once_for_all"})):
+        experiment = BASE.model_copy(update={section: changed(getattr(BASE, section), **{field: value})})
+        keys = keys_of(replace(base_search, experiment=experiment))
+        assert {name for name in keys if keys[name] != base_keys[name]} == reached
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("losses", {"hidden_mse": 0.5}), ("temperature", 2.0), ("layer_mapping", "last")]
+)
+def test_the_objective_reaches_all_that_is_trained_by_it(base_search, base_keys, field, value):
+    experiment = BASE.model_copy(update={"distillation": changed(BASE.distillation, **{field: value})})
+    keys = keys_of(replace(base_search, experiment=experiment))
+    reached = {name for name in keys if keys[name] != base_keys[name]}
+    # other positions are other outputs; another temperature or weight is not
+    assert reached == AFTER_OUTPUTS | ({"teacher_outputs"} if field == "layer_mapping" else set())
+
+
+@pytest.mark.parametrize(("field", "value"), [("sandwich", 2), ("sandwich", "all"), ("evaluations_per_epoch", 2)])
+def test_once_for_all_settings(base_search, base_keys, field, value):
+    experiment = BASE.model_copy(update={"once_for_all": changed(BASE.once_for_all, **{field: value})})
+    keys = keys_of(replace(base_search, experiment=experiment))
+    assert {name for name in keys if keys[name] != base_keys[name]} == {"once_for_all"}
+
+
+def test_every_setting_of_a_training_section_was_tried():
+    """A new setting must be added to the tests above."""
+    training = {"epochs", "lr", "batch_size", "warmup", "weight_decay", "max_grad_norm", "patience"}
+    assert set(OnceForAllConfig.model_fields) == training | {"sandwich", "evaluations_per_epoch"}
+    objective = {"losses", "temperature", "layer_mapping"}
+    assert set(DistillationConfig.model_fields) == training | objective | {"initialisation"}
+    assert set(GridConfig.model_fields) == {"scales", "importance", "importance_rows"}
+    assert set(FineTuneConfig.model_fields) == training - {"patience"} | {"beta2", "curriculum"}
+    assert {field for field in Objective.__dataclass_fields__} == objective
+
+
+def test_the_seed_reaches_what_is_trained_by_it(base_search, base_keys):
+    keys = keys_of(replace(base_search, seed=1))
+    assert {name for name in keys if keys[name] != base_keys[name]} == AFTER_OUTPUTS
+
+
+def test_the_students_scale(base_search, base_keys):
+    keys = keys_of(replace(base_search, student_scale=0.2))
+    assert {name for name in keys if keys[name] != base_keys[name]} == {"student", "once_for_all"}
+    assert keys["assistant"] == base_keys["assistant"]
+
+
+def test_threads_and_version_reach_everything(base_search, base_keys, monkeypatch):
+    for threads in (2, None):
+        assert not set(keys_of(base_search, threads).values()) & set(base_keys.values())
+    monkeypatch.setattr(Distil, "version", 99)
+    keys = keys_of(base_search)
+    assert {name for name in keys if keys[name] != base_keys[name]} == TRAINED
+
+
+def test_keys_are_the_same_in_every_process(base_search, base_keys):
+    assert keys_of(base_search) == base_keys == keys_of(search_of(tiny_experiment()))
+    assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in base_keys.values())
+    assert len(set(base_keys.values())) == len(base_keys)
+
+
+def test_paths_do_not_matter_but_contents_do(tmp_path):
+    """The same rows and the same checkpoint elsewhere are the same inputs."""
+    from raydisc.tasks.base import load_task
+
+    splits = load_task(BASE.task).splits
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        for split, table in splits.items():
+            table.to_pandas().astype({"label": int}).to_json(
+                tmp_path / folder / f"{split}.jsonl", orient="records", lines=True
+            )
+    config = tiny_config()
+    config.vocab_size = 60
+    tiny_teacher(config).save_pretrained(tmp_path / "here" / "teacher")
+    word_tokenizer().save_pretrained(tmp_path / "here" / "teacher")
+    shutil.copytree(tmp_path / "here" / "teacher", tmp_path / "there" / "teacher")
+
+    def keys(data, teacher):
+        files = {split: str(tmp_path / data / f"{split}.jsonl") for split in splits}
+        task = TaskConfig(**files, text=["text_0"], metric="accuracy", max_length=30)
+        model = TeacherConfig(model=str(tmp_path / teacher / "teacher"))
+        return keys_of(search_of(tiny_experiment(task=task, teacher=model)))
+
+    first = keys("here", "here")
+    assert keys("there", "there") == first
+    tiny_teacher(config, seed=1).save_pretrained(tmp_path / "there" / "teacher")
+    other = keys("here", "there")
+    assert {name for name in other if other[name] != first[name]} == EVERYTHING - {"tokenise"}
+    lines = (tmp_path / "there" / "test.jsonl").read_text().splitlines()
+    (tmp_path / "there" / "test.jsonl").write_text("\n".join(lines[:-1]))
+    assert keys("there", "here")["tokenise"] != first["tokenise"]
+
+
+def distil(**values):
+    defaults = {
+        "data": DATA, "importance": UNITS, "teacher": Model(UNITS), "outputs": OUTPUTS, "start": Model(UNITS),
+        "scale": STUDENT, "config": BASE.distillation, "seed": 0, "teacher_outputs": TeacherOutputsConfig(),
+    }  # fmt: skip
+    return Distil(**{**defaults, **values})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"data": TEACHER},
+        {"importance": TEACHER},
+        {"teacher": Model(TEACHER)},
+        {"teacher": Model(UNITS, 0.5)},
+        {"outputs": None},
+        {"start": Model(TEACHER)},
+        {"start": Model(UNITS, 0.5)},
+        {"scale": 0.3},
+        {"seed": 1},
+        {"budget_flops": 1e9},
+        {"teacher_outputs": TeacherOutputsConfig(source="online")},
+    ],
+)
+def test_every_field_of_a_distillation(values):
+    assert distil(**values).key(1) != distil().key(1)
+
+
+def test_initialisation_alone_adds_nothing_to_a_distillation():
+    other = changed(BASE.distillation, initialisation="teacher")
+    assert distil(config=other).key(1) == distil().key(1)
+
+
+def test_where_an_input_lies_is_not_in_the_key():
+    """An artifact enters by its key; facts and cost that came with it do not."""
+    finished = replace(UNITS, facts={"parameters": 5})
+    assert distil(importance=finished, teacher=Model(finished), start=Model(finished)).key(1) == distil().key(1)
+
+
+def test_a_promise_names_its_inputs_once():
+    promise = distil().promise(1)
+    assert promise.inputs == (DATA.key, UNITS.key, OUTPUTS.key)
+    assert promise.kind == "distil"
+    assert promise.facts is None
+    assert Evaluate(DATA, TEACHER).promise(1).inputs == (DATA.key, TEACHER.key)
+    assert Evaluate(DATA, TEACHER).key(1) != Evaluate(DATA, UNITS).key(1)
+    assert Importance.of(DATA, TEACHER, BASE.grid, 0).key(1) != Importance.of(DATA, TEACHER, BASE.grid, 1).key(1)

@@ -1,0 +1,85 @@
+"""Whole schedules in this process: a few rows of the embedded task, a tiny BERT, a handful of steps."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from raydisc.experiment import (
+    DistillationConfig,
+    Experiment,
+    FineTuneConfig,
+    GridConfig,
+    OnceForAllConfig,
+    ReviewsConfig,
+    StudentConfig,
+    TaskConfig,
+    TeacherConfig,
+)
+from raydisc.schedules.search import Search
+from raydisc.stages.executor import Executor
+from raydisc.stages.store import ArtifactStore
+from raydisc.stages.subject import inspect
+
+ARCHITECTURE = {
+    "model_type": "bert", "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 20,
+    "max_position_embeddings": 64, "initializer_range": 0.2,
+}  # fmt: skip
+TRAINING = {"epochs": 1.0, "lr": 3e-3, "batch_size": 32}
+STUDENT = 0.25
+
+
+def tiny_experiment(**changes) -> Experiment:
+    """200 training rows, a grid of four assistants, a student of a quarter, 7 steps a stage."""
+    sections = {
+        "task": TaskConfig(reviews=ReviewsConfig(train=200, validation=60, test=60, clauses=1), max_length=64),
+        "teacher": TeacherConfig(
+            architecture=ARCHITECTURE, finetune=FineTuneConfig(epochs=8.0, lr=3e-3, batch_size=32, beta2=0.98)
+        ),
+        "grid": GridConfig(scales=[0.9, 0.7, 0.5, 0.4, 0.1], importance_rows=64),
+        "student": StudentConfig(scale=[STUDENT]),
+        "once_for_all": OnceForAllConfig(**TRAINING),
+        "distillation": DistillationConfig(**TRAINING),
+    }
+    return Experiment(**{**sections, **changes})
+
+
+def changed(section, **values):
+    """A section with other values."""
+    return section.model_copy(update=values)
+
+
+class Told:
+    """An executor's listener: every stage that was asked for, and whether it had been there."""
+
+    def __init__(self):
+        self.stages = []
+
+    def __call__(self, request, artifact, found):
+        self.stages.append((request, artifact, found))
+
+    @property
+    def keys(self):
+        """Keys in the order asked for."""
+        return [artifact.key for _, artifact, _ in self.stages]
+
+    @property
+    def computed(self):
+        """Kinds of the stages that were computed, in order."""
+        return [request.kind for request, _, found in self.stages if not found]
+
+
+def executor(storage, told=None, progress=lambda state: None, read_blob=None, checkpoint_every_s=60.0) -> Executor:
+    """An executor for one CPU thread."""
+    store = ArtifactStore(Path(storage), read_blob)
+    return Executor(store, torch.device("cpu"), 1, progress, told or Told(), checkpoint_every_s)
+
+
+def search_of(experiment, seed=0, student=STUDENT) -> Search:
+    """The search of an experiment for one student and one seed."""
+    return Search(experiment, inspect(experiment), student, seed)
+
+
+def weights_of(store, artifact) -> str:
+    """SHA-256 of an artifact's weights as they lie on disk."""
+    return hashlib.sha256(store.path(artifact, "model.safetensors").read_bytes()).hexdigest()
