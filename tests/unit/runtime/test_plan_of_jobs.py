@@ -1,0 +1,94 @@
+"""The plan of a run, and the searcher that hands it out."""
+
+import pytest
+
+from raydisc.experiment import load_experiment
+from raydisc.runtime.plan import PREPARE, Job, make_plan
+from raydisc.runtime.searcher import PlanSearcher
+from raydisc.schedules.trials import expand
+from raydisc.stages.subject import inspect
+
+OVERRIDES = ["task.reviews={train: 60, validation: 20, test: 20}", "grid.scales=[0.8, 0.5, 0.2, 0.1]"]
+
+
+@pytest.fixture(scope="module")
+def jobs() -> list[Job]:
+    experiment = load_experiment("experiments/quickstart.yaml", [*OVERRIDES, "student.scale=[0.2, 0.1]"])
+    subject = inspect(experiment)
+    return make_plan(experiment, subject, expand(experiment, [0.2, 0.1]), 1, lambda key: None)
+
+
+def needs(jobs: list[Job], name: str) -> set[str]:
+    """Everything that a job waits for, directly or not."""
+    direct = next(job for job in jobs if job.name == name).needs
+    return set(direct).union(*(needs(jobs, other) for other in direct))
+
+
+def test_names_are_unique_and_needs_exist(jobs: list[Job]) -> None:
+    names = [job.name for job in jobs]
+    assert len(set(names)) == len(names)
+    assert {need for job in jobs for need in job.needs} <= set(names)
+
+
+def test_what_several_trials_share_is_a_job_of_its_own(jobs: list[Job]) -> None:
+    shared = [job for job in jobs if job.until]
+    # one supernet for each student; the assistants 0.8 and 0.5 that both students' MaxiDisc paths begin with; and 0.2,
+    # which is an assistant of the smaller student and the larger one's KD
+    assert sorted(job.name.split("-")[0] for job in shared) == ["distil"] * 3 + ["once_for_all"] * 2
+    supernets = {job.name for job in shared if job.name.startswith("once_for_all")}
+    for student in ("0.2", "0.1"):
+        [minidisc] = needs(jobs, f"minidisc-lam-0.2-to-{student}-seed-0") & supernets
+        assert minidisc in needs(jobs, f"kd_supernet_init-lam-0.2-to-{student}-seed-0")
+        assert not needs(jobs, f"kd-to-{student}-seed-0") & supernets
+
+
+def test_controls_wait_for_their_minidisc_and_tests_for_every_choice(jobs: list[Job]) -> None:
+    assert "minidisc-lam-0.2-to-0.1-seed-0" in needs(jobs, "kd_equal_compute-lam-0.2-to-0.1-seed-0")
+    choices = {job.name for job in jobs if job.trial and not job.until and not job.test}
+    for job in jobs:
+        if job.test:
+            assert choices <= set(job.needs)
+
+
+def finish(searcher: PlanSearcher, failing: str = "") -> list[dict[str, str]]:
+    """Hand out everything, one at a time; gives the configurations in order."""
+    given = []
+    while (config := searcher.suggest(str(len(given)))) != PlanSearcher.FINISHED:
+        assert config is not None, "everything waits, yet nothing runs"
+        failure = config["inherited_failure"] or ("broken" if config["job"] == failing else None)
+        searcher.on_trial_complete(str(len(given)), {"failure": failure})
+        given.append(config)
+    return given
+
+
+def test_every_job_is_handed_out_once_after_what_it_needs(jobs: list[Job]) -> None:
+    order = [config["job"] for config in finish(PlanSearcher(jobs, None))]
+    assert sorted(order) == sorted(job.name for job in jobs)
+    for job in jobs:
+        assert all(order.index(need) < order.index(job.name) for need in job.needs)
+
+
+def test_nothing_but_the_preparation_starts_before_it_has_ended(jobs: list[Job]) -> None:
+    searcher = PlanSearcher(jobs, None)
+    assert searcher.suggest("a")["job"] == PREPARE
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", {"failure": None})
+    assert searcher.suggest("b") is not None
+
+
+def test_at_most_so_many_run_at_once(jobs: list[Job]) -> None:
+    searcher = PlanSearcher(jobs, 2)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {})
+    assert [searcher.suggest(name) is None for name in "bcd"] == [False, False, True]
+
+
+def test_a_failure_reaches_what_waits_for_it_and_nothing_else(jobs: list[Job]) -> None:
+    [supernet] = [job.name for job in jobs if job.name in needs(jobs, "minidisc-lam-0.2-to-0.1-seed-0")
+                  and job.name.startswith("once_for_all")]  # fmt: skip
+    given = {config["job"]: config["inherited_failure"] for config in finish(PlanSearcher(jobs, None), supernet)}
+    failed = {name for name, failure in given.items() if failure}
+    assert failed == {
+        "minidisc-lam-0.2-to-0.1-seed-0", "kd_equal_compute-lam-0.2-to-0.1-seed-0",
+        "kd_supernet_init-lam-0.2-to-0.1-seed-0",
+    }  # fmt: skip
