@@ -7,7 +7,6 @@ everywhere: of candidates with equal tradeoffs the **smaller scale** wins. Trade
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
@@ -16,13 +15,11 @@ import numpy as np
 from scipy import stats
 
 from raydisc.errors import InputError
-from raydisc.tasks.metrics import bootstrap_weights
+from raydisc.tasks.metrics import RESAMPLES, resampled_metric
 from raydisc.tasks.metrics import metric as named_metric
 
 DEFAULT_LAM = 0.2
 DECIMALS = 12
-RESAMPLES = 1000
-BLOCK = 100  # resamples multiplied at once: bounds the memory of a large split
 
 
 class Scored(Protocol):
@@ -112,33 +109,6 @@ def break_points(scales: Sequence[float], metrics: Sequence[float]) -> list[tupl
         lam, scale, metric = crossing, next_scale, next_metric
 
 
-def resampled_metric(
-    metric: str, predictions: np.ndarray, labels: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> np.ndarray:
-    """The metric on bootstrap resamples of the examples, `[resamples]`.
-
-    Two calls with as many examples and the same seed use the *same* resamples, which is what makes
-    differences of their results paired by example.
-
-    Args:
-        metric: A name of `raydisc.tasks.metrics.METRICS`.
-        predictions: Logits `[N, C]`, or `[N]` / `[N, 1]` for regression.
-        labels: `[N]`.
-        resamples: Number of resamples R.
-        seed: Seed of the resampling.
-    """
-    measure = named_metric(metric)
-    statistics = measure.statistics(predictions, labels)
-    weights = _weights(len(labels), resamples, seed)
-    means = [weights[i : i + BLOCK] @ statistics / len(labels) for i in range(0, resamples, BLOCK)]
-    return np.asarray(measure.from_means(np.concatenate(means)), dtype=np.float64)
-
-
-@functools.lru_cache(maxsize=2)  # the validation and the test split of the task at hand
-def _weights(n: int, resamples: int, seed: int) -> np.ndarray:
-    return bootstrap_weights(n, resamples, seed)
-
-
 def win_shares(
     predictions: Mapping[float, np.ndarray],
     labels: np.ndarray,
@@ -166,7 +136,8 @@ def win_shares(
     if not predictions or len(labels) == 0:
         return {}
     scales = sorted(predictions)  # rising: argmax takes the first of equals, which is the smaller scale
-    metrics = np.stack([resampled_metric(metric, predictions[s], labels, resamples, seed) for s in scales])
+    measure = named_metric(metric)
+    metrics = np.stack([resampled_metric(measure, predictions[s], labels, resamples, seed) for s in scales])
     bonus = lam * (1.0 - np.asarray(scales))[:, None]
     tradeoffs = np.round(np.clip(np.nan_to_num(metrics, nan=0.0), 0.0, 1.0) + bonus, DECIMALS)
     wins = np.bincount(np.argmax(tradeoffs, axis=0), minlength=len(scales))

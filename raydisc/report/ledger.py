@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from raydisc.durable import sync
 from raydisc.report.schema import IDENTITY, SCHEMAS, WRITTEN_AT
 
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -153,7 +154,7 @@ class Ledger:
             temporary.rename(target)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(folder)
+        sync(folder)
 
     def _select(
         self,
@@ -215,12 +216,3 @@ def _order(table: str, found: pa.Table, latest: bool) -> pa.Array:
         best = frame.assign(finished=finished).sort_values(["finished", WRITTEN_AT], kind="stable")
         frame = best.drop_duplicates(list(IDENTITY[table]), keep="last")
     return pa.array(frame.sort_values(WRITTEN_AT, kind="stable").index.to_numpy())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,9 @@ import numpy as np
 
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import Row, grouped, path_order
-from raydisc.tradeoff import DECIMALS, RESAMPLES, resampled_metric
+from raydisc.tasks.metrics import RESAMPLES, resampled_metric
+from raydisc.tasks.metrics import metric as named_metric
+from raydisc.tradeoff import DECIMALS
 
 ORACLE_SCHEDULE = "maxidisc"
 
@@ -51,18 +53,22 @@ class Bootstrap:
         if (name, key, split) not in self._known:
             stored = self.ledger.predictions(key, split)
             self._known[name, key, split] = (
-                None if stored is None else resampled_metric(name, *stored, self.resamples, self.seed)
+                None if stored is None else resampled_metric(named_metric(name), *stored, self.resamples, self.seed)
             )
         return self._known[name, key, split]
 
     def mean(self, name: str, keys: Sequence[str | None], split: str) -> np.ndarray | None:
         """The mean over models (one per seed) of the metric on each resample; None without predictions.
 
-        An example that is drawn is drawn for every seed: seeds share their test examples, so they are no
-        further independent evidence about them.
+        Both are drawn: the examples, the same for every seed, and the seeds, the same for every schedule that has as
+        many. So the spread over seeds is in what is said of a difference, as far as few seeds show it.
         """
         arms = [arm for arm in (self.metric(name, key, split) for key in keys) if arm is not None]
-        return np.mean(arms, axis=0) if arms and len(arms) == len(keys) else None
+        if not arms or len(arms) < len(keys):
+            return None
+        drawn = np.random.default_rng([self.seed, len(arms)]).integers(0, len(arms), (len(arms), self.resamples))
+        mean: np.ndarray = np.take_along_axis(np.stack(arms), drawn, axis=0).mean(axis=0)
+        return mean
 
 
 def oracle_paths(rows: Sequence[Row]) -> dict[tuple[str, float], tuple[float, ...]]:

@@ -18,7 +18,7 @@ from raydisc.report.regret import (
     paired_difference,
 )
 from raydisc.report.rows import Row, grouped, ratio
-from raydisc.tradeoff import RESAMPLES
+from raydisc.tasks.metrics import RESAMPLES
 
 REFERENCE = "minidisc"
 

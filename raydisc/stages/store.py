@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raydisc.durable import sync
 from raydisc.stages.artifact import Artifact, Cost
 
 Blob = Callable[[Path], None]
@@ -101,16 +101,16 @@ class ArtifactStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path)
             hashes[name] = _sha256(path)
-            _sync(path)
+            sync(path)
         artifact = Artifact(promise.key, promise.kind, promise.inputs, dict(facts), cost, hashes)
         (temporary / _MANIFEST).write_text(json.dumps(artifact.manifest(), indent=1))
-        _sync(temporary / _MANIFEST)
+        sync(temporary / _MANIFEST)
         final = self.root / promise.key
         if final.exists():
             shutil.rmtree(temporary)
         else:
             temporary.rename(final)
-            _sync(self.root)
+            sync(self.root)
         shutil.rmtree(self.checkpoint_folder(promise.key), ignore_errors=True)
         return self.find(promise.key) or artifact
 
@@ -125,11 +125,3 @@ class ArtifactStore:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

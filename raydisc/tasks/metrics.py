@@ -6,6 +6,7 @@ rows) and where a prediction is not finite it is 0.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from sklearn import metrics as sklearn_metrics
 from raydisc.errors import InputError
 
 Kind = Literal["classification", "regression"]
+RESAMPLES = 1000
 BLOCK = 100  # resamples multiplied at once: bounds the memory of a large split's bootstrap
 FLAT = 1e-12  # a denominator below this is rounding error: the metric is undefined there
 
@@ -65,18 +67,38 @@ def bootstrap_weights(n: int, resamples: int, seed: int) -> np.ndarray:
     return weights
 
 
-def standard_error(
-    metric: Metric, predictions: np.ndarray, labels: np.ndarray, resamples: int = 1000, seed: int = 0
-) -> float:
-    """Standard deviation of the metric over bootstrap resamples of the examples.
+@functools.lru_cache(maxsize=2)  # the validation and the test split of the task at hand
+def _cached_weights(n: int, resamples: int, seed: int) -> np.ndarray:
+    return bootstrap_weights(n, resamples, seed)
 
-    Spearman's ranks are those of the whole set and are not taken anew in each resample (an approximation).
+
+def resampled_metric(
+    metric: Metric, predictions: np.ndarray, labels: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """The metric on bootstrap resamples of the examples, `[resamples]` float64.
+
+    Two calls with as many examples and the same seed use the *same* resamples, which is what makes
+    differences of their results paired by example. Spearman's ranks are those of the whole set and are not taken
+    anew in each resample (an approximation).
+
+    Args:
+        metric: What to measure.
+        predictions: Logits `[N, C]`, or `[N]` / `[N, 1]` for regression.
+        labels: `[N]`.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
     """
     statistics = metric.statistics(predictions, labels)
-    n = len(statistics)
-    weights = bootstrap_weights(n, resamples, seed)
-    means = [weights[i : i + BLOCK] @ statistics / n for i in range(0, resamples, BLOCK)]
-    return float(np.std(metric.from_means(np.concatenate(means)), ddof=1))
+    weights = _cached_weights(len(labels), resamples, seed)
+    means = [weights[i : i + BLOCK] @ statistics / len(labels) for i in range(0, resamples, BLOCK)]
+    return np.asarray(metric.from_means(np.concatenate(means)), dtype=np.float64)
+
+
+def standard_error(
+    metric: Metric, predictions: np.ndarray, labels: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> float:
+    """Standard deviation of the metric over bootstrap resamples of the examples (`resampled_metric`)."""
+    return float(np.std(resampled_metric(metric, predictions, labels, resamples, seed), ddof=1))
 
 
 def _finite(predictions: np.ndarray) -> bool:

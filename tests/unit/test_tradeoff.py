@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from raydisc.errors import InputError
-from raydisc.tasks.metrics import metric
+from raydisc.tasks.metrics import bootstrap_weights, metric, resampled_metric
 from raydisc.tradeoff import (
     break_points,
     choose,
@@ -16,7 +16,6 @@ from raydisc.tradeoff import (
     indistinguishable,
     kendall,
     rank,
-    resampled_metric,
     tradeoff,
     win_shares,
 )
@@ -149,11 +148,9 @@ def test_predictions_that_are_not_numbers_never_win() -> None:
 
 
 def test_a_resampled_metric_is_the_metric_of_the_drawn_rows() -> None:
-    from raydisc.tasks.metrics import bootstrap_weights
-
     rng = np.random.default_rng(1)
     predictions, labels = rng.random((40, 2)), rng.integers(0, 2, 40)
-    resampled = resampled_metric("f1", predictions, labels, resamples=5, seed=7)
+    resampled = resampled_metric(metric("f1"), predictions, labels, resamples=5, seed=7)
     for value, counts in zip(resampled, bootstrap_weights(40, 5, 7), strict=True):
         drawn = np.repeat(np.arange(40), counts.astype(int))
         assert value == pytest.approx(metric("f1").value(predictions[drawn], labels[drawn]))

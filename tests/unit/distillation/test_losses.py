@@ -69,7 +69,7 @@ def js(p, q):
 
 
 NAIVE = {
-    "hidden_mse": lambda s, t, b, tau: naive_hidden(s, t, lambda x, y: [float((i - j) ** 2) for i, j in zip(x, y, strict=True)]),
+    "hidden_mse": lambda s, t, b, tau: naive_hidden(s, t, lambda x, y: ((x - y) ** 2).tolist()),
     "hidden_cosine": lambda s, t, b, tau: naive_hidden(s, t, lambda x, y: [1 - float(x @ y / (x.norm() * y.norm()))]),
     "soft_cross_entropy": lambda s, t, b, tau: naive_classes(
         s, t, tau, lambda p, q: -sum(a * math.log(c) for a, c in zip(p, q, strict=True))

@@ -13,7 +13,6 @@ from raydisc.experiment import (
     GridConfig,
     OnceForAllConfig,
     ResourcesConfig,
-    ReviewsConfig,
     TaskConfig,
     TeacherConfig,
     TeacherOutputsConfig,
@@ -51,7 +50,8 @@ def base_keys(base_search):
 
 TRAINED = {"assistant", "student"}
 AFTER_OUTPUTS = TRAINED | {"once_for_all"}
-AFTER_TEACHER = AFTER_OUTPUTS | {"teacher_outputs", "importance"}
+WITH_OUTPUTS = AFTER_OUTPUTS | {"teacher_outputs"}
+AFTER_TEACHER = WITH_OUTPUTS | {"importance"}
 EVERYTHING = AFTER_TEACHER | {"tokenise", "finetune"}
 
 CHANGES = {
@@ -73,12 +73,12 @@ CHANGES = {
         AFTER_TEACHER | {"finetune"},
     ),
     "the data": (
-        {"task": TaskConfig(reviews=ReviewsConfig(train=200, validation=60, test=60, clauses=1, seed=1), max_length=64)},
+        {"task": changed(BASE.task, reviews=changed(BASE.task.reviews, seed=1))},
         EVERYTHING,
     ),
     "max_length": ({"task": changed(BASE.task, max_length=63)}, EVERYTHING),
-    "the budget of outputs": ({"teacher_outputs": TeacherOutputsConfig(budget_gib=1.0)}, AFTER_OUTPUTS | {"teacher_outputs"}),
-    "online outputs": ({"teacher_outputs": TeacherOutputsConfig(source="online")}, AFTER_OUTPUTS | {"teacher_outputs"}),
+    "the budget of outputs": ({"teacher_outputs": TeacherOutputsConfig(budget_gib=1.0)}, WITH_OUTPUTS),
+    "online outputs": ({"teacher_outputs": TeacherOutputsConfig(source="online")}, WITH_OUTPUTS),
 }  # fmt: skip
 
 

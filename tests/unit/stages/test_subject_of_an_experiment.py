@@ -182,7 +182,10 @@ def test_data_that_changes_while_the_run_starts(tmp_path):
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
     files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "validation", "test")}
-    search = search_of(tiny_experiment(task=TaskConfig(**files, text=["text"], metric="accuracy", max_length=16)))
+    word_tokenizer().save_pretrained(tmp_path / "words")
+    task = TaskConfig(**files, text=["text"], metric="accuracy", max_length=16)
+    teacher = changed(BASE.teacher, tokenizer=str(tmp_path / "words"))
+    search = search_of(tiny_experiment(task=task, teacher=teacher))
     request = next(search.prepare())
     assert isinstance(request, Tokenise)
     (tmp_path / "train.jsonl").write_text("\n".join(rows[:-2]))

@@ -1,0 +1,117 @@
+"""The trials that an experiment stands for."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+from tiny_runs import search_of, tiny_experiment
+
+from raydisc.errors import InputError
+from raydisc.experiment import Experiment, StudentConfig
+from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
+from raydisc.schedules.kd import along
+from raydisc.schedules.minidisc import minidisc
+from raydisc.schedules.search import DEFAULT_SANDWICH, Search
+from raydisc.schedules.trials import CONTROLS, Trial, expand
+
+ABOVE = (0.9, 0.7, 0.5, 0.4)
+
+
+def experiment(*schedules, **changes) -> Experiment:
+    return tiny_experiment(schedules=list(schedules), **changes)
+
+
+def described(trials):
+    return [(trial.schedule, trial.path, trial.lam, trial.assistants) for trial in trials]
+
+
+def test_one_trial_for_kd_takd_and_minidisc_and_one_for_each_path():
+    found = expand(experiment("kd", {"takd": {"path": [0.8, 0.3]}}, "maxidisc", "minidisc", controls=False), [0.25])
+    assert described(found) == [
+        ("kd", (), None, 1),
+        ("takd", (0.8, 0.3), None, 1),
+        *[("maxidisc", (scale,), None, 1) for scale in ABOVE],
+        ("minidisc", (), 0.2, 1),
+    ]
+
+
+def test_paths_of_two_assistants_fall():
+    found = expand(experiment({"maxidisc": {"assistants": 2}}, controls=False), [0.25])
+    assert [trial.path for trial in found] == list(combinations(ABOVE, 2))
+    assert all(first > second > 0.25 for first, second in (trial.path for trial in found))
+
+
+def test_seeds_and_students_multiply():
+    several = experiment("kd", "minidisc", seeds=[3, 5], student=StudentConfig(scale=[0.25, 0.5]))
+    found = expand(several, [0.25, 0.5])
+    assert len(found) == 2 * 2 * 2 + 2 * 2 * 2
+    assert {(trial.seed, trial.student_scale) for trial in found} == {(3, 0.25), (3, 0.5), (5, 0.25), (5, 0.5)}
+
+
+def test_controls_stand_beside_the_first_minidisc():
+    two = experiment({"minidisc": {"lam": 0.3, "assistants": 2}}, {"minidisc": {"lam": 0.1}}, "kd", seeds=[0, 1])
+    found = expand(two, [0.25])
+    controls = [trial for trial in found if trial.schedule in CONTROLS]
+    assert described(controls) == [(name, (), 0.3, 2) for name in CONTROLS for _ in range(2)]
+    assert [trial.seed for trial in controls] == [0, 1, 0, 1]
+    assert found[-4:] == controls
+    assert not [trial for trial in expand(two.model_copy(update={"controls": False}), [0.25]) if trial in controls]
+    assert not [trial for trial in expand(experiment("kd"), [0.25]) if trial.schedule in CONTROLS]
+
+
+def test_names_are_one_word_and_differ():
+    everything = experiment(
+        "kd", {"takd": {"path": [0.8, 0.4]}}, "maxidisc", {"maxidisc": {"assistants": 2}}, "minidisc",
+        {"minidisc": {"lam": 0.0}}, {"minidisc": {"assistants": 2}}, seeds=[0, 1],
+        student=StudentConfig(scale=[0.25, 0.3]),
+    )  # fmt: skip
+    found = expand(everything, [0.25, 0.3])
+    names = [trial.name for trial in found]
+    assert len(set(names)) == len(names)
+    assert all("/" not in name and " " not in name for name in names)
+    assert found[0].name == "kd-to-0.25-seed-0"
+    assert "maxidisc-via-0.9-via-0.4-to-0.25-seed-1" in names
+    assert "minidisc-lam-0.2-assistants-2-to-0.25-seed-0" in names
+
+
+@pytest.mark.parametrize(
+    ("schedule", "student", "message"),
+    [
+        ({"takd": {"path": [0.9, 0.5]}}, 0.5, r"takd path \[0.9, 0.5\] must stay above the student's scale 0.5"),
+        ("maxidisc", 0.9, "grid.scales has 0 above the student's scale 0.9, but maxidisc needs at least 1"),
+        ("minidisc", 0.95, "grid.scales has 0 above the student's scale 0.95, but minidisc needs at least 1"),
+        ({"maxidisc": {"assistants": 2}}, 0.7, "has 1 above .* but maxidisc needs at least 2"),
+        ({"minidisc": {"assistants": 3}}, 0.5, "has 2 above .* but minidisc needs at least 3"),
+    ],
+)
+def test_a_schedule_without_room_for_its_assistants(schedule, student, message):
+    """Sizes given as parameters are scales only now, so this is the place that refuses them."""
+    by_parameters = experiment(schedule, student=StudentConfig(parameters=[5000.0]))
+    with pytest.raises(InputError, match=message):
+        expand(by_parameters, [student])
+
+
+def test_a_trial_runs_its_own_schedule():
+    base = tiny_experiment()
+    search = search_of(base)
+    trial = Trial("maxidisc", 0.25, 0, path=(0.5,))
+    for one, own in (
+        (trial, along(search, (0.5,))),
+        (replace(trial, schedule="takd", path=(0.9, 0.4)), along(search, (0.9, 0.4))),
+        (replace(trial, schedule="kd", path=()), along(search, ())),
+        (Trial("minidisc", 0.25, 0, lam=0.2), minidisc(search, 0.2, 1)),
+        (Trial("kd_equal_compute", 0.25, 0, lam=0.2), kd_equal_compute(search, 0.2, 1)),
+        (Trial("kd_supernet_init", 0.25, 0, lam=0.2), kd_supernet_init(search)),
+    ):
+        made = one.run(base, search.subject)
+        assert made.gi_code is own.gi_code
+        assert made.gi_frame.f_locals == own.gi_frame.f_locals
+
+
+def test_a_search_knows_its_grid():
+    base = tiny_experiment()
+    search = search_of(base)
+    assert search.assistant_scales == ABOVE
+    assert not search.from_teacher
+    assert Search(base, search.subject, 0.5, 0).assistant_scales == (0.9, 0.7)
+    assert DEFAULT_SANDWICH == 1

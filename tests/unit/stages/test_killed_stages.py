@@ -1,0 +1,101 @@
+"""Stages that die and go on: the same bits, the same FLOPs, nothing left behind."""
+
+import pytest
+from tiny_runs import ARCHITECTURE, Told, changed, executor, search_of, tiny_experiment, weights_of
+
+from raydisc.distillation.checkpoint import load
+from raydisc.errors import NonFiniteLoss
+from raydisc.schedules.minidisc import minidisc
+
+pytestmark = pytest.mark.integration
+
+
+class Killed(BaseException):
+    """What a killed process looks like from inside."""
+
+
+def experiment():
+    """With dropout, early stopping and evaluations in between: all that a checkpoint must hold."""
+    base = tiny_experiment()
+    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    return base.model_copy(
+        update={
+            "teacher": changed(base.teacher, architecture=ARCHITECTURE | dropout),
+            "once_for_all": changed(base.once_for_all, epochs=2.0, patience=5, evaluations_per_epoch=3),
+            "distillation": changed(base.distillation, epochs=2.0, patience=5),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def search():
+    return search_of(experiment())
+
+
+@pytest.fixture(scope="module")
+def straight(search, tmp_path_factory):
+    told = Told()
+    run = executor(tmp_path_factory.mktemp("straight"), told)
+    return run.run(minidisc(search, 0.2, 1)), told, run.store
+
+
+@pytest.mark.parametrize("stage", ["finetune", "once_for_all", "distil"])
+def test_a_stage_that_was_killed_goes_on(search, straight, tmp_path, stage):
+    outcome, told, store = straight
+    steps = []
+
+    def progress(state):
+        if state["stage"] == stage and state["step"] == 7:
+            raise Killed
+        steps.append((state["stage"], state["step"]))
+
+    with pytest.raises(Killed):
+        executor(tmp_path, progress=progress, checkpoint_every_s=0.0).run(minidisc(search, 0.2, 1))
+    [folder] = (tmp_path / "artifacts").glob("*.partial")
+    assert load(folder).step == 6
+    resumed, again = Told(), []
+    run = executor(tmp_path, resumed, again.append)
+    found = run.run(minidisc(search, 0.2, 1))
+    assert resumed.keys == told.keys
+    assert resumed.computed[0] == stage
+    assert [state["step"] for state in again if state["stage"] == stage][:2] == [0, 7]  # it did not begin anew
+    for mine, theirs in zip(resumed.stages, told.stages, strict=True):
+        assert mine[1].facts == theirs[1].facts
+        assert mine[1].cost.flops == theirs[1].cost.flops
+        assert mine[1].blobs == theirs[1].blobs
+    assert weights_of(run.store, found.student) == weights_of(store, outcome.student)
+    assert sorted(path.name for path in (tmp_path / "artifacts").iterdir()) == sorted(set(told.keys))
+
+
+def test_the_seconds_before_the_kill_are_counted(search, tmp_path, monkeypatch):
+    """A stage that went on costs what it would have cost undisturbed, not the rest of it."""
+    import time
+
+    def slow(state):
+        if state["stage"] == "finetune":
+            time.sleep(0.01)
+            if state["step"] == 40:
+                raise Killed
+
+    with pytest.raises(Killed):
+        executor(tmp_path, progress=slow, checkpoint_every_s=0.0).run(search.prepare())
+    told = Told()
+    executor(tmp_path, told).run(search.prepare())
+    [teacher] = [artifact for request, artifact, _ in told.stages if request.kind == "finetune"]
+    assert teacher.cost.wall_seconds == teacher.cost.device_seconds > 0.39
+    assert teacher.cost.cpu_seconds > 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage_and_keeps_its_checkpoint(tmp_path):
+    """Exploding on purpose: a learning rate that no training survives."""
+    base = experiment()
+    config = changed(base.once_for_all, lr=1e30, max_grad_norm=1e30, warmup=0.5, epochs=4.0, patience=None)
+    search = search_of(base.model_copy(update={"once_for_all": config}))
+    with pytest.raises(
+        NonFiniteLoss, match=r"once_for_all: the .* at step \d+ of 28; the last checkpoint before it is kept"
+    ):
+        executor(tmp_path, checkpoint_every_s=0.0).run(minidisc(search, 0.2, 1))
+    [folder] = (tmp_path / "artifacts").glob("*.partial")
+    kept = load(folder)
+    assert kept is not None
+    assert kept.step >= 1

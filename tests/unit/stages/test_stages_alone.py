@@ -1,0 +1,181 @@
+"""What single stages leave behind, read back from their files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import FAMILIES
+from tiny_runs import ARCHITECTURE, Told, changed, executor, search_of, tiny_experiment
+from transformers import AutoTokenizer
+
+from raydisc.distillation.predict import predict
+from raydisc.experiment import ReviewsConfig, TaskConfig
+from raydisc.models.dense import load_frozen
+from raydisc.models.families import layers_of
+from raydisc.schedules.minidisc import minidisc
+from raydisc.stages.context import read_split, read_table, read_weights
+from raydisc.stages.importance import read_candidate, read_scores
+from raydisc.stages.requests import Model
+from raydisc.stages.tokenise import copy_tokenizer
+from raydisc.supernet.grid import candidate, order_units
+from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance
+from raydisc.tasks.base import load_task
+from raydisc.tasks.reviews import word_tokenizer
+
+pytestmark = pytest.mark.integration
+
+BASE = tiny_experiment()
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    return tmp_path_factory.mktemp("stages")
+
+
+def prepared(storage, experiment):
+    run = executor(storage)
+    return run.run(search_of(experiment).prepare()), run.store
+
+
+@pytest.fixture(scope="module")
+def prepared_base(storage):
+    return prepared(storage, BASE)
+
+
+def model_of(store, model):
+    weights = read_weights(store, model)
+    return load_frozen(weights.config, weights.widths, weights.state)
+
+
+def test_the_tokenised_task(prepared_base, tmp_path):
+    ready, store = prepared_base
+    data, task = ready.data, load_task(BASE.task)
+    assert data["rows"] == {"train": 200, "validation": 60, "test": 60}
+    assert (data["kind"], data["num_labels"], data["metric"]) == ("classification", 3, "accuracy")
+    assert data["classes"] == list(task.classes)
+    for name, table in task.splits.items():
+        split = read_split(store, data, name)
+        expected = [word_tokenizer()(text)["input_ids"] for text in table.column("text_0").to_pylist()]
+        assert split.lengths.tolist() == [len(ids) for ids in expected]
+        assert split.labels.tolist() == table.column("label").to_pylist()
+        batch = split.batch(np.arange(3), data["pad_id"])
+        assert [
+            ids[mask.bool()].tolist() for ids, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
+        ] == expected[:3]
+        assert data["tokens"][name] == sum(split.lengths)
+    copy_tokenizer(store, data, tmp_path)
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path)("the food was good")["input_ids"]
+        == word_tokenizer()("the food was good")["input_ids"]
+    )
+
+
+def test_the_teacher_learned_something(prepared_base):
+    ready, store = prepared_base
+    data, [found] = ready.data, ready.finetuned["evaluations"]
+    validation = read_split(store, data, "validation")
+    logits = predict(model_of(store, Model(ready.finetuned)), validation, 0, 64, lambda batch: None)
+    assert found["metric"] == pytest.approx(float((logits.argmax(1) == validation.labels).mean()))
+    assert found["metric"] > 0.5  # three classes, evenly
+    assert found["split"] == "validation"
+    kept = read_table(store, ready.finetuned, "predictions.arrow").to_pandas()
+    np.testing.assert_allclose(np.stack(kept["prediction"].to_list()), logits, atol=1e-6)
+
+
+def test_the_sorted_teacher_computes_the_same(prepared_base):
+    ready, store = prepared_base
+    validation = read_split(store, ready.data, "validation")
+    plain, ordered = (
+        predict(model_of(store, model), validation, 0, 64, lambda batch: None)
+        for model in (Model(ready.finetuned), ready.teacher)
+    )
+    np.testing.assert_allclose(ordered, plain, atol=2e-6)
+    order = json.loads(store.blob(ready.importance, "order.json").tobytes())
+    assert order["heads"] != [[0, 1, 2, 3]] * 3
+
+
+@pytest.mark.parametrize("method", ["gradient", "magnitude", "random"])
+def test_scores_are_kept_and_say_what_a_scale_keeps(storage, method):
+    experiment = tiny_experiment(grid=changed(BASE.grid, importance=method))
+    ready, store = prepared(storage, experiment)
+    config = read_weights(store, Model(ready.finetuned)).config
+    teacher = model_of(store, Model(ready.finetuned))
+    if method == "gradient":
+        train = read_split(store, ready.data, "train")
+        rows = np.random.default_rng(0).permutation(200)[:64]
+        expected = gradient_importance(
+            teacher, layers_of(config), [train.batch(np.array([row]), 0) for row in rows], False, lambda batch: None
+        )
+    elif method == "magnitude":
+        expected = magnitude_importance(teacher, layers_of(config))
+    else:
+        expected = random_importance(layers_of(config), 0)
+    found = read_scores(store, ready.importance)
+    for mine, theirs in zip((*found.heads, *found.neurons), (*expected.heads, *expected.neurons), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    order = order_units(found)
+    written = json.loads(store.blob(ready.importance, "order.json").tobytes())
+    assert written == {"heads": [list(row) for row in order.heads], "neurons": [list(row) for row in order.neurons]}
+    assert read_candidate(store, ready.importance, 0.5) == candidate(found, 0.5)
+    assert (ready.importance.cost.flops > 0) == (method == "gradient")
+
+
+def test_teacher_outputs_are_the_teachers(prepared_base):
+    ready, store = prepared_base
+    train = read_split(store, ready.data, "train")
+    logits = read_table(store, ready.outputs, "logits.arrow").column("logits").to_numpy()
+    expected = predict(model_of(store, Model(ready.finetuned)), train, 0, 64, lambda batch: None)
+    np.testing.assert_allclose(np.stack(logits), expected, atol=1e-6)
+    assert ready.outputs["positions"] == [0, 1, 2, 3]
+    assert read_table(store, ready.outputs, "hidden.arrow").num_rows == train.lengths.sum()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_goes_the_whole_way(tmp_path, family):
+    shape = {"model_type": family, "max_position_embeddings": 66, "initializer_range": 0.2}
+    if family == "distilbert":
+        shape |= {"dim": 24, "hidden_dim": 20, "n_layers": 2, "n_heads": 4}
+    else:
+        shape |= {name: ARCHITECTURE[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")}
+        shape |= {"num_hidden_layers": 2}
+    base = tiny_experiment(teacher=changed(BASE.teacher, architecture=shape))
+    told = Told()
+    run = executor(tmp_path, told)
+    outcome = run.run(minidisc(search_of(base), 0.2, 1))
+    assert told.computed == ["tokenise", "finetune", "teacher_outputs", "importance", "once_for_all", "distil"]
+    weights = read_weights(run.store, Model(outcome.student))
+    assert weights.config.model_type == family
+    assert (sum(weights.widths.heads), sum(weights.widths.neurons)) == (2, 10)
+    [supernet] = [artifact for request, artifact, _ in told.stages if request.kind == "once_for_all"]
+    assert supernet["steps"] == 7
+
+
+def test_regression_goes_the_whole_way(tmp_path):
+    """Numbers for labels: squared errors, one output, and a correlation to judge by."""
+    splits = load_task(TaskConfig(reviews=ReviewsConfig(train=200, validation=60, test=60, clauses=1))).splits
+    for name, table in splits.items():
+        frame = table.to_pandas()
+        frame["label"] = frame["label"].map({0: -1.5, 1: 0.25, 2: 1.75})
+        frame.to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+    word_tokenizer().save_pretrained(tmp_path / "words")
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in splits}
+    base = tiny_experiment(
+        task=TaskConfig(**files, text=["text_0"], metric="pearson_spearman", max_length=64),
+        teacher=changed(BASE.teacher, tokenizer=str(tmp_path / "words")),
+    )
+    told, losses = Told(), []
+
+    def progress(state):
+        if state["stage"] == "finetune" and "loss" in state:
+            losses.append(state["loss"])
+
+    run = executor(tmp_path / "storage", told, progress)
+    outcome = run.run(minidisc(search_of(base), 0.2, 1))
+    [data] = [artifact for request, artifact, _ in told.stages if request.kind == "tokenise"]
+    assert (data["kind"], data["num_labels"], data["classes"]) == ("regression", 1, [])
+    assert np.mean(losses[-7:]) < 0.9 * np.mean(losses[:7])
+    assert read_weights(run.store, Model(outcome.student)).state["classifier.weight"].shape == (1, 24)
+    kept = read_table(run.store, outcome.student, "predictions.arrow").to_pandas()
+    assert set(kept["label"]) == {-1.5, 0.25, 1.75}
+    assert kept["prediction"].map(len).eq(1).all()
