@@ -75,10 +75,10 @@ def load(folder: Path) -> TrainingState | None:
         with safe_open(path, framework="pt") as file:
             scalars = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        return TrainingState(**scalars, tensors=tensors)
     except Exception:
         path.unlink(missing_ok=True)
         return None
-    return TrainingState(**scalars, tensors=tensors)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -51,11 +51,21 @@ class ArtifactStore:
         self._checked: set[tuple[str, str]] = set()
 
     def find(self, key: str) -> Artifact | None:
-        """A finished stage's artifact, or none."""
+        """A finished stage's artifact, or none.
+
+        Raises:
+            AlteredArtifact: its manifest cannot be read.
+        """
         manifest = self.root / key / _MANIFEST
         if not manifest.is_file():
             return None
-        return Artifact.from_manifest(json.loads(manifest.read_text()))
+        try:
+            return Artifact.from_manifest(json.loads(manifest.read_text()))
+        except (ValueError, KeyError, TypeError) as error:
+            raise AlteredArtifact(
+                f"artifact {key}: {_MANIFEST} is not what was written; "
+                f"remove the folder '{manifest.parent}' and run again to compute it anew"
+            ) from error
 
     def blob(self, artifact: Artifact, name: str) -> np.ndarray:
         """A file's bytes ``[bytes]`` uint8, shared and read-only."""
@@ -92,7 +102,9 @@ class ArtifactStore:
         return self.root / f"{key}.partial"
 
     def commit(self, promise: Artifact, facts: Mapping[str, Any], cost: Cost, blobs: Mapping[str, Blob]) -> Artifact:
-        """Write a finished stage: all of it or nothing."""
+        """Write a finished stage: all of it or nothing; the caller holds its key."""
+        for left_by_the_dead in self.root.glob(f".writing-{promise.key}-*"):
+            shutil.rmtree(left_by_the_dead, ignore_errors=True)
         temporary = self.root / f".writing-{promise.key}-{uuid.uuid4().hex[:8]}"
         temporary.mkdir()
         hashes = {}

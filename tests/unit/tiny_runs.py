@@ -25,6 +25,7 @@ ARCHITECTURE = {
     "model_type": "bert", "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 20,
     "max_position_embeddings": 64, "initializer_range": 0.2,
 }  # fmt: skip
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 TRAINING = {"epochs": 1.0, "lr": 3e-3, "batch_size": 32}
 STUDENT = 0.25
 

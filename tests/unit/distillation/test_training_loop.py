@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_split, tiny_teacher
 from torch import nn
 
@@ -212,6 +213,11 @@ def test_without_checkpoints_the_message_says_so():
     model = linear()
     with pytest.raises(NonFiniteLoss, match="the loss is inf at step 1 of 12; nothing was kept"):
         train(model, SETTINGS, batch_at, lambda batch, index: (math.inf, 0.0), no_evaluation, quiet)
+
+
+def test_a_checkpoint_of_other_code_counts_as_none(tmp_path):
+    save_file({"model.a": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", {"state": '{"unheard_of": 1}'})
+    assert load(tmp_path) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, None])

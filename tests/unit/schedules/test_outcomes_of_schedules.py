@@ -6,20 +6,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import STUDENT, Told, changed, executor, search_of, tiny_experiment, weights_of
+from tiny_runs import ARCHITECTURE, NO_DROPOUT, STUDENT, Told, changed, executor, search_of, tiny_experiment, weights_of
 
+from raydisc.distillation.losses import WeightedLoss
 from raydisc.distillation.predict import predict
+from raydisc.distillation.sandwich import sandwich
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import load_frozen
+from raydisc.models.dense import cut, load_frozen
+from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import choose_path, minidisc
 from raydisc.settings import TeacherOutputsConfig
+from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import read_split, read_table, read_weights
+from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Evaluate, Model, OnceForAll
-from raydisc.supernet.grid import size_at
+from raydisc.supernet.grid import Candidate, size_at
 from raydisc.tasks.batching import evaluation_batches
 
 pytestmark = pytest.mark.integration
@@ -364,8 +369,6 @@ def test_equal_compute_never_stops_early(search, storage, mini):
 def test_the_cost_of_a_stage_is_its_steps_and_its_evaluation(search, storage):
     """To the last FLOP: three forwards for each batch, padding included, and one for each validation batch."""
     run = ran(along(search, ()), storage)
-    from raydisc.stages.batches import BatchSource
-
     [request] = run.distils
     cost, widths, evaluating = evaluation_flops(run.store, request.data, run.outcome.student)
     source = BatchSource(read_split(run.store, request.data, "train"), 32, 0, 0, torch.device("cpu"))
@@ -374,6 +377,85 @@ def test_the_cost_of_a_stage_is_its_steps_and_its_evaluation(search, storage):
     assert sum(rows for rows, _ in batches) == 200
     expected = STEP_FORWARDS * sum(cost.flops(widths, *shape) for shape in batches) + evaluating
     assert run.outcome.student.cost.flops == expected
+
+
+def test_a_student_pays_for_its_assistants_outputs_once(mini):
+    """A candidate's outputs are no artifact: the student's stage runs it once over every training row."""
+    [request] = mini.distils
+    cost, widths, evaluating = evaluation_flops(mini.store, request.data, mini.outcome.student)
+    assistant = read_weights(mini.store, request.teacher).widths
+    train = read_split(mini.store, request.data, "train")
+    source = BatchSource(train, 32, 0, 0, torch.device("cpu"))
+    training = STEP_FORWARDS * sum(cost.flops(widths, *source.shape(step)) for step in range(7))
+    outputs = sum(
+        cost.flops(assistant, len(rows), int(train.lengths[rows].max()))
+        for rows in evaluation_batches(train.lengths, 64)
+    )
+    assert mini.outcome.student.cost.flops == training + outputs + evaluating
+
+
+@pytest.mark.parametrize("rule", [1, "all"])
+def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, rule):
+    """Step by step: the candidates that the rule draws from this seed and step, and every candidate at the end."""
+    config = changed(BASE.once_for_all, sandwich=rule)
+    experiment = BASE.model_copy(update={"once_for_all": config})
+    run = ran(kd_supernet_init(type(search)(experiment, search.subject, STUDENT, 4)), storage)
+    supernet, [request] = run.outcome.supernet, run.distils
+    rows = supernet["candidates"]
+    candidates = [Candidate(row["scale"], Widths(tuple(row["heads"]), tuple(row["neurons"]))) for row in rows]
+    cost, _, _ = evaluation_flops(run.store, request.data, run.outcome.student)
+    train, validation = (read_split(run.store, request.data, split) for split in ("train", "validation"))
+    source = BatchSource(train, 32, 4, 0, torch.device("cpu"))
+    expected = 0
+    for step in range(7):
+        active = sandwich(candidates, rule, 4, step)
+        assert len(active) == (5 if rule == "all" else 3)
+        expected += STEP_FORWARDS * sum(cost.flops(chosen.widths, *source.shape(step)) for chosen in active)
+    for batch in evaluation_batches(validation.lengths, 64):
+        longest = int(validation.lengths[batch].max())
+        expected += sum(cost.flops(chosen.widths, len(batch), longest) for chosen in candidates)
+    assert supernet.cost.flops == expected
+
+
+# the first loss tells who taught whom, and how
+
+
+@pytest.mark.parametrize("source", ["cached", "online"])
+@pytest.mark.parametrize(
+    "schedule",
+    [lambda search: along(search, (0.5,)), lambda search: minidisc(search, 0.2, 1)],
+    ids=["takd", "minidisc"],
+)
+def test_the_first_loss_is_between_the_start_and_its_teacher(search, tmp_path, schedule, source):
+    """Computed by hand from the artifacts that the request names, on the first batch."""
+    teacher = changed(BASE.teacher, architecture=ARCHITECTURE | NO_DROPOUT)
+    objective = changed(BASE.distillation, temperature=2.0, layer_mapping=[[3, 2], [1, 0]])
+    experiment = tiny_experiment(
+        teacher=teacher, distillation=objective, teacher_outputs=TeacherOutputsConfig(source=source)
+    )
+    heard, told = [], Told()
+    run = executor(tmp_path, told, heard.append)
+    run.run(schedule(search_of(experiment)))
+    loss = WeightedLoss.of(objective.losses, 2.0, False)
+    for request, artifact, _ in told.stages:
+        if request.kind != "distil":
+            continue
+        data = request.data
+        batch = BatchSource(read_split(run.store, data, "train"), 32, 0, 0, torch.device("cpu")).batch(0)
+        of = [model_at(run.store, Model(request.start.artifact, request.scale), request)]
+        of.append(model_at(run.store, request.teacher, request))
+        with torch.no_grad():
+            expected = loss(forward(of[0], batch, (3, 1)), forward(of[1], batch, (2, 0)), batch)
+        [first] = [state["loss"] for state in heard if state["key"] == artifact.key and state["step"] == 1]
+        assert first == pytest.approx(float(expected), rel=2e-3)
+        assert first > 0.1
+
+
+def model_at(store, model, request):
+    """A model of an artifact, cut to a scale whether or not the artifact is a supernet."""
+    weights = read_weights(store, Model(model.artifact))
+    widths = weights.widths if model.scale is None else read_candidate(store, request.importance, model.scale).widths
+    return load_frozen(weights.config, widths, cut(weights.state, weights.config, widths))
 
 
 # stopping early

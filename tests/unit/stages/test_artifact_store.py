@@ -60,7 +60,9 @@ def test_a_commit_is_whole_or_absent(tmp_path):
         store.commit(PROMISE, {}, Cost(), {"one.txt": text("first"), "two.txt": dies})
     assert store.find(PROMISE.key) is None
     assert not store.path(PROMISE, "one.txt").exists()
-    assert committed(store).facts  # and it can be computed anew
+    assert [path.name[:9] for path in store.root.iterdir()] == [".writing-"]
+    assert committed(store).facts  # it can be computed anew, and what the dead left goes
+    assert [path.name for path in store.root.iterdir()] == [PROMISE.key]
 
 
 def test_a_finished_artifact_is_never_replaced(tmp_path):
@@ -98,6 +100,15 @@ def test_damage_is_found_when_read(tmp_path, damage):
     ):
         store.blob(found, "one.txt")
     assert store.blob(found, "folder/two.txt").tobytes() == b"second"
+
+
+@pytest.mark.parametrize("content", ["", '{"key": "a', "[]", "{}"])
+def test_a_damaged_manifest_is_found(tmp_path, content):
+    store = ArtifactStore(tmp_path)
+    committed(store)
+    store.path(PROMISE, "manifest.json").write_text(content)
+    with pytest.raises(AlteredArtifact, match="manifest.json is not what was written; remove the folder"):
+        store.find(PROMISE.key)
 
 
 def test_bytes_are_mapped_and_cannot_be_written(tmp_path):

@@ -11,16 +11,19 @@ from transformers import AutoTokenizer
 
 from raydisc.distillation.predict import predict
 from raydisc.experiment import ReviewsConfig, TaskConfig
+from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import load_frozen
 from raydisc.models.families import layers_of
 from raydisc.schedules.minidisc import minidisc
+from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import read_split, read_table, read_weights
 from raydisc.stages.importance import read_candidate, read_scores
 from raydisc.stages.requests import Model
 from raydisc.stages.tokenise import copy_tokenizer
-from raydisc.supernet.grid import candidate, order_units
+from raydisc.supernet.grid import candidate, order_units, reordered
 from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance
 from raydisc.tasks.base import load_task
+from raydisc.tasks.batching import evaluation_batches, shorter_half
 from raydisc.tasks.reviews import word_tokenizer
 
 pytestmark = pytest.mark.integration
@@ -91,8 +94,34 @@ def test_the_sorted_teacher_computes_the_same(prepared_base):
         for model in (Model(ready.finetuned), ready.teacher)
     )
     np.testing.assert_allclose(ordered, plain, atol=2e-6)
-    order = json.loads(store.blob(ready.importance, "order.json").tobytes())
-    assert order["heads"] != [[0, 1, 2, 3]] * 3
+    weights = read_weights(store, Model(ready.finetuned))
+    order = order_units(read_scores(store, ready.importance))
+    assert order.heads != ((0, 1, 2, 3),) * 3
+    expected = reordered(weights.state, layers_of(weights.config), order)
+    for name, tensor in read_weights(store, ready.teacher).state.items():
+        assert torch.equal(tensor, expected[name])
+
+
+def test_a_curriculum_begins_with_short_rows_and_costs_less(storage):
+    """To the last FLOP: the batches that the curriculum says, and validation once."""
+    finetune = changed(BASE.teacher.finetune, curriculum=0.4, epochs=4.0)
+    ready, store = prepared(storage, tiny_experiment(teacher=changed(BASE.teacher, finetune=finetune)))
+    train, validation = (read_split(store, ready.data, split) for split in ("train", "validation"))
+    short = shorter_half(train.lengths)
+    curriculum = BatchSource(train, 32, 0, 0, torch.device("cpu"), lambda step: short if step < 11 else None)
+    plain = BatchSource(train, 32, 0, 0, torch.device("cpu"))
+    weights = read_weights(store, Model(ready.finetuned))
+    cost = ForwardCost.of(model_of(store, Model(ready.finetuned)), weights.config)
+
+    def trained(source):
+        return STEP_FORWARDS * sum(cost.flops(weights.widths, *source.shape(step)) for step in range(28))
+
+    evaluating = sum(
+        cost.flops(weights.widths, len(rows), int(validation.lengths[rows].max()))
+        for rows in evaluation_batches(validation.lengths, 64)
+    )
+    assert ready.finetuned.cost.flops == trained(curriculum) + evaluating
+    assert trained(curriculum) < trained(plain)
 
 
 @pytest.mark.parametrize("method", ["gradient", "magnitude", "random"])
