@@ -161,7 +161,7 @@ def _setting(key: str, text: str) -> str:
 
 
 def _storage(options: argparse.Namespace) -> Path:
-    return Path(options.storage or STORAGE)
+    return Path(options.storage or STORAGE).expanduser()
 
 
 def _run_name(storage: Path, run: str) -> str:

@@ -138,7 +138,9 @@ def build_parser() -> argparse.ArgumentParser:
         "predict", help="label a file with a finished student", description=_PREDICT, epilog=_PREDICT_EXAMPLES
     )
     predict.add_argument("student", metavar="STUDENT", type=Path, help="a student's folder, under STORAGE/RUN/students")
-    predict.add_argument("file", metavar="FILE", type=Path, help="the rows to label")
+    predict.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", help="the rows to label (default: --glue's test)"
+    )
     predict.add_argument("--output", metavar="FILE", type=Path, required=True, help="where the labels go")
     predict.add_argument("--glue", metavar="TASK", help="write GLUE's submission format for this task")
     return parser

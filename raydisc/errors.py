@@ -7,3 +7,8 @@ class InputError(ValueError):
 
 class NonFiniteLoss(RuntimeError):
     """A training loss stopped being a number; the message names the stage and the step."""
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -235,6 +235,15 @@ class Experiment(Section):
                 notices.append(f"grid.scales: {left_out} left out, below the smallest student's scale {smallest:g}")
         return notices
 
+    def with_absolute_paths(self) -> Self:
+        """The same experiment with absolute paths for the files and folders that exist here.
+
+        So that it can be resumed from another folder, and trials on other nodes find what it names.
+        """
+        task = self.task.model_copy(update=_absolute(self.task, ("train", "validation", "test")))
+        teacher = self.teacher.model_copy(update=_absolute(self.teacher, ("model", "tokenizer")))
+        return self.model_copy(update={"task": task, "teacher": teacher})
+
     def to_yaml(self) -> str:
         """The resolved experiment, defaults included, as a file that `load_experiment` reads back equal."""
         return dump_yaml(self.model_dump(mode="json", exclude_none=True))
@@ -243,6 +252,11 @@ class Experiment(Section):
         """SHA-256 (hexadecimal) of all that can change a result: not name, storage or trials at once."""
         settings = self.model_dump(mode="json", exclude={"name": True, "storage": True, "resources": {"trials"}})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _absolute(section: Section, keys: Sequence[str]) -> dict[str, str]:
+    named = {key: Path(value).expanduser() for key in keys if (value := getattr(section, key)) is not None}
+    return {key: str(path.absolute()) for key, path in named.items() if path.exists()}
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:

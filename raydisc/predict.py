@@ -10,19 +10,21 @@ from transformers import AutoTokenizer
 from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
 from raydisc.models.student import StudentCard, load_student, read_card
+from raydisc.settings import TaskConfig
+from raydisc.tasks.base import load_task
 from raydisc.tasks.files import read_texts
-from raydisc.tasks.glue import write_submission
+from raydisc.tasks.glue import glue_preset, write_submission
 from raydisc.tasks.tokenised import Split, tokenise
 
 _BATCH = 64
 
 
-def predict_file(student: str | Path, file: str | Path, output: str | Path, glue: str | None = None) -> int:
-    """Label every row of a Parquet, CSV or JSONL file.
+def predict_file(student: str | Path, file: str | Path | None, output: str | Path, glue: str | None = None) -> int:
+    """Label every row of a Parquet, CSV or JSONL file, or of GLUE's unlabelled test.
 
     Args:
         student: a student's folder.
-        file: rows with the task's text columns; other columns are ignored.
+        file: rows with the task's text columns; other columns are ignored. None for the test of ``glue`` from the hub.
         output: a CSV with ``label`` and, for classification, its ``probability``; or GLUE's TSV.
         glue: the GLUE task whose submission format is wanted.
 
@@ -33,19 +35,37 @@ def predict_file(student: str | Path, file: str | Path, output: str | Path, glue
         InputError: no student in the folder, a missing file or column, an unwritable output.
     """
     card = read_card(student)
-    texts = read_texts(file, card.text)
+    texts = _unlabelled(glue) if file is None else read_texts(file, card.text)
     model = load_student(student)
     tokenizer = AutoTokenizer.from_pretrained(student)
     split = Split(tokenise(texts, tokenizer, card.max_length, len(card.text)))
     logits = predict(model, split, tokenizer.pad_token_id or 0, _BATCH, lambda batch: None)
     try:
         if glue is not None:
-            write_submission(output, glue, logits)
+            write_submission(output, glue, _in_glue_order(logits, card, glue))
         else:
             pa.csv.write_csv(_labelled(logits, card), output)
     except OSError as error:
         raise InputError(f"--output {output} cannot be written: {error.strerror}") from error
     return len(split)
+
+
+def _unlabelled(glue: str | None) -> pa.Table:
+    if glue is None:
+        raise InputError("predict needs a FILE, or --glue TASK for that task's unlabelled test from the hub")
+    return load_task(TaskConfig(glue=glue)).splits["unlabelled"]
+
+
+def _in_glue_order(logits: np.ndarray, card: StudentCard, glue: str) -> np.ndarray:
+    """The columns of the logits in the order of GLUE's classes; classes that are numbers are in it already."""
+    wanted = glue_preset(glue).classes
+    numbers = tuple(str(number) for number in range(len(wanted)))
+    if card.classes in (wanted, numbers):
+        return logits
+    if set(card.classes) != set(wanted):
+        glues, students = (", ".join(classes) or "a number" for classes in (wanted, card.classes))
+        raise InputError(f"--glue {glue}: its classes are {glues}, but the student gives {students}")
+    return logits[:, [card.classes.index(name) for name in wanted]]
 
 
 def _labelled(logits: np.ndarray, card: StudentCard) -> pa.Table:

@@ -13,7 +13,7 @@ from raydisc.experiment_file import expecting, refuse_unknown_keys
 
 Scale = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Lam = Annotated[float, Field(ge=0)]
 
 

@@ -163,7 +163,8 @@ def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, ev
 
 def _refuse_non_finite(name: str, value: float, index: int, settings: LoopSettings) -> None:
     if not math.isfinite(value):
-        kept = "the last checkpoint before it is kept" if settings.checkpoint_folder else "nothing was kept"
+        before = load(settings.checkpoint_folder) if settings.checkpoint_folder else None
+        kept = f"the checkpoint of step {before.step} is kept" if before else "no checkpoint had been written yet"
         raise NonFiniteLoss(
             f"{settings.stage}: the {name} is {value} at step {index + 1} of {settings.total_steps}; {kept}; "
             "a smaller learning rate or more warm-up usually mends it"

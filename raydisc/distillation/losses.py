@@ -106,7 +106,6 @@ LOSSES: dict[str, Loss] = {
 }  # fmt: skip
 """Every loss by the name it has in an experiment file."""
 
-_OF_HIDDEN_STATES = {"hidden_mse", "hidden_cosine"}
 _OF_CLASSES = {"soft_cross_entropy", "kl_forward", "kl_reverse", "kl_symmetric", "jsd"}
 
 
@@ -139,11 +138,6 @@ class WeightedLoss:
         if not fitted:
             raise InputError("distillation.losses: no loss has a weight above zero")
         return WeightedLoss(tuple(sorted(fitted.items())), temperature)
-
-    @property
-    def uses_hidden_states(self) -> bool:
-        """Whether any part compares hidden states."""
-        return any(name in _OF_HIDDEN_STATES for name, _ in self.weights)
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         """The weighted sum of each loss's mean over the batch, a scalar."""

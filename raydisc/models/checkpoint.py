@@ -10,18 +10,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
-    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
 
-from raydisc.errors import InputError
-from raydisc.experiment_file import nearest
+from raydisc.errors import InputError, reason_of
 from raydisc.models.families import Config, family_named, family_of, layers_of
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+_WEIGHTS = "model*.safetensors"
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _WEIGHTS = "*.safetensors"
 _BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model"]
@@ -79,7 +78,7 @@ def _from_hub(model: str, setting: str, wanted: list[str]) -> Path:
 def _check(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise InputError(f"teacher.model: '{folder}' is no checkpoint: it has no config.json")
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob(_WEIGHTS)):
         if any((folder / name).exists() for name in _PICKLED):
             raise InputError(
                 f"teacher.model: '{folder}' holds pickled weights (pytorch_model.bin), which can run code when read; "
@@ -87,12 +86,17 @@ def _check(folder: Path) -> None:
                 "AutoModelForSequenceClassification.from_pretrained(...).save_pretrained(..., safe_serialization=True)"
             )
         raise InputError(f"teacher.model: '{folder}' holds no weights: model.safetensors is missing")
+    index = folder / "model.safetensors.index.json"
+    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
+    absent = sorted(name for name in shards if not (folder / name).is_file())
+    if absent:
+        raise InputError(f"teacher.model: '{folder}' lacks {absent[0]}, which its index names")
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
     """SHA-256 over a checkpoint's configuration, weights and tokenizer files."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.txt")]):
+    for path in sorted([*folder.glob("*.json"), *folder.glob(_WEIGHTS), *folder.glob("*.txt")]):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -114,14 +118,9 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Config:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"teacher.model: '{path}' is no configuration ({_reason(error)})") from error
+        raise InputError(f"teacher.model: '{path}' is no configuration ({reason_of(error)})") from error
     family_of(config)
     return config
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, on one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -138,7 +137,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:
-        raise InputError(f"teacher.model: the tokenizer in '{folder}' cannot be read ({_reason(error)})") from error
+        raise InputError(f"teacher.model: the tokenizer in '{folder}' cannot be read ({reason_of(error)})") from error
     return tokenizer
 
 
@@ -200,7 +199,7 @@ def check_head(folder: Path, config: Config) -> None:
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
     head = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
-    missing = sorted(head - tensor_names(folder))
+    missing = sorted(head - set(tensor_shapes(folder)))
     if missing:
         raise InputError(
             f"teacher.model: '{folder}' is not a fine-tuned classifier (it lacks {', '.join(missing[:3])}); "
@@ -208,23 +207,43 @@ def check_head(folder: Path, config: Config) -> None:
         )
 
 
-def tensor_names(folder: Path) -> set[str]:
-    """Names of all tensors in a checkpoint's weights.
+def check_units(folder: Path, config: Config) -> None:
+    """Refuse weights whose heads and neurons are not those of the configuration, without loading them.
+
+    Raises:
+        InputError: a layer is missing or of another shape, or a weights file is no safetensors file.
+    """
+    found = tensor_shapes(folder)
+    for units in layers_of(config):
+        for path, axis, size in units.slices():
+            count = units.num_heads if size == units.head_size else units.num_neurons
+            name = f"{path}.weight"
+            shape = found.get(name, found.get(name.partition(".")[2]))  # an encoder's own files lack the prefix
+            wanted = (count * size, units.hidden_size) if axis == 0 else (units.hidden_size, count * size)
+            if shape != wanted:
+                raise InputError(
+                    f"teacher.model: the weights in '{folder}' are not those of its config.json: "
+                    f"{name} is {'missing' if shape is None else list(shape)}, not {list(wanted)}"
+                )
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in a checkpoint's weights, by name.
 
     Raises:
         InputError: a file is no safetensors file.
     """
-    names: set[str] = set()
-    for path in sorted(folder.glob("*.safetensors")):
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob(_WEIGHTS)):
         try:
             with safe_open(path, framework="pt") as file:
-                names.update(file.keys())
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise InputError(
-                f"teacher.model: '{path}' is no safetensors file ({_reason(error)}); "
+                f"teacher.model: '{path}' is no safetensors file ({reason_of(error)}); "
                 "it may be cut short, or a Git LFS pointer instead of the weights"
             ) from error
-    return names
+    return shapes
 
 
 def check_labels(config: Config, num_labels: int, folder: Path) -> None:
@@ -238,33 +257,3 @@ def check_labels(config: Config, num_labels: int, folder: Path) -> None:
             f"teacher.model: '{folder}' has {config.num_labels} labels but the task has {num_labels}; "
             "give the teacher of this task, or add teacher.finetune to train a new head"
         )
-
-
-def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels: int) -> Config:
-    """The configuration of a teacher to be trained from scratch.
-
-    Raises:
-        InputError: unknown ``model_type`` or setting, or a value that is none.
-    """
-    settings = {name: value for name, value in architecture.items() if name != "model_type"}
-    model_type = str(architecture.get("model_type"))
-    if model_type not in CONFIG_MAPPING:
-        raise InputError(f"teacher.architecture: model_type '{model_type}' is unknown to transformers")
-    known = AutoConfig.for_model(model_type)
-    family_of(known)
-    for name in settings:
-        if name == "vocab_size":
-            raise InputError("teacher.architecture: vocab_size is the tokenizer's; leave it out")
-        if not hasattr(known, name):
-            raise InputError(f"teacher.architecture: unknown key '{name}'{nearest(name, known.to_dict())}")
-    try:
-        config = AutoConfig.for_model(model_type, **settings, vocab_size=vocab_size)
-    except Exception as error:
-        raise InputError(f"teacher.architecture: {_reason(error)}") from error
-    if config.hidden_size % config.num_attention_heads:
-        raise InputError(
-            f"teacher.architecture: {config.hidden_size} hidden units cannot be shared by "
-            f"{config.num_attention_heads} heads; give a multiple"
-        )
-    config.num_labels = num_labels
-    return config

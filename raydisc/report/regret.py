@@ -58,17 +58,26 @@ class Bootstrap:
         return self._known[name, key, split]
 
     def mean(self, name: str, keys: Sequence[str | None], split: str) -> np.ndarray | None:
-        """The mean over models (one per seed) of the metric on each resample; None without predictions.
+        """The mean over models (one per seed) of the metric on each resample; None without predictions."""
+        arms = self._arms(name, keys, split)
+        return None if arms is None else np.asarray(arms.mean(axis=0))
 
-        Both are drawn: the examples, the same for every seed, and the seeds, the same for every schedule that has as
-        many. So the spread over seeds is in what is said of a difference, as far as few seeds show it.
+    def mean_of_drawn_seeds(self, name: str, keys: Sequence[str | None], split: str) -> np.ndarray | None:
+        """As `mean`, but each resample draws the seeds too, the same for every schedule that has as many.
+
+        So the spread over seeds is in what is said of a difference, as far as few seeds show it.
         """
-        arms = [arm for arm in (self.metric(name, key, split) for key in keys) if arm is not None]
-        if not arms or len(arms) < len(keys):
+        arms = self._arms(name, keys, split)
+        if arms is None:
             return None
         drawn = np.random.default_rng([self.seed, len(arms)]).integers(0, len(arms), (len(arms), self.resamples))
-        mean: np.ndarray = np.take_along_axis(np.stack(arms), drawn, axis=0).mean(axis=0)
+        mean: np.ndarray = np.take_along_axis(arms, drawn, axis=0).mean(axis=0)
         return mean
+
+    def _arms(self, name: str, keys: Sequence[str | None], split: str) -> np.ndarray | None:
+        """The metric of each model on each resample, `[seeds, resamples]`; None where one lacks predictions."""
+        arms = [arm for arm in (self.metric(name, key, split) for key in keys) if arm is not None]
+        return np.stack(arms) if arms and len(arms) == len(keys) else None
 
 
 def oracle_paths(rows: Sequence[Row]) -> dict[tuple[str, float], tuple[float, ...]]:
@@ -104,8 +113,7 @@ def paired_difference(bootstrap: Bootstrap, above: Sequence[Row], below: Sequenc
     """Test metric of the rows above minus that of the rows below, averaged over the seeds that both have.
 
     With the oracle path above, this is the regret of what is below. The interval is a paired bootstrap over test
-    examples: a resample is the same for both sides and for all seeds. It speaks of these seeds; how seeds differ is
-    told by the standard deviation beside a mean.
+    examples and seeds: a resample is the same for both sides. Few seeds understate how much seeds differ.
 
     Args:
         bootstrap: Gives metrics on resamples.
@@ -125,8 +133,8 @@ def paired_difference(bootstrap: Bootstrap, above: Sequence[Row], below: Sequenc
     if not known:
         return None
     name = known[0][0].metric
-    higher = bootstrap.mean(name, [a.test for a, _, _ in known], "test")
-    lower = bootstrap.mean(name, [b.test for _, b, _ in known], "test")
+    higher = bootstrap.mean_of_drawn_seeds(name, [a.test for a, _, _ in known], "test")
+    lower = bootstrap.mean_of_drawn_seeds(name, [b.test for _, b, _ in known], "test")
     low = high = None
     if higher is not None and lower is not None:
         low, high = (float(q) for q in np.percentile(higher - lower, [2.5, 97.5]))

@@ -14,7 +14,7 @@ from raydisc.report.ledger import Ledger
 from raydisc.report.live import LiveReporter
 from raydisc.report.runs import RunState, State
 from raydisc.report.show import show
-from raydisc.runtime.folder import claim_folder
+from raydisc.runtime.folder import claimed_folder, storage_folder
 from raydisc.runtime.plan import make_plan
 from raydisc.runtime.session import ray_session
 from raydisc.schedules.trials import Trial, expand
@@ -55,6 +55,7 @@ def check_experiment(experiment: Experiment) -> list[str]:
     Raises:
         InputError: one sentence.
     """
+    storage_folder(experiment.storage)
     subject, _ = _inspected(experiment)
     return [*experiment.notices(), *subject.notices]
 
@@ -76,23 +77,24 @@ def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None)
         KeyboardInterrupt: the run was interrupted; it goes on when it is run again.
     """
     reporter = reporter or LiveReporter(plain=True)
+    experiment = experiment.with_absolute_paths()
+    storage = storage_folder(experiment.storage)
     subject, trials = _inspected(experiment)
-    storage = Path(experiment.storage).absolute()
-    folder = claim_folder(storage, experiment)
-    for notice in (*experiment.notices(), *subject.notices):
-        reporter.notice(notice)
+    with claimed_folder(storage, experiment) as folder:
+        for notice in (*experiment.notices(), *subject.notices):
+            reporter.notice(notice)
 
-    def note(state: State) -> None:
-        RunState(task=subject.task_name, state=state, trials=len(trials)).write(folder)
+        def note(state: State) -> None:
+            RunState(task=subject.task_name, state=state, trials=len(trials)).write(folder)
 
-    note("running")
-    try:
-        failures = _run_plan(experiment, subject, storage, trials, reporter)
-    except BaseException as error:
-        note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-        raise
-    note("failed" if failures else "finished")
-    return _result(experiment.name, storage, trials, failures)
+        note("running")
+        try:
+            failures = _run_plan(experiment, subject, storage, trials, reporter)
+        except BaseException as error:
+            note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+        note("failed" if failures else "finished")
+        return _result(experiment.name, storage, trials, failures)
 
 
 def _run_plan(
@@ -104,7 +106,8 @@ def _run_plan(
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs
 
-        reporter.start(experiment.name, len(jobs), next((trial.lam for trial in trials if trial.lam), DEFAULT_LAM))
+        lam = next((trial.lam for trial in trials if trial.lam is not None), DEFAULT_LAM)
+        reporter.start(experiment.name, len(jobs), lam)
         try:
             return tune_jobs(Run(experiment, subject, str(storage), {job.name: job for job in jobs}), jobs, reporter)
         finally:

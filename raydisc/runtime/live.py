@@ -33,7 +33,7 @@ class ReporterCallback(tune.Callback):
         """A trial has reported."""
         job = self._jobs[trial.config["job"]]
         if result.get("stage") == "done":
-            self._end(job, result.get("failure"), result.get("message", ""))
+            self._end(job, result.get("failure"), result.get("message", ""), trial.config.get("inherited_failure"))
             return
         with contextlib.suppress(Exception):
             self._reporter.update(job.name, job.label, result["stage"], result.get("step", 0), result.get("steps", 0))
@@ -44,9 +44,9 @@ class ReporterCallback(tune.Callback):
         """A trial's process died more often than it may."""
         self._end(self._jobs[trial.config["job"]], "its process died; the log of Ray says why")
 
-    def _end(self, job: Job, failure: str | None, message: str = "") -> None:
+    def _end(self, job: Job, failure: str | None, message: str = "", inherited: str | None = None) -> None:
         self.ended += 1
-        if failure is not None:
+        if failure is not None and inherited is None:
             self.failures[job.name] = failure
         with contextlib.suppress(Exception):
             if failure is None:

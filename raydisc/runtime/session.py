@@ -42,7 +42,7 @@ def ray_session() -> Iterator[None]:
         return
     if local:
         _bind_as_told()
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     try:

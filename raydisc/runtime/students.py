@@ -5,7 +5,8 @@ import shutil
 import uuid
 from pathlib import Path
 
-from raydisc.models.student import StudentCard
+from raydisc.durable import sync
+from raydisc.models.student import StudentCard, read_card
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
@@ -25,6 +26,8 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
     """
     student = outcome.student
     target = folder / trial.name
+    if target.is_dir() and read_card(target).key == student.key:
+        return target
     temporary = folder / f".{trial.name}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     config = store.json(student, "config.json")
@@ -48,6 +51,8 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
         validation_metric=student["evaluations"][-1]["metric"],
     )
     card.write(temporary)
+    for path in temporary.iterdir():
+        sync(path)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     return target

@@ -98,12 +98,19 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     except Exception as error:
         failure = f"{type(error).__name__}: {error} (in {_keep_traceback(run, job)})"
     if failure is not None:
-        if reporting.last and config.get("inherited_failure") is None:
-            seconds = time.monotonic() - reporting.since
-            recorder.failed_stage(reporting.last["key"], reporting.last["stage"], failure, seconds)
-        if job.trial is not None and job.until is None and not job.test:
-            recorder.trial(job.trial, run.subject, None, failure)
+        try:
+            _record_failure(job, run, failure, recorder, reporting if config.get("inherited_failure") is None else None)
+        except OSError as error:
+            failure = f"{failure} (and the ledger cannot be written: {error})"
     tune.report({"stage": "done", "key": "", "failure": failure, "message": message})
+
+
+def _record_failure(job: Job, run: Run, failure: str, recorder: Recorder, reporting: Reporting | None) -> None:
+    if reporting is not None and reporting.last:
+        seconds = time.monotonic() - reporting.since
+        recorder.failed_stage(reporting.last["key"], reporting.last["stage"], failure, seconds)
+    if job.trial is not None and job.until is None and not job.test:
+        recorder.trial(job.trial, run.subject, None, failure)
 
 
 def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:
@@ -145,12 +152,13 @@ def _up_to(schedule: Schedule[Outcome], key: str) -> Schedule[None]:
 
 def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifact | None:
     """Read the test split once for a finished student (or the teacher), after all choices are in the ledger."""
-    ready: Ready = executor.run(_search(run).prepare())
     if job.trial is None:
+        ready: Ready = executor.run(_search(run).prepare())
         return executor.execute(Evaluate(ready.data, ready.finetuned))
     rows = Ledger(Path(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
     if not rows or rows[0]["state"] != "finished":
         return None
+    ready = executor.run(_search(run).prepare())
     outcome = executor.run(job.trial.run(run.experiment, run.subject))
     test = executor.execute(Evaluate(ready.data, outcome.student))
     recorder.trial(job.trial, run.subject, outcome, test=test)

@@ -1,7 +1,7 @@
 """The trials of an experiment: one schedule with one set of choices each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from raydisc.errors import InputError
@@ -38,10 +38,10 @@ class Trial:
     @property
     def name(self) -> str:
         """A name that is one word, unique within an experiment and fit for a folder."""
-        path = "".join(f"-via-{scale:g}" for scale in self.path)
-        choice = "" if self.lam is None else f"-lam-{self.lam:g}"
+        path = "".join(f"-via-{scale:.15g}" for scale in self.path)
+        choice = "" if self.lam is None else f"-lam-{self.lam:.15g}"
         several = f"-assistants-{self.assistants}" if self.assistants > 1 else ""
-        return f"{self.schedule}{path}{choice}{several}-to-{self.student_scale:g}-seed-{self.seed}"
+        return f"{self.schedule}{path}{choice}{several}-to-{self.student_scale:.15g}-seed-{self.seed}"
 
     def run(self, experiment: Experiment, subject: Subject) -> Schedule[Outcome]:
         """The trial's schedule, ready to ask for its first stage."""
@@ -69,7 +69,7 @@ def expand(experiment: Experiment, student_scales: Sequence[float]) -> list[Tria
         for schedule in experiment.schedules
         for trial in _of_schedule(schedule.name, schedule.options, experiment, student_scale, seed)
     ]
-    return [*trials, *_controls(trials)] if experiment.controls else trials
+    return [*trials, *_controls(trials, experiment)] if experiment.controls else trials
 
 
 def _of_schedule(
@@ -102,14 +102,13 @@ def _refuse_too_few(above: Sequence[float], assistants: int, name: str, student_
         )
 
 
-def _controls(trials: Sequence[Trial]) -> list[Trial]:
-    """The controls of the first MiniDisc of each seed and student scale."""
-    first: dict[tuple[int, float], Trial] = {}
-    for trial in trials:
-        if trial.schedule == "minidisc":
-            first.setdefault((trial.seed, trial.student_scale), trial)
+def _controls(trials: Sequence[Trial], experiment: Experiment) -> list[Trial]:
+    """Equal compute for every MiniDisc; equal first weights once for each supernet, unless KD has them anyway."""
+    rivals = [trial for trial in trials if trial.schedule == "minidisc"]
+    supernets = {(rival.seed, rival.student_scale): rival for rival in reversed(rivals)}
+    if experiment.distillation.initialisation == "teacher":
+        supernets = {}
     return [
-        Trial(control, rival.student_scale, rival.seed, lam=rival.lam, assistants=rival.assistants)
-        for control in CONTROLS
-        for rival in first.values()
+        *(replace(rival, schedule="kd_equal_compute") for rival in rivals),
+        *(replace(rival, schedule="kd_supernet_init") for rival in reversed(supernets.values())),
     ]

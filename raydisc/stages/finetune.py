@@ -8,7 +8,8 @@ from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
 from raydisc.distillation.losses import task_loss
 from raydisc.distillation.predict import predict
-from raydisc.models.checkpoint import from_architecture, load_classifier, locate
+from raydisc.models.architecture import from_architecture
+from raydisc.models.checkpoint import load_classifier, locate
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.widths import Widths
 from raydisc.settings import FineTuneConfig, TeacherConfig

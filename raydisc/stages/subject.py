@@ -11,14 +11,14 @@ from transformers import AutoModelForSequenceClassification
 
 from raydisc.errors import InputError
 from raydisc.experiment import Experiment
+from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint import (
     check_head,
     check_labels,
+    check_units,
     checkpoint_fingerprint,
-    from_architecture,
     load_config,
     locate,
-    tensor_names,
 )
 from raydisc.models.dense import config_from_dict
 from raydisc.models.families import Config, layers_of
@@ -92,7 +92,7 @@ def _teacher(teacher: TeacherConfig, task: TaskData, vocab_size: int) -> tuple[C
         return from_architecture(architecture, vocab_size, task.num_labels), digest.hexdigest()
     folder = locate(teacher.model)
     config = load_config(folder, teacher.trust_remote_code)
-    tensor_names(folder)
+    check_units(folder, config)
     if teacher.finetune is None:
         check_labels(config, task.num_labels, folder)
         check_head(folder, config)

@@ -55,7 +55,8 @@ def compute_tokenise(request: Tokenise, context: Context) -> Result:
     if task.fingerprint != request.task_fingerprint:
         raise InputError("task: the data changed while the run was starting; run again")
     tokenizer = tokenizer_of(request.teacher)
-    splits = {name: tokenise(table, tokenizer, task.max_length, len(task.text)) for name, table in task.splits.items()}
+    labelled = {name: table for name, table in task.splits.items() if name != "unlabelled"}
+    splits = {name: tokenise(table, tokenizer, task.max_length, len(task.text)) for name, table in labelled.items()}
     blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
     for name, content in tokenizer_files(tokenizer).items():
         blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)

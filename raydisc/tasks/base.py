@@ -77,7 +77,7 @@ def load_task(config: TaskConfig, name: str = "") -> TaskData:
         splits["train"], more = _cut(splits["train"], config.train_rows)
         notices += more
     task_name = name or source.name
-    settings = [judge.kind, list(classes), source.metric, config.max_length]
+    settings = [judge.kind, list(classes), list(source.text), source.metric, config.max_length]
     return TaskData(
         name=task_name,
         kind=judge.kind,

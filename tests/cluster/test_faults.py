@@ -10,6 +10,7 @@ import pytest
 from desk import Desk, student_hashes
 
 from raydisc.report.ledger import Ledger
+from raydisc.tasks.reviews import word_tokenizer
 
 pytestmark = pytest.mark.cluster
 
@@ -98,3 +99,27 @@ def test_an_altered_artifact_is_named(desk: Desk) -> None:
     said = desk.run("run", "tiny.yaml", "--name", "again", "--set", "schedules=[{takd: {path: [0.5]}}]", code=1)
     assert importance["key"] in said
     assert "model.safetensors" in said
+
+
+def test_a_failed_teacher_is_tried_once_and_told_once(desk: Desk) -> None:
+    said = desk.run("run", "tiny.yaml", "--set", "teacher.finetune.lr=1.0e+38", code=1)
+    assert said.count("raydisc: ") == 1, said
+    assert "finetune" in said
+    failed = stages(desk).read("stages", latest=False, state="failed")
+    assert list(failed["kind"]) == ["finetune"]
+
+
+def test_a_run_goes_on_from_another_folder(desk: Desk) -> None:
+    rows = "".join(f'{{"text": "the food was {word}", "label": "{word}"}}\n' for word in ("good", "bad") * 30)
+    for split in ("train", "validation", "test"):
+        (desk.folder / f"{split}.jsonl").write_text(rows)
+    files = ["train=train.jsonl", "validation=validation.jsonl", "test=test.jsonl", "text=[text]", "metric=accuracy"]
+    words = [word for file in files for word in ("--set", f"task.{file}")]
+    # the embedded task's words will do for these rows; a tokenizer of files has to be named
+    word_tokenizer().save_pretrained(desk.folder / "tokenizer")
+    desk.run("run", "tiny.yaml", "--set", "schedules=[kd]", "--set", "teacher.tokenizer=tokenizer", *words)
+    elsewhere = Desk(desk.folder / "elsewhere")
+    elsewhere.folder.mkdir()
+    before = len(stages(desk).read("stages", latest=False))
+    elsewhere.run("resume", "tiny", "--storage", str(desk.folder / "runs"))
+    assert len(stages(desk).read("stages", latest=False)) == before

@@ -159,3 +159,47 @@ def test_an_unsorted_grid_is_sorted_with_a_notice(here: Path, capsys: pytest.Cap
     captured = capsys.readouterr()
     assert "0.8, 0.5, 0.2" in captured.err
     assert yaml.safe_load(captured.out)["grid"]["scales"] == [0.8, 0.5, 0.2]
+
+
+def test_weights_of_another_shape_than_the_configuration_are_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("teacher/config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 21}))
+    sentence = said(capsys)
+    assert "intermediate.dense.weight" in sentence
+    assert "[20, 24], not [21, 24]" in sentence
+
+
+def test_a_layer_without_weights_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("teacher/config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 4}))
+    assert "layer.3" in said(capsys)
+
+
+def test_an_absent_shard_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = {"weight_map": {"bert.pooler.dense.weight": "model-00002-of-00002.safetensors"}}
+    Path("teacher/model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00002-of-00002.safetensors" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_attention_heads", 0), ("num_hidden_layers", 0), ("intermediate_size", -1), ("hidden_act", "foo")],
+)
+def test_an_architecture_that_cannot_be_built_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any
+) -> None:
+    architecture = {"model_type": "bert", "hidden_size": 24, "num_attention_heads": 4, key: value}
+    reviews = {"reviews": {"train": 40, "validation": 10, "test": 10}, "max_length": 32}
+    teacher = {"architecture": architecture, "finetune": {}}
+    sentence = said(capsys, task=reviews, teacher=teacher)
+    assert str(value) in sentence
+
+
+def test_an_address_is_no_storage(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "s3://bucket/runs" in said(capsys, "storage=s3://bucket/runs")
+
+
+def test_a_seed_beyond_reason_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "seeds" in said(capsys, "seeds=[99999999999999999999999]")

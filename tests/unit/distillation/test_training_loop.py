@@ -182,7 +182,9 @@ def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
         loss, flops = good(batch, index)
         return (math.nan if index == 5 else loss), flops
 
-    with pytest.raises(NonFiniteLoss, match=r"distil to 0\.3: the loss is nan at step 6 of 12; the last checkpoint"):
+    with pytest.raises(
+        NonFiniteLoss, match=r"distil to 0\.3: the loss is nan at step 6 of 12; the checkpoint of step 5"
+    ):
         train(model, settings, batch_at, step, no_evaluation, quiet)
     kept = load(tmp_path)
     assert kept.step == 5
@@ -211,7 +213,7 @@ def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(tmp_path):
 
 def test_without_checkpoints_the_message_says_so():
     model = linear()
-    with pytest.raises(NonFiniteLoss, match="the loss is inf at step 1 of 12; nothing was kept"):
+    with pytest.raises(NonFiniteLoss, match="the loss is inf at step 1 of 12; no checkpoint had been written"):
         train(model, SETTINGS, batch_at, lambda batch, index: (math.inf, 0.0), no_evaluation, quiet)
 
 

@@ -9,17 +9,17 @@ from tiny_models import FAMILIES, VOCABULARY, tiny_batch, tiny_config, tiny_teac
 from transformers import AutoModel
 
 from raydisc.errors import InputError
+from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint import (
     check_head,
     check_labels,
     checkpoint_fingerprint,
-    from_architecture,
     load_classifier,
     load_config,
     load_tokenizer,
     locate,
     locate_tokenizer,
-    tensor_names,
+    tensor_shapes,
 )
 from raydisc.tasks.reviews import word_tokenizer
 
@@ -81,7 +81,7 @@ def test_weights_that_are_no_safetensors(teacher_folder, content):
     path = teacher_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
     with pytest.raises(InputError, match=r"model.safetensors' is no safetensors file .*Git LFS"):
-        tensor_names(teacher_folder)
+        tensor_shapes(teacher_folder)
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,17 @@ def test_seeds_and_students_multiply():
     assert {(trial.seed, trial.student_scale) for trial in found} == {(3, 0.25), (3, 0.5), (5, 0.25), (5, 0.5)}
 
 
-def test_controls_stand_beside_the_first_minidisc():
+def test_every_minidisc_has_its_equal_compute_and_every_supernet_its_equal_start():
     two = experiment({"minidisc": {"lam": 0.3, "assistants": 2}}, {"minidisc": {"lam": 0.1}}, "kd", seeds=[0, 1])
     found = expand(two, [0.25])
     controls = [trial for trial in found if trial.schedule in CONTROLS]
-    assert described(controls) == [(name, (), 0.3, 2) for name in CONTROLS for _ in range(2)]
-    assert [trial.seed for trial in controls] == [0, 1, 0, 1]
-    assert found[-4:] == controls
+    compute = [("kd_equal_compute", (), 0.3, 2), ("kd_equal_compute", (), 0.1, 1)]
+    assert described(controls) == [*compute, *compute, *[("kd_supernet_init", (), 0.3, 2)] * 2]
+    assert [trial.seed for trial in controls] == [0, 0, 1, 1, 0, 1]
+    assert found[-6:] == controls
+    start = two.distillation.model_copy(update={"initialisation": "teacher"})
+    from_teacher = two.model_copy(update={"distillation": start})
+    assert {trial.schedule for trial in expand(from_teacher, [0.25])} == {"kd", "minidisc", "kd_equal_compute"}
     assert not [trial for trial in expand(two.model_copy(update={"controls": False}), [0.25]) if trial in controls]
     assert not [trial for trial in expand(experiment("kd"), [0.25]) if trial.schedule in CONTROLS]
 

@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_finite_stops_the_stage_and_keeps_its_checkpoint(tmp_
     config = changed(base.once_for_all, lr=1e30, max_grad_norm=1e30, warmup=0.5, epochs=4.0, patience=None)
     search = search_of(base.model_copy(update={"once_for_all": config}))
     with pytest.raises(
-        NonFiniteLoss, match=r"once_for_all: the .* at step \d+ of 28; the last checkpoint before it is kept"
+        NonFiniteLoss, match=r"once_for_all: the .* at step \d+ of 28; the checkpoint of step \d+ is kept"
     ):
         executor(tmp_path, checkpoint_every_s=0.0).run(minidisc(search, 0.2, 1))
     [folder] = (tmp_path / "artifacts").glob("*.partial")

@@ -1,0 +1,51 @@
+"""Teachers from scratch: a configuration without weights."""
+
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification
+
+from raydisc.errors import InputError, reason_of
+from raydisc.experiment_file import nearest
+from raydisc.models.families import Config, family_of
+
+_SIZES = ("num_", "n_", "hidden_size", "intermediate_size", "hidden_dim", "dim", "max_position")
+"""Beginnings of the settings that count something."""
+
+
+def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels: int) -> Config:
+    """The configuration of a teacher to be trained from scratch.
+
+    Raises:
+        InputError: unknown ``model_type`` or setting, or a value that is none.
+    """
+    settings = {name: value for name, value in architecture.items() if name != "model_type"}
+    model_type = str(architecture.get("model_type"))
+    if model_type not in CONFIG_MAPPING:
+        raise InputError(f"teacher.architecture: model_type '{model_type}' is unknown to transformers")
+    known = AutoConfig.for_model(model_type)
+    family_of(known)
+    for name in settings:
+        if name == "vocab_size":
+            raise InputError("teacher.architecture: vocab_size is the tokenizer's; leave it out")
+        if not hasattr(known, name):
+            raise InputError(f"teacher.architecture: unknown key '{name}'{nearest(name, known.to_dict())}")
+    for name, value in settings.items():
+        if name.startswith(_SIZES) and isinstance(value, int | float) and value < 1:
+            raise InputError(f"teacher.architecture: {name} is {value}, but must be at least 1")
+    try:
+        config = AutoConfig.for_model(model_type, **settings, vocab_size=vocab_size)
+    except Exception as error:
+        raise InputError(f"teacher.architecture: {reason_of(error)}") from error
+    if config.hidden_size % config.num_attention_heads:
+        raise InputError(
+            f"teacher.architecture: {config.hidden_size} hidden units cannot be shared by "
+            f"{config.num_attention_heads} heads; give a multiple"
+        )
+    config.num_labels = num_labels
+    try:
+        with torch.device("meta"):
+            AutoModelForSequenceClassification.from_config(config)
+    except Exception as error:
+        raise InputError(f"teacher.architecture: transformers cannot build it ({reason_of(error)})") from error
+    return config
