@@ -103,7 +103,7 @@ def _show(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from raydisc.report.compare import compare
     from raydisc.report.ledger import Ledger
-    from raydisc.report.tables import csv_text, print_comparison
+    from raydisc.report.tables import comparison_markdown, csv_text, print_comparison
 
     storage = _storage(options)
     ledger, runs = Ledger(storage / "ledger"), [_run_name(storage, run) for run in options.runs]
@@ -112,6 +112,8 @@ def _compare(options: argparse.Namespace) -> int:
         _write(options.csv, csv_text(rows))
     if options.json:
         print(json.dumps(rows, indent=2))
+    elif options.markdown:
+        print(comparison_markdown(ledger, runs))
     else:
         print_comparison(ledger, runs)
     return DONE

@@ -59,6 +59,7 @@ _COMPARE_EXAMPLES = """\
 examples:
   raydisc compare quickstart
   raydisc compare sst2 mrpc --csv comparison.csv
+  raydisc compare sst2 --markdown
   raydisc compare quickstart --json | jq '.[] | select(.selected)'"""
 
 _RESUME = """\
@@ -122,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("runs", metavar="RUN", nargs="+", help="a run's name")
     compare.add_argument("--json", action="store_true", help="print a JSON list, one object for each row")
+    compare.add_argument("--markdown", action="store_true", help="print Markdown tables")
     compare.add_argument("--csv", metavar="FILE", type=Path, help="also write the rows to a CSV file")
 
     resume = commands.add_parser(

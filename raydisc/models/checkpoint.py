@@ -18,11 +18,11 @@ from transformers import (
 
 from raydisc.errors import InputError, reason_of
 from raydisc.models.families import Config, family_named, family_of, layers_of
+from raydisc.models.widths import Widths
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _WEIGHTS = "model*.safetensors"
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_WEIGHTS = "*.safetensors"
 _BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model"]
 
 
@@ -213,13 +213,12 @@ def check_units(folder: Path, config: Config) -> None:
     Raises:
         InputError: a layer is missing or of another shape, or a weights file is no safetensors file.
     """
-    found = tensor_shapes(folder)
-    for units in layers_of(config):
-        for path, axis, size in units.slices():
-            count = units.num_heads if size == units.head_size else units.num_neurons
+    found, full = tensor_shapes(folder), Widths.full(config)
+    for index, units in enumerate(layers_of(config)):
+        for path, axis, size in full.of(index, units):
             name = f"{path}.weight"
             shape = found.get(name, found.get(name.partition(".")[2]))  # an encoder's own files lack the prefix
-            wanted = (count * size, units.hidden_size) if axis == 0 else (units.hidden_size, count * size)
+            wanted = (size, units.hidden_size) if axis == 0 else (units.hidden_size, size)
             if shape != wanted:
                 raise InputError(
                     f"teacher.model: the weights in '{folder}' are not those of its config.json: "

@@ -195,3 +195,8 @@ def test_on_a_terminal_progress_is_drawn(desk: Desk) -> None:
     assert b"\x1b[" in drawn, "no escape sequence: drawn as in a pipe"
     for word in ("once_for_all", "tradeoff", "minidisc"):
         assert word.encode() in drawn
+
+
+def test_compare_prints_markdown(finished: Desk) -> None:
+    lines = finished.run("compare", "tiny", "--markdown").splitlines()
+    assert any(line.startswith("|") and "minidisc" in line for line in lines)

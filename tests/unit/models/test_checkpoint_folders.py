@@ -13,6 +13,7 @@ from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint import (
     check_head,
     check_labels,
+    check_units,
     checkpoint_fingerprint,
     load_classifier,
     load_config,
@@ -74,6 +75,49 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(teacher_folder
     (teacher_folder / "pytorch_model.bin").unlink()
     with pytest.raises(InputError, match="holds no weights: model.safetensors is missing"):
         locate(str(teacher_folder))
+    (teacher_folder / "adapter_model.safetensors").touch()  # what an adapter changes is no model
+    with pytest.raises(InputError, match="holds no weights: model.safetensors is missing"):
+        locate(str(teacher_folder))
+
+
+def test_weights_in_several_files(tmp_path):
+    config, batch = tiny_config(), tiny_batch(tiny_config())
+    teacher = tiny_teacher(config)
+    teacher.save_pretrained(tmp_path, max_shard_size="10KB")
+    shards = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert len(shards) > 2
+    check_head(tmp_path, load_config(tmp_path))
+    check_units(tmp_path, load_config(tmp_path))
+    with torch.no_grad():
+        loaded = load_classifier(locate(str(tmp_path)), 3, finetuned=True).eval()
+        assert torch.equal(loaded(**batch.inputs()).logits, teacher(**batch.inputs()).logits)
+    before = checkpoint_fingerprint(tmp_path)
+    (tmp_path / shards[1]).unlink()
+    with pytest.raises(InputError, match=f"lacks {shards[1]}, which its index names"):
+        locate(str(tmp_path))
+    assert checkpoint_fingerprint(tmp_path) != before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_units_of_another_configuration_are_refused_unloaded(tmp_path, family):
+    """A head may be one neuron wide too: nothing is guessed from sizes."""
+    config = tiny_config(family)
+    tiny_teacher(config).save_pretrained(tmp_path / "teacher")
+    tiny_teacher(config).base_model.save_pretrained(tmp_path / "encoder")
+    narrow = tiny_config(family)
+    narrow.num_attention_heads = narrow.hidden_size
+    deep = tiny_config(family, layers=4)
+    wide = tiny_config(family)
+    setattr(wide, "hidden_dim" if family == "distilbert" else "intermediate_size", 21)
+    for name in ("teacher", "encoder"):
+        check_units(tmp_path / name, config)
+        check_units(tmp_path / name, narrow)
+        with pytest.raises(
+            InputError, match=r"not those of its config.json: .*layer\.3\..* is missing, not \[24, 24\]"
+        ):
+            check_units(tmp_path / name, deep)
+        with pytest.raises(InputError, match=r"layer\.0\..* is \[20, 24\], not \[21, 24\]"):
+            check_units(tmp_path / name, wide)
 
 
 @pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b"", None])
