@@ -21,7 +21,7 @@ from raydisc.stages.subject import Subject
 from raydisc.stages.targets import positions
 
 DEFAULT_SANDWICH = 1
-"""Candidates between the largest and the smallest in a step of ``sandwich: default``; the README says why."""
+"""Candidates between the largest and the smallest in a step of ``sandwich: default``, as measured in the README."""
 
 Result = TypeVar("Result")
 Schedule = Generator[Request, Artifact, Result]
