@@ -112,7 +112,8 @@ def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
     notes = [
         "± is the standard error over the split's examples (bootstrap"
         + ("; seeds share their examples); sd is over seeds." if spread else ").")
-        + " Costs are those of the search, from the finished teacher to the student, as if the schedule had run alone."
+        + " Costs are those of the search, from the finished teacher to the student, as if the schedule had run alone;"
+        + " seconds were measured beside other trials."
     ]
     if any(not s.whole for s in summaries):
         notes.append("Indented lines are one path of a schedule each, at the cost of that path alone.")
@@ -147,7 +148,7 @@ def _difference(summary: Summary, name: str, difference: Interval | None) -> lis
     if difference is None or difference.low is None:
         verdict = "no interval without predictions"
     elif difference.low == difference.high == 0.0:
-        verdict = "the same predictions"
+        verdict = "the same on every resample"
     elif not difference.decides:
         verdict = "cannot be told apart"
     else:
