@@ -1,0 +1,322 @@
+"""Controls, costs, teacher outputs, early stops and foresight of schedules."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from schedule_runs import BASE, ran, with_distillation
+from tiny_runs import ARCHITECTURE, NO_DROPOUT, STUDENT, Told, changed, executor, search_of, tiny_experiment
+
+from raydisc.distillation.losses import WeightedLoss
+from raydisc.distillation.sandwich import sandwich
+from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.dense import cut, load_frozen
+from raydisc.models.outputs import forward
+from raydisc.models.widths import Widths
+from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
+from raydisc.schedules.foresight import foresee
+from raydisc.schedules.kd import along
+from raydisc.schedules.minidisc import minidisc
+from raydisc.settings import TeacherOutputsConfig
+from raydisc.stages.batches import BatchSource
+from raydisc.stages.context import read_split, read_table, read_weights
+from raydisc.stages.importance import read_candidate
+from raydisc.stages.requests import Evaluate, Model, OnceForAll
+from raydisc.supernet.grid import Candidate
+from raydisc.tasks.batching import evaluation_batches
+
+pytestmark = pytest.mark.integration
+
+
+# controls
+
+
+def evaluation_flops(store, data, artifact):
+    weights = read_weights(store, Model(artifact))
+    cost = ForwardCost.of(load_frozen(weights.config, weights.widths, weights.state), weights.config)
+    split = read_split(store, data, "validation")
+    return (
+        cost,
+        weights.widths,
+        sum(
+            cost.flops(weights.widths, len(rows), int(split.lengths[rows].max()))
+            for rows in evaluation_batches(split.lengths, 64)
+        ),
+    )
+
+
+@pytest.mark.parametrize("source", ["cached", "online"])
+def test_kd_with_equal_compute_spends_what_minidisc_spent(search, storage, source):
+    experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(source=source)})
+    search = type(search)(experiment, search.subject, STUDENT, 0)
+    run = ran(kd_equal_compute(search, 0.2, 1), storage)
+    budget = sum(artifact.cost.flops for artifact in ran(minidisc(search, 0.2, 1), storage).outcome.trained)
+    student, request = run.outcome.student, run.distils[-1]
+    assert (run.outcome.path, run.outcome.initialisation) == ((), "teacher")
+    assert run.outcome.trained == (student,)
+    assert request.teacher == request.start == Model(request.importance)
+    assert request.budget_flops == budget
+
+    cost, widths, evaluating = evaluation_flops(run.store, request.data, student)
+    split = read_split(run.store, request.data, "train")
+    longest = int(split.lengths.max())
+    step = STEP_FORWARDS * cost.flops(widths, 32, longest)
+    step += cost.flops(Widths((4, 4, 4), (20, 20, 20)), 32, longest) if source == "online" else 0
+    spent = student.cost.flops - evaluating
+    assert budget <= spent <= budget + step
+    assert student["steps"] > (14 if source == "online" else 40)
+    supernet_and_student = run.told.stages[-1][1].inputs
+    assert ran(minidisc(search, 0.2, 1), storage).outcome.supernet.key not in supernet_and_student
+
+
+def test_equal_compute_never_stops_early(search, storage, mini):
+    impatient = with_distillation(search, patience=1, lr=1e-9)
+    run = ran(kd_equal_compute(impatient, 0.2, 1), storage)
+    plain = ran(along(impatient, ()), storage)
+    assert run.outcome.student["steps"] > plain.outcome.student["steps"]
+    assert len(run.outcome.student["evaluations"]) == 1
+
+
+def test_the_cost_of_a_stage_is_its_steps_and_its_evaluation(search, storage):
+    """To the last FLOP: three forwards for each batch, padding included, and one for each validation batch."""
+    run = ran(along(search, ()), storage)
+    [request] = run.distils
+    cost, widths, evaluating = evaluation_flops(run.store, request.data, run.outcome.student)
+    source = BatchSource(read_split(run.store, request.data, "train"), 32, 0, 0, torch.device("cpu"))
+    batches = [source.batch(step).input_ids.shape for step in range(7)]
+    assert [source.shape(step) for step in range(7)] == [tuple(shape) for shape in batches]
+    assert sum(rows for rows, _ in batches) == 200
+    expected = STEP_FORWARDS * sum(cost.flops(widths, *shape) for shape in batches) + evaluating
+    assert run.outcome.student.cost.flops == expected
+
+
+def test_a_student_pays_for_its_assistants_outputs_once(mini):
+    """A candidate's outputs are no artifact: the student's stage runs it once over every training row."""
+    [request] = mini.distils
+    cost, widths, evaluating = evaluation_flops(mini.store, request.data, mini.outcome.student)
+    assistant = read_weights(mini.store, request.teacher).widths
+    train = read_split(mini.store, request.data, "train")
+    source = BatchSource(train, 32, 0, 0, torch.device("cpu"))
+    training = STEP_FORWARDS * sum(cost.flops(widths, *source.shape(step)) for step in range(7))
+    outputs = sum(
+        cost.flops(assistant, len(rows), int(train.lengths[rows].max()))
+        for rows in evaluation_batches(train.lengths, 64)
+    )
+    assert mini.outcome.student.cost.flops == training + outputs + evaluating
+
+
+@pytest.mark.parametrize("rule", [1, "all"])
+def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, rule):
+    """Step by step: the candidates that the rule draws from this seed and step, and every candidate at the end."""
+    config = changed(BASE.once_for_all, sandwich=rule)
+    experiment = BASE.model_copy(update={"once_for_all": config})
+    run = ran(kd_supernet_init(type(search)(experiment, search.subject, STUDENT, 4)), storage)
+    supernet, [request] = run.outcome.supernet, run.distils
+    rows = supernet["candidates"]
+    candidates = [Candidate(row["scale"], Widths(tuple(row["heads"]), tuple(row["neurons"]))) for row in rows]
+    cost, _, _ = evaluation_flops(run.store, request.data, run.outcome.student)
+    train, validation = (read_split(run.store, request.data, split) for split in ("train", "validation"))
+    source = BatchSource(train, 32, 4, 0, torch.device("cpu"))
+    expected = 0
+    for step in range(7):
+        active = sandwich(candidates, rule, 4, step)
+        assert len(active) == (5 if rule == "all" else 3)
+        expected += STEP_FORWARDS * sum(cost.flops(chosen.widths, *source.shape(step)) for chosen in active)
+    for batch in evaluation_batches(validation.lengths, 64):
+        longest = int(validation.lengths[batch].max())
+        expected += sum(cost.flops(chosen.widths, len(batch), longest) for chosen in candidates)
+    assert supernet.cost.flops == expected
+
+
+# the first loss tells who taught whom, and how
+
+
+@pytest.mark.parametrize("source", ["cached", "online"])
+@pytest.mark.parametrize(
+    "schedule",
+    [lambda search: along(search, (0.5,)), lambda search: minidisc(search, 0.2, 1)],
+    ids=["takd", "minidisc"],
+)
+def test_the_first_loss_is_between_the_start_and_its_teacher(search, tmp_path, schedule, source):
+    """Computed by hand from the artifacts that the request names, on the first batch."""
+    teacher = changed(BASE.teacher, architecture=ARCHITECTURE | NO_DROPOUT)
+    objective = changed(BASE.distillation, temperature=2.0, layer_mapping=[[3, 2], [1, 0]])
+    experiment = tiny_experiment(
+        teacher=teacher, distillation=objective, teacher_outputs=TeacherOutputsConfig(source=source)
+    )
+    heard, told = [], Told()
+    run = executor(tmp_path, told, heard.append)
+    run.run(schedule(search_of(experiment)))
+    loss = WeightedLoss.of(objective.losses, 2.0, False)
+    for request, artifact, _ in told.stages:
+        if request.kind != "distil":
+            continue
+        data = request.data
+        batch = BatchSource(read_split(run.store, data, "train"), 32, 0, 0, torch.device("cpu")).batch(0)
+        of = [model_at(run.store, Model(request.start.artifact, request.scale), request)]
+        of.append(model_at(run.store, request.teacher, request))
+        with torch.no_grad():
+            expected = loss(forward(of[0], batch, (3, 1)), forward(of[1], batch, (2, 0)), batch)
+        [first] = [state["loss"] for state in heard if state["key"] == artifact.key and state["step"] == 1]
+        assert first == pytest.approx(float(expected), rel=2e-3)
+        assert first > 0.1
+
+
+def model_at(store, model, request):
+    """A model of an artifact, cut to a scale whether or not the artifact is a supernet."""
+    weights = read_weights(store, Model(model.artifact))
+    widths = weights.widths if model.scale is None else read_candidate(store, request.importance, model.scale).widths
+    return load_frozen(weights.config, widths, cut(weights.state, weights.config, widths))
+
+
+# stopping early
+
+
+def test_once_for_all_stops_by_the_mean_of_its_candidates(search, storage):
+    config = changed(BASE.once_for_all, patience=1, epochs=12.0, evaluations_per_epoch=2)
+    experiment = BASE.model_copy(update={"once_for_all": config})
+    run = ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1), storage)
+    supernet = run.outcome.supernet
+    assert supernet["steps"] < 84
+    rows = supernet["evaluations"]
+    means = {
+        step: float(np.mean([row["metric"] for row in found]))
+        for step, found in itertools.groupby(rows, key=lambda row: row["step"])
+    }
+    final = means.pop(None)
+    order = list(means.values())
+    assert len(rows) == 5 * (len(order) + 1)
+    assert list(means) == [4 * (index + 1) for index in range(len(order))]
+    # better until the last, which was not; the best weights are the ones kept
+    assert all(later > earlier for earlier, later in zip(order[:-1], order[1:-1], strict=False))
+    assert order[-1] <= order[-2]
+    assert final == order[-2] == max(order)
+    best = max(means, key=lambda step: means[step])
+    kept = [row["metric"] for row in rows if row["step"] == best]
+    assert [row["metric"] for row in supernet["candidates"]] == kept
+
+
+def test_a_student_stops_by_its_own_metric(search, storage):
+    run = ran(along(with_distillation(search, patience=1, epochs=30.0), ()), storage)
+    student = run.outcome.student
+    assert student["steps"] < 210
+    *during, last = student["evaluations"]
+    assert last["step"] is None
+    assert last["metric"] == max(row["metric"] for row in during)
+    assert during[-1]["metric"] <= during[-2]["metric"]
+
+
+# teacher outputs
+
+
+@pytest.fixture(scope="module")
+def online(search, storage):
+    experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(source="online")})
+    return ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1), storage)
+
+
+def test_online_outputs_train_nearly_the_same(mini, online):
+    """Half precision of the cached hidden states is the only difference, and not none."""
+    [once] = [request for request, _, _ in mini.told.stages if isinstance(request, OnceForAll)]
+    models = (Model(mini.outcome.supernet), Model(online.outcome.supernet), Model(once.importance))
+    cached, fresh, start = (read_weights(mini.store, model).state for model in models)
+
+    def distance(one, other):
+        parts = [(one[name] - other[name][tuple(map(slice, one[name].shape))]).flatten() for name in one]
+        return float(torch.cat(parts).norm())
+
+    assert 0 < distance(cached, fresh) < 0.1 * distance(cached, start)
+    for mine, theirs in zip(mini.outcome.supernet["candidates"], online.outcome.supernet["candidates"], strict=True):
+        assert mine["metric"] == pytest.approx(theirs["metric"], abs=0.1)
+
+
+def test_online_outputs_leave_nothing_to_read_and_cost_a_forward_a_step(mini, online):
+    [outputs] = [artifact for request, artifact, _ in online.told.stages if request.kind == "teacher_outputs"]
+    assert outputs["source"] == "online"
+    assert not outputs.blobs
+    assert outputs.cost.flops == 0
+    assert online.outcome.supernet.cost.flops > mini.outcome.supernet.cost.flops
+
+
+def test_outputs_beyond_the_budget_are_computed_in_every_step(search, storage, monkeypatch):
+    """Nobody keeps what does not fit, neither the teacher's outputs nor an assistant's."""
+    from raydisc.stages import targets
+
+    remembered = []
+    original = targets.compute_outputs
+    monkeypatch.setattr(targets, "compute_outputs", lambda *args: (remembered.append(args), original(*args))[1])
+    experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(budget_gib=1e-6)})
+    small = ran(along(type(search)(experiment, search.subject, STUDENT, 0), (0.5,)), storage)
+    [outputs] = [artifact for request, artifact, _ in small.told.stages if request.kind == "teacher_outputs"]
+    assert outputs["source"] == "online"
+    assert remembered == []
+    roomy = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(budget_gib=0.5)})
+    ran(along(type(search)(roomy, search.subject, STUDENT, 0), (0.5,)), storage)
+    assert len(remembered) == 1  # the assistant's; the teacher's were an artifact
+
+
+def test_cached_outputs_that_do_not_fit_are_refused(search, storage):
+    experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(source="cached", budget_gib=1e-6)})
+    from raydisc.errors import InputError
+
+    with pytest.raises(InputError, match="do not fit budget_gib: 1e-06"):
+        ran(along(type(search)(experiment, search.subject, STUDENT, 0), ()), storage)
+
+
+def test_losses_without_hidden_states(search, storage):
+    run = ran(along(with_distillation(search, losses={"soft_cross_entropy": 1.0}), (0.5,)), storage)
+    [outputs] = [artifact for request, artifact, _ in run.told.stages if request.kind == "teacher_outputs"]
+    assert outputs["positions"] == []
+    assert run.outcome.student["steps"] == 7
+
+
+# foresight
+
+
+@pytest.mark.parametrize(
+    ("schedule", "unforeseen"),
+    [
+        (lambda search: along(search, ()), 0),
+        (lambda search: along(search, (0.7, 0.4)), 0),
+        (kd_supernet_init, 0),
+        (lambda search: minidisc(search, 0.2, 1), 1),
+        (lambda search: minidisc(search, 0.0, 2), 2),
+    ],
+)
+def test_foresight_names_the_keys_that_the_run_asks_for(search, storage, schedule, unforeseen):
+    told = ran(schedule(search), storage).told
+    blind = [artifact.key for _, artifact in foresee(schedule(search), 1, lambda key: None)]
+    assert blind == told.keys[: len(told.keys) - unforeseen]
+    finished = foresee(schedule(search), 1, executor(storage).store.find)
+    assert [artifact.key for _, artifact in finished] == told.keys
+    assert all(artifact.facts is not None for _, artifact in finished)
+
+
+def test_foresight_does_not_guess_a_budget(search, storage, mini):
+    """Until MiniDisc's student is there, nobody knows what equal compute is."""
+    student = mini.outcome.student.key
+    seen = foresee(kd_equal_compute(search, 0.2, 1), 1, lambda key: None if key == student else mini.store.find(key))
+    assert [artifact.key for _, artifact in seen] == mini.told.keys
+    complete = foresee(kd_equal_compute(search, 0.2, 1), 1, mini.store.find)
+    assert [artifact.key for _, artifact in complete] == ran(kd_equal_compute(search, 0.2, 1), storage).told.keys
+
+
+# the test split
+
+
+def test_the_test_split_is_read_by_its_own_stage(mini):
+    run = executor(mini.store.root.parent)
+    data = mini.distils[0].data
+    found = run.execute(Evaluate(data, mini.outcome.student))
+    [row] = found["evaluations"]
+    assert (row["split"], row["step"]) == ("test", None)
+    kept = read_table(mini.store, found, "predictions.arrow").to_pandas()
+    test = read_split(mini.store, data, "test")
+    assert kept["row"].tolist() == list(range(60))
+    assert kept["label"].tolist() == test.labels.tolist()
+    predicted = np.stack(kept["prediction"].to_list()).argmax(1)
+    assert row["metric"] == pytest.approx(float((predicted == test.labels).mean()))
+    assert set(kept["split"]) == {"test"}
+    for artifact in mini.outcome.trained:
+        assert {row["split"] for row in artifact["evaluations"]} == {"validation"}
