@@ -103,6 +103,8 @@ class MinidiscOptions(ScheduleOptions):
     """λ of the tradeoff `m + λ(1 - s)`."""
     assistants: Annotated[int, Field(ge=1, le=3)] = 1
     """How many assistants are chosen, one after the other."""
+    reinvest: bool = False
+    """Train the student longer, with the FLOPs that once-for-all saved by leaving candidates out or ending early."""
 
 
 SCHEDULES: dict[str, type[ScheduleOptions]] = {
@@ -246,12 +248,22 @@ class Experiment(Section):
 
     def to_yaml(self) -> str:
         """The resolved experiment, defaults included, as a file that `load_experiment` reads back equal."""
-        return dump_yaml(self.model_dump(mode="json", exclude_none=True))
+        return dump_yaml(_written(self, self.model_dump(mode="json")))
 
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) of all that can change a result: not name, storage or trials at once."""
         settings = self.model_dump(mode="json", exclude={"name": True, "storage": True, "resources": {"trials"}})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _written(section: Section, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those that are null by default; a null that was asked for stays."""
+    defaults = {name: field.default for name, field in type(section).model_fields.items()}
+    return {
+        name: _written(getattr(section, name), value) if isinstance(getattr(section, name), Section) else value
+        for name, value in values.items()
+        if value is not None or defaults[name] is not None
+    }
 
 
 def _absolute(section: Section, keys: Sequence[str]) -> dict[str, str]:

@@ -223,13 +223,11 @@ def _sentence(detail: ErrorDetails, data: Any) -> str:
 
 
 def _place(loc: Sequence[int | str], data: Any) -> str:
-    """Follow `loc` as far as it leads in `data`: what pydantic adds to it is not the user's."""
+    """Follow `loc` as far as it leads in `data`; what pydantic adds on the way is not the user's."""
     place = ""
     for part in loc:
         if isinstance(data, Mapping) and part in data:
             place, data = f"{place}.{part}".lstrip("."), data[part]
         elif isinstance(data, list | tuple) and isinstance(part, int):
             place, data = f"{place}[{part}]", data[part]
-        else:
-            break
     return place

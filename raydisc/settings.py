@@ -7,7 +7,7 @@ of the file.
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from raydisc.experiment_file import expecting, refuse_unknown_keys
 
@@ -15,6 +15,7 @@ Scale = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Lam = Annotated[float, Field(ge=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -207,18 +208,57 @@ class StudentConfig(Section):
         return self
 
 
+class SandwichConfig(Section):
+    """Which candidates of the supernet one step trains, besides the smallest: the student's own scale."""
+
+    largest: bool = False
+    """The largest in every step too (Yu & Huang 2019); it is nearly the teacher."""
+    middle: Annotated[int, Field(ge=0)] = 1
+    """How many others are drawn in each step."""
+    draw: Literal["uniform", "cost", "importance"] = "cost"
+    """Chances of the draw: all alike, inversely to a candidate's FLOPs, or by the importance that a candidate has
+    beyond the next smaller one."""
+    slices: bool = True
+    """Share the batch out, one slice of it for each candidate, instead of the whole batch for each."""
+
+
 class OnceForAllConfig(TrainingConfig):
     """Training the supernet: every candidate in one set of weights."""
 
-    sandwich: Annotated[Literal["default", "all"] | Seed, expecting("'default', 'all' or a whole number from 0")] = (
-        "default"
-    )
-    """Candidates of one step: `all`, or a number k for the largest, the smallest and k random ones;
-    `default` is raydisc's own choice."""
+    sandwich: Annotated[
+        Annotated[Literal["all"], expecting("'all' or a section with 'middle' and the like"), Tag("word")]
+        | Annotated[SandwichConfig, Tag("section")],
+        Discriminator(lambda value: "section" if isinstance(value, dict | SandwichConfig) else "word"),
+    ] = SandwichConfig()
+    """Candidates of one step: `all`, as the paper's code does, or a few."""
     patience: Count | None = None
     """Stop after so many evaluations without a better mean over the candidates; null: never."""
-    evaluations_per_epoch: Count = 1
-    """Evaluations of all candidates in one epoch."""
+    evaluations: Count = 2
+    """How often the candidates are evaluated: so many times, evenly, the last at the end."""
+    evaluation_rows: Count | None = 256
+    """Validation rows that evaluations before the last one look at (a fixed choice); null: all."""
+    narrow: list[Literal["ceiling", "halving", "neighbourhood"]] = ["ceiling"]
+    """Leave candidates out by the λ-tradeoff at each evaluation. ceiling: begin with the smaller half, then train
+    those that would win if they were as good as the teacher. halving: keep the better half. neighbourhood: begin with
+    every second one, then train the best and those next to it."""
+    settled: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """End when the last two evaluations rank the candidates alike (at least this Kendall τ) and the validation rows
+    cannot tell their leaders apart; null: never."""
+    dropout: Dropout | None = 0.0
+    """Probability of every dropout while the supernet is trained; null: as the teacher's configuration says."""
+
+    @property
+    def by_tradeoff(self) -> bool:
+        """Whether what is trained depends on λ."""
+        return bool(self.narrow) or self.settled is not None
+
+    @model_validator(mode="after")
+    def _one_way_to_end(self) -> Self:
+        if self.narrow and self.patience is not None:
+            raise ValueError(
+                "'patience' compares the mean over all candidates, which 'narrow' changes; set narrow: [] beside it"
+            )
+        return self
 
 
 Loss = Literal[
@@ -246,6 +286,8 @@ class DistillationConfig(TrainingConfig):
     """Which hidden states are matched: uniform is every L/6-th layer."""
     patience: Count | None = None
     """Stop after so many evaluations without a better validation metric; null: never."""
+    dropout: Dropout | None = 0.0
+    """Probability of every dropout while a model is distilled; null: as the teacher's configuration says."""
 
     @model_validator(mode="after")
     def _some_loss(self) -> Self:
@@ -255,12 +297,18 @@ class DistillationConfig(TrainingConfig):
 
 
 class TeacherOutputsConfig(Section):
-    """Whether a teacher's outputs are computed once and kept, or again in every step."""
+    """Whether the outputs of a teacher or an assistant are computed once and kept, or again in every step."""
 
-    source: Literal["auto", "cached", "online"] = "auto"
-    """auto keeps what fits the budget: logits always, hidden states if there is room."""
+    source: Literal["auto", "memory", "disk", "online"] = "auto"
+    """memory: kept in the storage and, one copy for each machine, in shared memory; disk: read from the storage as a
+    step needs them; online: the model is run in every step. auto: the first of them that fits its budget and half of
+    what the storage has free."""
     budget_gib: Annotated[float, Field(ge=0)] = 4.0
-    """Room for one teacher's cached outputs, in GiB."""
+    """The most shared memory for the outputs of one model, in GiB."""
+    disk_budget_gib: Annotated[float, Field(ge=0)] = 32.0
+    """The most room in the storage for the outputs of one model that are not kept in memory, in GiB."""
+    dtype: Literal["float16", "bfloat16"] = "float16"
+    """Type of the hidden states that are kept. What float16 cannot hold is kept in bfloat16, and `show` says so."""
 
 
 class ResourcesConfig(Section):

@@ -81,6 +81,12 @@ def load(folder: Path) -> TrainingState | None:
         return None
 
 
+def evaluations_in(folder: Path) -> list[dict[str, Any]]:
+    """The evaluations that the checkpoint in a folder remembers; none without one that can be read."""
+    state = load(folder)
+    return [] if state is None else state.evaluations
+
+
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """AdamW's moments and step counts by parameter number."""
     return {

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,18 +18,24 @@ from raydisc.distillation.checkpoint import (
     restore_optimiser,
     save,
 )  # fmt: skip
-from raydisc.distillation.optimiser import OptimiserSettings, adamw, lr_at
+from raydisc.distillation.optimiser import OptimiserSettings, adamw, decayed, lr_at
+from raydisc.distillation.vocabulary import CompactVocabulary
 from raydisc.errors import NonFiniteLoss
 from raydisc.tasks.tokenised import Batch
 
-Step = Callable[[Batch, int], tuple[float, float]]
-"""Runs forward and backward on a batch at a step and leaves gradients; gives the loss and the FLOPs executed."""
+READ_EVERY = 10
+"""Steps between two looks at the loss: each makes the host wait for the device."""
+
+Step = Callable[[Batch, int], tuple[torch.Tensor, float]]
+"""Runs forward and backward on a batch at a step and leaves gradients; gives the loss, detached and wherever it was
+computed, and the FLOPs executed."""
 
 Evaluate = Callable[[int], dict[str, Any]]
-"""Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops`` and whatever else it found."""
+"""Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops``, ``finished`` where nothing is to be
+gained by going on, and whatever else it found."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Takes the state of a running stage; called at every step, so it must be cheap."""
+"""Takes the state of a running stage; called at every step, so it must be cheap. ``loss`` is in it now and then."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class LoopSettings:
             never stops early and hands back the last ones.
         checkpoint_folder: where checkpoints go; None writes none.
         checkpoint_every_s: seconds between checkpoints.
+        tokens: those of the training rows; only their rows of the word embedding are trained, the others decay as if
+            they had been. None trains the whole table.
     """
 
     stage: str
@@ -55,6 +64,7 @@ class LoopSettings:
     patience: int | None
     checkpoint_folder: Path | None
     checkpoint_every_s: float
+    tokens: np.ndarray | None = None
 
 
 def train(
@@ -71,7 +81,8 @@ def train(
     an interrupted run ends with the same bits as an undisturbed one.
 
     Args:
-        model: its trainable parameters are optimised; on return it holds the weights to keep.
+        model: its trainable parameters are optimised; on return it holds the weights to keep, all of them. A run
+            that goes on from a checkpoint is given the weights that it began with.
         settings: how.
         batch_at: the batch of a step.
         step: forward and backward on a batch.
@@ -79,36 +90,94 @@ def train(
         progress: told of every step.
 
     Raises:
-        NonFiniteLoss: the loss or a gradient is; names the stage and the step; the last good checkpoint stays.
+        NonFiniteLoss: the loss or a gradient is; names the stage and the first such step, though it may be noticed
+            some steps later; the last good checkpoint stays.
     """
-    optimiser = adamw(model, settings.optimiser)
-    state = _resumed(model, optimiser, settings) or _fresh(settings)
-    saved, begun = time.monotonic(), _clocks()
-    for index in _remaining(state, settings):
-        model.train()
-        _set_lr(optimiser, lr_at(index, settings.total_steps, settings.optimiser))
-        loss, flops = step(batch_at(index), index)
-        _refuse_non_finite("loss", loss, index, settings)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.max_grad_norm)
-        _refuse_non_finite("gradient's norm", float(norm), index, settings)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        state.step, state.flops = index + 1, state.flops + flops
-        progress({"step": state.step, "steps": settings.total_steps, "loss": loss})
-        if state.step in settings.evaluate_at:
-            _evaluate(model, state, settings, evaluate)
-            progress({"step": state.step, "steps": settings.total_steps, **state.evaluations[-1]})
-        if settings.checkpoint_folder and time.monotonic() - saved > settings.checkpoint_every_s:
-            _save(model, optimiser, state, settings.checkpoint_folder, begun)
-            saved = time.monotonic()
+    vocabulary = None if settings.tokens is None else CompactVocabulary(model, settings.tokens)
+    state = _train(model, settings, batch_at, step, _whole(evaluate, vocabulary, settings), progress)
+    kept_steps = state.step
     if settings.patience is not None and state.best is not None:
         model.load_state_dict(state.part("best."))
+        kept_steps = state.evaluations[-1 - state.since_best]["step"]
+    if vocabulary is not None:
+        vocabulary.restore(decayed(kept_steps, settings.total_steps, settings.optimiser))
+    state.tensors.clear()
     return state
+
+
+def _whole(evaluate: Evaluate, vocabulary: CompactVocabulary | None, settings: LoopSettings) -> Evaluate:
+    """An evaluation that meets all tokens."""
+    if vocabulary is None:
+        return evaluate
+
+    def evaluated(step: int) -> dict[str, Any]:
+        with vocabulary.whole(decayed(step, settings.total_steps, settings.optimiser)):
+            return evaluate(step)
+
+    return evaluated
+
+
+def _train(
+    model: nn.Module,
+    settings: LoopSettings,
+    batch_at: Callable[[int], Batch],
+    step: Step,
+    evaluate: Evaluate,
+    progress: Progress,
+) -> TrainingState:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = adamw(trained, settings.optimiser)
+    state = _resumed(model, optimiser, settings) or _fresh(settings)
+    folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()
+    unread: list[_Signs] = []
+    model.train()
+    for index in _remaining(state, settings):
+        _set_lr(optimiser, lr_at(index, settings.total_steps, settings.optimiser))
+        loss, flops = step(batch_at(index), index)
+        norm = nn.utils.clip_grad_norm_(trained, settings.optimiser.max_grad_norm)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        unread.append(_Signs(index, loss, norm))
+        state.step, state.flops = index + 1, state.flops + flops
+        evaluates = state.step in settings.evaluate_at
+        saves = folder is not None and time.monotonic() - saved > settings.checkpoint_every_s
+        told: dict[str, Any] = {"step": state.step, "steps": settings.total_steps}
+        if evaluates or saves or state.step == settings.total_steps or index % READ_EVERY == 0:
+            told["loss"] = _read(unread, settings)
+            unread.clear()
+        progress(told)
+        if evaluates:
+            _evaluate(model, state, settings, evaluate)
+            progress({"step": state.step, "steps": settings.total_steps, **state.evaluations[-1]})
+        if folder is not None and saves:
+            _save(model, optimiser, state, folder, begun)
+            saved = time.monotonic()
+    return state
+
+
+@dataclass(frozen=True)
+class _Signs:
+    """By which a step shows that it went wrong: two scalars, wherever they were computed."""
+
+    index: int
+    loss: torch.Tensor
+    norm: torch.Tensor
+
+
+def _read(unread: Sequence[_Signs], settings: LoopSettings) -> float:
+    """Look at the steps since the last look in one go; gives the last one's loss."""
+    values = torch.stack([torch.stack([signs.loss, signs.norm]) for signs in unread]).tolist()
+    for signs, (loss, norm) in zip(unread, values, strict=True):
+        _refuse_non_finite("loss", loss, signs.index, settings)
+        _refuse_non_finite("gradient's norm", norm, signs.index, settings)
+    return float(values[-1][0])
 
 
 def _remaining(state: TrainingState, settings: LoopSettings) -> Iterator[int]:
     while state.step < settings.total_steps:
         if settings.patience is not None and state.since_best >= settings.patience:
+            return
+        if state.evaluations and state.evaluations[-1].get("finished"):
             return
         yield state.step
 
@@ -124,8 +193,20 @@ def _resumed(model: nn.Module, optimiser: torch.optim.Optimizer, settings: LoopS
         return None
     model.load_state_dict(state.part("model."))
     restore_optimiser(optimiser, state.part("optimiser."))
-    torch.set_rng_state(state.tensors["random"])
+    _set_random_state(model, state.part("random."))
     return state
+
+
+def _random_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    device = next(model.parameters()).device
+    on_device = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **on_device}
+
+
+def _set_random_state(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    torch.set_rng_state(tensors["cpu"])
+    if "cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda"], next(model.parameters()).device)
 
 
 def _clocks() -> tuple[float, float]:
@@ -142,7 +223,7 @@ def _save(
 ) -> None:
     state.put("model.", model.state_dict())
     state.put("optimiser.", optimiser_tensors(optimiser))
-    state.put("random", {"": torch.get_rng_state()})
+    state.put("random.", _random_state(model))
     wall, cpu = (now - then for now, then in zip(_clocks(), begun, strict=True))
     before = replace(state, wall_before=state.wall_before + wall, cpu_before=state.cpu_before + cpu)
     save(folder, before)
@@ -159,6 +240,7 @@ def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, ev
             state.put("best.", {name: tensor.clone() for name, tensor in model.state_dict().items()})
     else:
         state.since_best += 1
+    model.train()
 
 
 def _refuse_non_finite(name: str, value: float, index: int, settings: LoopSettings) -> None:
@@ -176,14 +258,13 @@ def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def evaluation_steps(total_steps: int, steps_per_epoch: int, per_epoch: int, patience: int | None) -> frozenset[int]:
-    """Steps after which to evaluate: ``per_epoch`` times an epoch, evenly.
+def even_steps(total_steps: int, evaluations: int, last: bool) -> frozenset[int]:
+    """Steps after which to evaluate, evenly, ``evaluations`` of them counting the end of the stage.
 
     The last step is among them only where early stopping compares it; a stage evaluates what it hands back anyway.
     """
-    every = max(1, math.ceil(steps_per_epoch / per_epoch))
-    regular = range(every, total_steps, every)
-    return frozenset(regular) if patience is None else frozenset([*regular, total_steps])
+    steps = {round(index * total_steps / evaluations) for index in range(1, evaluations)} - {0, total_steps}
+    return frozenset(steps | {total_steps} if last else steps)
 
 
 def no_evaluation(step: int) -> dict[str, Any]:

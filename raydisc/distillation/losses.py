@@ -6,7 +6,7 @@ Shape letters: B rows, S tokens, D hidden size, C classes, K matched positions.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
@@ -29,11 +29,33 @@ class Loss(Protocol):
 
 def hidden_mse(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
     """Squared error of the matched hidden states over real tokens (arXiv 2205.14570, section 3.3)."""
-    mask = batch.attention_mask.unsqueeze(-1)
-    total = torch.stack(
-        [((mine - theirs.to(mine.dtype)).square() * mask).sum() for mine, theirs in _pairs(student, teacher)]
-    ).sum()
-    return total, _real_tokens(batch) * len(student.hidden) * student.hidden[0].shape[-1]
+    mask = None
+    if batch.real_tokens < batch.tokens:
+        mask = batch.attention_mask.unsqueeze(-1).to(student.hidden[0].dtype)
+    distances = [
+        _SquaredError.apply(mine, theirs, mask)  # type: ignore[no-untyped-call]
+        for mine, theirs in _pairs(student, teacher)
+    ]
+    return torch.stack(distances).sum(), batch.real_tokens * len(student.hidden) * student.hidden[0].shape[-1]
+
+
+class _SquaredError(torch.autograd.Function):
+    """Sum of squared differences, of which nothing but the difference is kept, and that becomes the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: torch.Tensor, theirs: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Of ``[B, S, D]`` tensors where the mask ``[B, S, 1]`` of ones and zeros, if there is one, is one."""
+        difference = mine - theirs
+        if mask is not None:
+            difference *= mask
+        ctx.save_for_backward(difference)
+        return torch.dot(difference.flatten(), difference.flatten())
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """The gradient with respect to ``mine``."""
+        [difference] = ctx.saved_tensors
+        return difference.mul_(2 * upstream), None, None
 
 
 def hidden_cosine(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
@@ -44,7 +66,7 @@ def hidden_cosine(student: Outputs, teacher: Outputs, batch: Batch, temperature:
             for mine, theirs in _pairs(student, teacher)
         ]
     ).sum()
-    return total, _real_tokens(batch) * len(student.hidden)
+    return total, batch.real_tokens * len(student.hidden)
 
 
 def soft_cross_entropy(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
@@ -153,10 +175,6 @@ def _mean(part: Part) -> torch.Tensor:
 
 def _pairs(student: Outputs, teacher: Outputs) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     return zip(student.hidden, teacher.hidden, strict=True)
-
-
-def _real_tokens(batch: Batch) -> float:
-    return float(batch.attention_mask.sum())
 
 
 def _kl(target: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """AdamW with decay groups, warm-up and linear decay."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,14 +27,18 @@ class OptimiserSettings:
     beta2: float = 0.999
 
 
-def adamw(model: nn.Module, settings: OptimiserSettings) -> torch.optim.AdamW:
-    """Fused AdamW over the trainable parameters; one-dimensional ones (biases, norms) do not decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def adamw(trained: Sequence[nn.Parameter], settings: OptimiserSettings) -> torch.optim.AdamW:
+    """Fused AdamW over parameters; one-dimensional ones (biases, norms) do not decay."""
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
+
+
+def decayed(steps: int, total_steps: int, settings: OptimiserSettings) -> float:
+    """What is left, as a factor, of a matrix's entry whose gradient was zero in each of the first ``steps`` steps."""
+    return math.prod(1 - lr_at(step, total_steps, settings) * settings.weight_decay for step in range(steps))
 
 
 def lr_at(step: int, total_steps: int, settings: OptimiserSettings) -> float:

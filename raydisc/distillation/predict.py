@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from raydisc.models.outputs import forward
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 
@@ -21,7 +22,7 @@ def predict(
     with torch.no_grad():
         for rows in evaluation_batches(split.lengths, batch_size):
             batch = split.batch(rows, pad_id).to(device)
-            logits.append(model(**batch.inputs()).logits.float().cpu().numpy())
+            logits.append(forward(model, batch, ()).logits.float().cpu().numpy())
             order.append(rows)
             on_batch(batch)
     predictions = np.empty((len(split), logits[0].shape[-1]), dtype=np.float32)

@@ -1,25 +1,22 @@
 """Teacher outputs: logits and matched hidden states of every training row, computed once or in every step.
 
-Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows and S
-tokens of a batch.
+Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows and S tokens
+of a batch, U its real tokens.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import nn
 
-from raydisc.errors import InputError
+from raydisc.distillation.kept_outputs import KeptOutputs, OutputsWriter, starts_of
 from raydisc.models.outputs import Outputs, forward
-from raydisc.models.shared_memory import shared_tensor
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
-
-_HALF_BYTES, _FLOAT_BYTES = 2, 4
 
 
 class TeacherSignal(Protocol):
@@ -47,102 +44,150 @@ class OnlineSignal:
 
 
 class CachedSignal:
-    """Reads outputs computed before; hidden states are kept in half precision.
+    """Reads outputs that were computed before; copies those of the batch and no others.
 
     Args:
-        logits: ``[N, C]`` float32.
-        hidden: ``[T, K, D]`` float16, rows one after the other; K may be 0.
+        kept: the outputs of every row.
         lengths: real tokens of each row ``[N]``.
     """
 
-    def __init__(self, logits: torch.Tensor, hidden: torch.Tensor, lengths: np.ndarray) -> None:
+    def __init__(self, kept: KeptOutputs, lengths: np.ndarray) -> None:
         """Wrap the tensors without copying them."""
-        self.logits = logits
-        self.hidden = hidden
-        self._starts = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64))
+        self._kept, self._starts = kept, starts_of(lengths)
 
     def outputs(self, batch: Batch) -> Outputs:
-        """See ``TeacherSignal``."""
-        rows = torch.from_numpy(batch.rows)
+        """See ``TeacherSignal``. Where tokens lie is known to the host, which waits for no device."""
         device = batch.input_ids.device
-        logits = self.logits[rows].to(device)
-        if self.hidden.shape[1] == 0:
+        logits = _gathered(self._kept.logits, batch.rows, device)
+        if self._kept.hidden.shape[1] == 0:
             return Outputs(logits, ())
-        mask = batch.attention_mask.cpu()
-        tokens = (self._starts[rows].unsqueeze(1) + mask.cumsum(dim=1) - 1).clamp(min=0)
-        hidden = self.hidden.index_select(0, tokens.flatten()).to(device)
-        return Outputs(logits, hidden.view(*mask.shape, *self.hidden.shape[1:]).unbind(dim=2))
+        size, longest = batch.input_ids.shape
+        # padding is given the row's last token
+        within = np.minimum(np.arange(longest), batch.lengths[:, None] - 1)
+        hidden = _gathered(self._kept.hidden, (self._starts[batch.rows][:, None] + within).reshape(-1), device)
+        # converted here, once for all candidates of a step
+        return Outputs(logits, hidden.to(logits.dtype).view(size, longest, *hidden.shape[1:]).unbind(dim=2))
 
 
-def cache_bytes(num_rows: int, num_tokens: int, num_positions: int, hidden_size: int, num_labels: int) -> int:
-    """Bytes that cached outputs take."""
-    return num_tokens * num_positions * hidden_size * _HALF_BYTES + num_rows * num_labels * _FLOAT_BYTES
+def _gathered(source: torch.Tensor, places: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The entries at some places, on a device."""
+    index = torch.from_numpy(places)
+    if device.type != "cuda":
+        return source.index_select(0, index).to(device)
+    gathered = torch.empty(len(places), *source.shape[1:], dtype=source.dtype, pin_memory=True)
+    return torch.index_select(source, 0, index, out=gathered).to(device, non_blocking=True)
 
 
-def compute_outputs(
+class BeyondRange(ArithmeticError):
+    """A hidden state is not a number, or too large for the type that it was to be kept in."""
+
+
+def write_outputs(
     teacher: nn.Module,
     split: Split,
     positions: tuple[int, ...],
     pad_id: int,
     batch_size: int,
     on_batch: Callable[[Batch], None],
-) -> CachedSignal:
+    writer: OutputsWriter,
+) -> float:
     """Run the frozen teacher once over every row, in one fixed order, so that the bits do not depend on who asks.
 
+    Returns:
+        The error that the hidden states' type brings: root mean square relative to that of the float32 ones.
+
     Raises:
-        InputError: a hidden state is too large for half precision.
+        BeyondRange: the type cannot hold a hidden state.
     """
+    squares = torch.zeros(2, dtype=torch.float64)
+    for computed in _one_behind(_computed(teacher, split, positions, pad_id, batch_size, on_batch, writer.dtype)):
+        norms = computed.norms.double()
+        if not bool(norms.isfinite().all()):
+            raise BeyondRange
+        squares += norms.square()
+        writer.put(computed.rows, computed.logits, computed.hidden)
+    error, size = squares.tolist()
+    return math.sqrt(error / size) if size else 0.0
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A batch's outputs, in the host's memory once ``ready``.
+
+    Attributes:
+        rows: ``[B]``.
+        logits: ``[B, C]`` float32.
+        hidden: ``[U, K, D]`` as they are kept.
+        norms: of what keeping changes in them, and of themselves ``[2]``.
+        ready: none where the device is the host.
+    """
+
+    rows: np.ndarray
+    logits: torch.Tensor
+    hidden: torch.Tensor
+    norms: torch.Tensor
+    ready: torch.cuda.Event | None
+
+
+def _computed(
+    teacher: nn.Module,
+    split: Split,
+    positions: tuple[int, ...],
+    pad_id: int,
+    batch_size: int,
+    on_batch: Callable[[Batch], None],
+    dtype: torch.dtype,
+) -> Iterator[_Computed]:
     device = next(teacher.parameters()).device
-    starts = np.concatenate([[0], np.cumsum(split.lengths)])
-    logits, hidden = torch.empty(0), torch.empty(int(starts[-1]), 0, 0, dtype=torch.float16)
     teacher.eval()
-    with torch.no_grad():
-        for rows in evaluation_batches(split.lengths, batch_size):
-            batch = split.batch(rows, pad_id).to(device)
+    for rows in evaluation_batches(split.lengths, batch_size):
+        batch = split.batch(rows, pad_id).to(device)
+        with torch.no_grad():
             result = forward(teacher, batch, positions)
-            if len(logits) == 0:
-                logits = torch.empty(len(split), result.logits.shape[-1])
-                width = result.hidden[0].shape[-1] if positions else 0
-                hidden = torch.empty(len(hidden), len(positions), width, dtype=torch.float16)
-            logits[torch.from_numpy(rows)] = result.logits.float().cpu()
-            if positions:
-                stacked = torch.stack(result.hidden, dim=2)[batch.attention_mask.bool()]
-                hidden[_tokens_of(rows, starts)] = stacked.half().cpu()
-            on_batch(batch)
-    if not bool(torch.isfinite(hidden).all()):
-        raise InputError("teacher_outputs: a hidden state of the teacher is beyond half precision; set source: online")
-    return CachedSignal(logits, hidden, split.lengths)
+            states = _real_tokens(result, batch)
+            hidden = states.to(dtype)
+            # one number that is infinite or none shows in the norm
+            norms = torch.stack([torch.dist(hidden.float(), states), torch.linalg.vector_norm(states)])
+        on_batch(batch)
+        logits, hidden, norms = (_to_host(part) for part in (result.logits.float(), hidden, norms))
+        yield _Computed(rows, logits, hidden, norms, _recorded(device))
 
 
-def _tokens_of(rows: np.ndarray, starts: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows]))
+def _real_tokens(result: Outputs, batch: Batch) -> torch.Tensor:
+    """The hidden states of real tokens, row after row ``[U, K, D]`` float32."""
+    size, longest = batch.input_ids.shape
+    if not result.hidden:
+        return torch.empty(batch.real_tokens, 0, 0)
+    real = np.flatnonzero(np.arange(longest) < batch.lengths[:, None])
+    index = torch.from_numpy(real).to(batch.input_ids.device, non_blocking=True)
+    return torch.stack([states.flatten(0, 1).index_select(0, index).float() for states in result.hidden], dim=1)
 
 
-def to_tables(signal: CachedSignal) -> tuple[pa.Table, pa.Table]:
-    """The outputs as Arrow, sharing their memory: one table of rows (logits), one of tokens (hidden states)."""
-    tokens, positions, hidden_size = signal.hidden.shape
-    flat = pa.array(signal.hidden.reshape(-1).numpy())
-    hidden = pa.FixedSizeListArray.from_arrays(flat, max(1, positions * hidden_size))
-    logits = pa.FixedSizeListArray.from_arrays(pa.array(signal.logits.reshape(-1).numpy()), signal.logits.shape[1])
-    schema = pa.schema([pa.field("hidden", hidden.type)], metadata={"positions": str(positions)})
-    return pa.table({"logits": logits}), pa.table([hidden], schema=schema)
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
-def from_tables(logits: pa.Table, hidden: pa.Table, lengths: np.ndarray) -> CachedSignal:
-    """Views of both tables' memory; neither is copied."""
-    positions = int(hidden.schema.metadata[b"positions"])
-    flat = _values(hidden, "hidden")
-    shape = (int(lengths.sum()), positions, len(flat) // max(1, int(lengths.sum()) * positions))
-    return CachedSignal(_values(logits, "logits").view(len(lengths), -1), flat.view(shape), lengths)
+def _recorded(device: torch.device) -> torch.cuda.Event | None:
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
-def _values(table: pa.Table, name: str) -> torch.Tensor:
-    column = table.column(name)
-    if len(column) == 0:
-        return torch.empty(0, dtype=_DTYPES[name])
-    if column.num_chunks > 1:
-        raise ValueError(f"column {name} is in {column.num_chunks} chunks; it was written as one")
-    return shared_tensor(column.chunk(0).values.to_numpy(zero_copy_only=True), _DTYPES[name])
+def _one_behind(batches: Iterator[_Computed]) -> Iterator[_Computed]:
+    """The batches, each once it is in the host's memory; on a GPU the next one is computed meanwhile."""
+    waiting: list[_Computed] = []
+    for computed in batches:
+        waiting.append(computed)
+        if computed.ready is None or len(waiting) > 1:
+            yield _arrived(waiting.pop(0))
+    yield from map(_arrived, waiting)
 
 
-_DTYPES = {"logits": torch.float32, "hidden": torch.float16}
+def _arrived(computed: _Computed) -> _Computed:
+    if computed.ready is not None:
+        computed.ready.synchronize()
+    return computed

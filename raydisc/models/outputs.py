@@ -25,5 +25,19 @@ class Outputs:
 
 def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...]) -> Outputs:
     """Run a Hugging Face sequence classifier; ``matched`` are the positions whose hidden states are kept."""
-    result = model(**batch.inputs(), output_hidden_states=bool(matched))
+    inputs = batch.inputs() | {"attention_mask": _attention_mask(batch)}
+    result = model(**inputs, output_hidden_states=list(matched) or False)
     return Outputs(result.logits, tuple(result.hidden_states[position] for position in matched))
+
+
+def _attention_mask(batch: Batch) -> torch.Tensor | None:
+    """What attention adds to its scores ``[B, 1, 1, S]``, none without padding.
+
+    The models would make it of a mask of ones and zeros, but larger, and not before they have asked the device
+    whether there is padding at all.
+    """
+    if batch.real_tokens == batch.tokens:
+        return None
+    mask = torch.zeros(batch.attention_mask.shape, device=batch.attention_mask.device)
+    mask.masked_fill_(batch.attention_mask == 0, torch.finfo(mask.dtype).min)
+    return mask[:, None, None, :]

@@ -129,7 +129,10 @@ def _candidate_figures(shown: Mapping[str, Any], summaries: Sequence[Summary]) -
             )
         )
         steps = [s for s in shown["break_points"] if (s["student_scale"], s["lam"]) == (student_scale, lam)]
-        figures.append(_figure(sweep_figure(steps, lam, title), "What each λ would choose, at no training cost."))
+        left_out = any((row["student_scale"], row["lam"]) == (student_scale, lam) for row in shown["left_out"])
+        among = " among the candidates that were trained to the end" if left_out else ""
+        caption = f"What each λ would choose{among}, at no training cost."
+        figures.append(_figure(sweep_figure(steps, lam, title), caption))
     return figures
 
 

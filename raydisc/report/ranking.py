@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,7 @@ class Ranking:
         steps: `(λ from, λ to, scale)`: what each λ would choose.
         within_noise: Scales that cannot be told apart as the best (at least two), the likeliest first; else empty.
         subnet: Row of the student's own scale in the supernet, before it is distilled; None if it is not there.
+        left_out: Rows of the candidates that were not trained to the end, scales falling.
     """
 
     use: Use
@@ -73,6 +75,7 @@ class Ranking:
     steps: tuple[tuple[float, float, float], ...]
     within_noise: tuple[float, ...]
     subnet: Mapping[str, Any] | None
+    left_out: tuple[Mapping[str, Any], ...]
 
 
 def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[Mapping[str, Any]]) -> list[Use]:
@@ -98,11 +101,16 @@ def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[M
 
 
 def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:
-    """The use of a supernet that no finished trial with a λ has used: its smallest scale is the student's."""
+    """The use of a supernet that no finished trial with a λ has used: its smallest scale is the student's.
+
+    λ is the one by which candidates were left out, if any were to be.
+    """
+    trained_by = json.loads(stage["settings"] or "{}").get("lam")
+    lam = DEFAULT_LAM if trained_by is None else trained_by
     scales = [row["scale"] for row in ledger.rows("candidates", keys=[stage["key"]])]
     evaluated = {row["metric"] for row in ledger.rows("metrics", keys=[stage["key"]], split="validation")}
     known = sorted(evaluated & set(METRICS))  # a loss may stand beside the metric
-    return [Use(stage["key"], min(scales), stage["seed"], DEFAULT_LAM, known[0])] if scales and known else []
+    return [Use(stage["key"], min(scales), stage["seed"], lam, known[0])] if scales and known else []
 
 
 def ranking(ledger: Ledger, use: Use) -> Ranking:
@@ -119,6 +127,7 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
         steps=tuple(break_points([c.scale for c in ranked], [c.metric for c in ranked])),
         within_noise=tuple(alike) if len(alike) > 1 else (),
         subnet=next((row for row in rows if abs(row["scale"] - use.student_scale) <= EPSILON), None),
+        left_out=tuple(sorted(ledger.rows("left_out", keys=[use.supernet]), key=lambda row: -row["scale"])),
     )
 
 

@@ -16,6 +16,8 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "key": _TEXT, "kind": _TEXT, "run": _TEXT, "trial": _TEXT, "state": _TEXT, "inputs": _TEXTS,
         "flops": _REAL, "device_seconds": _REAL, "wall_seconds": _REAL, "cpu_seconds": _REAL,
         "settings": _TEXT, "seed": _WHOLE, "message": _TEXT, "finished_at": _TEXT,
+        # Of teacher outputs: memory, disk or online; bytes; the hidden states' type and its relative error.
+        "kept": _TEXT, "kept_bytes": _WHOLE, "kept_dtype": _TEXT, "kept_error": _REAL,
     },
     # Every evaluation: of a model (scale null) or of one candidate of a supernet.
     "metrics": {
@@ -27,6 +29,8 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "key": _TEXT, "scale": _REAL, "measured_scale": _REAL, "flops_share": _REAL, "parameters": _WHOLE,
         "flops": _REAL, "heads": _WHOLES, "neurons": _WHOLES, "metric": _REAL, "metric_se": _REAL,
     },
+    # Candidates that a once-for-all stage left out, when, and by which metric; both null where it was never trained.
+    "left_out": {"key": _TEXT, "scale": _REAL, "step": _WHOLE, "metric": _REAL},
     # One row per example: logits, or one number in regression.
     "predictions": {
         "key": _TEXT, "split": _TEXT, "scale": _REAL, "row": _WHOLE, "prediction": pa.list_(pa.float32()),
@@ -50,6 +54,7 @@ IDENTITY: dict[str, tuple[str, ...]] = {
     "stages": ("key",),
     "metrics": ("key", "split", "step", "scale", "metric"),
     "candidates": ("key", "scale"),
+    "left_out": ("key", "scale"),
     "predictions": ("key", "split", "scale", "row"),
     "trials": ("run", "trial"),
 }

@@ -25,9 +25,13 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
 
         - `run`, `task`, `metric`;
         - `stages`: every stage the run depends on, in the order in which they finished, with its cost, the `scale` of
-          what it made and whether it was `reused` from another run;
+          what it made (of teacher outputs: of the model whose they are), whether it was `reused` from another run, and
+          of teacher outputs where they are `kept` (memory, disk or online), their `kept_bytes`, the type of the hidden
+          states (`kept_dtype`) and the root mean square error that it brings, relative to theirs (`kept_error`);
         - `candidates`: the possible assistants of each supernet, by place, with `supernet`, `student_scale`, `seed` and
           `lam` of the ranking, `win_share` and whether it was `chosen`;
+        - `left_out`: candidates that a supernet did not train to the end, with the `step` after which they were left
+          out and their `metric` then; both null where one was never trained;
         - `subnets`: the student's own scale in each supernet, before it is distilled;
         - `trials`: finished and failed, with metrics and the cost of each path alone;
         - `teacher`: its `validation_metric`, `test_metric` and `test_se`, as far as they were measured;
@@ -44,12 +48,18 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
     stages = run_stages(ledger, run, trials)
     rankings = [ranking(ledger, use) for use in uses(ledger, trials, stages)]
     computed = ledger.rows("stages", latest=False, run=run)
+    scales = {stage["key"]: json.loads(stage["settings"] or "{}").get("scale") for stage in stages}
     return {
         "run": run,
         "task": next((trial["task"] for trial in trials), None),
         "metric": next((trial["metric"] for trial in trials), None),
-        "stages": [_stage(stage, run) for stage in stages],
+        "stages": [_stage(stage, run, scales) for stage in stages],
         "candidates": [_plain(_tags(r) | dataclasses.asdict(c)) for r in rankings for c in r.candidates],
+        "left_out": [
+            _plain(_tags(r) | {field: row[field] for field in ("scale", "step", "metric")})
+            for r in rankings
+            for row in r.left_out
+        ],
         "subnets": [_subnet(r) for r in rankings if r.subnet is not None],
         "trials": [_trial(trial, rows) for trial in trials],
         "teacher": teacher(ledger, trials, stages),
@@ -104,10 +114,13 @@ def _subnet(ranking: Ranking) -> dict[str, Any]:
     return _plain(_tags(ranking) | {field: row[field] for field in fields})
 
 
-def _stage(stage: Mapping[str, Any], run: str) -> dict[str, Any]:
+def _stage(stage: Mapping[str, Any], run: str, scales: Mapping[str, float | None]) -> dict[str, Any]:
     fields = ("key", "kind", "state", "seed", "flops", "device_seconds", "wall_seconds", "cpu_seconds", "inputs",
-              "run", "trial", "message", "finished_at")  # fmt: skip
-    scale = json.loads(stage["settings"] or "{}").get("scale")
+              "run", "trial", "message", "finished_at", "kept", "kept_bytes", "kept_dtype", "kept_error")  # fmt: skip
+    scale = scales[stage["key"]]
+    if stage["kept"] is not None:
+        model, candidate = json.loads(stage["settings"])["teacher"]
+        scale = scales.get(model) if candidate is None else candidate
     return _plain({field: stage[field] for field in fields} | {"scale": scale, "reused": stage["run"] != run})
 
 

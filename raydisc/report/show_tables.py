@@ -27,8 +27,9 @@ def show_sheets(shown: Shown) -> list[Sheet]:
 
 
 def stage_sheet(shown: Shown) -> Sheet:
-    """Every stage with its cost."""
-    columns = ["<stage", "<key", "scale", "<state", "seed", "FLOPs", "device s", "wall s", "CPU s", "<computed by"]
+    """Every stage with its cost, and where outputs are kept."""
+    columns = ["<stage", "<key", "scale", "<state", "seed", "FLOPs", "device s", "wall s", "CPU s", "<computed by",
+               "<kept"]  # fmt: skip
     lines = [
         [
             stage["kind"],
@@ -41,6 +42,7 @@ def stage_sheet(shown: Shown) -> Sheet:
             formats.seconds(stage["wall_seconds"]),
             formats.seconds(stage["cpu_seconds"]),
             f"run {stage['run']}" if stage["reused"] else "this run",
+            _kept(stage),
         ]
         for stage in shown["stages"]
     ]
@@ -53,11 +55,19 @@ def stage_sheet(shown: Shown) -> Sheet:
     return Sheet(f"{shown['run']}: stages", columns, lines, styles, [note], keys=2)
 
 
+def _kept(stage: Mapping[str, Any]) -> str:
+    if stage["kept"] is None:
+        return ""
+    size = f"{stage['kept']}, {stage['kept_bytes'] / 2**20:,.1f} MiB"
+    if stage["kept_error"] is None:
+        return size
+    return f"{size}, {stage['kept_dtype']} (error {stage['kept_error']:.1e})"
+
+
 def candidate_sheets(shown: Shown) -> list[Sheet]:
     """The ranking of each supernet's candidates."""
     rankings = grouped(shown["candidates"], _ranked_by)
-    subnets = {_ranked_by(subnet): subnet for subnet in shown["subnets"]}
-    return [_ranking(shown, group, members, subnets.get(group)) for group, members in rankings.items()]
+    return [_ranking(shown, group, members) for group, members in rankings.items()]
 
 
 def trial_sheet(shown: Shown) -> Sheet:
@@ -97,23 +107,31 @@ def _ranked_by(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["supernet"], row["student_scale"], row["seed"], row["lam"]
 
 
-def _ranking(
-    shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str, Any]], subnet: Mapping[str, Any] | None
-) -> Sheet:
+def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str, Any]]) -> Sheet:
     supernet, student_scale, seed, lam = group
     columns = ["place", "scale", "measured", "params", "validation", "tradeoff", "best in", "<"]
     lines = [_candidate(member) for member in members]
     styles: list[Style] = ["bold" if member["chosen"] else "" for member in members]
-    if subnet is not None:
-        lines.append(_candidate({"place": None, "tradeoff": None, "win_share": None, "chosen": False, **subnet}))
-        lines[-1][-1] = "the student's own scale, before distillation"
-        styles.append("dim")
+    subnets, left_out = ([row for row in shown[rows] if _ranked_by(row) == group] for rows in ("subnets", "left_out"))
+    lines += [[*_candidate(_UNRANKED | row)[:-1], "the student's own scale, before distillation"] for row in subnets]
+    lines += [[formats.DASH, formats.scale(row["scale"]), *[formats.DASH] * 5, _fate(row)] for row in left_out]
+    styles += ["dim"] * (len(subnets) + len(left_out))
     title = (
         f"{shown['run']}: candidates for the student at {formats.scale(student_scale)}, seed {seed}, "
         f"by m + {lam:g}(1 - s), supernet {supernet[:12]}"
     )
     steps = [step for step in shown["break_points"] if _ranked_by(step) == group]
-    return Sheet(title, columns, lines, styles, [_best_in(members), sweep(steps)], keys=2)
+    among = ["λ chooses among the candidates that were trained to the end."] if left_out else []
+    return Sheet(title, columns, lines, styles, [_best_in(members), sweep(steps), *among], keys=2)
+
+
+_UNRANKED = {"place": None, "tradeoff": None, "win_share": None, "chosen": False}
+
+
+def _fate(row: Mapping[str, Any]) -> str:
+    if row["step"] is None:
+        return "never trained"
+    return f"left out at step {row['step']}, last metric {formats.decimal(row['metric'])}"
 
 
 def _candidate(row: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import ray
@@ -35,11 +36,16 @@ class HotCopies:
     def reference(self, key: str, name: str, sha256: str) -> list[Any]:
         """A list of one reference (so that Ray hands over the reference, not the value) to a file's bytes.
 
+        The list is empty where the file is larger than all that may be kept.
+
         Raises:
             AlteredArtifact: the durable copy is not what was written.
         """
         if (key, name) not in self._held:
-            image = np.fromfile(self._root / key / name, dtype=np.uint8)
+            # a map, so that the bytes are in no private memory; a plain array, whose bytes Ray copies once
+            image = np.asarray(np.memmap(self._root / key / name, dtype=np.uint8, mode="r"))
+            if len(image) > self._capacity:
+                return []
             if hashlib.sha256(image.data).hexdigest() != sha256:
                 raise AlteredArtifact(f"artifact {key}: the file {name} is not what was written")
             self._make_room(len(image))
@@ -60,33 +66,29 @@ def hot_store(storage: Path, copies: Any) -> ArtifactStore:
         copies: the handle of a ``HotCopies`` actor.
     """
     store: ArtifactStore
-    read: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+    # only what a stage is using: more would keep objects that were let go in the object store
+    read: WeakValueDictionary[tuple[str, str], np.ndarray] = WeakValueDictionary()
 
     def read_blob(artifact: Artifact, name: str) -> np.ndarray:
         if store.path(artifact, name).stat().st_size <= _SMALL_BYTES:
             return store.map_blob(artifact, name)
         place = (artifact.key, name)
-        if place not in read:
-            while len(read) >= _KEPT_ARRAYS:
-                read.popitem(last=False)
-            read[place] = _shared(copies, artifact, name, store)
-        return read[place]
+        image = read.get(place)
+        if image is None:
+            image = read[place] = _shared(copies, artifact, name, store)
+        return image
 
     store = ArtifactStore(storage, read_blob)
     return store
 
 
-_KEPT_ARRAYS = 8
-"""Arrays that a worker holds on to: those of one stage; more would keep let-go objects in memory."""
-
-
 def _shared(copies: Any, artifact: Artifact, name: str, store: ArtifactStore) -> np.ndarray:
-    """The object's bytes; where it is lost or late, the durable copy's, which a map of the file shares as well."""
+    """The object's bytes; where it is lost, late or too large, a map of the durable copy, which is shared as well."""
     try:
-        [reference] = ray.get(
-            copies.reference.remote(artifact.key, name, artifact.blobs[name]), timeout=_READ_TIMEOUT_S
-        )
-        image: np.ndarray = ray.get(reference, timeout=_READ_TIMEOUT_S)
-        return image
+        references = ray.get(copies.reference.remote(artifact.key, name, artifact.blobs[name]), timeout=_READ_TIMEOUT_S)
+        if references:
+            image: np.ndarray = ray.get(references[0], timeout=_READ_TIMEOUT_S)
+            return image
     except (ray.exceptions.RayError, TimeoutError):
-        return store.map_blob(artifact, name)
+        pass
+    return store.map_blob(artifact, name)

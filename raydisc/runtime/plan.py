@@ -5,7 +5,7 @@ What several trials need runs first, as a trial of its own, so that no trial hol
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raydisc.experiment import Experiment
 from raydisc.schedules.foresight import foresee
@@ -95,4 +95,4 @@ def _schedule_job(trial: Trial, foreseen: Sequence[Artifact], shared: dict[str, 
 
 def _rival(control: Trial) -> Trial:
     """The MiniDisc trial that a control stands beside: the same choices."""
-    return Trial("minidisc", control.student_scale, control.seed, lam=control.lam, assistants=control.assistants)
+    return replace(control, schedule="minidisc")

@@ -51,6 +51,7 @@ class Recorder:
         self._write_predictions(artifact)
         self._ledger.write("metrics", _metric_rows(artifact, self._metric), artifact.key)
         self._ledger.write("candidates", _candidate_rows(artifact), artifact.key)
+        self._ledger.write("left_out", _left_out_rows(artifact), artifact.key)
         self._ledger.write("stages", [self._stage_row(request, artifact)], artifact.key)
 
     def failed_stage(self, key: str, kind: str, message: str, seconds: float) -> None:
@@ -93,7 +94,7 @@ class Recorder:
             "inputs": list(artifact.inputs), "flops": artifact.cost.flops,
             "device_seconds": artifact.cost.device_seconds, "wall_seconds": artifact.cost.wall_seconds,
             "cpu_seconds": artifact.cost.cpu_seconds, "settings": json.dumps(request.settings(), sort_keys=True),
-            "seed": getattr(request, "seed", None), "message": _remark(artifact), "finished_at": now(),
+            "seed": getattr(request, "seed", None), "message": "", "finished_at": now(), **_kept(artifact),
         }  # fmt: skip
 
     def _write_predictions(self, artifact: Artifact) -> None:
@@ -126,9 +127,16 @@ def _candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
     ]
 
 
-def _remark(artifact: Artifact) -> str:
-    """What people should know of a stage: whether teacher outputs are cached, and how large they are."""
+def _left_out_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    return [{"key": artifact.key, **row} for row in (artifact.facts or {}).get("left_out", [])]
+
+
+def _kept(artifact: Artifact) -> dict[str, Any]:
+    """How outputs are kept; nothing for other stages."""
     facts = artifact.facts or {}
-    if "source" not in facts:
-        return ""
-    return f"{facts['source']}, {facts['bytes'] / 2**20:.0f} MiB"
+    if artifact.kind != "teacher_outputs":
+        return {}
+    return {
+        "kept": facts["source"], "kept_bytes": facts["bytes"],
+        "kept_dtype": facts.get("dtype"), "kept_error": facts.get("error"),
+    }  # fmt: skip

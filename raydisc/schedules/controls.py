@@ -5,18 +5,18 @@ from raydisc.schedules.search import Outcome, Schedule, Search
 from raydisc.stages.requests import Model
 
 
-def kd_equal_compute(search: Search, lam: float, assistants: int) -> Schedule[Outcome]:
-    """KD that trains with the FLOPs that MiniDisc trained with: the same shape stretched, no early stop."""
-    rival = yield from minidisc(search, lam, assistants)
-    budget = sum(artifact.flops for artifact in rival.trained)
+def kd_equal_compute(search: Search, lam: float, assistants: int, reinvest: bool) -> Schedule[Outcome]:
+    """KD that trains with the FLOPs of MiniDisc's own stages: the same shape stretched, no early stop."""
+    rival = yield from minidisc(search, lam, assistants, reinvest)
+    budget = sum(artifact.flops for artifact in rival.own)
     ready = yield from search.prepare()
-    student = yield search.distil(ready, ready.teacher, ready.teacher, search.student_scale, budget_flops=budget)
-    return Outcome(student, (), "teacher", (student,))
+    own = yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale, budget_flops=budget)
+    return Outcome(own[-1], (), "teacher", own)
 
 
-def kd_supernet_init(search: Search) -> Schedule[Outcome]:
+def kd_supernet_init(search: Search, lam: float, assistants: int) -> Schedule[Outcome]:
     """KD whose student is cut from MiniDisc's supernet: the same initialisation, no assistant."""
     ready = yield from search.prepare()
-    supernet = yield search.once_for_all(ready)
-    student = yield search.distil(ready, ready.teacher, Model(supernet), search.student_scale)
-    return Outcome(student, (), "supernet", (supernet, student), supernet)
+    supernet = yield search.once_for_all(ready, lam, assistants)
+    own = yield from search.distil(ready, ready.teacher, Model(supernet), search.student_scale)
+    return Outcome(own[-1], (), "supernet", (supernet, *own), supernet)

@@ -1,6 +1,7 @@
 """KD, TAKD and the paths of MaxiDisc: distil along given assistants."""
 
 from raydisc.schedules.search import Outcome, Schedule, Search
+from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Model
 
 
@@ -11,10 +12,11 @@ def along(search: Search, path: tuple[float, ...]) -> Schedule[Outcome]:
     arXiv 1902.03393); MaxiDisc (arXiv 2205.14570, section 3.1) tries every path of the grid, one trial each.
     """
     ready = yield from search.prepare()
-    teacher, trained = ready.teacher, []
+    teacher = ready.teacher
+    own: list[Artifact] = []
     for scale in (*path, search.student_scale):
         start = ready.teacher if search.from_teacher else teacher
-        trained.append((yield search.distil(ready, teacher, start, scale)))
-        teacher = Model(trained[-1])
+        own.extend((yield from search.distil(ready, teacher, start, scale)))
+        teacher = Model(own[-1])
     initialisation = "assistant" if path and not search.from_teacher else "teacher"
-    return Outcome(trained[-1], path, initialisation, tuple(trained))
+    return Outcome(own[-1], path, initialisation, tuple(own))

@@ -9,22 +9,23 @@ from raydisc.stages.requests import Model
 from raydisc.tradeoff import choose
 
 
-def minidisc(search: Search, lam: float, assistants: int) -> Schedule[Outcome]:
+def minidisc(search: Search, lam: float, assistants: int, reinvest: bool) -> Schedule[Outcome]:
     """Train all candidates once for all, pick the assistant by the λ-tradeoff, distil assistant → student.
 
-    Only the student is trained in the last stage. With more than one assistant the choice is repeated among the
-    candidates between the last assistant and the student.
+    Only the student is trained in the last stage, for longer where what once-for-all saved is reinvested. With more
+    than one assistant the choice is repeated among the candidates between the last assistant and the student.
     """
     ready = yield from search.prepare()
-    supernet = yield search.once_for_all(ready)
+    supernet = yield search.once_for_all(ready, lam, assistants)
     path = choose_path(supernet["candidates"], lam, assistants, search.student_scale)
-    teacher, trained = Model(supernet, path[0]), [supernet]
+    teacher, own = Model(supernet, path[0]), [supernet]
     for scale in (*path[1:], search.student_scale):
         start = ready.teacher if search.from_teacher else Model(supernet)
-        trained.append((yield search.distil(ready, teacher, start, scale)))
-        teacher = Model(trained[-1])
+        extra = supernet["saved_flops"] if reinvest and scale == search.student_scale else 0.0
+        own.extend((yield from search.distil(ready, teacher, start, scale, extra_flops=extra)))
+        teacher = Model(own[-1])
     initialisation = "teacher" if search.from_teacher else "supernet"
-    return Outcome(trained[-1], path, initialisation, tuple(trained), supernet, lam)
+    return Outcome(own[-1], path, initialisation, tuple(own), supernet, lam)
 
 
 def choose_path(

@@ -19,9 +19,7 @@ from raydisc.stages.requests import (
 )
 from raydisc.stages.subject import Subject
 from raydisc.stages.targets import positions
-
-DEFAULT_SANDWICH = 1
-"""Candidates between the largest and the smallest in a step of ``sandwich: default``, as measured in the README."""
+from raydisc.stages.teacher_outputs import kept_in, outputs_shape
 
 Result = TypeVar("Result")
 Schedule = Generator[Request, Artifact, Result]
@@ -55,7 +53,8 @@ class Outcome:
         student: the distilled student's artifact.
         path: the scales of its assistants in order, empty without any.
         initialisation: what the student was cut from: ``teacher``, ``assistant`` or ``supernet``.
-        trained: artifacts that this schedule trained, in order, the student last.
+        own: artifacts of the stages that are this schedule's own, in order: what it trained and the outputs of its
+            assistants, the student last.
         supernet: the once-for-all artifact, if there is one.
         lam: λ of the choice, if there was one.
     """
@@ -63,7 +62,7 @@ class Outcome:
     student: Artifact
     path: tuple[float, ...]
     initialisation: str
-    trained: tuple[Artifact, ...]
+    own: tuple[Artifact, ...]
     supernet: Artifact | None = None
     lam: float | None = None
 
@@ -92,17 +91,20 @@ class Search:
         experiment, subject = self.experiment, self.subject
         teacher = experiment.teacher
         data = yield Tokenise(subject.task_fingerprint, subject.tokenizer_fingerprint, experiment.task, teacher)
+        if data.facts is not None:  # so that outputs which do not fit are refused before the teacher is trained
+            kept_in(experiment.teacher_outputs, outputs_shape(data, self._matched, subject.hidden_size))
         trained = yield FineTune(data, subject.weights_fingerprint, teacher.finetune, teacher.seed, teacher)
-        _, matched = positions(Objective.of(experiment.distillation), subject.num_layers)
-        outputs = yield TeacherOutputs(data, trained, matched, experiment.teacher_outputs)
+        outputs = yield self._outputs(data, Model(trained))
         importance = yield Importance.of(data, trained, experiment.grid, teacher.seed)
         return Ready(data, trained, Model(importance), outputs, importance)
 
-    def once_for_all(self, ready: Ready) -> OnceForAll:
-        """The supernet of all candidates down to the student's own scale."""
+    def once_for_all(self, ready: Ready, lam: float, assistants: int) -> OnceForAll:
+        """The supernet of all candidates down to the student's own scale.
+
+        λ matters where the settings leave candidates out by it, which they do for a single assistant only: those that
+        cannot win may yet be the second one of several.
+        """
         config = self.experiment.once_for_all
-        if config.sandwich == "default":
-            config = config.model_copy(update={"sandwich": DEFAULT_SANDWICH})
         return OnceForAll(
             data=ready.data,
             outputs=ready.outputs,
@@ -111,21 +113,49 @@ class Search:
             config=config,
             objective=Objective.of(self.experiment.distillation),
             seed=self.seed,
+            lam=lam if config.by_tradeoff and assistants == 1 else None,
         )
 
     def distil(
-        self, ready: Ready, teacher: Model, start: Model, scale: float, budget_flops: float | None = None
-    ) -> Distil:
-        """A model of a scale, cut from ``start`` and taught by ``teacher``."""
-        return Distil(
+        self,
+        ready: Ready,
+        teacher: Model,
+        start: Model,
+        scale: float,
+        budget_flops: float | None = None,
+        extra_flops: float = 0.0,
+    ) -> Schedule[tuple[Artifact, ...]]:
+        """A model of a scale, cut from ``start`` and taught by ``teacher``.
+
+        An assistant's outputs are computed once where each row is wanted at least once; for fewer rows it is run.
+
+        Returns:
+            The artifacts made for it: the assistant's outputs, if they were asked for, and the model.
+        """
+        config = self.experiment.distillation
+        own: tuple[Artifact, ...] = ()
+        outputs = ready.outputs if teacher == ready.teacher else None
+        if outputs is None and (config.epochs >= 1 or budget_flops is not None):
+            outputs = yield self._outputs(ready.data, teacher)
+            own = (outputs,)
+        student = yield Distil(
             data=ready.data,
             importance=ready.importance,
             teacher=teacher,
-            outputs=ready.outputs if teacher == ready.teacher else None,
+            outputs=outputs,
             start=start,
             scale=scale,
-            config=self.experiment.distillation,
+            config=config,
             seed=self.seed,
-            teacher_outputs=self.experiment.teacher_outputs,
             budget_flops=budget_flops,
+            extra_flops=extra_flops,
         )
+        return (*own, student)
+
+    def _outputs(self, data: Artifact, teacher: Model) -> TeacherOutputs:
+        return TeacherOutputs(data, teacher, self._matched, self.experiment.teacher_outputs)
+
+    @property
+    def _matched(self) -> tuple[int, ...]:
+        """Positions of a teacher whose hidden states are compared."""
+        return positions(Objective.of(self.experiment.distillation), self.subject.num_layers)[1]

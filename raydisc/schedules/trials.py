@@ -26,6 +26,7 @@ class Trial:
         path: scales of the assistants in order where the trial is given them.
         lam: λ of MiniDisc and of its controls.
         assistants: how many MiniDisc chooses.
+        reinvest: whether MiniDisc's student gets what once-for-all saved.
     """
 
     schedule: str
@@ -34,6 +35,7 @@ class Trial:
     path: tuple[float, ...] = ()
     lam: float | None = None
     assistants: int = 1
+    reinvest: bool = False
 
     @property
     def name(self) -> str:
@@ -41,18 +43,19 @@ class Trial:
         path = "".join(f"-via-{scale:.15g}" for scale in self.path)
         choice = "" if self.lam is None else f"-lam-{self.lam:.15g}"
         several = f"-assistants-{self.assistants}" if self.assistants > 1 else ""
-        return f"{self.schedule}{path}{choice}{several}-to-{self.student_scale:.15g}-seed-{self.seed}"
+        reinvested = "-reinvest" if self.reinvest else ""
+        return f"{self.schedule}{path}{choice}{several}{reinvested}-to-{self.student_scale:.15g}-seed-{self.seed}"
 
     def run(self, experiment: Experiment, subject: Subject) -> Schedule[Outcome]:
         """The trial's schedule, ready to ask for its first stage."""
         search = Search(experiment, subject, self.student_scale, self.seed)
         lam = self.lam or 0.0
         if self.schedule == "minidisc":
-            return minidisc(search, lam, self.assistants)
+            return minidisc(search, lam, self.assistants, self.reinvest)
         if self.schedule == "kd_equal_compute":
-            return kd_equal_compute(search, lam, self.assistants)
+            return kd_equal_compute(search, lam, self.assistants, self.reinvest)
         if self.schedule == "kd_supernet_init":
-            return kd_supernet_init(search)
+            return kd_supernet_init(search, lam, self.assistants)
         return along(search, self.path)
 
 
@@ -91,7 +94,7 @@ def _of_schedule(
                 yield Trial(name, student_scale, seed, path=path)
         case MinidiscOptions():
             _refuse_too_few(above, options.assistants, name, student_scale)
-            yield Trial(name, student_scale, seed, lam=options.lam, assistants=options.assistants)
+            yield Trial(name, student_scale, seed, **options.model_dump())
 
 
 def _refuse_too_few(above: Sequence[float], assistants: int, name: str, student_scale: float) -> None:
@@ -105,7 +108,11 @@ def _refuse_too_few(above: Sequence[float], assistants: int, name: str, student_
 def _controls(trials: Sequence[Trial], experiment: Experiment) -> list[Trial]:
     """Equal compute for every MiniDisc; equal first weights once for each supernet, unless KD has them anyway."""
     rivals = [trial for trial in trials if trial.schedule == "minidisc"]
-    supernets = {(rival.seed, rival.student_scale): rival for rival in reversed(rivals)}
+    by_tradeoff = experiment.once_for_all.by_tradeoff
+    supernets = {
+        (rival.seed, rival.student_scale, rival.lam if by_tradeoff and rival.assistants == 1 else None): rival
+        for rival in reversed(rivals)
+    }
     if experiment.distillation.initialisation == "teacher":
         supernets = {}
     return [

@@ -50,14 +50,27 @@ class BatchSource:
             self._epoch = (epoch, per_epoch)
         return self._batches[position]
 
+    def lengths(self, step: int) -> np.ndarray:
+        """Tokens of each row of a step's batch, without making it."""
+        lengths: np.ndarray = self._split.lengths[self.rows(step)]
+        return lengths
+
     def shape(self, step: int) -> tuple[int, int]:
         """Rows and padded length of a step's batch, without making it."""
-        rows = self.rows(step)
-        return len(rows), int(self._split.lengths[rows].max())
+        lengths = self.lengths(step)
+        return len(lengths), int(lengths.max())
+
+    def tokens(self) -> np.ndarray:
+        """The tokens that batches hold, padding included; int64."""
+        return np.union1d(self._split.tokens(), [self._pad_id])
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        return self._split.batch(self.rows(step), self._pad_id).to(self._device)
+        return self.batch_of(self.rows(step))
+
+    def batch_of(self, rows: np.ndarray) -> Batch:
+        """Some rows as a batch."""
+        return self._split.batch(rows, self._pad_id).to(self._device)
 
 
 def steps_of(config: TrainingConfig, steps_per_epoch: int) -> int:

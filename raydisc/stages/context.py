@@ -164,9 +164,17 @@ def read_table(store: ArtifactStore, artifact: Artifact, name: str) -> pa.Table:
     return table_from_buffer(pa.py_buffer(store.blob(artifact, name)))
 
 
-def read_split(store: ArtifactStore, data: Artifact, split: str) -> Split:
-    """A tokenised split, a view of shared memory."""
-    return Split(read_table(store, data, f"{split}.arrow"))
+def read_split(store: ArtifactStore, data: Artifact, split: str, rows: int | None = None) -> Split:
+    """A tokenised split, a view of shared memory; or a fixed choice of so many of its rows."""
+    table = read_table(store, data, f"{split}.arrow")
+    if rows is None or rows >= table.num_rows:
+        return Split(table)
+    return Split(table.take(pa.array(sampled(table.num_rows, rows, seed=0))).combine_chunks())
+
+
+def sampled(total: int, rows: int, seed: int) -> np.ndarray:
+    """So many row numbers out of ``total`` without repetition, ascending; all where there are no more."""
+    return np.sort(np.random.default_rng(seed).permutation(total)[:rows])
 
 
 def prediction_table(predictions: Mapping[float | None, np.ndarray], labels: np.ndarray, split: str) -> pa.Table:

@@ -1,15 +1,17 @@
 """The distillation stage: a model of one scale trained towards a teacher."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
 
-from raydisc.distillation.loop import LoopSettings, evaluation_steps, train
+from raydisc.distillation.checkpoint import TrainingState
+from raydisc.distillation.dropout import set_dropout
+from raydisc.distillation.loop import LoopSettings, even_steps, train
 from raydisc.distillation.predict import predict
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import cut, load_trainable
-from raydisc.models.families import Config
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
@@ -27,10 +29,9 @@ from raydisc.stages.context import (
 from raydisc.stages.evaluation import score
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Objective
-from raydisc.stages.targets import Targets, cached_targets, computed_targets, positions, weighted_loss
-from raydisc.stages.teacher_outputs import bytes_needed, fits
+from raydisc.stages.targets import positions, targets_of, weighted_loss
 from raydisc.supernet.grid import size_at
-from raydisc.tasks.tokenised import Batch, Split
+from raydisc.tasks.tokenised import Batch
 
 
 def compute_distil(request: Distil, context: Context) -> Result:
@@ -39,6 +40,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
     start = read_weights(context.store, request.start)
     widths = read_candidate(context.store, request.importance, request.scale).widths
     model = load_trainable(start.config, widths, cut(start.state, start.config, widths)).to(context.device)
+    set_dropout(model, config.dropout)
     cost = ForwardCost.of(model, start.config)
     split = read_split(context.store, data, "train")
     validation = read_split(context.store, data, "validation")
@@ -47,20 +49,23 @@ def compute_distil(request: Distil, context: Context) -> Result:
 
     objective = Objective.of(config)
     student_positions, teacher_positions = positions(objective, len(cost.layers))
-    targets = _targets(request, context, split, teacher_positions, steps, start.config)
+    targets = targets_of(context, request.outputs, request.teacher, split, teacher_positions)
     loss = weighted_loss(objective, data)
 
-    def step(batch: Batch, _: int) -> tuple[float, float]:
+    def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
         wanted = targets.signal.outputs(batch)
         value = loss(forward(model, batch, student_positions), wanted, batch)
         value.backward()
         flops = STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)
-        return float(value.detach()), flops + targets.flops - before
+        return value.detach(), flops + targets.flops - before
 
-    def evaluate(_: int) -> dict[str, Any]:
-        predictions, flops = _predict(model, request, validation, FlopMeter(cost, widths))
-        return {**score(data["metric"], predictions, validation.labels), "flops": flops}
+    predicted: dict[int | None, np.ndarray] = {}
+
+    def evaluate(step_number: int | None) -> dict[str, Any]:
+        meter = FlopMeter(cost, widths)
+        predicted[step_number] = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter)
+        return {**score(data["metric"], predicted[step_number], validation.labels), "flops": meter.flops}
 
     patience = None if request.budget_flops else config.patience
     settings = LoopSettings(
@@ -68,15 +73,14 @@ def compute_distil(request: Distil, context: Context) -> Result:
         total_steps=steps,
         seed=request.seed,
         optimiser=optimiser_settings(config),
-        evaluate_at=evaluation_steps(steps, source.steps_per_epoch, 1, patience) if patience else frozenset(),
+        evaluate_at=even_steps(steps, max(1, round(config.epochs)), last=True) if patience else frozenset(),
         patience=patience,
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
+        tokens=source.tokens(),
     )
-    ahead = targets.flops
     state = train(model, settings, source.batch, step, evaluate, context.progress)
-    predictions, flops = _predict(model, request, validation, FlopMeter(cost, widths))
-    found = score(data["metric"], predictions, validation.labels)
+    last = _evaluation_of_what_is_kept(state, predicted, evaluate)
     size = size_at(start.config, request.importance["parameters"], request.scale)
     facts = {
         "scale": request.scale,
@@ -85,47 +89,38 @@ def compute_distil(request: Distil, context: Context) -> Result:
         "steps": state.step,
         "evaluations": [
             *({"split": "validation", **evaluation} for evaluation in state.evaluations),
-            {"step": None, "split": "validation", **found},
+            {"step": None, "split": "validation", "metric": last["metric"], "se": last["se"]},
         ],
     }
     blobs = weight_blobs(start.config, widths, request.scale, model.state_dict())
-    blobs["predictions.arrow"] = table_blob(prediction_table({None: predictions}, validation.labels, "validation"))
-    return Result(facts, ahead + state.flops + flops, blobs, state.wall_before, state.cpu_before)
+    table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
+    blobs["predictions.arrow"] = table_blob(table)
+    return Result(facts, state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)
 
 
-def _targets(
-    request: Distil,
-    context: Context,
-    split: Split,
-    teacher_positions: tuple[int, ...],
-    steps: int,
-    config: Config,
-) -> Targets:
-    """The teacher's outputs: an artifact's; else computed once, if they fit, for rows that are seen more than once."""
-    if request.outputs is not None:
-        cached = cached_targets(context.store, request.outputs, split)
-        if cached is not None:
-            return cached
-    data = request.data
-    again = steps * request.config.batch_size >= len(split)
-    needed = bytes_needed(split, teacher_positions, config.hidden_size, data["num_labels"])
-    remember = again and fits(request.teacher_outputs, needed)
-    return computed_targets(context, request.teacher, split, teacher_positions, data["pad_id"], remember)
-
-
-def _predict(model: nn.Module, request: Distil, split: Split, meter: FlopMeter) -> tuple[np.ndarray, float]:
-    predictions = predict(model, split, request.data["pad_id"], EVALUATION_BATCH, meter)
-    return predictions, meter.flops
+def _evaluation_of_what_is_kept(
+    state: TrainingState,
+    predicted: Mapping[int | None, np.ndarray],
+    evaluate: Callable[[int | None], dict[str, Any]],
+) -> dict[str, Any]:
+    """The evaluation whose weights were kept, else a new one; ``flops`` are those that training has not counted."""
+    if not state.evaluations:
+        return {"step": None, **evaluate(None)}
+    best = state.evaluations[-1 - state.since_best]
+    if best["step"] not in predicted:  # in a process that died: doing it again is no cost of the stage
+        evaluate(best["step"])
+    return {**best, "flops": 0.0}
 
 
 def _steps(request: Distil, context: Context, source: BatchSource, cost: ForwardCost, widths: Widths) -> int:
-    """Steps of the epochs asked for, or as many as the FLOPs allow; a teacher run in every step is paid too."""
-    if request.budget_flops is None:
-        return steps_of(request.config, source.steps_per_epoch)
+    """Steps of the epochs and of the extra FLOPs, or of the whole budget; a teacher that is run is paid too."""
+    steps, budget = 0, request.budget_flops
+    if budget is None:
+        steps, budget = steps_of(request.config, source.steps_per_epoch), request.extra_flops
     online = request.outputs is None or request.outputs["source"] == "online"
-    teacher = read_weights(context.store, request.teacher).widths if online else None
-    spent, steps = 0.0, 0
-    while spent < request.budget_flops:
+    teacher = read_weights(context.store, request.teacher).widths if online and budget else None
+    spent = 0.0
+    while spent < budget:
         shape = source.shape(steps)
         spent += STEP_FORWARDS * cost.flops(widths, *shape)
         spent += cost.flops(teacher, *shape) if teacher else 0.0

@@ -11,6 +11,7 @@ from raydisc.distillation.predict import predict
 from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint import load_classifier, locate
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.settings import FineTuneConfig, TeacherConfig
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
@@ -76,11 +77,11 @@ def _finetune(
     )
     widths = Widths.full(model.config)
 
-    def step(batch: Batch, _: int) -> tuple[float, float]:
-        total, count = task_loss(model(**batch.inputs()).logits, batch)
+    def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
+        total, count = task_loss(forward(model, batch, ()).logits, batch)
         loss = total / count
         loss.backward()
-        return float(loss.detach()), STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)
+        return loss.detach(), STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)
 
     settings = LoopSettings(
         stage="finetune",
@@ -91,5 +92,6 @@ def _finetune(
         patience=None,
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
+        tokens=source.tokens(),
     )
     return train(model, settings, source.batch, step, no_evaluation, context.progress)

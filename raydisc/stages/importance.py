@@ -1,6 +1,5 @@
 """The stage that scores the teacher's units and sorts its weights by the scores."""
 
-import numpy as np
 import torch
 
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
@@ -16,6 +15,7 @@ from raydisc.stages.context import (
     json_blob,
     read_split,
     read_weights,
+    sampled,
     tensor_blob,
     tensor_views,
     weight_blobs,
@@ -44,7 +44,11 @@ def compute_importance(request: Importance, context: Context) -> Result:
     blobs = weight_blobs(weights.config, weights.widths, 1.0, state)
     blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
     blobs["scores.safetensors"] = tensor_blob(_named(scores))
-    facts = {"parameters": request.teacher["parameters"], "method": request.method}
+    facts = {
+        "parameters": request.teacher["parameters"],
+        "method": request.method,
+        "teacher_metric": request.teacher["evaluations"][-1]["metric"],
+    }
     return Result(facts, flops, blobs)
 
 
@@ -57,7 +61,7 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
         return magnitude_importance(model, layers), 0.0
     data = request.data
     split = read_split(context.store, data, "train")
-    chosen = _sample(len(split), request.rows, request.seed)
+    chosen = sampled(len(split), request.rows, request.seed)
     batches = [chosen[rows] for rows in evaluation_batches(split.lengths[chosen], EVALUATION_BATCH)]
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     scores = gradient_importance(
@@ -68,11 +72,6 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
         on_batch=meter,
     )
     return scores, meter.flops * (STEP_FORWARDS - 1)
-
-
-def _sample(total: int, rows: int, seed: int) -> np.ndarray:
-    """Row numbers to look at, without repetition."""
-    return np.sort(np.random.default_rng(seed).permutation(total)[:rows])
 
 
 def _named(scores: Scores) -> dict[str, torch.Tensor]:

@@ -115,6 +115,7 @@ class FineTune(Request):
     """Train the teacher, or take in a finished one (``finetune`` None)."""
 
     kind: ClassVar[str] = "finetune"
+    version: ClassVar[int] = 2
     data: Artifact
     weights_fingerprint: str
     finetune: FineTuneConfig | None
@@ -124,11 +125,12 @@ class FineTune(Request):
 
 @dataclass(frozen=True)
 class TeacherOutputs(Request):
-    """Compute the teacher's logits and matched hidden states of the training rows once."""
+    """Compute the logits and matched hidden states of the training rows once, of the teacher or of an assistant."""
 
     kind: ClassVar[str] = "teacher_outputs"
+    version: ClassVar[int] = 2
     data: Artifact
-    teacher: Artifact
+    teacher: Model
     positions: tuple[int, ...]
     config: TeacherOutputsConfig
 
@@ -138,6 +140,7 @@ class Importance(Request):
     """Score the teacher's units and sort its weights by the scores."""
 
     kind: ClassVar[str] = "importance"
+    version: ClassVar[int] = 2
     data: Artifact
     teacher: Artifact
     method: str
@@ -173,10 +176,19 @@ class Objective:
 class OnceForAll(Request):
     """Train all candidates of the grid in one set of weights.
 
-    ``scales`` are the candidates', the student's own included.
+    Attributes:
+        data: tokenised task.
+        outputs: the teacher's.
+        importance: the teacher's sorted weights and its units' scores.
+        scales: of the candidates, the student's own included.
+        config: how.
+        objective: what is minimised.
+        seed: of batches, dropout and the sandwich.
+        lam: λ, where candidates are left out or the stage ends by the tradeoff, else None.
     """
 
     kind: ClassVar[str] = "once_for_all"
+    version: ClassVar[int] = 2
     data: Artifact
     outputs: Artifact
     importance: Artifact
@@ -184,6 +196,7 @@ class OnceForAll(Request):
     config: OnceForAllConfig
     objective: Objective
     seed: int
+    lam: float | None
 
 
 @dataclass(frozen=True)
@@ -194,16 +207,17 @@ class Distil(Request):
         data: tokenised task.
         importance: the teacher's sorted weights, which say what each scale keeps.
         teacher: who teaches: the teacher itself, an assistant, or a candidate of the supernet.
-        outputs: the teacher's outputs where they are an artifact, else None and ``teacher`` is run.
+        outputs: the teacher's outputs, or None where ``teacher`` is to be run in every step.
         start: the model that the student is cut from.
         scale: the student's.
         config: how.
         seed: of batches and dropout.
-        teacher_outputs: whether the outputs of a ``teacher`` that is run are kept.
         budget_flops: train as long as this many FLOPs allow instead of ``config.epochs``, without early stop.
+        extra_flops: train on for this many FLOPs after ``config.epochs``.
     """
 
     kind: ClassVar[str] = "distil"
+    version: ClassVar[int] = 2
     data: Artifact
     importance: Artifact
     teacher: Model
@@ -212,8 +226,8 @@ class Distil(Request):
     scale: float
     config: DistillationConfig
     seed: int
-    teacher_outputs: TeacherOutputsConfig
     budget_flops: float | None = None
+    extra_flops: float = 0.0
 
     def settings(self) -> dict[str, Any]:
         """``start`` says where the weights come from, so that ``initialisation`` adds nothing to the key."""

@@ -59,6 +59,11 @@ class Subject:
         """Transformer layers of the teacher."""
         return len(layers_of(config_from_dict(self.config)))
 
+    @property
+    def hidden_size(self) -> int:
+        """Width of the teacher's hidden states."""
+        return int(config_from_dict(self.config).hidden_size)
+
 
 def inspect(experiment: Experiment) -> Subject:
     """Read the task and the teacher's files, and refuse what cannot work.

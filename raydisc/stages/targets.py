@@ -2,20 +2,15 @@
 
 from dataclasses import dataclass
 
+from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, read_images
 from raydisc.distillation.losses import WeightedLoss
 from raydisc.distillation.matching import matched_positions
-from raydisc.distillation.teacher_outputs import (
-    OnlineSignal,
-    TeacherSignal,
-    compute_outputs,
-    from_tables,
-)
+from raydisc.distillation.teacher_outputs import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import load_frozen
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import EVALUATION_BATCH, Context, FlopMeter, read_table, read_weights
+from raydisc.stages.context import Context, FlopMeter, read_weights
 from raydisc.stages.requests import Model, Objective
-from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.tokenised import Split
 
 
@@ -58,35 +53,23 @@ class Targets:
         return 0.0 if self.meter is None else self.meter.flops
 
 
-def cached_targets(store: ArtifactStore, outputs: Artifact, split: Split) -> Targets | None:
-    """Views of an artifact's outputs in shared memory, or none where they are to be computed online."""
-    if outputs["source"] == "online":
-        return None
-    logits, hidden = (read_table(store, outputs, f"{name}.arrow") for name in ("logits", "hidden"))
-    return Targets(from_tables(logits, hidden, split.lengths), None)
-
-
-def computed_targets(
-    context: Context,
-    teacher: Model,
-    split: Split,
-    teacher_positions: tuple[int, ...],
-    pad_id: int,
-    remember: bool,
+def targets_of(
+    context: Context, outputs: Artifact | None, teacher: Model, split: Split, teacher_positions: tuple[int, ...]
 ) -> Targets:
-    """Outputs of a teacher that is run here.
+    """A teacher's outputs: views of those that were kept, else of the teacher, run in every step.
 
     Args:
         context: where the stage runs.
+        outputs: of the teacher on the training rows; None or online where it is to be run.
         teacher: the model.
         split: training rows.
         teacher_positions: of the hidden states wanted.
-        pad_id: the tokenizer's padding token.
-        remember: compute every row once now; else run the teacher in every step.
     """
+    if outputs is not None and outputs["source"] != "online":
+        read = context.store.map_blob if outputs["source"] == "disk" else context.store.blob
+        kept = read_images(*(read(outputs, name) for name in (LOGITS_FILE, HIDDEN_FILE)))
+        return Targets(CachedSignal(kept, split.lengths), None)
     weights = read_weights(context.store, teacher)
     model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    if remember:
-        return Targets(compute_outputs(model, split, teacher_positions, pad_id, EVALUATION_BATCH, meter), meter)
     return Targets(OnlineSignal(model, teacher_positions, meter), meter)

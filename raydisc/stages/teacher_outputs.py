@@ -1,57 +1,139 @@
-"""The stage that computes the teacher's outputs once."""
+"""The stage that computes the outputs of a teacher, or of an assistant, once; and where they are kept."""
 
-from raydisc.distillation.teacher_outputs import cache_bytes, compute_outputs, to_tables
+import os
+import shutil
+from pathlib import Path
+
+from torch import nn
+
+from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, OutputsShape, OutputsWriter
+from raydisc.distillation.teacher_outputs import BeyondRange, write_outputs
 from raydisc.errors import InputError
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import load_frozen
 from raydisc.settings import TeacherOutputsConfig
-from raydisc.stages.context import (
-    EVALUATION_BATCH,
-    Context,
-    FlopMeter,
-    Result,
-    read_split,
-    read_weights,
-    table_blob,
-)
-from raydisc.stages.requests import Model, TeacherOutputs
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import EVALUATION_BATCH, Context, FlopMeter, Result, read_split, read_weights
+from raydisc.stages.requests import TeacherOutputs
+from raydisc.stages.store import Blob
 from raydisc.tasks.tokenised import Split
 
 _GIB = 2**30
 
 
-def bytes_needed(split: Split, positions: tuple[int, ...], hidden_size: int, num_labels: int) -> int:
-    """Bytes of a teacher's outputs on every row of a split."""
-    return cache_bytes(len(split), int(split.lengths.sum()), len(positions), hidden_size, num_labels)
+def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int) -> OutputsShape:
+    """The size of a model's outputs on a task's training rows."""
+    return OutputsShape(
+        rows=data["rows"]["train"],
+        tokens=data["tokens"]["train"],
+        positions=len(positions),
+        hidden_size=hidden_size,
+        num_labels=data["num_labels"],
+    )
 
 
-def fits(config: TeacherOutputsConfig, needed: int) -> bool:
-    """Whether outputs of so many bytes are to be kept rather than computed in every step."""
-    return config.source != "online" and needed <= config.budget_gib * _GIB
+def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:
+    """Where outputs of a size are kept: ``memory``, ``disk``, or nowhere (``online``).
+
+    Logits without the hidden states that a loss compares would save nothing, as the teacher would be run anyway: they
+    are kept together or not at all.
+
+    Raises:
+        InputError: they do not fit where they are to be kept, or a budget would not even hold one batch.
+    """
+    budgets = {"memory": ("budget_gib", config.budget_gib), "disk": ("disk_budget_gib", config.disk_budget_gib)}
+    asked = list(budgets) if config.source == "auto" else [config.source]
+    for place in asked:
+        if place == "online":
+            break
+        name, budget = budgets[place]
+        if shape.bytes <= budget * _GIB:
+            return place
+        _refuse_below_one_batch(name, budget, shape)
+        if config.source == place:
+            raise InputError(
+                f"teacher_outputs: {_gib(shape.bytes)} do not fit {name}: {budget:g}; "
+                "raise it, or set source: auto to take the first of memory, disk and online that works"
+            )
+    return "online"
+
+
+def _refuse_below_one_batch(name: str, budget: float, shape: OutputsShape) -> None:
+    batch = shape.bytes * min(1.0, EVALUATION_BATCH / shape.rows)
+    if 0 < budget * _GIB < batch:
+        raise InputError(
+            f"teacher_outputs.{name}: {budget:g} GiB would not hold the outputs of one batch of {EVALUATION_BATCH} "
+            f"rows, {_gib(batch)}; all rows take {_gib(shape.bytes)}, and 0 keeps none there"
+        )
+
+
+def _gib(count: float) -> str:
+    return f"{count / _GIB:.3g} GiB"
 
 
 def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result:
-    """Compute and keep the outputs, unless they are to be computed online.
+    """Compute the outputs and keep them, unless the model is to be run in every step.
 
     Raises:
-        InputError: they are to be cached but the budget is too small.
+        InputError: they do not fit where they are to be kept.
     """
-    data = request.data
-    weights = read_weights(context.store, Model(request.teacher))
-    split = read_split(context.store, data, "train")
-    needed = bytes_needed(split, request.positions, weights.config.hidden_size, data["num_labels"])
-    kept = fits(request.config, needed)
-    if request.config.source == "cached" and not kept:
-        raise InputError(
-            f"teacher_outputs: {needed / _GIB:.2f} GiB do not fit budget_gib: {request.config.budget_gib:g}; "
-            "raise it, or set source: auto to run the teacher in every step"
-        )
-    facts = {"bytes": needed, "positions": list(request.positions)}
-    if not kept:
-        return Result({**facts, "source": "online"}, flops=0.0)
+    weights = read_weights(context.store, request.teacher)
+    shape = outputs_shape(request.data, request.positions, weights.config.hidden_size)
+    source, folder = kept_in(request.config, shape), context.checkpoint_folder
+    if source != "online" and not has_room(request.config, folder, shape):
+        source = "online"
+    facts = {"bytes": shape.bytes, "positions": list(request.positions), "source": source}
+    if source == "online":
+        return Result(facts, flops=0.0)
+    split = read_split(context.store, request.data, "train")
     model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    signal = compute_outputs(model, split, request.positions, data["pad_id"], EVALUATION_BATCH, meter)
-    logits, hidden = to_tables(signal)
-    blobs = {"logits.arrow": table_blob(logits), "hidden.arrow": table_blob(hidden)}
-    return Result({**facts, "source": "cached"}, meter.flops, blobs)
+    dtype, error = _written(request, model, split, meter, folder, shape)
+    blobs = {name: _moved_blob(folder / name) for name in (LOGITS_FILE, HIDDEN_FILE)}
+    if request.positions:
+        facts |= {"dtype": dtype, "error": error}
+    return Result(facts, meter.flops, blobs)
+
+
+def _written(
+    request: TeacherOutputs, model: nn.Module, split: Split, meter: FlopMeter, folder: Path, shape: OutputsShape
+) -> tuple[str, float]:
+    """Write both files; gives the hidden states' type and its error.
+
+    A hidden state that float16 cannot hold has all of them kept in bfloat16, whose range is float32's.
+    """
+    for dtype in dict.fromkeys((request.config.dtype, "bfloat16")):
+        with OutputsWriter(folder, shape, dtype, split.lengths) as writer:
+            try:
+                pad_id = request.data["pad_id"]
+                error = write_outputs(model, split, request.positions, pad_id, EVALUATION_BATCH, meter, writer)
+                return dtype, error
+            except BeyondRange:
+                continue
+    raise InputError(
+        "teacher_outputs: a hidden state of the model is infinite or not a number, so nothing can be learned from it; "
+        "look at the training rows and at the teacher's weights"
+    )
+
+
+def has_room(config: TeacherOutputsConfig, folder: Path, shape: OutputsShape) -> bool:
+    """Whether the storage has room for outputs; where nobody asked for them by name, half of it is left to others.
+
+    Raises:
+        InputError: it has none, and they were asked for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if config.source == "auto":
+        return shape.bytes <= free / 2
+    if shape.bytes > free:
+        raise InputError(
+            f"teacher_outputs: {_gib(shape.bytes)} are to be kept, but the storage has {_gib(free)} free; "
+            "make room, or set source: online to run the teacher in every step"
+        )
+    return True
+
+
+def _moved_blob(path: Path) -> Blob:
+    """A file that lies in the storage already."""
+    return lambda target: os.replace(path, target)

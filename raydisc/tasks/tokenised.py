@@ -25,7 +25,8 @@ class Batch:
         token_type_ids: Segment of each token `[B, S]`, int64; None where the tokenizer makes none.
         labels: `[B]`, int64 class index or float32 target; float32 NaN where the split has no labels, so that
             a metric or loss which touches them is seen at once.
-        rows: Row numbers in the split `[B]`, int64.
+        rows: Row numbers in the split `[B]`, int64; always in the host's memory.
+        lengths: Tokens of each row that are no padding `[B]`, int64; always in the host's memory.
     """
 
     input_ids: torch.Tensor
@@ -33,11 +34,17 @@ class Batch:
     token_type_ids: torch.Tensor | None
     labels: torch.Tensor
     rows: np.ndarray
+    lengths: np.ndarray
 
     @property
     def tokens(self) -> int:
         """Tokens computed, padding included: `B * S`."""
         return self.input_ids.numel()
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens that are no padding; known without asking the device."""
+        return int(self.lengths.sum())
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """Keyword arguments of a Hugging Face forward, without labels."""
@@ -47,15 +54,20 @@ class Batch:
         return inputs
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on `device`."""
-        types = None if self.token_type_ids is None else self.token_type_ids.to(device)
+        """The same batch with its tensors on `device`; the host does not wait for copies to a GPU."""
         return replace(
             self,
-            input_ids=self.input_ids.to(device),
-            attention_mask=self.attention_mask.to(device),
-            token_type_ids=types,
-            labels=self.labels.to(device),
+            input_ids=_put(self.input_ids, device),
+            attention_mask=_put(self.attention_mask, device),
+            token_type_ids=None if self.token_type_ids is None else _put(self.token_type_ids, device),
+            labels=_put(self.labels, device),
         )
+
+
+def _put(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int, num_text: int) -> pa.Table:
@@ -134,6 +146,13 @@ class Split:
         """Number of rows."""
         return len(self.lengths)
 
+    def tokens(self) -> np.ndarray:
+        """The tokens that occur, ascending, int64."""
+        ids = self._ids[self._offsets[0] : self._offsets[-1]]
+        found = np.zeros(ids.max(initial=-1) + 1, bool)
+        found[ids] = True
+        return np.flatnonzero(found)
+
     def batch(self, rows: np.ndarray, pad_id: int) -> Batch:
         """The rows `[B]`, padded to the longest of them with the token `pad_id`."""
         rows = np.asarray(rows, np.int64)
@@ -147,6 +166,7 @@ class Split:
             token_type_ids=None if self._types is None else _padded(self._types, source, mask, 0),
             labels=torch.from_numpy(self.labels[rows]),
             rows=rows,
+            lengths=lengths,
         )
 
 

@@ -65,6 +65,15 @@ def test_the_chosen_assistant_leads_the_ranking(finished: Desk) -> None:
     assert minidisc["path"] == [first["scale"]]
 
 
+def test_outputs_of_the_teacher_and_of_assistants_are_in_memory(finished: Desk) -> None:
+    stages = [stage for stage in finished.json("show", "tiny", "--json")["stages"] if stage["kept"]]
+    assert {stage["kind"] for stage in stages} == {"teacher_outputs"}
+    assert {stage["kept"] for stage in stages} == {"memory"}
+    assert {stage["scale"] for stage in stages} == {None, 0.8, 0.5}
+    assert all(0 < stage["kept_error"] < 2**-11 and stage["kept_dtype"] == "float16" for stage in stages)
+    assert all(stage["kept_bytes"] > 100_000 for stage in stages)
+
+
 def test_search_cost_is_the_sum_of_the_stages_it_stands_on(finished: Desk) -> None:
     stages = ledger_of(finished).read("stages").set_index("key")
     trials = ledger_of(finished).rows("trials", run="tiny")
@@ -106,7 +115,7 @@ def test_another_lam_trains_no_supernet(finished: Desk) -> None:
     finished.run("run", "tiny.yaml", "--name", "large-lam", "--set", "schedules=[{minidisc: {lam: 5.0}}]",
                  "--set", "controls=false")  # fmt: skip
     kinds = ledger_of(finished).read("stages", latest=False).query("run == 'large-lam'")["kind"]
-    assert set(kinds) <= {"distil", "evaluate"}
+    assert set(kinds) <= {"teacher_outputs", "distil", "evaluate"}
     [row] = finished.json("compare", "large-lam", "--json")
     assert (row["path"], row["lam"]) == ([0.5], 5.0)
 

@@ -22,6 +22,7 @@ from raydisc.experiment import (
     load_experiment,
 )
 from raydisc.experiment_file import dump_yaml, read_yaml
+from raydisc.settings import SandwichConfig
 
 SHIPPED = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
 
@@ -32,7 +33,7 @@ teacher:     {model: path-or-hub-name, finetune: {epochs: 3, lr: 5.0e-5}}     # 
 grid:        {scales: [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05], importance: gradient}
 student:     {scale: 0.1}
 schedules:   [kd, maxidisc, {minidisc: {lam: 0.2, assistants: 1}}]
-once_for_all: {epochs: 3, lr: 1.0e-4, batch_size: 32, sandwich: default}
+once_for_all: {epochs: 3, lr: 1.0e-4, batch_size: 32, sandwich: all}
 distillation: {epochs: 3, lr: 1.0e-4, batch_size: 32, initialisation: supernet}
 seeds:       [0, 1, 2]
 resources:   {trials: auto, cpus: 1, gpus: 0}
@@ -76,6 +77,7 @@ def test_the_file_of_the_issue_is_read(write):
     assert experiment.teacher.finetune.lr == 5e-5
     assert [schedule.name for schedule in experiment.schedules] == ["kd", "maxidisc", "minidisc"]
     assert experiment.student.scale == [0.1]
+    assert experiment.once_for_all.sandwich == "all"
     assert experiment.notices() == ["grid.scales: 0.05 left out, below the smallest student's scale 0.1"]
 
 
@@ -182,7 +184,30 @@ def test_unknown_names(refusal):
         ),
         (
             "once_for_all.sandwich=most",
-            "once_for_all.sandwich is 'most', but should be 'default', 'all' or a whole number from 0",
+            "once_for_all.sandwich is 'most', but should be 'all' or a section with 'middle' and the like",
+        ),
+        (
+            "once_for_all.sandwich=1",
+            "once_for_all.sandwich is 1, but should be 'all' or a section with 'middle' and the like",
+        ),
+        ("once_for_all.sandwich.midle=2", "unknown key 'midle' in once_for_all.sandwich (did you mean 'middle'?)"),
+        ("once_for_all.sandwich.middle=two", "once_for_all.sandwich.middle is 'two', but should be a whole number"),
+        (
+            "once_for_all.sandwich.middle=-1",
+            "once_for_all.sandwich.middle is -1, but should be greater than or equal to 0",
+        ),
+        (
+            "once_for_all.sandwich.draw=costs",
+            "once_for_all.sandwich.draw is 'costs', but should be 'uniform', 'cost' or 'importance'",
+        ),
+        (
+            "once_for_all.narrow=[ceiling, halfing]",
+            "once_for_all.narrow[1] is 'halfing', but should be 'ceiling', 'halving' or 'neighbourhood'",
+        ),
+        (
+            "once_for_all={patience: 2, narrow: [ceiling]}",
+            "once_for_all: 'patience' compares the mean over all candidates, which 'narrow' changes; "
+            "set narrow: [] beside it",
         ),
         (
             "distillation.layer_mapping=[[1, 2, 3]]",
@@ -289,6 +314,14 @@ def test_any_grid_becomes_strictly_descending(scales):
 # Overrides.
 
 
+def test_a_part_of_the_sandwich_is_overridden(write):
+    path = write(REVIEWS)
+    assert load_experiment(path).once_for_all.sandwich == SandwichConfig()
+    found = load_experiment(path, ["once_for_all.sandwich.middle=2", "once_for_all.sandwich.slices=true"])
+    assert found.once_for_all.sandwich == SandwichConfig(middle=2, slices=True)
+    assert load_experiment(path, ["once_for_all.sandwich=all"]).once_for_all.sandwich == "all"
+
+
 def test_overrides_reach_every_section(write):
     experiment = load_experiment(
         write(FROM_THE_ISSUE),
@@ -297,6 +330,7 @@ def test_overrides_reach_every_section(write):
             "teacher.finetune.epochs=0.5",
             "grid.scales=[0.7, 0.2]",
             "once_for_all.patience=2",
+            "once_for_all.narrow=[]",
         ],
     )
     assert experiment.task.train == "b.csv"
@@ -433,12 +467,21 @@ def test_the_resolved_experiment_is_read_back_equal(write, path):
     assert again.fingerprint() == experiment.fingerprint()
 
 
+def test_a_null_that_was_asked_for_is_read_back(write):
+    asked = ["once_for_all.dropout=null", "distillation.patience=null", "once_for_all.sandwich.middle=2"]
+    experiment = load_experiment(write(REVIEWS), asked)
+    resolved = experiment.to_yaml()
+    assert load_experiment(write(resolved, "mine.yaml")) == experiment
+    assert experiment.once_for_all.dropout is None
+    assert resolved.count("null") == 1
+
+
 def test_the_resolved_experiment_is_plain_yaml(write):
     resolved = yaml.safe_load(load_experiment(write(FROM_THE_ISSUE)).to_yaml())
     assert resolved["schedules"] == [
         "kd",
         {"maxidisc": {"assistants": 1}},
-        {"minidisc": {"lam": 0.2, "assistants": 1}},
+        {"minidisc": {"lam": 0.2, "assistants": 1, "reinvest": False}},
     ]
     assert resolved["distillation"]["lr"] == 1e-4
 

@@ -29,12 +29,20 @@ def example(seed=0, classes=C):
         labels = torch.randn(B, generator=generator, dtype=torch.float64)
     else:
         labels = torch.randint(classes, (B,), generator=generator)
-    return outputs(), outputs(), Batch(mask, mask, None, labels, np.arange(B))
+    return outputs(), outputs(), Batch(mask, mask, None, labels, np.arange(B), np.array(LENGTHS))
 
 
 def rows_of(outputs, batch, rows):
     part = Outputs(outputs.logits[rows], tuple(hidden[rows] for hidden in outputs.hidden))
-    return part, Batch(batch.input_ids[rows], batch.attention_mask[rows], None, batch.labels[rows], batch.rows[rows])
+    batch_part = Batch(
+        batch.input_ids[rows],
+        batch.attention_mask[rows],
+        None,
+        batch.labels[rows],
+        batch.rows[rows],
+        batch.lengths[rows],
+    )
+    return part, batch_part
 
 
 def softened(logits, temperature):
@@ -128,6 +136,22 @@ def test_padding_is_ignored_in_value_and_gradient(name):
     gradient = student.hidden[0].grad
     assert (gradient[padding] == 0).all()
     assert (gradient[~padding] != 0).all()
+
+
+@pytest.mark.parametrize("rows", [range(B), [0, 5]])
+def test_the_gradient_of_hidden_states_is_their_difference(rows):
+    """Of a batch with padding, and of the two rows that need none."""
+    student, teacher, batch = example()
+    teacher, _ = rows_of(teacher, batch, list(rows))
+    student, batch = rows_of(student, batch, list(rows))
+    assert (batch.real_tokens == batch.tokens) == (len(rows) == 2)
+    for hidden in student.hidden:
+        hidden.requires_grad_()
+    total, count = LOSSES["hidden_mse"](student, teacher, batch, 1.0)
+    (total / count * 3).backward()
+    for mine, theirs in zip(student.hidden, teacher.hidden, strict=True):
+        expected = 3 * 2 * (mine - theirs).detach() * batch.attention_mask.unsqueeze(-1) / count
+        torch.testing.assert_close(mine.grad, expected)
 
 
 @pytest.mark.parametrize("name", ["hidden_mse", "hidden_cosine", "soft_cross_entropy", "kl_forward", "jsd"])

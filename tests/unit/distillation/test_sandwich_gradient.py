@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import (
@@ -20,8 +21,10 @@ from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import cut, load_frozen, load_trainable
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
+from raydisc.settings import SandwichConfig
 from raydisc.stages.context import Weights
-from raydisc.stages.once_for_all import Supernet, sandwich_backward
+from raydisc.stages.once_for_all import Lesson, sandwich_backward
+from raydisc.stages.supernet import Supernet
 from raydisc.supernet.elastic import make_elastic
 from raydisc.supernet.grid import candidate
 
@@ -37,31 +40,53 @@ def supernet_of(config, state, importance):
     return Supernet(model, weights, candidates, ForwardCost.of(model, config))
 
 
-@pytest.mark.parametrize("rule", ["all", 1])
+def lessons_of(config, rule, candidates):
+    """The lessons of a step on a batch of seven rows, each share of it cut by hand, and the rows of each."""
+    teacher, lengths = tiny_teacher(config, seed=1), (9, 3, 6, 1, 7, 4, 2)
+    split = tiny_split(lengths, config.num_labels, types=config.model_type == "bert")
+    lessons = []
+    for share in sandwich(candidates, rule, dict.fromkeys((0.9, 0.6, 0.4, 0.2), 1.0), 0, 0):
+        batch = split.batch(np.arange(7)[share.rows], config.pad_token_id)
+        with torch.no_grad():
+            lessons.append(Lesson(share.candidate, batch, forward(teacher, batch, POSITIONS)))
+    return lessons
+
+
+RULES = {
+    "all": ("all", 4),
+    "one": (SandwichConfig(slices=False), 2),
+    "with the largest": (SandwichConfig(largest=True, slices=False), 3),
+    "slices": (SandwichConfig(middle=2, slices=True), 3),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     config = tiny_config(family)
     importance = importance_with_empty_layers(config)
     state = sorted_state(tiny_teacher(config), config, importance)
-    batch = tiny_batch(config)
-    with torch.no_grad():
-        wanted = forward(tiny_teacher(config, seed=1), batch, POSITIONS)
     supernet = supernet_of(config, state, importance)
-    active = sandwich(supernet.candidates, rule, 0, 0)
-    total = sandwich_backward(supernet, active, batch, wanted, LOSS, POSITIONS)
+    lessons = lessons_of(config, RULES[rule][0], supernet.candidates)
+    total = sandwich_backward(supernet, lessons, LOSS, POSITIONS)
 
     sums = {name: torch.zeros_like(parameter) for name, parameter in supernet.model.named_parameters()}
     values = []
-    for chosen in active:
-        # every candidate as a model of its own, its gradients put where its units are
-        dense = load_trainable(config, chosen.widths, cut(state, config, chosen.widths)).eval()
-        value = LOSS(forward(dense, batch, POSITIONS), wanted, batch)
+    for lesson in lessons:
+        # every candidate as a model of its own on its own rows, its gradients put where its units are
+        widths = lesson.candidate.widths
+        dense = load_trainable(config, widths, cut(state, config, widths)).eval()
+        value = LOSS(forward(dense, lesson.batch, POSITIONS), lesson.wanted, lesson.batch)
         value.backward()
         values.append(float(value.detach()))
         for name, parameter in dense.named_parameters():
             sums[name][tuple(slice(0, size) for size in parameter.shape)] += parameter.grad
-    assert total == pytest.approx(sum(values), rel=1e-5)
-    assert len(set(values)) == len(active) == (4 if rule == "all" else 3)
+    assert not total.requires_grad
+    assert float(total) == pytest.approx(sum(values), rel=1e-5)
+    assert len(set(values)) == len(lessons) == RULES[rule][1]
+    assert sorted(row for lesson in lessons for row in lesson.batch.rows) == (
+        list(range(7)) if rule == "slices" else sorted([*range(7)] * len(lessons))
+    )
     for name, parameter in supernet.model.named_parameters():
         torch.testing.assert_close(parameter.grad, sums[name], atol=2e-5, rtol=1e-4)
     assert max(float(gradient.abs().max()) for gradient in sums.values()) > 0.01
@@ -110,7 +135,7 @@ def test_a_frozen_candidate_is_the_slice_that_was_trained():
     batch = tiny_batch(config)
     with torch.no_grad():
         wanted = forward(tiny_teacher(config, seed=1), batch, POSITIONS)
-    sandwich_backward(supernet, supernet.candidates, batch, wanted, LOSS, POSITIONS)
+    sandwich_backward(supernet, [Lesson(each, batch, wanted) for each in supernet.candidates], LOSS, POSITIONS)
     torch.optim.SGD(supernet.model.parameters(), lr=0.01).step()
     for chosen in supernet.candidates:
         supernet.select(chosen)

@@ -10,20 +10,18 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_split, tiny_teacher
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from raydisc.distillation.checkpoint import TrainingState, load, save
-from raydisc.distillation.loop import LoopSettings, evaluation_steps, no_evaluation, train
+from raydisc.distillation.loop import LoopSettings, even_steps, no_evaluation, train
 from raydisc.distillation.losses import WeightedLoss, task_loss
 from raydisc.distillation.optimiser import OptimiserSettings, adamw, lr_at
-from raydisc.distillation.sandwich import sandwich
 from raydisc.distillation.teacher_outputs import OnlineSignal
 from raydisc.errors import NonFiniteLoss
-from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import load_frozen, load_trainable
+from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
-from raydisc.stages.context import Weights
-from raydisc.stages.once_for_all import Supernet, sandwich_backward
-from raydisc.supernet.elastic import make_elastic
+from raydisc.supernet.elastic import make_elastic, select
 from raydisc.supernet.grid import candidate
 from raydisc.tasks.batching import training_batches
 
@@ -33,6 +31,7 @@ SETTINGS = LoopSettings(
     checkpoint_folder=None, checkpoint_every_s=0.0,
 )  # fmt: skip
 SPLIT = tiny_split([4, 7, 3, 9, 5, 6, 2, 8, 4, 4, 7, 3] * 2)
+TOKENS = np.union1d(SPLIT.tokens(), [0])
 
 
 class Killed(BaseException):
@@ -67,7 +66,7 @@ def pull(model):
     def step(batch, index):
         loss = model(torch.full((2, 3), 1.0 + index)).square().mean()
         loss.backward()
-        return float(loss.detach()), 10.0
+        return loss.detach(), 10.0
 
     return step
 
@@ -80,15 +79,15 @@ def finetuning(initial_seed):
     model = tiny_teacher(tiny_config(dropout=0.2), seed=initial_seed)
 
     def step(batch, index):
-        total, count = task_loss(model(**batch.inputs()).logits, batch)
+        total, count = task_loss(forward(model, batch, ()).logits, batch)
         (total / count).backward()
-        return float((total / count).detach()), 1.0
+        return (total / count).detach(), 1.0
 
     return model, step
 
 
 def once_for_all(initial_seed):
-    """A supernet with dropout and a step by the sandwich rule."""
+    """A supernet with dropout and a step on three of its candidates."""
     config = tiny_config(dropout=0.2)
     importance = importance_with_empty_layers(config)
     full = Widths.full(config)
@@ -97,12 +96,16 @@ def once_for_all(initial_seed):
     model = load_trainable(config, full, sorted_state(tiny_teacher(config, initial_seed), config, importance))
     make_elastic(model, config)
     candidates = tuple(candidate(importance, scale) for scale in (0.8, 0.6, 0.4, 0.2))
-    supernet = Supernet(model, Weights(config, full, state, 1.0), candidates, ForwardCost.of(model, config))
     loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, False)
 
     def step(batch, index):
-        active = sandwich(candidates, 1, 5, index)
-        return sandwich_backward(supernet, active, batch, teacher.outputs(batch), loss, (0, 2, 3)), 1.0
+        total = torch.zeros(())
+        for chosen in (candidates[0], candidates[1 + index % 2], candidates[3]):
+            select(model, config, chosen.widths)
+            value = loss(forward(model, batch, (0, 2, 3)), teacher.outputs(batch), batch)
+            value.backward()
+            total += value.detach()
+        return total, 1.0
 
     return model, step
 
@@ -121,7 +124,7 @@ def held_out(model):
 @pytest.mark.parametrize("kill", [1, 7, 12])
 @pytest.mark.parametrize("kind", [finetuning, once_for_all])
 def test_a_killed_stage_goes_on_with_the_same_bits(tmp_path, kind, kill):
-    settings = replace(SETTINGS, evaluate_at=frozenset({3, 6, 9, 12}), patience=9)
+    settings = replace(SETTINGS, evaluate_at=frozenset({3, 6, 9, 12}), patience=9, tokens=TOKENS)
     model, step = kind(0)
     straight = train(model, settings, batch_at, step, held_out(model), quiet)
 
@@ -131,8 +134,13 @@ def test_a_killed_stage_goes_on_with_the_same_bits(tmp_path, kind, kill):
         train(first, settings, batch_at, step, held_out(first), killed_at(kill))
     kept = load(tmp_path / "stage.partial")
     assert (kept.step if kept else 0) == kill - 1
-    # a new process has other weights until it reads the checkpoint, if there is one
+    # a new process has other weights until it reads the checkpoint, if there is one; only tokens that do not occur
+    # are none of its business
     second, step = kind(1 if kept else 0)
+    rest = np.setdiff1d(np.arange(40), TOKENS)
+    assert rest.tolist() == [1, 2, 3, 4]
+    with torch.no_grad():
+        second.get_input_embeddings().weight[rest] = kind(0)[0].get_input_embeddings().weight[rest]
     torch.manual_seed(99)
     resumed = train(second, settings, batch_at, step, held_out(second), quiet)
 
@@ -143,6 +151,51 @@ def test_a_killed_stage_goes_on_with_the_same_bits(tmp_path, kind, kill):
         assert torch.equal(second.state_dict()[name], tensor)
     changed = kind(0)[0].state_dict()
     assert sum(not torch.equal(tensor, changed[name]) for name, tensor in model.state_dict().items()) > 20
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_killed_stage_goes_on_with_the_same_dropout_on_a_gpu(tmp_path):
+    """Its generator is the device's own; the sums of a GPU are only nearly the same."""
+
+    def on_gpu(index):
+        return batch_at(index).to("cuda")
+
+    ends, settings = [], replace(SETTINGS, checkpoint_folder=tmp_path)
+    for interrupted in (False, True):
+        model, step = finetuning(0)
+        if interrupted:
+            with pytest.raises(Killed):
+                train(model.cuda(), settings, on_gpu, step, no_evaluation, killed_at(7))
+            assert load(tmp_path).step == 6
+            model, step = finetuning(0)
+            torch.manual_seed(99)
+        train(model.cuda(), settings if interrupted else SETTINGS, on_gpu, step, no_evaluation, quiet)
+        ends.append(model.cpu().state_dict())
+    for name, tensor in ends[0].items():
+        torch.testing.assert_close(ends[1][name], tensor, atol=1e-3, rtol=1e-3)
+
+
+class Questions(TorchDispatchMode):
+    """Notes when a number is read out of a tensor; on a GPU the host waits for all that was asked of it before."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.asked += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [finetuning, once_for_all])
+def test_no_step_waits_for_the_device(kind):
+    model, step = kind(0)
+    with Questions() as questions:
+        train(model, replace(SETTINGS, tokens=TOKENS), batch_at, step, no_evaluation, quiet)
+        assert questions.asked == 0
+        assert float(model.classifier.bias.detach()[0]) != 0
+    assert questions.asked == 1
 
 
 def test_the_seed_decides_the_dropout():
@@ -180,7 +233,7 @@ def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
 
     def step(batch, index):
         loss, flops = good(batch, index)
-        return (math.nan if index == 5 else loss), flops
+        return (loss * math.nan if index == 5 else loss), flops
 
     with pytest.raises(
         NonFiniteLoss, match=r"distil to 0\.3: the loss is nan at step 6 of 12; the checkpoint of step 5"
@@ -211,10 +264,37 @@ def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(tmp_path):
     assert torch.isfinite(load(tmp_path).part("model.")["weight"]).all()
 
 
+@pytest.mark.parametrize("evaluate_at", [{9}, {4}, set()])
+def test_a_gradient_that_is_not_finite_is_noticed_late_but_named_right(tmp_path, evaluate_at):
+    """Nobody looks at step 4 unless it is evaluated; nothing is evaluated or written with what it left."""
+    model, heard = linear(), []
+    good = pull(model)
+
+    def step(batch, index):
+        loss, flops = good(batch, index)
+        if index in {3, 5}:
+            model.weight.grad.fill_(math.nan)
+        return (loss * math.inf if index == 6 else loss), flops
+
+    settings = replace(
+        SETTINGS, evaluate_at=frozenset(evaluate_at), checkpoint_folder=tmp_path, checkpoint_every_s=60.0
+    )
+    with pytest.raises(NonFiniteLoss, match="gradient's norm is nan at step 4 of 12; no checkpoint"):
+        train(model, settings, batch_at, step, no_evaluation, heard.append)
+    assert [row["step"] for row in heard if "loss" in row] == [1]
+    assert heard[-1]["step"] == min(evaluate_at, default=11) - 1
+    assert load(tmp_path) is None
+
+
 def test_without_checkpoints_the_message_says_so():
     model = linear()
+
+    def endless(batch, index):
+        (model.weight.sum() + model.bias.sum()).backward()
+        return torch.tensor(math.inf), 0.0
+
     with pytest.raises(NonFiniteLoss, match="the loss is inf at step 1 of 12; no checkpoint had been written"):
-        train(model, SETTINGS, batch_at, lambda batch, index: (math.inf, 0.0), no_evaluation, quiet)
+        train(model, SETTINGS, batch_at, endless, no_evaluation, quiet)
 
 
 def test_a_checkpoint_of_other_code_counts_as_none(tmp_path):
@@ -240,16 +320,16 @@ def test_an_unreadable_checkpoint_counts_as_none(tmp_path, content):
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     state = TrainingState(step=3, flops=7.5, evaluations=[{"step": 2, "metric": 0.5}], best=0.5, since_best=1)
     state.put("model.", {"a.weight": torch.arange(6.0).view(2, 3).t()})
-    state.put("random", {"": torch.get_rng_state()})
+    state.put("random.", {"cpu": torch.get_rng_state()})
     state.put("model.", {"b": torch.tensor([1, 2])})
-    assert set(state.tensors) == {"model.b", "random"}
+    assert set(state.tensors) == {"model.b", "random.cpu"}
     save(tmp_path, state)
     found = load(tmp_path)
     assert (found.step, found.flops, found.evaluations, found.best, found.since_best) == (
         3, 7.5, [{"step": 2, "metric": 0.5}], 0.5, 1,
     )  # fmt: skip
     assert torch.equal(found.part("model.")["b"], torch.tensor([1, 2]))
-    assert torch.equal(found.tensors["random"], torch.get_rng_state())
+    assert torch.equal(found.tensors["random.cpu"], torch.get_rng_state())
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
     assert load(tmp_path / "nowhere") is None
 
@@ -293,7 +373,12 @@ def test_patience_stops_and_gives_back_the_best_weights(metrics, patience, stops
     assert state.flops == stops * 10.0 + len(weights) * 1000.0
     assert state.evaluations[0] == {"step": 2, "metric": metrics[0], "note": "kept"}
     assert [row["step"] for row in state.evaluations] == list(weights)
-    assert [row["step"] for row in heard if "loss" in row] == list(range(1, stops + 1))
+    told = [row for row in heard if "metric" not in row]
+    assert [row["step"] for row in told] == list(range(1, stops + 1))
+    # every loss costs a wait for the device: only the first, every tenth after it, and where an evaluation waits too
+    assert [row["step"] for row in told if "loss" in row] == [
+        step for step in range(1, stops + 1) if step % 10 == 1 or step % 2 == 0
+    ]
     assert [row["metric"] for row in heard if "metric" in row] == metrics[: len(weights)]
 
 
@@ -311,19 +396,19 @@ def test_evaluation_is_off_where_nobody_asked():
 
 
 @pytest.mark.parametrize(
-    ("total", "per_epoch", "times", "patience", "steps"),
+    ("total", "evaluations", "last", "steps"),
     [
-        (12, 4, 1, None, {4, 8}),
-        (12, 4, 1, 2, {4, 8, 12}),
-        (12, 4, 2, 2, {2, 4, 6, 8, 10, 12}),
-        (10, 4, 1, 2, {4, 8, 10}),
-        (3, 4, 1, None, set()),
-        (3, 4, 1, 1, {3}),
-        (5, 4, 9, None, {1, 2, 3, 4}),
+        (12, 3, False, {4, 8}),
+        (12, 3, True, {4, 8, 12}),
+        (10, 3, True, {3, 7, 10}),
+        (12, 1, False, set()),
+        (12, 1, True, {12}),
+        (3, 9, True, {1, 2, 3}),
+        (3, 9, False, {1, 2}),
     ],
 )
-def test_when_to_evaluate(total, per_epoch, times, patience, steps):
-    assert evaluation_steps(total, per_epoch, times, patience) == steps
+def test_when_to_evaluate(total, evaluations, last, steps):
+    assert even_steps(total, evaluations, last) == steps
 
 
 def test_the_learning_rate_climbs_and_falls():
@@ -345,7 +430,7 @@ def test_the_loop_follows_the_learning_rate():
     def step(batch, index):
         places.append(model.weight.detach().clone())
         model.weight.grad, model.bias.grad = torch.ones(1, 3), torch.zeros(1)
-        return 1.0, 0.0
+        return torch.tensor(1.0), 0.0
 
     settings = replace(SETTINGS, optimiser=replace(OPTIMISER, weight_decay=0.0))
     train(model, settings, batch_at, step, no_evaluation, quiet)
@@ -362,7 +447,7 @@ def test_gradients_are_clipped_and_cleared():
         assert model.weight.grad is None
         model.weight.grad = torch.tensor([[30.0, 40.0, 0.0]])
         model.bias.grad = torch.zeros(1)
-        return 1.0, 0.0
+        return torch.tensor(1.0), 0.0
 
     original = torch.optim.AdamW.step
     with pytest.MonkeyPatch.context() as patch:
@@ -380,12 +465,13 @@ def test_biases_and_norms_do_not_decay():
     model = tiny_teacher(config)
     for parameter in model.bert.embeddings.parameters():
         parameter.requires_grad_(False)
-    decaying, other = adamw(model, OPTIMISER).param_groups
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decaying, other = adamw(trainable, OPTIMISER).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert decaying["weight_decay"] == 0.1
     assert other["weight_decay"] == 0.0
     assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decaying["params"])
     assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in other["params"])
     trained = {names[id(p)] for group in (decaying, other) for p in group["params"]}
-    assert trained == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert adamw(model, replace(OPTIMISER, beta2=0.98)).param_groups[0]["betas"] == (0.9, 0.98)
+    assert trained == {names[id(parameter)] for parameter in trainable}
+    assert adamw(trainable, replace(OPTIMISER, beta2=0.98)).param_groups[0]["betas"] == (0.9, 0.98)

@@ -8,6 +8,7 @@ import pytest
 from ledger_world import World
 
 from raydisc.errors import InputError
+from raydisc.report.html import html_report
 from raydisc.report.show import show
 from raydisc.report.show_tables import render_show
 
@@ -100,6 +101,25 @@ def test_stages_say_who_computed_them_and_what_was_really_spent(filled: World) -
     assert shown["spent"]["flops"] == 5
 
 
+def test_stages_say_whose_outputs_are_kept_where(world: World) -> None:
+    kept = {"kept_bytes": 3 * 2**19, "kept_dtype": "bfloat16", "kept_error": 1.66e-3}
+    world.stage("ta", "distil", settings='{"scale": 0.5}')
+    world.stage("of-ta", "teacher_outputs", ["ta"], settings='{"teacher": ["ta", null]}', kept="memory", **kept)
+    world.stage("of-candidate", "teacher_outputs", settings='{"teacher": ["net", 0.3]}', kept="disk", **kept)
+    world.stage(
+        "of-teacher", "teacher_outputs", settings='{"teacher": ["t", null]}', kept="online", kept_bytes=9 * 2**20
+    )
+    stages = {stage["key"]: stage for stage in show(world.ledger, "r")["stages"]}
+    found = {key: (stage["scale"], stage["kept"], stage["kept_dtype"]) for key, stage in stages.items()}
+    assert found == {
+        "ta": (0.5, None, None), "of-ta": (0.5, "memory", "bfloat16"), "of-candidate": (0.3, "disk", "bfloat16"),
+        "of-teacher": (None, "online", None),
+    }  # fmt: skip
+    text = shown_text(world)
+    assert "memory, 1.5 MiB, bfloat16 (error 1.7e-03)" in text
+    assert "online, 9.0 MiB\n" in text
+
+
 def test_a_supernet_that_no_trial_has_used_yet_is_ranked_for_its_smallest_scale(world: World) -> None:
     supernet = world.stage("supernet", "once_for_all", seed=3)
     for scale in (0.5, 0.3, 0.1):
@@ -111,6 +131,45 @@ def test_a_supernet_that_no_trial_has_used_yet_is_ranked_for_its_smallest_scale(
         (0.5, 0.1, 3, 0.2),
     ]
     assert (shown["task"], shown["trials"]) == (None, [])
+
+
+def test_candidates_that_were_left_out_are_listed_without_a_place(filled: World) -> None:
+    """One that was trained for a while, and one that never was."""
+    left_out = [
+        {"key": "supernet-s0", "scale": 0.7, "step": None, "metric": None},
+        {"key": "supernet-s0", "scale": 0.8, "step": 40, "metric": 0.875},
+    ]
+    filled.ledger.write("left_out", left_out, "supernet-s0")
+    shown = show(filled.ledger, "r")
+    assert [c["scale"] for c in shown["candidates"]] == [0.5, 0.3]
+    tags = {"supernet": "supernet-s0", "student_scale": 0.1, "seed": 0, "lam": 0.2}
+    assert shown["left_out"] == [
+        tags | {"scale": 0.8, "step": 40, "metric": 0.875},
+        tags | {"scale": 0.7, "step": None, "metric": None},
+    ]
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+    text = shown_text(filled)
+    lines = [line.split() for line in text.splitlines() if "left out at" in line or "never trained" in line]
+    assert [" ".join(line) for line in lines] == [
+        "– 0.8 – – – – – left out at step 40, last metric 0.875",
+        "– 0.7 – – – – – never trained",
+    ]
+    assert "λ chooses among the candidates that were trained to the end." in text
+    report = html_report(filled.ledger, "r")
+    assert "left out at step 40, last metric 0.875" in report
+    assert "What each λ would choose among the candidates that were trained to the end, at no" in report
+
+
+def test_nothing_is_said_of_leaving_out_where_everybody_was_trained(filled: World) -> None:
+    assert show(filled.ledger, "r")["left_out"] == []
+    assert "trained to the end" not in shown_text(filled) + html_report(filled.ledger, "r")
+
+
+def test_a_supernet_that_left_candidates_out_is_ranked_by_its_own_lambda(world: World) -> None:
+    supernet = world.stage("supernet", "once_for_all", settings='{"lam": 0.35}')
+    for scale in (0.5, 0.1):
+        world.candidate(supernet, scale, 0.8)
+    assert [(c["scale"], c["lam"]) for c in show(world.ledger, "r")["candidates"]] == [(0.5, 0.35)]
 
 
 def test_an_unknown_run_is_refused(world: World) -> None:

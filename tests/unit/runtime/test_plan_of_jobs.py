@@ -32,9 +32,10 @@ def test_names_are_unique_and_needs_exist(jobs: list[Job]) -> None:
 
 def test_what_several_trials_share_is_a_job_of_its_own(jobs: list[Job]) -> None:
     shared = [job for job in jobs if job.until]
-    # one supernet for each student; the assistants 0.8 and 0.5 that both students' MaxiDisc paths begin with; and 0.2,
-    # which is an assistant of the smaller student and the larger one's KD
-    assert sorted(job.name.split("-")[0] for job in shared) == ["distil"] * 3 + ["once_for_all"] * 2
+    # one supernet for each student; the assistants 0.8 and 0.5 that both students' MaxiDisc paths begin with, and their
+    # outputs; and 0.2, which is an assistant of the smaller student and the larger one's KD
+    kinds = ["distil"] * 3 + ["once_for_all"] * 2 + ["teacher_outputs"] * 2
+    assert sorted(job.name.split("-")[0] for job in shared) == kinds
     supernets = {job.name for job in shared if job.name.startswith("once_for_all")}
     for student in ("0.2", "0.1"):
         [minidisc] = needs(jobs, f"minidisc-lam-0.2-to-{student}-seed-0") & supernets

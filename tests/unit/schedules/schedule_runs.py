@@ -35,7 +35,23 @@ def ran(schedule, storage):
 
 @pytest.fixture(scope="module")
 def mini(search, storage):
-    return ran(minidisc(search, 0.2, 1), storage)
+    return ran(minidisc(search, 0.2, 1, False), storage)
+
+
+def trained(outcome):
+    """What a schedule trained, in order."""
+    return tuple(artifact for artifact in outcome.own if artifact.kind != "teacher_outputs")
+
+
+def outputs_of(run, model):
+    """The artifact of a model's outputs, asked for once."""
+    asked = {
+        artifact.key: artifact
+        for request, artifact, _ in run.told.stages
+        if request.kind == "teacher_outputs" and request.teacher == model
+    }
+    [found] = asked.values()
+    return found
 
 
 def with_distillation(search, **values):

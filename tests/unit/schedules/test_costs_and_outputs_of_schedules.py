@@ -1,28 +1,45 @@
 """Controls, costs, teacher outputs, early stops and foresight of schedules."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from schedule_runs import BASE, ran, with_distillation
-from tiny_runs import ARCHITECTURE, NO_DROPOUT, STUDENT, Told, changed, executor, search_of, tiny_experiment
+from schedule_runs import BASE, ran, trained, with_distillation
+from tiny_runs import (
+    ARCHITECTURE,
+    NO_DROPOUT,
+    STUDENT,
+    Told,
+    changed,
+    executor,
+    search_of,
+    tiny_experiment,
+    weights_of,
+)
 
+from raydisc.distillation.kept_outputs import OutputsShape
 from raydisc.distillation.losses import WeightedLoss
+from raydisc.distillation.predict import predict
 from raydisc.distillation.sandwich import sandwich
+from raydisc.errors import InputError
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import cut, load_frozen
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
+from raydisc.report.costs import StageGraph
 from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc
-from raydisc.settings import TeacherOutputsConfig
+from raydisc.settings import SandwichConfig, TeacherOutputsConfig
 from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import read_split, read_table, read_weights
-from raydisc.stages.importance import read_candidate
+from raydisc.stages.importance import read_candidate, read_scores
 from raydisc.stages.requests import Evaluate, Model, OnceForAll
+from raydisc.stages.teacher_outputs import has_room
+from raydisc.supernet import grid
 from raydisc.supernet.grid import Candidate
 from raydisc.tasks.batching import evaluation_batches
 
@@ -46,15 +63,15 @@ def evaluation_flops(store, data, artifact):
     )
 
 
-@pytest.mark.parametrize("source", ["cached", "online"])
+@pytest.mark.parametrize("source", ["memory", "online"])
 def test_kd_with_equal_compute_spends_what_minidisc_spent(search, storage, source):
     experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(source=source)})
     search = type(search)(experiment, search.subject, STUDENT, 0)
-    run = ran(kd_equal_compute(search, 0.2, 1), storage)
-    budget = sum(artifact.cost.flops for artifact in ran(minidisc(search, 0.2, 1), storage).outcome.trained)
+    run = ran(kd_equal_compute(search, 0.2, 1, False), storage)
+    budget = sum(artifact.cost.flops for artifact in ran(minidisc(search, 0.2, 1, False), storage).outcome.own)
     student, request = run.outcome.student, run.distils[-1]
     assert (run.outcome.path, run.outcome.initialisation) == ((), "teacher")
-    assert run.outcome.trained == (student,)
+    assert run.outcome.own == (student,)
     assert request.teacher == request.start == Model(request.importance)
     assert request.budget_flops == budget
 
@@ -67,12 +84,12 @@ def test_kd_with_equal_compute_spends_what_minidisc_spent(search, storage, sourc
     assert budget <= spent <= budget + step
     assert student["steps"] > (14 if source == "online" else 40)
     supernet_and_student = run.told.stages[-1][1].inputs
-    assert ran(minidisc(search, 0.2, 1), storage).outcome.supernet.key not in supernet_and_student
+    assert ran(minidisc(search, 0.2, 1, False), storage).outcome.supernet.key not in supernet_and_student
 
 
 def test_equal_compute_never_stops_early(search, storage, mini):
     impatient = with_distillation(search, patience=1, lr=1e-9)
-    run = ran(kd_equal_compute(impatient, 0.2, 1), storage)
+    run = ran(kd_equal_compute(impatient, 0.2, 1, False), storage)
     plain = ran(along(impatient, ()), storage)
     assert run.outcome.student["steps"] > plain.outcome.student["steps"]
     assert len(run.outcome.student["evaluations"]) == 1
@@ -91,8 +108,7 @@ def test_the_cost_of_a_stage_is_its_steps_and_its_evaluation(search, storage):
     assert run.outcome.student.cost.flops == expected
 
 
-def test_a_student_pays_for_its_assistants_outputs_once(mini):
-    """A candidate's outputs are no artifact: the student's stage runs it once over every training row."""
+def test_a_candidate_is_run_once_over_every_training_row_for_its_outputs(mini):
     [request] = mini.distils
     cost, widths, evaluating = evaluation_flops(mini.store, request.data, mini.outcome.student)
     assistant = read_weights(mini.store, request.teacher).widths
@@ -103,26 +119,68 @@ def test_a_student_pays_for_its_assistants_outputs_once(mini):
         cost.flops(assistant, len(rows), int(train.lengths[rows].max()))
         for rows in evaluation_batches(train.lengths, 64)
     )
-    assert mini.outcome.student.cost.flops == training + outputs + evaluating
+    assert request.outputs.cost.flops == outputs
+    assert mini.outcome.student.cost.flops == training + evaluating
 
 
-@pytest.mark.parametrize("rule", [1, "all"])
-def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, rule):
+def test_two_trials_share_an_assistants_outputs_and_each_counts_them(search, tmp_path):
+    """Two students through one assistant: its outputs are computed once, and are in the cost of each path alone."""
+    told = Told()
+    run = executor(tmp_path, told)
+    paths = [run.run(along(replace(search, student_scale=scale), (0.5,))) for scale in (0.4, STUDENT)]
+    assert told.computed.count("teacher_outputs") == 2  # the teacher's and the assistant's
+    assert paths[0].own[:2] == paths[1].own[:2]
+    [assistant, outputs], students = paths[0].own[:2], [path.student for path in paths]
+    assert outputs.kind == "teacher_outputs"
+    rows = {
+        artifact.key: {
+            "key": artifact.key, "kind": artifact.kind, "state": "finished", "inputs": artifact.inputs,
+            "flops": artifact.flops, "device_seconds": 0, "wall_seconds": 0, "cpu_seconds": 0,
+        }
+        for _, artifact, _ in told.stages
+    }  # fmt: skip
+    graph = StageGraph(rows.values())
+    before = sum(row["flops"] for row in rows.values() if row["kind"] == "importance") + told.stages[2][1].flops
+    for student in students:
+        alone = before + assistant.flops + outputs.flops + student.flops
+        assert graph.search_cost([student.key]).flops == pytest.approx(alone, rel=1e-12)
+    together = before + assistant.flops + outputs.flops + sum(student.flops for student in students)
+    assert graph.search_cost([student.key for student in students]).flops == pytest.approx(together, rel=1e-12)
+
+
+SANDWICHES = {
+    "all": ("all", 5),
+    "one": (SandwichConfig(draw="uniform", slices=False), 2),
+    "largest": (SandwichConfig(largest=True, draw="importance", slices=False), 3),
+    "slices": (SandwichConfig(middle=2, slices=True, draw="cost"), 3),
+}
+
+
+@pytest.mark.parametrize("named", SANDWICHES)
+def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, named):
     """Step by step: the candidates that the rule draws from this seed and step, and every candidate at the end."""
+    rule, count = SANDWICHES[named]
     config = changed(BASE.once_for_all, sandwich=rule)
     experiment = BASE.model_copy(update={"once_for_all": config})
-    run = ran(kd_supernet_init(type(search)(experiment, search.subject, STUDENT, 4)), storage)
+    run = ran(kd_supernet_init(type(search)(experiment, search.subject, STUDENT, 4), 0.2, 1), storage)
     supernet, [request] = run.outcome.supernet, run.distils
     rows = supernet["candidates"]
     candidates = [Candidate(row["scale"], Widths(tuple(row["heads"]), tuple(row["neurons"]))) for row in rows]
     cost, _, _ = evaluation_flops(run.store, request.data, run.outcome.student)
     train, validation = (read_split(run.store, request.data, split) for split in ("train", "validation"))
     source = BatchSource(train, 32, 4, 0, torch.device("cpu"))
+    chances = dict.fromkeys((0.9, 0.7, 0.5, 0.4, STUDENT), 1.0)
+    if named == "largest":
+        chances = grid.chances(read_scores(run.store, request.importance), candidates)
+    if named == "slices":
+        chances = {chosen.scale: 1 / cost.flops(chosen.widths, 1, 1) for chosen in candidates}
     expected = 0
     for step in range(7):
-        active = sandwich(candidates, rule, 4, step)
-        assert len(active) == (5 if rule == "all" else 3)
-        expected += STEP_FORWARDS * sum(cost.flops(chosen.widths, *source.shape(step)) for chosen in active)
+        shares = sandwich(candidates, rule, chances, 4, step)
+        assert len(shares) == count
+        for share in shares:
+            lengths = source.lengths(step)[share.rows]
+            expected += STEP_FORWARDS * cost.flops(share.candidate.widths, len(lengths), int(lengths.max()))
     for batch in evaluation_batches(validation.lengths, 64):
         longest = int(validation.lengths[batch].max())
         expected += sum(cost.flops(chosen.widths, len(batch), longest) for chosen in candidates)
@@ -132,10 +190,10 @@ def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, rule):
 # the first loss tells who taught whom, and how
 
 
-@pytest.mark.parametrize("source", ["cached", "online"])
+@pytest.mark.parametrize("source", ["memory", "online"])
 @pytest.mark.parametrize(
     "schedule",
-    [lambda search: along(search, (0.5,)), lambda search: minidisc(search, 0.2, 1)],
+    [lambda search: along(search, (0.5,)), lambda search: minidisc(search, 0.2, 1, False)],
     ids=["takd", "minidisc"],
 )
 def test_the_first_loss_is_between_the_start_and_its_teacher(search, tmp_path, schedule, source):
@@ -174,9 +232,9 @@ def model_at(store, model, request):
 
 
 def test_once_for_all_stops_by_the_mean_of_its_candidates(search, storage):
-    config = changed(BASE.once_for_all, patience=1, epochs=12.0, evaluations_per_epoch=2)
+    config = changed(BASE.once_for_all, patience=1, epochs=12.0, evaluations=21)
     experiment = BASE.model_copy(update={"once_for_all": config})
-    run = ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1), storage)
+    run = ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1, False), storage)
     supernet = run.outcome.supernet
     assert supernet["steps"] < 84
     rows = supernet["evaluations"]
@@ -205,6 +263,17 @@ def test_a_student_stops_by_its_own_metric(search, storage):
     assert last["step"] is None
     assert last["metric"] == max(row["metric"] for row in during)
     assert during[-1]["metric"] <= during[-2]["metric"]
+    # what was evaluated already is not evaluated again
+    [request] = run.distils
+    cost, widths, evaluating = evaluation_flops(run.store, request.data, student)
+    source = BatchSource(read_split(run.store, request.data, "train"), 32, 0, 0, torch.device("cpu"))
+    training = STEP_FORWARDS * sum(cost.flops(widths, *source.shape(step)) for step in range(student["steps"]))
+    assert student.cost.flops == training + evaluating * len(during)
+    kept = read_table(run.store, student, "predictions.arrow").to_pandas()
+    weights = read_weights(run.store, Model(student))
+    model = load_frozen(weights.config, weights.widths, weights.state)
+    found = predict(model, read_split(run.store, request.data, "validation"), 0, 64, lambda batch: None)
+    np.testing.assert_allclose(np.stack(kept["prediction"].to_list()), found, atol=1e-6)
 
 
 # teacher outputs
@@ -213,7 +282,7 @@ def test_a_student_stops_by_its_own_metric(search, storage):
 @pytest.fixture(scope="module")
 def online(search, storage):
     experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(source="online")})
-    return ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1), storage)
+    return ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1, False), storage)
 
 
 def test_online_outputs_train_nearly_the_same(mini, online):
@@ -232,42 +301,73 @@ def test_online_outputs_train_nearly_the_same(mini, online):
 
 
 def test_online_outputs_leave_nothing_to_read_and_cost_a_forward_a_step(mini, online):
-    [outputs] = [artifact for request, artifact, _ in online.told.stages if request.kind == "teacher_outputs"]
-    assert outputs["source"] == "online"
-    assert not outputs.blobs
-    assert outputs.cost.flops == 0
+    both = [artifact for request, artifact, _ in online.told.stages if request.kind == "teacher_outputs"]
+    assert len(both) == 2
+    for outputs in both:
+        assert outputs["source"] == "online"
+        assert not outputs.blobs
+        assert outputs.cost.flops == 0
     assert online.outcome.supernet.cost.flops > mini.outcome.supernet.cost.flops
 
 
-def test_outputs_beyond_the_budget_are_computed_in_every_step(search, storage, monkeypatch):
-    """Nobody keeps what does not fit, neither the teacher's outputs nor an assistant's."""
-    from raydisc.stages import targets
-
-    remembered = []
-    original = targets.compute_outputs
-    monkeypatch.setattr(targets, "compute_outputs", lambda *args: (remembered.append(args), original(*args))[1])
-    experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(budget_gib=1e-6)})
-    small = ran(along(type(search)(experiment, search.subject, STUDENT, 0), (0.5,)), storage)
-    [outputs] = [artifact for request, artifact, _ in small.told.stages if request.kind == "teacher_outputs"]
-    assert outputs["source"] == "online"
-    assert remembered == []
-    roomy = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(budget_gib=0.5)})
-    ran(along(type(search)(roomy, search.subject, STUDENT, 0), (0.5,)), storage)
-    assert len(remembered) == 1  # the assistant's; the teacher's were an artifact
+def ran_with(search, storage, schedule, **outputs):
+    """A schedule's run with other settings of teacher outputs, and where it kept them."""
+    experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(**outputs)})
+    run = ran(schedule(replace(search, experiment=experiment)), storage)
+    return run, [artifact["source"] for request, artifact, _ in run.told.stages if request.kind == "teacher_outputs"]
 
 
-def test_cached_outputs_that_do_not_fit_are_refused(search, storage):
-    experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(source="cached", budget_gib=1e-6)})
-    from raydisc.errors import InputError
+def test_outputs_go_where_they_fit_first(search, storage):
+    """The teacher's and an assistant's alike; what is kept, in memory or on disk, trains the same bits."""
 
-    with pytest.raises(InputError, match="do not fit budget_gib: 1e-06"):
-        ran(along(type(search)(experiment, search.subject, STUDENT, 0), ()), storage)
+    def sources(**outputs):
+        run, found = ran_with(search, storage, lambda search: along(search, (0.5,)), **outputs)
+        return found, weights_of(run.store, run.outcome.student), run.outcome.student.flops
+
+    memory, disk, online = sources(), sources(budget_gib=0.0), sources(budget_gib=0.0, disk_budget_gib=0.0)
+    assert [found for found, _, _ in (memory, disk, online)] == [["memory"] * 2, ["disk"] * 2, ["online"] * 2]
+    assert memory[1:] == disk[1:]
+    assert online[2] > disk[2]
+
+
+MIB = 2**-10
+TOO_SMALL = {
+    "named": ({"source": "memory", "budget_gib": 0.2 * MIB}, r"do not fit budget_gib: 0.000195313; raise it, or set"),
+    "on disk": ({"source": "disk", "disk_budget_gib": 0.2 * MIB}, "do not fit disk_budget_gib"),
+    "below a batch": (
+        {"budget_gib": 1e-6},
+        r"budget_gib: 1e-06 GiB would not hold the outputs of one batch of 64 rows, [\d.e-]+ GiB; all rows take",
+    ),
+    "a disk below a batch": ({"budget_gib": 0.0, "disk_budget_gib": 1e-6}, r"disk_budget_gib: 1e-06 GiB would not"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_SMALL)
+def test_outputs_that_do_not_fit_are_refused_before_the_teacher_is_trained(search, tmp_path, case):
+    outputs, message = TOO_SMALL[case]
+    schedule = replace(search, experiment=BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(**outputs)}))
+    told = Told()
+    with pytest.raises(InputError, match=message):
+        executor(tmp_path, told).run(along(schedule, ()))
+    assert told.computed == ["tokenise"]
+    # by the next run, which finds the tokens, before it starts
+    with pytest.raises(InputError, match=message):
+        foresee(along(schedule, ()), 1, executor(tmp_path).store.find)
+
+
+def test_a_full_disk_is_seen_before_anything_is_computed(tmp_path):
+    endless = OutputsShape(rows=10**9, tokens=10**12, positions=13, hidden_size=768, num_labels=2)
+    assert not has_room(TeacherOutputsConfig(), tmp_path / "new", endless)  # computed online instead
+    assert has_room(TeacherOutputsConfig(), tmp_path, replace(endless, rows=1, tokens=1))
+    for source in ("memory", "disk"):
+        with pytest.raises(InputError, match=r"1.86e\+07 GiB are to be kept, but the storage has .* free; make room"):
+            has_room(TeacherOutputsConfig(source=source), tmp_path, endless)
 
 
 def test_losses_without_hidden_states(search, storage):
     run = ran(along(with_distillation(search, losses={"soft_cross_entropy": 1.0}), (0.5,)), storage)
-    [outputs] = [artifact for request, artifact, _ in run.told.stages if request.kind == "teacher_outputs"]
-    assert outputs["positions"] == []
+    both = [artifact for request, artifact, _ in run.told.stages if request.kind == "teacher_outputs"]
+    assert [outputs["positions"] for outputs in both] == [[], []]
     assert run.outcome.student["steps"] == 7
 
 
@@ -279,9 +379,9 @@ def test_losses_without_hidden_states(search, storage):
     [
         (lambda search: along(search, ()), 0),
         (lambda search: along(search, (0.7, 0.4)), 0),
-        (kd_supernet_init, 0),
-        (lambda search: minidisc(search, 0.2, 1), 1),
-        (lambda search: minidisc(search, 0.0, 2), 2),
+        (lambda search: kd_supernet_init(search, 0.2, 1), 0),
+        (lambda search: minidisc(search, 0.2, 1, False), 2),
+        (lambda search: minidisc(search, 0.0, 2, False), 4),
     ],
 )
 def test_foresight_names_the_keys_that_the_run_asks_for(search, storage, schedule, unforeseen):
@@ -296,10 +396,14 @@ def test_foresight_names_the_keys_that_the_run_asks_for(search, storage, schedul
 def test_foresight_does_not_guess_a_budget(search, storage, mini):
     """Until MiniDisc's student is there, nobody knows what equal compute is."""
     student = mini.outcome.student.key
-    seen = foresee(kd_equal_compute(search, 0.2, 1), 1, lambda key: None if key == student else mini.store.find(key))
+
+    def control():
+        return kd_equal_compute(search, 0.2, 1, False)
+
+    seen = foresee(control(), 1, lambda key: None if key == student else mini.store.find(key))
     assert [artifact.key for _, artifact in seen] == mini.told.keys
-    complete = foresee(kd_equal_compute(search, 0.2, 1), 1, mini.store.find)
-    assert [artifact.key for _, artifact in complete] == ran(kd_equal_compute(search, 0.2, 1), storage).told.keys
+    complete = foresee(control(), 1, mini.store.find)
+    assert [artifact.key for _, artifact in complete] == ran(control(), storage).told.keys
 
 
 # the test split
@@ -318,5 +422,5 @@ def test_the_test_split_is_read_by_its_own_stage(mini):
     predicted = np.stack(kept["prediction"].to_list()).argmax(1)
     assert row["metric"] == pytest.approx(float((predicted == test.labels).mean()))
     assert set(kept["split"]) == {"test"}
-    for artifact in mini.outcome.trained:
+    for artifact in trained(mini.outcome):
         assert {row["split"] for row in artifact["evaluations"]} == {"validation"}

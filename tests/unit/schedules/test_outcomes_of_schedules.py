@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from schedule_runs import BASE, GRID, assistant_start, distances, ran, with_distillation
+from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ran, trained, with_distillation
 from tiny_runs import STUDENT, changed, search_of, weights_of
 
 from raydisc.distillation.predict import predict
@@ -29,10 +29,11 @@ def test_kd_is_the_empty_path(search, storage):
     [request] = run.distils
     outcome = run.outcome
     assert (outcome.path, outcome.initialisation, outcome.supernet, outcome.lam) == ((), "teacher", None, None)
-    assert outcome.trained == (outcome.student,)
+    assert outcome.own == (outcome.student,)
     assert request.teacher == request.start
     assert request.teacher.artifact.kind == "importance"
-    assert request.outputs.kind == "teacher_outputs"
+    [finetuned] = [artifact for stage, artifact, _ in run.told.stages if stage.kind == "finetune"]
+    assert request.outputs == outputs_of(run, Model(finetuned))
     assert outcome.student["scale"] == request.scale == STUDENT
     parameters = request.importance["parameters"]
     config = read_weights(run.store, Model(request.importance)).config
@@ -51,13 +52,14 @@ def test_assistants_teach_and_start_the_next(search, storage, path):
     outcome = run.outcome
     assert (outcome.path, outcome.initialisation) == (path, "assistant")
     assert [request.scale for request in run.distils] == [*path, STUDENT]
-    assert [artifact["scale"] for artifact in outcome.trained] == [*path, STUDENT]
-    assert run.distils[0].outputs is not None
-    for before, request in zip(outcome.trained, run.distils[1:], strict=False):
+    assert [artifact["scale"] for artifact in trained(outcome)] == [*path, STUDENT]
+    for before, request in zip(trained(outcome), run.distils[1:], strict=False):
         assert request.teacher == request.start == Model(before)
-        assert request.outputs is None  # the cached ones are the teacher's
+        assert request.outputs == outputs_of(run, Model(before))
         assert before.key in request.promise(1).inputs
-    assert outcome.student == outcome.trained[-1]
+    kinds = ["distil", *["teacher_outputs", "distil"] * len(path)]
+    assert [artifact.kind for artifact in outcome.own] == kinds
+    assert outcome.student == outcome.own[-1]
 
 
 def test_assistants_teach_students_cut_from_the_teacher(search, storage):
@@ -65,14 +67,22 @@ def test_assistants_teach_students_cut_from_the_teacher(search, storage):
     assert run.outcome.initialisation == "teacher"
     first, second = run.distils
     assert first.start == second.start == Model(first.importance)
-    assert second.teacher == Model(run.outcome.trained[0])
+    assert second.teacher == Model(run.outcome.own[0])
 
 
 def test_paths_share_what_they_begin_with(search, storage):
     ran(along(search, (0.7, 0.4)), storage)
     again = ran(along(search, (0.7, 0.5)), storage)
     assert again.told.computed.count("distil") <= 2
-    assert again.outcome.trained[0] == ran(along(search, (0.7, 0.4)), storage).outcome.trained[0]
+    # the assistant and its outputs
+    assert again.outcome.own[:2] == ran(along(search, (0.7, 0.4)), storage).outcome.own[:2]
+
+
+def test_rows_seen_less_than_once_are_not_computed_ahead(search, storage):
+    """Half an epoch: the assistant is run for the rows of its batches."""
+    run = ran(along(with_distillation(search, epochs=0.5), (0.5,)), storage)
+    assert [artifact.kind for artifact in run.outcome.own] == ["distil", "distil"]
+    assert [request.outputs is None for request in run.distils] == [False, True]
 
 
 # minidisc
@@ -81,10 +91,10 @@ def test_paths_share_what_they_begin_with(search, storage):
 def test_minidisc_trains_the_student_alone(mini):
     outcome, [request] = mini.outcome, mini.distils
     assert (outcome.initialisation, outcome.lam) == ("supernet", 0.2)
-    assert outcome.trained == (outcome.supernet, outcome.student)
+    assert outcome.own == (outcome.supernet, request.outputs, outcome.student)
     assert request.teacher == Model(outcome.supernet, outcome.path[0])
     assert request.start == Model(outcome.supernet)
-    assert request.outputs is None
+    assert request.outputs == outputs_of(mini, request.teacher)
     assert mini.told.computed.count("distil") == 1
 
 
@@ -102,7 +112,10 @@ def test_the_supernet_holds_the_grid_down_to_the_student(mini):
         assert {"metric", "se", "flops"} <= set(row)
     assert [row["flops"] for row in rows] == sorted((row["flops"] for row in rows), reverse=True)
     assert len({row["metric"] for row in rows}) > 1
-    assert once.config.sandwich == mini.outcome.supernet["sandwich"] == 1
+    assert once.lam is None
+    assert mini.outcome.supernet["left_out"] == []
+    assert mini.outcome.supernet["steps"] == mini.outcome.supernet["planned_steps"] == 7
+    assert mini.outcome.supernet["saved_flops"] == 0.0
 
 
 def test_what_is_said_of_a_candidate_is_what_its_model_does(mini):
@@ -125,8 +138,8 @@ def test_what_is_said_of_a_candidate_is_what_its_model_does(mini):
 def test_no_weight_on_size_picks_the_best_and_a_huge_one_the_smallest(mini, search, storage):
     rows = [row for row in mini.outcome.supernet["candidates"] if row["scale"] > STUDENT]
     best = max(rows, key=lambda row: (row["metric"], -row["scale"]))
-    assert ran(minidisc(search, 0.0, 1), storage).outcome.path == (best["scale"],)
-    assert ran(minidisc(search, 1000.0, 1), storage).outcome.path == (0.4,)
+    assert ran(minidisc(search, 0.0, 1, False), storage).outcome.path == (best["scale"],)
+    assert ran(minidisc(search, 1000.0, 1, False), storage).outcome.path == (0.4,)
 
 
 def scored(*pairs):
@@ -161,33 +174,32 @@ def test_the_papers_figure_is_chosen_as_in_the_paper():
 
 
 def test_two_assistants_are_a_longer_path(mini, search, storage):
-    run = ran(minidisc(search, 0.0, 2), storage)
+    run = ran(minidisc(search, 0.0, 2, False), storage)
     outcome = run.outcome
     assert len(outcome.path) == 2
     assert outcome.path == choose_path(outcome.supernet["candidates"], 0.0, 2, STUDENT)
     assert outcome.path[0] > outcome.path[1] > STUDENT
     assert [request.scale for request in run.distils] == [outcome.path[1], STUDENT]
     assert run.distils[0].teacher == Model(outcome.supernet, outcome.path[0])
-    assert run.distils[1].teacher == Model(outcome.trained[1])
+    assert run.distils[1].teacher == Model(trained(outcome)[1])
     assert all(request.start == Model(outcome.supernet) for request in run.distils)
     assert outcome.supernet == mini.outcome.supernet
 
 
 def test_another_lambda_trains_nothing_but_perhaps_the_student(mini, search, storage):
     for lam in (0.0, 0.21, 1000.0):
-        run = ran(minidisc(search, lam, 1), storage)
-        assert set(run.told.computed) <= {"distil"}
-        assert run.told.computed.count("distil") <= 1
+        run = ran(minidisc(search, lam, 1, False), storage)
+        assert run.told.computed in ([], ["distil"], ["teacher_outputs", "distil"])
         if run.outcome.path == mini.outcome.path:
             assert run.told.computed == []
             assert run.outcome.student == mini.outcome.student
 
 
 def test_a_cached_run_is_a_fresh_run_bit_for_bit(mini, search, tmp_path):
-    fresh = ran(minidisc(search_of(BASE), 0.2, 1), tmp_path)
+    fresh = ran(minidisc(search_of(BASE), 0.2, 1, False), tmp_path)
     assert fresh.told.keys == mini.told.keys
     assert not any(found for _, _, found in fresh.told.stages)
-    for mine, theirs in zip(fresh.outcome.trained, mini.outcome.trained, strict=True):
+    for mine, theirs in zip(trained(fresh.outcome), trained(mini.outcome), strict=True):
         assert weights_of(fresh.store, mine) == weights_of(mini.store, theirs)
         assert mine.blobs["model.safetensors"] == theirs.blobs["model.safetensors"]
         assert mine.facts == theirs.facts
@@ -196,16 +208,16 @@ def test_a_cached_run_is_a_fresh_run_bit_for_bit(mini, search, tmp_path):
 
 def test_another_seed_is_another_student_of_the_same_teacher(search, storage, mini):
     other = type(search)(search.experiment, search.subject, STUDENT, 1)
-    run = ran(minidisc(other, 0.2, 1), storage)
-    assert run.told.computed == ["once_for_all", "distil"]
+    run = ran(minidisc(other, 0.2, 1, False), storage)
+    assert run.told.computed == ["once_for_all", "teacher_outputs", "distil"]
     assert weights_of(run.store, run.outcome.supernet) != weights_of(mini.store, mini.outcome.supernet)
     assert weights_of(run.store, run.outcome.student) != weights_of(mini.store, mini.outcome.student)
 
 
 def test_a_new_grid_is_a_new_supernet_and_nothing_else_new(mini, search, storage):
     experiment = BASE.model_copy(update={"grid": changed(BASE.grid, scales=[0.8, 0.5])})
-    run = ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1), storage)
-    assert run.told.computed == ["once_for_all", "distil"]
+    run = ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1, False), storage)
+    assert run.told.computed == ["once_for_all", "teacher_outputs", "distil"]
 
 
 # where the student starts and who teaches it
@@ -213,7 +225,7 @@ def test_a_new_grid_is_a_new_supernet_and_nothing_else_new(mini, search, storage
 
 def test_the_student_is_cut_from_the_supernet(mini, search, storage):
     """With steps too small to move a weight the student is the supernet's own candidate."""
-    run = ran(minidisc(with_distillation(search, lr=1e-12), 0.2, 1), storage)
+    run = ran(minidisc(with_distillation(search, lr=1e-12), 0.2, 1, False), storage)
     supernet = run.outcome.supernet
     still = distances(run.store, Model(run.outcome.student), Model(supernet, STUDENT))
     assert max(still.values()) < 1e-7
@@ -222,7 +234,7 @@ def test_the_student_is_cut_from_the_supernet(mini, search, storage):
 
 
 def test_the_student_is_cut_from_the_teacher_where_that_is_asked_for(search, storage):
-    run = ran(minidisc(with_distillation(search, lr=1e-12, initialisation="teacher"), 0.2, 1), storage)
+    run = ran(minidisc(with_distillation(search, lr=1e-12, initialisation="teacher"), 0.2, 1, False), storage)
     assert run.outcome.initialisation == "teacher"
     [request] = run.distils
     assert request.start == Model(request.importance)
@@ -234,13 +246,13 @@ def test_the_student_is_cut_from_the_teacher_where_that_is_asked_for(search, sto
 
 def test_the_candidate_teaches_the_student(mini, search, storage):
     """From the same start, another teacher makes another student."""
-    control = ran(kd_supernet_init(search), storage)
+    control = ran(kd_supernet_init(search, 0.2, 1), storage)
     [request] = control.distils
     assert request.start == mini.distils[0].start == Model(mini.outcome.supernet)
     assert request.teacher == Model(request.importance)
-    assert request.outputs is not None
+    assert request.outputs == mini.told.stages[2][1]
     assert (control.outcome.path, control.outcome.initialisation) == ((), "supernet")
-    assert control.outcome.trained == (mini.outcome.supernet, control.outcome.student)
+    assert control.outcome.own == (mini.outcome.supernet, control.outcome.student)
     between = distances(control.store, Model(control.outcome.student), Model(mini.outcome.student))
     assert max(between.values()) > 1e-3
 
@@ -249,7 +261,7 @@ def test_a_student_comes_nearer_to_its_teacher(search, storage):
     """The distance that distillation lowers is lower afterwards, and lowest to the one that taught."""
     longer = with_distillation(search, epochs=12.0)
     run = ran(along(longer, (0.5,)), storage)
-    assistant, request = run.outcome.trained[0], run.distils[1]
+    assistant, request = run.outcome.own[0], run.distils[1]
     validation = read_split(run.store, request.data, "validation")
 
     def logits(model):

@@ -34,6 +34,13 @@ def test_a_step_is_the_same_whenever_it_is_asked_for():
     assert [list(source(seed=1).rows(step)) for step in range(20)] != forwards
 
 
+def test_tokens_are_those_of_all_batches():
+    batches = source()
+    seen = {token for step in range(7) for token in batches.batch(step).input_ids.flatten().tolist()}
+    assert 0 in seen  # padding
+    assert batches.tokens().tolist() == sorted(seen)
+
+
 def test_batches_are_their_rows():
     batches = source()
     batch = batches.batch(3)

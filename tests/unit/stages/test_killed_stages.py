@@ -1,10 +1,14 @@
 """Stages that die and go on: the same bits, the same FLOPs, nothing left behind."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 from tiny_runs import ARCHITECTURE, Told, changed, executor, search_of, tiny_experiment, weights_of
 
 from raydisc.distillation.checkpoint import load
 from raydisc.errors import NonFiniteLoss
+from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc
 
 pytestmark = pytest.mark.integration
@@ -21,7 +25,7 @@ def experiment():
     return base.model_copy(
         update={
             "teacher": changed(base.teacher, architecture=ARCHITECTURE | dropout),
-            "once_for_all": changed(base.once_for_all, epochs=2.0, patience=5, evaluations_per_epoch=3),
+            "once_for_all": changed(base.once_for_all, epochs=2.0, patience=5, evaluations=6),
             "distillation": changed(base.distillation, epochs=2.0, patience=5),
         }
     )
@@ -36,7 +40,7 @@ def search():
 def straight(search, tmp_path_factory):
     told = Told()
     run = executor(tmp_path_factory.mktemp("straight"), told)
-    return run.run(minidisc(search, 0.2, 1)), told, run.store
+    return run.run(minidisc(search, 0.2, 1, False)), told, run.store
 
 
 @pytest.mark.parametrize("stage", ["finetune", "once_for_all", "distil"])
@@ -50,12 +54,12 @@ def test_a_stage_that_was_killed_goes_on(search, straight, tmp_path, stage):
         steps.append((state["stage"], state["step"]))
 
     with pytest.raises(Killed):
-        executor(tmp_path, progress=progress, checkpoint_every_s=0.0).run(minidisc(search, 0.2, 1))
+        executor(tmp_path, progress=progress, checkpoint_every_s=0.0).run(minidisc(search, 0.2, 1, False))
     [folder] = (tmp_path / "artifacts").glob("*.partial")
     assert load(folder).step == 6
     resumed, again = Told(), []
     run = executor(tmp_path, resumed, again.append)
-    found = run.run(minidisc(search, 0.2, 1))
+    found = run.run(minidisc(search, 0.2, 1, False))
     assert resumed.keys == told.keys
     assert resumed.computed[0] == stage
     assert [state["step"] for state in again if state["stage"] == stage][:2] == [0, 7]  # it did not begin anew
@@ -65,6 +69,26 @@ def test_a_stage_that_was_killed_goes_on(search, straight, tmp_path, stage):
         assert mine[1].blobs == theirs[1].blobs
     assert weights_of(run.store, found.student) == weights_of(store, outcome.student)
     assert sorted(path.name for path in (tmp_path / "artifacts").iterdir()) == sorted(set(told.keys))
+
+
+def test_a_best_evaluation_before_the_kill_is_not_paid_twice(search, tmp_path):
+    """Steps too small to move anything: the first evaluation stays the best, and its process dies."""
+    still = changed(search.experiment.distillation, lr=1e-12)
+    still = replace(search, experiment=search.experiment.model_copy(update={"distillation": still}))
+
+    def progress(state):
+        if state["stage"] == "distil" and state["step"] == 10:
+            raise Killed
+
+    executor(tmp_path / "straight").run(still.prepare())
+    shutil.copytree(tmp_path / "straight", tmp_path / "killed")
+    with pytest.raises(Killed):
+        executor(tmp_path / "killed", progress=progress, checkpoint_every_s=0.0).run(along(still, ()))
+    found, expected = (executor(tmp_path / name).run(along(still, ())).student for name in ("killed", "straight"))
+    assert [row["step"] for row in expected["evaluations"]] == [7, 14, None]
+    assert found.facts == expected.facts
+    assert found.cost.flops == expected.cost.flops
+    assert found.blobs == expected.blobs
 
 
 def test_the_seconds_before_the_kill_are_counted(search, tmp_path, monkeypatch):
@@ -94,7 +118,7 @@ def test_a_loss_that_is_not_finite_stops_the_stage_and_keeps_its_checkpoint(tmp_
     with pytest.raises(
         NonFiniteLoss, match=r"once_for_all: the .* at step \d+ of 28; the checkpoint of step \d+ is kept"
     ):
-        executor(tmp_path, checkpoint_every_s=0.0).run(minidisc(search, 0.2, 1))
+        executor(tmp_path, checkpoint_every_s=0.0).run(minidisc(search, 0.2, 1, False))
     [folder] = (tmp_path / "artifacts").glob("*.partial")
     kept = load(folder)
     assert kept is not None

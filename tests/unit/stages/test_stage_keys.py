@@ -19,6 +19,7 @@ from raydisc.experiment import (
 )
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
+from raydisc.settings import SandwichConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Distil, Evaluate, Importance, Model, Objective
 from raydisc.tasks.reviews import word_tokenizer
@@ -27,15 +28,15 @@ BASE = tiny_experiment()
 DATA, TEACHER, UNITS, OUTPUTS = (Artifact(key=name * 64, kind=name) for name in "dtuo")
 
 
-def keys_of(search, threads=1):
+def keys_of(search, threads=1, lam=0.2, assistants=1):
     """The key of every stage of TAKD by way of 0.5 and of the supernet."""
     found = foresee(along(search, (0.5,)), threads, lambda key: None)
-    names = ["tokenise", "finetune", "teacher_outputs", "importance", "assistant", "student"]
+    names = ["tokenise", "finetune", "teacher_outputs", "importance", "assistant", "assistant_outputs", "student"]
     keys = {name: artifact.key for name, (_, artifact) in zip(names, found, strict=True)}
     artifacts = {request.kind: artifact for request, artifact in found[:4]}
     ready = type("Ready", (), {"data": artifacts["tokenise"], "outputs": artifacts["teacher_outputs"]})
     ready.importance = artifacts["importance"]
-    return keys | {"once_for_all": search.once_for_all(ready).key(threads)}
+    return keys | {"once_for_all": search.once_for_all(ready, lam, assistants).key(threads)}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def base_keys(base_search):
 
 
 TRAINED = {"assistant", "student"}
-AFTER_OUTPUTS = TRAINED | {"once_for_all"}
+AFTER_ASSISTANT = TRAINED | {"assistant_outputs"}
+AFTER_OUTPUTS = AFTER_ASSISTANT | {"once_for_all"}
 WITH_OUTPUTS = AFTER_OUTPUTS | {"teacher_outputs"}
 AFTER_TEACHER = WITH_OUTPUTS | {"importance"}
 EVERYTHING = AFTER_TEACHER | {"tokenise", "finetune"}
@@ -78,6 +80,7 @@ CHANGES = {
     ),
     "max_length": ({"task": changed(BASE.task, max_length=63)}, EVERYTHING),
     "the budget of outputs": ({"teacher_outputs": TeacherOutputsConfig(budget_gib=1.0)}, WITH_OUTPUTS),
+    "the type of outputs": ({"teacher_outputs": TeacherOutputsConfig(dtype="bfloat16")}, WITH_OUTPUTS),
     "online outputs": ({"teacher_outputs": TeacherOutputsConfig(source="online")}, WITH_OUTPUTS),
 }  # fmt: skip
 
@@ -101,10 +104,11 @@ def test_a_change_reaches_the_stages_that_depend_on_it(base_keys, change):
         ("weight_decay", 0.1),
         ("max_grad_norm", 2.0),
         ("patience", 1),
+        ("dropout", None),
     ],
 )
 def test_training_settings_reach_their_own_stages(base_search, base_keys, field, value):
-    for section, reached in (("distillation", TRAINED), ("once_for_all", {"once_for_all"})):
+    for section, reached in (("distillation", AFTER_ASSISTANT), ("once_for_all", {"once_for_all"})):
         experiment = BASE.model_copy(update={section: changed(getattr(BASE, section), **{field: value})})
         keys = keys_of(replace(base_search, experiment=experiment))
         assert {name for name in keys if keys[name] != base_keys[name]} == reached
@@ -121,21 +125,48 @@ def test_the_objective_reaches_all_that_is_trained_by_it(base_search, base_keys,
     assert reached == AFTER_OUTPUTS | ({"teacher_outputs"} if field == "layer_mapping" else set())
 
 
-@pytest.mark.parametrize(("field", "value"), [("sandwich", 2), ("sandwich", "all"), ("evaluations_per_epoch", 2)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sandwich", "all"),
+        ("sandwich", SandwichConfig(largest=True)),
+        ("sandwich", SandwichConfig(middle=2)),
+        ("sandwich", SandwichConfig(draw="cost", slices=False)),
+        ("sandwich", SandwichConfig(draw="uniform", slices=True)),
+        ("evaluations", 2),
+        ("evaluation_rows", 30),
+        ("narrow", ["halving"]),
+        ("settled", 0.5),
+    ],
+)
 def test_once_for_all_settings(base_search, base_keys, field, value):
     experiment = BASE.model_copy(update={"once_for_all": changed(BASE.once_for_all, **{field: value})})
     keys = keys_of(replace(base_search, experiment=experiment))
     assert {name for name in keys if keys[name] != base_keys[name]} == {"once_for_all"}
 
 
+@pytest.mark.parametrize("values", [{"narrow": ["ceiling"]}, {"settled": 0.5}, {}])
+def test_lambda_is_in_the_key_only_where_it_decides_who_is_trained(base_search, values):
+    """For several assistants it does not: who cannot be the first may be the second."""
+    config = changed(BASE.once_for_all, **values)
+    search = replace(base_search, experiment=BASE.model_copy(update={"once_for_all": config}))
+    keys = {(lam, several): keys_of(search, 1, lam, several) for lam in (0.1, 0.2) for several in (1, 2)}
+    reached = {name for name, key in keys[0.2, 1].items() if keys[0.1, 1][name] != key}
+    assert reached == ({"once_for_all"} if values else set())
+    assert keys[0.1, 2] == keys[0.2, 2]
+    assert (keys[0.2, 1] != keys[0.2, 2]) == bool(values)
+
+
 def test_every_setting_of_a_training_section_was_tried():
     """A new setting must be added to the tests above."""
-    training = {"epochs", "lr", "batch_size", "warmup", "weight_decay", "max_grad_norm", "patience"}
-    assert set(OnceForAllConfig.model_fields) == training | {"sandwich", "evaluations_per_epoch"}
+    training = {"epochs", "lr", "batch_size", "warmup", "weight_decay", "max_grad_norm", "patience", "dropout"}
+    own = {"sandwich", "evaluations", "evaluation_rows", "narrow", "settled"}
+    assert set(OnceForAllConfig.model_fields) == training | own
+    assert set(SandwichConfig.model_fields) == {"largest", "middle", "draw", "slices"}
     objective = {"losses", "temperature", "layer_mapping"}
     assert set(DistillationConfig.model_fields) == training | objective | {"initialisation"}
     assert set(GridConfig.model_fields) == {"scales", "importance", "importance_rows"}
-    assert set(FineTuneConfig.model_fields) == training - {"patience"} | {"beta2", "curriculum"}
+    assert set(FineTuneConfig.model_fields) == training - {"patience", "dropout"} | {"beta2", "curriculum"}
     assert {field for field in Objective.__dataclass_fields__} == objective
 
 
@@ -155,7 +186,7 @@ def test_threads_and_version_reach_everything(base_search, base_keys, monkeypatc
         assert not set(keys_of(base_search, threads).values()) & set(base_keys.values())
     monkeypatch.setattr(Distil, "version", 99)
     keys = keys_of(base_search)
-    assert {name for name in keys if keys[name] != base_keys[name]} == TRAINED
+    assert {name for name in keys if keys[name] != base_keys[name]} == AFTER_ASSISTANT
 
 
 def test_keys_are_the_same_in_every_process(base_search, base_keys):
@@ -200,7 +231,7 @@ def test_paths_do_not_matter_but_contents_do(tmp_path):
 def distil(**values):
     defaults = {
         "data": DATA, "importance": UNITS, "teacher": Model(UNITS), "outputs": OUTPUTS, "start": Model(UNITS),
-        "scale": STUDENT, "config": BASE.distillation, "seed": 0, "teacher_outputs": TeacherOutputsConfig(),
+        "scale": STUDENT, "config": BASE.distillation, "seed": 0,
     }  # fmt: skip
     return Distil(**{**defaults, **values})
 
@@ -218,7 +249,7 @@ def distil(**values):
         {"scale": 0.3},
         {"seed": 1},
         {"budget_flops": 1e9},
-        {"teacher_outputs": TeacherOutputsConfig(source="online")},
+        {"extra_flops": 1e9},
     ],
 )
 def test_every_field_of_a_distillation(values):

@@ -9,16 +9,20 @@ from tiny_models import FAMILIES
 from tiny_runs import ARCHITECTURE, Told, changed, executor, search_of, tiny_experiment
 from transformers import AutoTokenizer
 
+from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, read_images
 from raydisc.distillation.predict import predict
-from raydisc.experiment import ReviewsConfig, TaskConfig
+from raydisc.errors import InputError
+from raydisc.experiment import ReviewsConfig, TaskConfig, TeacherOutputsConfig
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import load_frozen
 from raydisc.models.families import layers_of
 from raydisc.schedules.minidisc import minidisc
+from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.batches import BatchSource
-from raydisc.stages.context import read_split, read_table, read_weights
+from raydisc.stages.context import read_split, read_table, read_weights, weight_blobs
 from raydisc.stages.importance import read_candidate, read_scores
-from raydisc.stages.requests import Model
+from raydisc.stages.requests import Model, TeacherOutputs
+from raydisc.stages.store import ArtifactStore
 from raydisc.stages.tokenise import copy_tokenizer
 from raydisc.supernet.grid import candidate, order_units, reordered
 from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance
@@ -153,11 +157,44 @@ def test_scores_are_kept_and_say_what_a_scale_keeps(storage, method):
 def test_teacher_outputs_are_the_teachers(prepared_base):
     ready, store = prepared_base
     train = read_split(store, ready.data, "train")
-    logits = read_table(store, ready.outputs, "logits.arrow").column("logits").to_numpy()
+    kept = read_images(*(store.blob(ready.outputs, name) for name in (LOGITS_FILE, HIDDEN_FILE)))
     expected = predict(model_of(store, Model(ready.finetuned)), train, 0, 64, lambda batch: None)
-    np.testing.assert_allclose(np.stack(logits), expected, atol=1e-6)
+    np.testing.assert_allclose(kept.logits.numpy(), expected, atol=1e-6)
     assert ready.outputs["positions"] == [0, 1, 2, 3]
-    assert read_table(store, ready.outputs, "hidden.arrow").num_rows == train.lengths.sum()
+    assert kept.hidden.shape == (train.lengths.sum(), 4, 24)
+    assert kept.logits.nbytes + kept.hidden.nbytes == ready.outputs["bytes"]
+    assert (ready.outputs["source"], ready.outputs["dtype"]) == ("memory", "float16")
+    assert 1e-5 < ready.outputs["error"] < 2**-11
+
+
+def outputs_of_altered_teacher(prepared_base, storage, key, factor):
+    """The request for the outputs of the teacher with the first norm's weights multiplied."""
+    ready, store = prepared_base
+    weights = read_weights(store, Model(ready.finetuned))
+    state = dict(weights.state)
+    state["bert.embeddings.LayerNorm.weight"] = factor * state["bert.embeddings.LayerNorm.weight"]
+    blobs = weight_blobs(weights.config, weights.widths, 1.0, state)
+    artifact = ArtifactStore(storage).commit(Artifact(key * 64, "finetune"), {}, Cost(), blobs)
+    return TeacherOutputs(ready.data, Model(artifact), (0, 1), TeacherOutputsConfig())
+
+
+def test_what_float16_cannot_hold_is_kept_in_bfloat16(prepared_base, storage):
+    ready, store = prepared_base
+    loud = executor(storage).execute(outputs_of_altered_teacher(prepared_base, storage, "a", 1e6))
+    assert loud["dtype"] == "bfloat16"
+    assert 2**-11 < loud["error"] < 2**-8
+    kept = read_images(*(store.blob(loud, name) for name in (LOGITS_FILE, HIDDEN_FILE))).hidden
+    assert kept.dtype == torch.bfloat16
+    assert 65504 < float(kept.abs().max()) < float("inf")
+    # the first batch was computed in vain, and is paid for
+    quiet = executor(storage).execute(outputs_of_altered_teacher(prepared_base, storage, "b", 1.0))
+    assert quiet["dtype"] == "float16"
+    assert 1.0 < loud.flops / quiet.flops < 1.6
+
+
+def test_outputs_that_are_no_numbers_are_refused(prepared_base, storage):
+    with pytest.raises(InputError, match="infinite or not a number"):
+        executor(storage).execute(outputs_of_altered_teacher(prepared_base, storage, "c", float("nan")))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -171,8 +208,10 @@ def test_every_family_goes_the_whole_way(tmp_path, family):
     base = tiny_experiment(teacher=changed(BASE.teacher, architecture=shape))
     told = Told()
     run = executor(tmp_path, told)
-    outcome = run.run(minidisc(search_of(base), 0.2, 1))
-    assert told.computed == ["tokenise", "finetune", "teacher_outputs", "importance", "once_for_all", "distil"]
+    outcome = run.run(minidisc(search_of(base), 0.2, 1, False))
+    assert told.computed == [
+        "tokenise", "finetune", "teacher_outputs", "importance", "once_for_all", "teacher_outputs", "distil",
+    ]  # fmt: skip
     weights = read_weights(run.store, Model(outcome.student))
     assert weights.config.model_type == family
     assert (sum(weights.widths.heads), sum(weights.widths.neurons)) == (2, 10)
@@ -200,10 +239,10 @@ def test_regression_goes_the_whole_way(tmp_path):
             losses.append(state["loss"])
 
     run = executor(tmp_path / "storage", told, progress)
-    outcome = run.run(minidisc(search_of(base), 0.2, 1))
+    outcome = run.run(minidisc(search_of(base), 0.2, 1, False))
     [data] = [artifact for request, artifact, _ in told.stages if request.kind == "tokenise"]
     assert (data["kind"], data["num_labels"], data["classes"]) == ("regression", 1, [])
-    assert np.mean(losses[-7:]) < 0.9 * np.mean(losses[:7])
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
     assert read_weights(run.store, Model(outcome.student)).state["classifier.weight"].shape == (1, 24)
     kept = read_table(run.store, outcome.student, "predictions.arrow").to_pandas()
     assert set(kept["label"]) == {-1.5, 0.25, 1.75}

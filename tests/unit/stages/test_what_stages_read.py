@@ -18,14 +18,15 @@ pytestmark = pytest.mark.integration
 
 
 def nonsense(image):
-    """A split of as many rows with other tokens and other labels."""
+    """A split of as many rows, as long, with other tokens and other labels."""
     table = table_from_buffer(pa.py_buffer(image))
     rng = np.random.default_rng(0)
-    ids = [rng.integers(5, 30, 9).tolist() for _ in range(table.num_rows)]
+    lengths = [len(ids) for ids in table.column("input_ids")]
+    ids = [rng.integers(5, 30, length).tolist() for length in lengths]
     columns = {"input_ids": pa.array(ids, pa.list_(pa.int32()))}
     for name in table.column_names:
         if name == "token_type_ids":
-            columns[name] = pa.array([[0] * 9] * table.num_rows, pa.list_(pa.int8()))
+            columns[name] = pa.array([[0] * length for length in lengths], pa.list_(pa.int8()))
     columns["label"] = pa.array((table.column("label").to_numpy() + 1) % 3)
     return np.frombuffer(table_to_buffer(pa.table(columns)), np.uint8)
 
@@ -47,15 +48,15 @@ def all_stages(storage, experiment, reader):
     run = executor(storage, told, read_blob=reader)
     search = search_of(experiment)
     run.run(along(search, (0.5,)))
-    run.run(minidisc(search, 0.2, 1))
-    run.run(kd_supernet_init(search))
+    run.run(minidisc(search, 0.2, 1, False))
+    run.run(kd_supernet_init(search, 0.2, 1))
     trained = [
         artifact for request, artifact, _ in told.stages if request.kind in {"finetune", "once_for_all", "distil"}
     ]
     return {artifact.key: weights_of(run.store, artifact) for artifact in trained}, told, run
 
 
-@pytest.mark.parametrize("source", ["cached", "online"])
+@pytest.mark.parametrize("source", ["memory", "online"])
 def test_only_training_rows_reach_a_gradient(tmp_path, source):
     """Validation and test rows are swapped for nonsense: importance and all weights stay the same, metrics do not."""
     base = tiny_experiment()
@@ -109,7 +110,7 @@ class SharedMemory:
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("source", ["cached", "online"])
+@pytest.mark.parametrize("source", ["memory", "disk", "online"])
 def test_shared_memory_is_only_read(tmp_path, source):
     """Every stage runs on memory that could be written to; afterwards each byte is as it was."""
     base = tiny_experiment()
@@ -121,7 +122,7 @@ def test_shared_memory_is_only_read(tmp_path, source):
     assert memory.altered() == []
     names = {name for _, name in memory.images}
     assert {"train.arrow", "validation.arrow", "test.arrow", "model.safetensors", "scores.safetensors"} <= names
-    assert ("hidden.arrow" in names) == (source == "cached")
+    assert ("hidden.arrow" in names) == (source == "memory")
     # the check sees a single changed byte
     next(iter(memory.images.values()))[-1] ^= 1
     assert len(memory.altered()) == 1

@@ -67,6 +67,7 @@ def test_batch_is_what_the_tokenizer_pads(tokenizer):
     assert batch.labels.tolist() == [1, 0, 2]
     assert batch.rows.tolist() == [3, 0, 2]
     assert batch.tokens == 3 * 11
+    assert batch.real_tokens == batch.to("cpu").real_tokens == int(expected["attention_mask"].sum())
     assert batch.to("cpu").inputs().keys() == batch.inputs().keys()
     assert len(split) == 4
 
@@ -98,6 +99,9 @@ def test_many_chunks_and_slices_are_read_right(tokenizer, monkeypatch):
         for row in range(len(split)):
             expected = tokenizer(TEXTS[(row + first) % 4])["input_ids"]
             assert split.batch(np.array([row]), 0).input_ids[0].tolist() == expected
+        texts = [tokenizer(text)["input_ids"] for text in TEXTS[first:]]
+        assert split.tokens().tolist() == sorted({token for ids in texts for token in ids})
+    assert len(Split(made.slice(4)).tokens()) == 0
 
 
 def test_batches_do_not_alias_shared_memory(tokenizer):

@@ -1,0 +1,160 @@
+"""How outputs are kept: two Arrow files, filled row by row and read where they lie.
+
+Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows of a batch and
+U their real tokens.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from raydisc.models.shared_memory import shared_tensor
+from raydisc.tasks.tokenised import table_from_buffer
+
+HIDDEN_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Types that hidden states are kept in, by their names in the experiment file; two bytes each."""
+
+LOGITS_FILE, HIDDEN_FILE = "logits.arrow", "hidden.arrow"
+
+_ARROW_TYPES = {"float16": pa.float16(), "bfloat16": pa.uint16()}  # Arrow has no bfloat16: its bits are kept
+_HALF_BYTES, _FLOAT_BYTES = 2, 4
+
+
+@dataclass(frozen=True)
+class OutputsShape:
+    """The size of a model's outputs on a split: N, T, K, D and C."""
+
+    rows: int
+    tokens: int
+    positions: int
+    hidden_size: int
+    num_labels: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that they take where they are kept."""
+        return self.tokens * self.token_bytes + self.rows * self.row_bytes
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's hidden states."""
+        return self.positions * self.hidden_size * _HALF_BYTES
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's logits."""
+        return self.num_labels * _FLOAT_BYTES
+
+
+@dataclass(frozen=True)
+class KeptOutputs:
+    """Outputs of every row, wherever they lie.
+
+    Attributes:
+        logits: ``[N, C]`` float32.
+        hidden: ``[T, K, D]`` float16 or bfloat16, rows one after the other; K may be 0.
+    """
+
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
+class OutputsWriter:
+    """Writes outputs to their places in both files; nothing but the batch at hand is in memory.
+
+    The files are full of zeros first, so that a full disk is an ``OSError`` before anything is computed.
+
+    Args:
+        folder: where the files go.
+        shape: of the outputs.
+        dtype: a name of ``HIDDEN_DTYPES``.
+        lengths: real tokens of each row ``[N]``.
+    """
+
+    def __init__(self, folder: Path, shape: OutputsShape, dtype: str, lengths: np.ndarray) -> None:
+        """Create the files."""
+        self.dtype = HIDDEN_DTYPES[dtype]
+        self._shape, self._lengths, self._starts = shape, lengths, starts_of(lengths)
+        width = shape.positions * shape.hidden_size
+        metadata = {"positions": str(shape.positions), "hidden_size": str(shape.hidden_size), "dtype": dtype}
+        folder.mkdir(parents=True, exist_ok=True)
+        logits, hidden = folder / LOGITS_FILE, folder / HIDDEN_FILE
+        _write_zeros(logits, pa.float32(), shape.rows, shape.num_labels, {})
+        _write_zeros(hidden, _ARROW_TYPES[dtype], shape.tokens if width else 0, max(1, width), metadata)
+        self._places = _offset(logits), _offset(hidden)
+        self._files = tuple(path.open("r+b") for path in (logits, hidden))
+
+    def put(self, rows: np.ndarray, logits: torch.Tensor, hidden: torch.Tensor) -> None:
+        """Write some rows' outputs.
+
+        Args:
+            rows: their numbers ``[B]``.
+            logits: ``[B, C]`` float32, in the host's memory.
+            hidden: ``[U, K, D]`` of the writer's type, in the host's memory, row after row.
+        """
+        states, begin = hidden.contiguous().view(torch.int16).numpy(), 0
+        for row, values in zip(rows, logits.contiguous().numpy(), strict=True):
+            self._write(0, int(row) * self._shape.row_bytes, values)
+            end = begin + int(self._lengths[row])
+            self._write(1, int(self._starts[row]) * self._shape.token_bytes, states[begin:end])
+            begin = end
+
+    def _write(self, file: int, place: int, values: np.ndarray) -> None:
+        self._files[file].seek(self._places[file] + place)
+        self._files[file].write(values.data)
+
+    def __enter__(self) -> Self:
+        """The writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+
+def starts_of(lengths: np.ndarray) -> np.ndarray:
+    """The place of each row's first token among the tokens of all rows ``[N]``."""
+    return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+
+
+def _write_zeros(path: Path, kind: pa.DataType, count: int, width: int, metadata: dict[str, str]) -> None:
+    # numpy's zeros are pages that nobody has touched: they take no memory, however many
+    zeros = np.zeros(count * width * (kind.bit_width // 8), np.uint8)
+    values = pa.Array.from_buffers(kind, count * width, [None, pa.py_buffer(zeros)])
+    lists = pa.FixedSizeListArray.from_arrays(values, width)
+    schema = pa.schema([pa.field("outputs", lists.type)], metadata=metadata)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_table(pa.table([lists], schema=schema))
+
+
+def _offset(path: Path) -> int:
+    """Bytes before the values of a file."""
+    image = np.memmap(path, np.uint8, mode="r")
+    values = _values(table_from_buffer(pa.py_buffer(image)))
+    return int(values.buffers()[1].address - image.ctypes.data) if len(values) else 0
+
+
+def read_images(logits_image: np.ndarray, hidden_image: np.ndarray) -> KeptOutputs:
+    """Views of both files' bytes ``[bytes]`` uint8; neither is copied."""
+    logits, hidden = (table_from_buffer(pa.py_buffer(image)) for image in (logits_image, hidden_image))
+    metadata = {name.decode(): value.decode() for name, value in hidden.schema.metadata.items()}
+    states = _tensor(hidden, HIDDEN_DTYPES[metadata["dtype"]])
+    return KeptOutputs(
+        _tensor(logits, torch.float32).view(logits.num_rows, -1),
+        states.view(hidden.num_rows, int(metadata["positions"]), int(metadata["hidden_size"])),
+    )
+
+
+def _tensor(table: pa.Table, dtype: torch.dtype) -> torch.Tensor:
+    return shared_tensor(_values(table).to_numpy(zero_copy_only=True), dtype)
+
+
+def _values(table: pa.Table) -> pa.Array:
+    """The flat values of a file's only column, which is one chunk as it was written, or none where it is empty."""
+    column = table.column("outputs")
+    return column.chunk(0).values if column.num_chunks else pa.array([], column.type.value_type)

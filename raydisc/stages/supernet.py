@@ -1,0 +1,103 @@
+"""The supernet as a stage holds it: built from the sorted teacher, evaluated candidate by candidate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from raydisc.distillation.predict import predict
+from raydisc.models.cost import ForwardCost
+from raydisc.models.dense import cut, load_trainable
+from raydisc.models.widths import Widths
+from raydisc.stages.context import EVALUATION_BATCH, Context, FlopMeter, Weights, read_weights
+from raydisc.stages.evaluation import score
+from raydisc.stages.importance import read_candidate, read_scores
+from raydisc.stages.requests import Model, OnceForAll
+from raydisc.supernet.elastic import make_elastic, select
+from raydisc.supernet.grid import Candidate, chances, size_at
+from raydisc.tasks.tokenised import Split
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """The elastic model with its candidates, largest first."""
+
+    model: nn.Module
+    weights: Weights
+    candidates: tuple[Candidate, ...]
+    cost: ForwardCost
+
+    def select(self, candidate: Candidate) -> None:
+        """Make a candidate the active one."""
+        select(self.model, self.weights.config, candidate.widths)
+
+
+def build_supernet(request: OnceForAll, context: Context) -> Supernet:
+    """The sorted teacher, cut to the largest candidate and made elastic."""
+    teacher = read_weights(context.store, Model(request.importance))
+    scales = sorted(request.scales, reverse=True)
+    candidates = tuple(read_candidate(context.store, request.importance, scale) for scale in scales)
+    largest = candidates[0]
+    state = cut(teacher.state, teacher.config, largest.widths)
+    model = load_trainable(teacher.config, largest.widths, state).to(context.device)
+    make_elastic(model, teacher.config)
+    weights = Weights(teacher.config, largest.widths, state, largest.scale)
+    return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config))
+
+
+def draw_chances(request: OnceForAll, context: Context, supernet: Supernet) -> dict[float, float]:
+    """How likely a step's draw takes each candidate, by the rule of the request."""
+    rule = request.config.sandwich
+    if rule == "all" or rule.draw == "uniform":
+        return {candidate.scale: 1.0 for candidate in supernet.candidates}
+    if rule.draw == "cost":
+        return {candidate.scale: 1 / supernet.cost.flops(candidate.widths, 1, 1) for candidate in supernet.candidates}
+    return chances(read_scores(context.store, request.importance), supernet.candidates)
+
+
+def evaluate_candidates(
+    supernet: Supernet, candidates: Sequence[Candidate], request: OnceForAll, validation: Split
+) -> tuple[list[dict[str, Any]], dict[float | None, np.ndarray], float]:
+    """Metric and standard error of each candidate, its predictions by scale, and the FLOPs."""
+    data = request.data
+    rows: list[dict[str, Any]] = []
+    predictions: dict[float | None, np.ndarray] = {}
+    flops = 0.0
+    for candidate in candidates:
+        supernet.select(candidate)
+        meter = FlopMeter(supernet.cost, candidate.widths)
+        logits = predict(supernet.model, validation, data["pad_id"], EVALUATION_BATCH, meter)
+        flops += meter.flops
+        predictions[candidate.scale] = logits
+        parameters = size_at(supernet.weights.config, request.importance["parameters"], candidate.scale).parameters
+        found = score(data["metric"], logits, validation.labels)
+        rows.append({"scale": candidate.scale, "parameters": parameters, **found})
+    return rows, predictions, flops
+
+
+def described(
+    supernet: Supernet, request: OnceForAll, rows: Sequence[Mapping[str, Any]], validation: Split
+) -> list[dict[str, Any]]:
+    """Evaluated candidates with their sizes, costs and the units they keep."""
+    config = supernet.weights.config
+    length = round(float(validation.lengths.mean()))
+    teacher_flops = supernet.cost.flops(Widths.full(config), 1, length)
+    widths = {candidate.scale: candidate.widths for candidate in supernet.candidates}
+    found = []
+    for row in rows:
+        size = size_at(config, request.importance["parameters"], row["scale"])
+        flops = supernet.cost.flops(widths[row["scale"]], 1, length)
+        found.append(
+            {
+                **row,
+                "measured_scale": size.measured_scale,
+                "parameters": size.parameters,
+                "flops": flops,
+                "flops_share": flops / teacher_flops,
+                "heads": list(widths[row["scale"]].heads),
+                "neurons": list(widths[row["scale"]].neurons),
+            }
+        )
+    return found

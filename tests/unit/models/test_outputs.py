@@ -1,0 +1,51 @@
+"""A forward is the model's own: the same numbers, fewer tensors kept."""
+
+import weakref
+
+import pytest
+import torch
+from tiny_models import FAMILIES, tiny_batch, tiny_config, tiny_teacher
+
+from raydisc.models.families import layers_of
+from raydisc.models.outputs import forward
+
+POSITIONS = (0, 2, 3)
+
+
+@pytest.mark.parametrize("lengths", [(9, 3, 6, 1), (5, 5)])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_outputs_and_gradients_are_those_of_transformers(family, attention, lengths):
+    config = tiny_config(family, attention=attention)
+    batch = tiny_batch(config, lengths)
+    model, plain = tiny_teacher(config), tiny_teacher(config)
+    found, result = forward(model, batch, POSITIONS), plain(**batch.inputs(), output_hidden_states=True)
+    real = batch.attention_mask.bool()
+    torch.testing.assert_close(found.logits, result.logits, atol=1e-6, rtol=1e-6)
+    for mine, position in zip(found.hidden, POSITIONS, strict=True):
+        torch.testing.assert_close(mine[real], result.hidden_states[position][real], atol=1e-6, rtol=1e-6)
+    for logits, hidden in ((found.logits, found.hidden[1]), (result.logits, result.hidden_states[2])):
+        (logits.sum() + hidden[real].square().sum()).backward()
+    for (name, mine), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, atol=2e-5, rtol=1e-4, msg=name)
+    assert float(model.get_input_embeddings().weight.grad.abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("positions", [(), (2,), (0, 3), (0, 1, 2, 3)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_states_that_nobody_compares_are_not_kept(family, positions):
+    config = tiny_config(family)
+    model = tiny_teacher(config)
+    states, kept = [], []
+
+    def seen(module, inputs, output):
+        states.append(weakref.ref(output[0] if isinstance(output, tuple) else output))
+
+    for units in layers_of(config):
+        model.get_submodule(units.head_input.split(".attention.")[0]).register_forward_hook(seen)
+    model.classifier.register_forward_pre_hook(lambda *_: kept.extend(state() is not None for state in states))
+    with torch.no_grad():
+        found = forward(model, tiny_batch(config), positions)
+    # the classifier reads the last one
+    assert kept == [1 in positions, 2 in positions, True]
+    assert len(found.hidden) == len(positions)
