@@ -320,6 +320,9 @@ class ResourcesConfig(Section):
     """CPU threads of one trial; the last digits of a result depend on it."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """GPUs of one trial: a part of one, or a whole number."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the models' matrix multiplications; all that is kept or added up stays in float32. auto: bfloat16 on a GPU
+    that has it, else float32, since processors differ in which of the two is the faster."""
 
     @field_validator("gpus")
     @classmethod

@@ -7,14 +7,20 @@ import torch
 from torch import nn
 
 from raydisc.models.outputs import forward
+from raydisc.models.precision import Precision
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 
 
 def predict(
-    model: nn.Module, split: Split, pad_id: int, batch_size: int, on_batch: Callable[[Batch], None]
+    model: nn.Module,
+    split: Split,
+    pad_id: int,
+    batch_size: int,
+    on_batch: Callable[[Batch], None],
+    precision: Precision = "float32",
 ) -> np.ndarray:
-    """Logits ``[N, C]`` of every row, each counted once, in the split's order."""
+    """Logits ``[N, C]`` of every row, each counted once, in the split's order; float32 in every precision."""
     device = next(model.parameters()).device
     logits: list[np.ndarray] = []
     order: list[np.ndarray] = []
@@ -22,7 +28,7 @@ def predict(
     with torch.no_grad():
         for rows in evaluation_batches(split.lengths, batch_size):
             batch = split.batch(rows, pad_id).to(device)
-            logits.append(forward(model, batch, ()).logits.float().cpu().numpy())
+            logits.append(forward(model, batch, (), precision).logits.cpu().numpy())
             order.append(rows)
             on_batch(batch)
     predictions = np.empty((len(split), logits[0].shape[-1]), dtype=np.float32)

@@ -15,6 +15,7 @@ from torch import nn
 
 from raydisc.distillation.kept_outputs import KeptOutputs, OutputsWriter, starts_of
 from raydisc.models.outputs import Outputs, forward
+from raydisc.models.precision import Precision
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 
@@ -34,11 +35,12 @@ class OnlineSignal:
     teacher: nn.Module
     positions: tuple[int, ...]
     on_forward: Callable[[Batch], None]
+    precision: Precision = "float32"
 
     def outputs(self, batch: Batch) -> Outputs:
         """See ``TeacherSignal``."""
         with torch.no_grad():
-            result = forward(self.teacher, batch, self.positions)
+            result = forward(self.teacher, batch, self.positions, self.precision)
         self.on_forward(batch)
         return result
 
@@ -90,6 +92,7 @@ def write_outputs(
     batch_size: int,
     on_batch: Callable[[Batch], None],
     writer: OutputsWriter,
+    precision: Precision = "float32",
 ) -> float:
     """Run the frozen teacher once over every row, in one fixed order, so that the bits do not depend on who asks.
 
@@ -100,7 +103,8 @@ def write_outputs(
         BeyondRange: the type cannot hold a hidden state.
     """
     squares = torch.zeros(2, dtype=torch.float64)
-    for computed in _one_behind(_computed(teacher, split, positions, pad_id, batch_size, on_batch, writer.dtype)):
+    batches = _computed(teacher, split, positions, pad_id, batch_size, on_batch, writer.dtype, precision)
+    for computed in _one_behind(batches):
         norms = computed.norms.double()
         if not bool(norms.isfinite().all()):
             raise BeyondRange
@@ -137,19 +141,20 @@ def _computed(
     batch_size: int,
     on_batch: Callable[[Batch], None],
     dtype: torch.dtype,
+    precision: Precision,
 ) -> Iterator[_Computed]:
     device = next(teacher.parameters()).device
     teacher.eval()
     for rows in evaluation_batches(split.lengths, batch_size):
         batch = split.batch(rows, pad_id).to(device)
         with torch.no_grad():
-            result = forward(teacher, batch, positions)
+            result = forward(teacher, batch, positions, precision)
             states = _real_tokens(result, batch)
             hidden = states.to(dtype)
             # one number that is infinite or none shows in the norm
             norms = torch.stack([torch.dist(hidden.float(), states), torch.linalg.vector_norm(states)])
         on_batch(batch)
-        logits, hidden, norms = (_to_host(part) for part in (result.logits.float(), hidden, norms))
+        logits, hidden, norms = (_to_host(part) for part in (result.logits, hidden, norms))
         yield _Computed(rows, logits, hidden, norms, _recorded(device))
 
 
@@ -160,7 +165,7 @@ def _real_tokens(result: Outputs, batch: Batch) -> torch.Tensor:
         return torch.empty(batch.real_tokens, 0, 0)
     real = np.flatnonzero(np.arange(longest) < batch.lengths[:, None])
     index = torch.from_numpy(real).to(batch.input_ids.device, non_blocking=True)
-    return torch.stack([states.flatten(0, 1).index_select(0, index).float() for states in result.hidden], dim=1)
+    return torch.stack([states.flatten(0, 1).index_select(0, index) for states in result.hidden], dim=1)
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Dense models at given widths: built empty, filled from a state dict, cut from a wider one."""
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, cast
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.initialization import no_init_weights
 
+from raydisc.models.attention import SDPA_OR_NOTHING
 from raydisc.models.families import Config, layers_of
 from raydisc.models.widths import Widths
 
@@ -23,8 +25,10 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 def build(config: Config, widths: Widths) -> nn.Module:
     """A sequence classifier whose layers have these widths; its weights are not yet meaningful."""
+    asked = config._attn_implementation
+    attention = SDPA_OR_NOTHING if asked in (None, "sdpa") else asked
     with no_init_weights():
-        model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+        model: nn.Module = AutoModelForSequenceClassification.from_config(copy(config), attn_implementation=attention)
     _resize(model, config, widths)
     return model
 

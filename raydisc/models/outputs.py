@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from raydisc.models.precision import Precision, computing_in
 from raydisc.tasks.tokenised import Batch
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits and the hidden states that losses compare.
+    """Logits and the hidden states that losses compare, float32 whatever they were computed in.
 
     Shapes: B rows, S tokens, D hidden size, C classes (1 for regression).
 
@@ -23,11 +24,19 @@ class Outputs:
     hidden: tuple[torch.Tensor, ...]
 
 
-def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...]) -> Outputs:
-    """Run a Hugging Face sequence classifier; ``matched`` are the positions whose hidden states are kept."""
+def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision: Precision = "float32") -> Outputs:
+    """Run a Hugging Face sequence classifier.
+
+    Args:
+        model: the classifier.
+        batch: its input, on the model's device.
+        matched: the positions whose hidden states are kept.
+        precision: to compute in.
+    """
     inputs = batch.inputs() | {"attention_mask": _attention_mask(batch)}
-    result = model(**inputs, output_hidden_states=list(matched) or False)
-    return Outputs(result.logits, tuple(result.hidden_states[position] for position in matched))
+    with computing_in(precision, batch.input_ids.device):
+        result = model(**inputs, output_hidden_states=list(matched) or False)
+    return Outputs(result.logits.float(), tuple(result.hidden_states[position].float() for position in matched))
 
 
 def _attention_mask(batch: Batch) -> torch.Tensor | None:

@@ -15,9 +15,11 @@ from raydisc.report.live import LiveReporter
 from raydisc.report.runs import RunState, State
 from raydisc.report.show import show
 from raydisc.runtime.folder import claimed_folder, storage_folder
+from raydisc.runtime.machine import refuse_beyond_machine
 from raydisc.runtime.plan import make_plan
-from raydisc.runtime.session import ray_session
+from raydisc.runtime.session import ray_session, starts_here
 from raydisc.schedules.trials import Trial, expand
+from raydisc.settings import ResourcesConfig
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.subject import Subject, inspect, student_scales
 from raydisc.tradeoff import DEFAULT_LAM
@@ -56,8 +58,15 @@ def check_experiment(experiment: Experiment) -> list[str]:
         InputError: one sentence.
     """
     storage_folder(experiment.storage)
+    _refuse_beyond_machine(experiment.resources)
     subject, _ = _inspected(experiment)
     return [*experiment.notices(), *subject.notices]
+
+
+def _refuse_beyond_machine(resources: ResourcesConfig) -> None:
+    """What another machine's trials may have is known once Ray has been joined."""
+    if starts_here():
+        refuse_beyond_machine(resources)
 
 
 def _inspected(experiment: Experiment) -> tuple[Subject, list[Trial]]:
@@ -79,6 +88,7 @@ def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None)
     reporter = reporter or LiveReporter(plain=True)
     experiment = experiment.with_absolute_paths()
     storage = storage_folder(experiment.storage)
+    _refuse_beyond_machine(experiment.resources)
     subject, trials = _inspected(experiment)
     with claimed_folder(storage, experiment) as folder:
         for notice in (*experiment.notices(), *subject.notices):
@@ -100,16 +110,19 @@ def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None)
 def _run_plan(
     experiment: Experiment, subject: Subject, storage: Path, trials: Sequence[Trial], reporter: LiveReporter
 ) -> list[str]:
-    threads = None if experiment.resources.gpus else experiment.resources.cpus
-    jobs = make_plan(experiment, subject, trials, threads, ArtifactStore(storage).find)
     with ray_session():
+        from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs
 
+        refuse_beyond_cluster(experiment.resources)
+        arithmetic = arithmetic_of(experiment.resources)
+        jobs = make_plan(experiment, subject, trials, arithmetic, ArtifactStore(storage).find)
         lam = next((trial.lam for trial in trials if trial.lam is not None), DEFAULT_LAM)
         reporter.start(experiment.name, len(jobs), lam)
         try:
-            return tune_jobs(Run(experiment, subject, str(storage), {job.name: job for job in jobs}), jobs, reporter)
+            run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic)
+            return tune_jobs(run, jobs, reporter)
         finally:
             reporter.stop()
 

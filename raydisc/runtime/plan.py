@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from raydisc.experiment import Experiment
+from raydisc.models.precision import Arithmetic
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.search import Search
 from raydisc.schedules.trials import CONTROLS, Trial
@@ -43,17 +44,17 @@ def make_plan(
     experiment: Experiment,
     subject: Subject,
     trials: Sequence[Trial],
-    threads: int | None,
+    arithmetic: Arithmetic,
     find: Callable[[str], Artifact | None],
 ) -> list[Job]:
     """All jobs of a run: preparation, shared stages, schedules, controls, and the tests after every choice."""
     some = trials[0]
     search = Search(experiment, subject, some.student_scale, some.seed)
-    common = {artifact.key for _, artifact in foresee(search.prepare(), threads, find)}
+    common = {artifact.key for _, artifact in foresee(search.prepare(), arithmetic, find)}
     foreseen = {
         trial.name: [
             artifact
-            for _, artifact in foresee(trial.run(experiment, subject), threads, find)
+            for _, artifact in foresee(trial.run(experiment, subject), arithmetic, find)
             if artifact.key not in common
         ]
         for trial in trials

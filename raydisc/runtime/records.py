@@ -1,10 +1,12 @@
 """What a run writes into the ledger."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger, now
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial
@@ -23,11 +25,15 @@ class Recorder:
         store: artifacts.
         run: the run's name.
         job: the job's name.
+        arithmetic: of the stages that it computes.
         metric: the task's.
     """
 
-    def __init__(self, ledger: Ledger, store: ArtifactStore, run: str, job: str, metric: str) -> None:
+    def __init__(
+        self, ledger: Ledger, store: ArtifactStore, run: str, job: str, arithmetic: Arithmetic, metric: str
+    ) -> None:
         """Start with no stage asked for."""
+        self._arithmetic = asdict(arithmetic)
         self._ledger, self._store, self._run, self._job, self._metric = ledger, store, run, job, metric
         self.asked: list[str] = []
         self.reused: list[str] = []
@@ -89,11 +95,12 @@ class Recorder:
         self._ledger.write("trials", [row], f"{self._run}.{trial.name}")
 
     def _stage_row(self, request: Request, artifact: Artifact) -> dict[str, Any]:
+        settings = {**request.settings(), "arithmetic": self._arithmetic}
         return {
             "key": artifact.key, "kind": artifact.kind, "run": self._run, "trial": self._job, "state": "finished",
             "inputs": list(artifact.inputs), "flops": artifact.cost.flops,
             "device_seconds": artifact.cost.device_seconds, "wall_seconds": artifact.cost.wall_seconds,
-            "cpu_seconds": artifact.cost.cpu_seconds, "settings": json.dumps(request.settings(), sort_keys=True),
+            "cpu_seconds": artifact.cost.cpu_seconds, "settings": json.dumps(settings, sort_keys=True),
             "seed": getattr(request, "seed", None), "message": "", "finished_at": now(), **_kept(artifact),
         }  # fmt: skip
 

@@ -4,11 +4,14 @@ import atexit
 import logging
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+
+from raydisc.runtime.machine import cores
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -21,6 +24,12 @@ _QUIET = {
 
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Every port of a local session binds 127.0.0.1."""
+
+
+def starts_here() -> bool:
+    """Whether the session is to be a local one that has not been started yet."""
+    ray = sys.modules.get("ray")
+    return not os.environ.get("RAY_ADDRESS") and not (ray is not None and ray.is_initialized())
 
 
 @contextmanager
@@ -42,7 +51,11 @@ def ray_session() -> Iterator[None]:
         return
     if local:
         _bind_as_told()
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        # told of fewer cores only where this process may not use them all, as Ray does not look at that
+        limit = cores() if cores() < (os.cpu_count() or 1) else None
+        ray.init(
+            address="local", num_cpus=limit, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
     else:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     try:

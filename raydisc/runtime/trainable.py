@@ -11,8 +11,10 @@ from ray import tune
 
 from raydisc.errors import InputError, NonFiniteLoss
 from raydisc.experiment import Experiment
+from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger
 from raydisc.runtime.hot_store import hot_store
+from raydisc.runtime.machine import bound_threads, refuse_without
 from raydisc.runtime.plan import Job
 from raydisc.runtime.records import Recorder
 from raydisc.runtime.students import export_student
@@ -36,12 +38,14 @@ class Run:
         subject: its task and teacher.
         storage: the storage folder.
         jobs: the plan, by name.
+        arithmetic: in which stages are computed.
     """
 
     experiment: Experiment
     subject: Subject
     storage: str
     jobs: dict[str, Job]
+    arithmetic: Arithmetic
 
     @property
     def folder(self) -> Path:
@@ -81,17 +85,17 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         copies: the handle of the ``HotCopies`` actor.
     """
     job = run.jobs[config["job"]]
-    threads = run.experiment.resources.cpus
-    torch.set_num_threads(threads)
+    bound_threads(run.experiment.resources.cpus)
     device = torch.device("cuda" if run.experiment.resources.gpus else "cpu")
     store = hot_store(Path(run.storage), copies)
     ledger = Ledger(Path(run.storage) / "ledger")
-    recorder = Recorder(ledger, store, run.experiment.name, job.name, run.subject.metric)
+    recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
     reporting = Reporting()
-    executor = Executor(store, device, threads, reporting, recorder.stage)
+    executor = Executor(store, device, run.arithmetic, reporting, recorder.stage)
     failure, message = config.get("inherited_failure"), ""
     try:
         if failure is None:
+            refuse_without(run.arithmetic.precision, device)
             message = _perform(job, run, executor, recorder)
     except (InputError, NonFiniteLoss, AlteredArtifact) as error:
         failure = str(error)

@@ -7,14 +7,12 @@ from typing import Any
 import ray
 from ray import tune
 
-from raydisc.errors import InputError
 from raydisc.report.live import LiveReporter
 from raydisc.runtime.hot_store import HotCopies
 from raydisc.runtime.live import ReporterCallback
 from raydisc.runtime.plan import Job
 from raydisc.runtime.searcher import PlanSearcher
 from raydisc.runtime.trainable import Run, run_job
-from raydisc.settings import ResourcesConfig
 
 _CRASHES_FORGIVEN = 2
 
@@ -31,11 +29,9 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
         One sentence for each job that failed.
 
     Raises:
-        InputError: a trial asks for more than there is.
         KeyboardInterrupt: the experiment was interrupted before every job had ended.
     """
     resources = run.experiment.resources
-    _refuse_too_much(resources)
     shutil.rmtree(run.folder / "tune", ignore_errors=True)
     callback = ReporterCallback(reporter, run.jobs)
     tuner = tune.Tuner(
@@ -65,13 +61,3 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
 def _hot_copies(storage: str) -> Any:
     actor: Any = HotCopies
     return actor.remote(storage, int(ray.cluster_resources().get("object_store_memory", 2**30) * _HOT_SHARE))
-
-
-def _refuse_too_much(resources: ResourcesConfig) -> None:
-    """Tune would wait for ever for what the cluster does not have."""
-    cluster = ray.cluster_resources()
-    for name, asked, has in (("cpus", resources.cpus, "CPU"), ("gpus", resources.gpus, "GPU")):
-        if asked > cluster.get(has, 0):
-            raise InputError(
-                f"resources.{name}: a trial asks for {asked:g}, but the machine or cluster has {cluster.get(has, 0):g}"
-            )

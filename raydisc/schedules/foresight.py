@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from raydisc.models.precision import Arithmetic
 from raydisc.schedules.search import Schedule
 from raydisc.stages.artifact import Artifact, NotYetKnown
 from raydisc.stages.requests import Request
@@ -11,20 +12,20 @@ Result = TypeVar("Result")
 
 
 def foresee(
-    schedule: Schedule[Result], threads: int | None, find: Callable[[str], Artifact | None]
+    schedule: Schedule[Result], arithmetic: Arithmetic, find: Callable[[str], Artifact | None]
 ) -> list[tuple[Request, Artifact]]:
     """Requests and their artifacts, or promises where they have not been computed.
 
     Args:
         schedule: a fresh one.
-        threads: CPU threads that enter keys; None on other devices.
+        arithmetic: in which stages will be computed.
         find: a finished stage's artifact by key, or None.
     """
     foreseen: list[tuple[Request, Artifact]] = []
     try:
         request = next(schedule)
         while True:
-            promise = request.promise(threads)
+            promise = request.promise(arithmetic)
             foreseen.append((request, find(promise.key) or promise))
             request = schedule.send(foreseen[-1][1])
     except (StopIteration, NotYetKnown):

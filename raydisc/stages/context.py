@@ -15,6 +15,7 @@ from raydisc.distillation.loop import Progress
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import config_from_dict, cut
 from raydisc.models.families import Config
+from raydisc.models.precision import Precision
 from raydisc.models.shared_memory import shared_tensor
 from raydisc.models.widths import Widths
 from raydisc.stages.artifact import Artifact
@@ -33,6 +34,7 @@ class Context:
     Attributes:
         store: artifacts.
         device: to compute on.
+        precision: to compute models in.
         progress: told of the state of the running stage.
         checkpoint_folder: where the stage keeps what it needs to go on after a crash.
         checkpoint_every_s: seconds between checkpoints.
@@ -40,6 +42,7 @@ class Context:
 
     store: ArtifactStore
     device: torch.device
+    precision: Precision
     progress: Progress
     checkpoint_folder: Path
     checkpoint_every_s: float

@@ -55,7 +55,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
     def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
         wanted = targets.signal.outputs(batch)
-        value = loss(forward(model, batch, student_positions), wanted, batch)
+        value = loss(forward(model, batch, student_positions, context.precision), wanted, batch)
         value.backward()
         flops = STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)
         return value.detach(), flops + targets.flops - before
@@ -64,8 +64,9 @@ def compute_distil(request: Distil, context: Context) -> Result:
 
     def evaluate(step_number: int | None) -> dict[str, Any]:
         meter = FlopMeter(cost, widths)
-        predicted[step_number] = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter)
-        return {**score(data["metric"], predicted[step_number], validation.labels), "flops": meter.flops}
+        logits = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter, context.precision)
+        predicted[step_number] = logits
+        return {**score(data["metric"], logits, validation.labels), "flops": meter.flops}
 
     patience = None if request.budget_flops else config.patience
     settings = LoopSettings(

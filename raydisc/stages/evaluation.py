@@ -33,7 +33,7 @@ def compute_evaluate(request: Evaluate, context: Context) -> Result:
     model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     split = read_split(context.store, request.data, "test")
-    predictions = predict(model, split, request.data["pad_id"], EVALUATION_BATCH, meter)
+    predictions = predict(model, split, request.data["pad_id"], EVALUATION_BATCH, meter, context.precision)
     found = {"step": None, "split": "test", **score(request.data["metric"], predictions, split.labels)}
     blobs = {"predictions.arrow": table_blob(prediction_table({None: predictions}, split.labels, "test"))}
     return Result({"evaluations": [found]}, meter.flops, blobs)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from raydisc.distillation.loop import Progress
+from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.context import Compute, Context
 from raydisc.stages.distil import compute_distil
@@ -46,7 +47,7 @@ class Executor:
     Args:
         store: artifacts, found and kept.
         device: to compute on.
-        threads: CPU threads, which enter keys on CPU because the last bits depend on them.
+        arithmetic: how to compute; it enters keys.
         progress: told of the running stage, with its ``stage`` and ``key``.
         on_stage: told of every finished stage.
         checkpoint_every_s: seconds between checkpoints.
@@ -56,7 +57,7 @@ class Executor:
         self,
         store: ArtifactStore,
         device: torch.device,
-        threads: int,
+        arithmetic: Arithmetic,
         progress: Progress,
         on_stage: OnStage,
         checkpoint_every_s: float = 60.0,
@@ -64,12 +65,11 @@ class Executor:
         """See the class."""
         self.store = store
         self._device, self._progress, self._on_stage = device, progress, on_stage
-        self._checkpoint_every_s = checkpoint_every_s
-        self.key_threads = threads if device.type == "cpu" else None
+        self._arithmetic, self._checkpoint_every_s = arithmetic, checkpoint_every_s
 
     def execute(self, request: Request) -> Artifact:
         """The stage's artifact: found, waited for while another process computes it, or computed here."""
-        promise = request.promise(self.key_threads)
+        promise = request.promise(self._arithmetic)
         artifact = self.store.find(promise.key)
         if artifact is None:
             with self.store.holding(promise.key):
@@ -99,6 +99,7 @@ class Executor:
         context = Context(
             store=self.store,
             device=self._device,
+            precision=self._arithmetic.precision,
             progress=progress,
             checkpoint_folder=self.store.checkpoint_folder(promise.key),
             checkpoint_every_s=self._checkpoint_every_s,

@@ -43,7 +43,7 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
         state = _finetune(model, request, request.finetune, cost, context)
     validation = read_split(context.store, data, "validation")
     meter = FlopMeter(cost, widths)
-    predictions = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter)
+    predictions = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter, context.precision)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "evaluations": [{"step": None, "split": "validation", **score(data["metric"], predictions, validation.labels)}],
@@ -78,7 +78,7 @@ def _finetune(
     widths = Widths.full(model.config)
 
     def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
-        total, count = task_loss(forward(model, batch, ()).logits, batch)
+        total, count = task_loss(forward(model, batch, (), context.precision).logits, batch)
         loss = total / count
         loss.backward()
         return loss.detach(), STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)

@@ -116,7 +116,8 @@ def sandwich_backward(
     losses = []
     for lesson in lessons:
         supernet.select(lesson.candidate)
-        value = loss(forward(supernet.model, lesson.batch, student_positions), lesson.wanted, lesson.batch)
+        outputs = forward(supernet.model, lesson.batch, student_positions, supernet.precision)
+        value = loss(outputs, lesson.wanted, lesson.batch)
         value.backward()
         losses.append(value.detach())
     return torch.stack(losses).sum()

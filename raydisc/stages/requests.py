@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from raydisc.models.precision import Arithmetic
 from raydisc.settings import (
     DistillationConfig,
     FineTuneConfig,
@@ -53,24 +54,22 @@ class Request:
         """Everything but the artifacts' contents that the result depends on, as JSON values."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.metadata.get("key", True)}
 
-    def key(self, threads: int | None) -> str:
-        """SHA-256 that names the stage.
-
-        Args:
-            threads: CPU threads that compute it, which the last bits depend on; None on other devices.
-        """
-        content = {
+    def key(self, arithmetic: Arithmetic) -> str:
+        """SHA-256 that names the stage, computed in some arithmetic."""
+        content: dict[str, Any] = {
             "kind": self.kind,
             "version": self.version,
-            "threads": threads,
+            "threads": arithmetic.threads,
             "settings": self.settings(),
         }
+        if arithmetic.precision != "float32":  # left out, so that what was kept before there was a choice is found
+            content["precision"] = arithmetic.precision
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def promise(self, threads: int | None) -> Artifact:
+    def promise(self, arithmetic: Arithmetic) -> Artifact:
         """The artifact that the stage will leave, before it is computed."""
         inputs = tuple(artifact.key for artifact in self.inputs())
-        return Artifact(key=self.key(threads), kind=self.kind, inputs=inputs)
+        return Artifact(key=self.key(arithmetic), kind=self.kind, inputs=inputs)
 
 
 def _artifacts(value: Any) -> Iterator[Artifact]:

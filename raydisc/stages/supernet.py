@@ -10,6 +10,7 @@ from torch import nn
 from raydisc.distillation.predict import predict
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import cut, load_trainable
+from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
 from raydisc.stages.context import EVALUATION_BATCH, Context, FlopMeter, Weights, read_weights
 from raydisc.stages.evaluation import score
@@ -22,12 +23,13 @@ from raydisc.tasks.tokenised import Split
 
 @dataclass(frozen=True)
 class Supernet:
-    """The elastic model with its candidates, largest first."""
+    """The elastic model with its candidates, largest first, and the precision to compute them in."""
 
     model: nn.Module
     weights: Weights
     candidates: tuple[Candidate, ...]
     cost: ForwardCost
+    precision: Precision = "float32"
 
     def select(self, candidate: Candidate) -> None:
         """Make a candidate the active one."""
@@ -44,7 +46,7 @@ def build_supernet(request: OnceForAll, context: Context) -> Supernet:
     model = load_trainable(teacher.config, largest.widths, state).to(context.device)
     make_elastic(model, teacher.config)
     weights = Weights(teacher.config, largest.widths, state, largest.scale)
-    return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config))
+    return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config), context.precision)
 
 
 def draw_chances(request: OnceForAll, context: Context, supernet: Supernet) -> dict[float, float]:
@@ -68,7 +70,7 @@ def evaluate_candidates(
     for candidate in candidates:
         supernet.select(candidate)
         meter = FlopMeter(supernet.cost, candidate.widths)
-        logits = predict(supernet.model, validation, data["pad_id"], EVALUATION_BATCH, meter)
+        logits = predict(supernet.model, validation, data["pad_id"], EVALUATION_BATCH, meter, supernet.precision)
         flops += meter.flops
         predictions[candidate.scale] = logits
         parameters = size_at(supernet.weights.config, request.importance["parameters"], candidate.scale).parameters

@@ -72,4 +72,4 @@ def targets_of(
     weights = read_weights(context.store, teacher)
     model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    return Targets(OnlineSignal(model, teacher_positions, meter), meter)
+    return Targets(OnlineSignal(model, teacher_positions, meter, context.precision), meter)

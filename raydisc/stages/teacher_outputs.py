@@ -88,7 +88,7 @@ def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result
     split = read_split(context.store, request.data, "train")
     model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    dtype, error = _written(request, model, split, meter, folder, shape)
+    dtype, error = _written(request, model, split, meter, shape, context)
     blobs = {name: _moved_blob(folder / name) for name in (LOGITS_FILE, HIDDEN_FILE)}
     if request.positions:
         facts |= {"dtype": dtype, "error": error}
@@ -96,18 +96,19 @@ def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result
 
 
 def _written(
-    request: TeacherOutputs, model: nn.Module, split: Split, meter: FlopMeter, folder: Path, shape: OutputsShape
+    request: TeacherOutputs, model: nn.Module, split: Split, meter: FlopMeter, shape: OutputsShape, context: Context
 ) -> tuple[str, float]:
     """Write both files; gives the hidden states' type and its error.
 
     A hidden state that float16 cannot hold has all of them kept in bfloat16, whose range is float32's.
     """
+    pad_id, precision = request.data["pad_id"], context.precision
     for dtype in dict.fromkeys((request.config.dtype, "bfloat16")):
-        with OutputsWriter(folder, shape, dtype, split.lengths) as writer:
+        with OutputsWriter(context.checkpoint_folder, shape, dtype, split.lengths) as writer:
             try:
-                pad_id = request.data["pad_id"]
-                error = write_outputs(model, split, request.positions, pad_id, EVALUATION_BATCH, meter, writer)
-                return dtype, error
+                return dtype, write_outputs(
+                    model, split, request.positions, pad_id, EVALUATION_BATCH, meter, writer, precision
+                )
             except BeyondRange:
                 continue
     raise InputError(

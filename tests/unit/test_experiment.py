@@ -497,6 +497,7 @@ def test_the_fingerprint_ignores_what_changes_no_result(write, override):
     [
         "seeds=[1]",
         "resources.cpus=2",
+        "resources.precision=bfloat16",
         "student.scale=0.2",
         "schedules=[kd]",
         "controls=false",

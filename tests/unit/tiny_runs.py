@@ -16,6 +16,7 @@ from raydisc.experiment import (
     TaskConfig,
     TeacherConfig,
 )
+from raydisc.models.precision import Arithmetic
 from raydisc.schedules.search import Search
 from raydisc.settings import SandwichConfig
 from raydisc.stages.executor import Executor
@@ -33,6 +34,7 @@ PLAIN = {
 }  # fmt: skip
 """Once-for-all without what makes it cheap: every candidate is trained to the end."""
 STUDENT = 0.25
+ONE_THREAD = Arithmetic(1)
 
 
 def tiny_experiment(**changes) -> Experiment:
@@ -75,10 +77,17 @@ class Told:
         return [request.kind for request, _, found in self.stages if not found]
 
 
-def executor(storage, told=None, progress=lambda state: None, read_blob=None, checkpoint_every_s=60.0) -> Executor:
+def executor(
+    storage,
+    told=None,
+    progress=lambda state: None,
+    read_blob=None,
+    checkpoint_every_s=60.0,
+    arithmetic=ONE_THREAD,
+) -> Executor:
     """An executor for one CPU thread."""
     store = ArtifactStore(Path(storage), read_blob)
-    return Executor(store, torch.device("cpu"), 1, progress, told or Told(), checkpoint_every_s)
+    return Executor(store, torch.device("cpu"), arithmetic, progress, told or Told(), checkpoint_every_s)
 
 
 def search_of(experiment, seed=0, student=STUDENT) -> Search:

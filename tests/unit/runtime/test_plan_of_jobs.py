@@ -3,6 +3,7 @@
 import pytest
 
 from raydisc.experiment import load_experiment
+from raydisc.models.precision import Arithmetic
 from raydisc.runtime.plan import PREPARE, Job, make_plan
 from raydisc.runtime.searcher import PlanSearcher
 from raydisc.schedules.trials import expand
@@ -15,7 +16,7 @@ OVERRIDES = ["task.reviews={train: 60, validation: 20, test: 20}", "grid.scales=
 def jobs() -> list[Job]:
     experiment = load_experiment("experiments/quickstart.yaml", [*OVERRIDES, "student.scale=[0.2, 0.1]"])
     subject = inspect(experiment)
-    return make_plan(experiment, subject, expand(experiment, [0.2, 0.1]), 1, lambda key: None)
+    return make_plan(experiment, subject, expand(experiment, [0.2, 0.1]), Arithmetic(1), lambda key: None)
 
 
 def needs(jobs: list[Job], name: str) -> set[str]:

@@ -10,6 +10,7 @@ from schedule_runs import BASE, ran, trained, with_distillation
 from tiny_runs import (
     ARCHITECTURE,
     NO_DROPOUT,
+    ONE_THREAD,
     STUDENT,
     Told,
     changed,
@@ -352,7 +353,7 @@ def test_outputs_that_do_not_fit_are_refused_before_the_teacher_is_trained(searc
     assert told.computed == ["tokenise"]
     # by the next run, which finds the tokens, before it starts
     with pytest.raises(InputError, match=message):
-        foresee(along(schedule, ()), 1, executor(tmp_path).store.find)
+        foresee(along(schedule, ()), ONE_THREAD, executor(tmp_path).store.find)
 
 
 def test_a_full_disk_is_seen_before_anything_is_computed(tmp_path):
@@ -386,9 +387,9 @@ def test_losses_without_hidden_states(search, storage):
 )
 def test_foresight_names_the_keys_that_the_run_asks_for(search, storage, schedule, unforeseen):
     told = ran(schedule(search), storage).told
-    blind = [artifact.key for _, artifact in foresee(schedule(search), 1, lambda key: None)]
+    blind = [artifact.key for _, artifact in foresee(schedule(search), ONE_THREAD, lambda key: None)]
     assert blind == told.keys[: len(told.keys) - unforeseen]
-    finished = foresee(schedule(search), 1, executor(storage).store.find)
+    finished = foresee(schedule(search), ONE_THREAD, executor(storage).store.find)
     assert [artifact.key for _, artifact in finished] == told.keys
     assert all(artifact.facts is not None for _, artifact in finished)
 
@@ -400,9 +401,9 @@ def test_foresight_does_not_guess_a_budget(search, storage, mini):
     def control():
         return kd_equal_compute(search, 0.2, 1, False)
 
-    seen = foresee(control(), 1, lambda key: None if key == student else mini.store.find(key))
+    seen = foresee(control(), ONE_THREAD, lambda key: None if key == student else mini.store.find(key))
     assert [artifact.key for _, artifact in seen] == mini.told.keys
-    complete = foresee(control(), 1, mini.store.find)
+    complete = foresee(control(), ONE_THREAD, mini.store.find)
     assert [artifact.key for _, artifact in complete] == ran(control(), storage).told.keys
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ran, trained, with_distillation
-from tiny_runs import STUDENT, changed, search_of, weights_of
+from tiny_runs import ONE_THREAD, STUDENT, changed, search_of, weights_of
 
 from raydisc.distillation.predict import predict
 from raydisc.models.dense import load_frozen
@@ -56,7 +56,7 @@ def test_assistants_teach_and_start_the_next(search, storage, path):
     for before, request in zip(trained(outcome), run.distils[1:], strict=False):
         assert request.teacher == request.start == Model(before)
         assert request.outputs == outputs_of(run, Model(before))
-        assert before.key in request.promise(1).inputs
+        assert before.key in request.promise(ONE_THREAD).inputs
     kinds = ["distil", *["teacher_outputs", "distil"] * len(path)]
     assert [artifact.kind for artifact in outcome.own] == kinds
     assert outcome.student == outcome.own[-1]

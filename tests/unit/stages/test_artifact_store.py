@@ -275,11 +275,3 @@ def test_what_a_stage_cost_is_kept(tmp_path):
     steps = [state["step"] for state in heard if state["stage"] == "finetune"]
     assert steps == list(range(len(steps)))
     assert {state["key"] for state in heard} == set(told.keys)
-
-
-def test_keys_hold_threads_on_cpu_only(tmp_path):
-    store = ArtifactStore(tmp_path)
-    on_cpu, on_gpu = (
-        executor_module.Executor(store, torch.device(device), 3, print, print) for device in ("cpu", "cuda")
-    )
-    assert (on_cpu.key_threads, on_gpu.key_threads) == (3, None)

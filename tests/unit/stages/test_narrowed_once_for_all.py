@@ -10,6 +10,7 @@ from tiny_runs import STUDENT, Told, changed, executor, search_of, tiny_experime
 from raydisc.distillation.checkpoint import evaluations_in, load
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import load_frozen
+from raydisc.models.precision import Arithmetic
 from raydisc.models.widths import Widths
 from raydisc.report.ledger import Ledger
 from raydisc.report.show import show
@@ -155,7 +156,7 @@ def test_a_run_shows_who_was_left_out(storage, tmp_path):
     config = {"narrow": ["ceiling"], "sandwich": "all", "epochs": 2.0, "evaluations": 2}
     request, supernet, store = trained(storage, BY_SIZE, **config)
     ledger = Ledger(tmp_path / "ledger")
-    Recorder(ledger, store, "r", "job", "accuracy").stage(request, supernet, found=False)
+    Recorder(ledger, store, "r", "job", Arithmetic(1), "accuracy").stage(request, supernet, found=False)
     shown = show(ledger, "r")
     assert [(row["scale"], row["place"]) for row in shown["candidates"]] == [(0.4, 1)]
     assert [{name: row[name] for name in ("scale", "step", "metric")} for row in shown["left_out"]] == list(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from tiny_models import tiny_config, tiny_teacher
-from tiny_runs import ARCHITECTURE, STUDENT, changed, search_of, tiny_experiment
+from tiny_runs import ARCHITECTURE, ONE_THREAD, STUDENT, changed, search_of, tiny_experiment
 
 from raydisc.experiment import (
     DistillationConfig,
@@ -17,6 +17,7 @@ from raydisc.experiment import (
     TeacherConfig,
     TeacherOutputsConfig,
 )
+from raydisc.models.precision import Arithmetic
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.settings import SandwichConfig
@@ -28,15 +29,15 @@ BASE = tiny_experiment()
 DATA, TEACHER, UNITS, OUTPUTS = (Artifact(key=name * 64, kind=name) for name in "dtuo")
 
 
-def keys_of(search, threads=1, lam=0.2, assistants=1):
+def keys_of(search, arithmetic=ONE_THREAD, lam=0.2, assistants=1):
     """The key of every stage of TAKD by way of 0.5 and of the supernet."""
-    found = foresee(along(search, (0.5,)), threads, lambda key: None)
+    found = foresee(along(search, (0.5,)), arithmetic, lambda key: None)
     names = ["tokenise", "finetune", "teacher_outputs", "importance", "assistant", "assistant_outputs", "student"]
     keys = {name: artifact.key for name, (_, artifact) in zip(names, found, strict=True)}
     artifacts = {request.kind: artifact for request, artifact in found[:4]}
     ready = type("Ready", (), {"data": artifacts["tokenise"], "outputs": artifacts["teacher_outputs"]})
     ready.importance = artifacts["importance"]
-    return keys | {"once_for_all": search.once_for_all(ready, lam, assistants).key(threads)}
+    return keys | {"once_for_all": search.once_for_all(ready, lam, assistants).key(arithmetic)}
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_lambda_is_in_the_key_only_where_it_decides_who_is_trained(base_search, 
     """For several assistants it does not: who cannot be the first may be the second."""
     config = changed(BASE.once_for_all, **values)
     search = replace(base_search, experiment=BASE.model_copy(update={"once_for_all": config}))
-    keys = {(lam, several): keys_of(search, 1, lam, several) for lam in (0.1, 0.2) for several in (1, 2)}
+    keys = {(lam, several): keys_of(search, ONE_THREAD, lam, several) for lam in (0.1, 0.2) for several in (1, 2)}
     reached = {name for name, key in keys[0.2, 1].items() if keys[0.1, 1][name] != key}
     assert reached == ({"once_for_all"} if values else set())
     assert keys[0.1, 2] == keys[0.2, 2]
@@ -181,9 +182,9 @@ def test_the_students_scale(base_search, base_keys):
     assert keys["assistant"] == base_keys["assistant"]
 
 
-def test_threads_and_version_reach_everything(base_search, base_keys, monkeypatch):
-    for threads in (2, None):
-        assert not set(keys_of(base_search, threads).values()) & set(base_keys.values())
+def test_arithmetic_and_version_reach_everything(base_search, base_keys, monkeypatch):
+    for other in (Arithmetic(2), Arithmetic(None), Arithmetic(1, "bfloat16")):
+        assert not set(keys_of(base_search, other).values()) & set(base_keys.values())
     monkeypatch.setattr(Distil, "version", 99)
     keys = keys_of(base_search)
     assert {name for name in keys if keys[name] != base_keys[name]} == AFTER_ASSISTANT
@@ -253,25 +254,29 @@ def distil(**values):
     ],
 )
 def test_every_field_of_a_distillation(values):
-    assert distil(**values).key(1) != distil().key(1)
+    assert distil(**values).key(ONE_THREAD) != distil().key(ONE_THREAD)
 
 
 def test_initialisation_alone_adds_nothing_to_a_distillation():
     other = changed(BASE.distillation, initialisation="teacher")
-    assert distil(config=other).key(1) == distil().key(1)
+    assert distil(config=other).key(ONE_THREAD) == distil().key(ONE_THREAD)
 
 
 def test_where_an_input_lies_is_not_in_the_key():
     """An artifact enters by its key; facts and cost that came with it do not."""
     finished = replace(UNITS, facts={"parameters": 5})
-    assert distil(importance=finished, teacher=Model(finished), start=Model(finished)).key(1) == distil().key(1)
+    assert distil(importance=finished, teacher=Model(finished), start=Model(finished)).key(ONE_THREAD) == distil().key(
+        ONE_THREAD
+    )
 
 
 def test_a_promise_names_its_inputs_once():
-    promise = distil().promise(1)
+    promise = distil().promise(ONE_THREAD)
     assert promise.inputs == (DATA.key, UNITS.key, OUTPUTS.key)
     assert promise.kind == "distil"
     assert promise.facts is None
-    assert Evaluate(DATA, TEACHER).promise(1).inputs == (DATA.key, TEACHER.key)
-    assert Evaluate(DATA, TEACHER).key(1) != Evaluate(DATA, UNITS).key(1)
-    assert Importance.of(DATA, TEACHER, BASE.grid, 0).key(1) != Importance.of(DATA, TEACHER, BASE.grid, 1).key(1)
+    assert Evaluate(DATA, TEACHER).promise(ONE_THREAD).inputs == (DATA.key, TEACHER.key)
+    assert Evaluate(DATA, TEACHER).key(ONE_THREAD) != Evaluate(DATA, UNITS).key(ONE_THREAD)
+    assert Importance.of(DATA, TEACHER, BASE.grid, 0).key(ONE_THREAD) != Importance.of(DATA, TEACHER, BASE.grid, 1).key(
+        ONE_THREAD
+    )

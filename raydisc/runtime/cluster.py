@@ -1,0 +1,61 @@
+"""What the cluster can do for a trial. Import this inside a ``ray_session``: Ray reads its settings when imported."""
+
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayTaskError
+
+from raydisc.errors import InputError
+from raydisc.models.precision import Arithmetic, Precision, has_bfloat16
+from raydisc.runtime.machine import refuse_without
+from raydisc.settings import ResourcesConfig
+
+
+def refuse_beyond_cluster(resources: ResourcesConfig) -> None:
+    """Refuse a trial that no machine of the cluster has room for: Tune would wait for ever.
+
+    Raises:
+        InputError: it asks for more than that.
+    """
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name, asked, kind in (("cpus", resources.cpus, "CPU"), ("gpus", resources.gpus, "GPU")):
+        most = max(machine.get(kind, 0) for machine in machines)
+        if asked > most:
+            raise InputError(
+                f"resources.{name}: a trial asks for {asked:g}, but the machine, or the largest of the cluster, "
+                f"has {most:g}"
+            )
+        machines = [machine for machine in machines if machine.get(kind, 0) >= asked]
+
+
+def arithmetic_of(resources: ResourcesConfig) -> Arithmetic:
+    """The arithmetic of a run's stages, settled before a key is made of it.
+
+    Whether a GPU has bfloat16 is asked of one that a trial would get: the driver need not have any.
+
+    Raises:
+        InputError: the GPU cannot be used, or lacks the precision that is asked for.
+    """
+    asked = resources.precision
+    if not resources.gpus:
+        return Arithmetic(resources.cpus, "float32" if asked == "auto" else asked)
+    ask: Any = ray.remote(num_cpus=0, num_gpus=resources.gpus, max_calls=1)(_settled_on_gpu)
+    try:
+        return Arithmetic(None, ray.get(ask.remote(asked)))
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
+
+
+def _settled_on_gpu(asked: str) -> Precision:
+    device = torch.device("cuda")
+    if not torch.cuda.is_available():
+        raise InputError(
+            "resources.gpus: Ray has a GPU to give, but torch sees none there; install torch with CUDA, or set it to 0"
+        )
+    if asked == "float32" or (asked == "auto" and not has_bfloat16(device)):
+        return "float32"
+    refuse_without("bfloat16", device)
+    return "bfloat16"
