@@ -29,6 +29,7 @@ test: install
 	$(BIN)/python -m pytest -m 'not slow and not gpu'
 
 lint: install
-	$(BIN)/ruff check raydisc tests
-	$(BIN)/ruff format --check raydisc tests
+	$(BIN)/ruff check raydisc tests experiments
+	$(BIN)/ruff format --check raydisc tests experiments
 	$(BIN)/mypy
+	$(BIN)/mypy experiments/benchmarks

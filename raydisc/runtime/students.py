@@ -28,6 +28,8 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
     target = folder / trial.name
     if target.is_dir() and read_card(target).key == student.key:
         return target
+    for left in folder.glob(f".{trial.name}-*"):
+        shutil.rmtree(left)  # by a process that was killed while it wrote
     temporary = folder / f".{trial.name}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     config = store.json(student, "config.json")

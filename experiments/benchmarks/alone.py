@@ -1,0 +1,91 @@
+"""Peak memory of one trial, run alone in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import Bench, with_steps
+from machine import forget_peak, resident_bytes
+
+from raydisc.errors import InputError
+from raydisc.experiment import Experiment
+from raydisc.runtime.machine import bound_threads
+from raydisc.schedules.trials import Trial, expand
+from raydisc.stages.subject import inspect
+
+KEPT = ("tokenise", "finetune")
+"""Stages that are not part of a search: they are read, not computed again."""
+
+
+def peak_of_trial(
+    experiment: Experiment, storage: Path, schedule: str, scale: float, path: Sequence[float], steps: int
+) -> float:
+    """The most bytes that the search of one trial needs, beyond its imports; on a GPU those allocated there.
+
+    Memory does not depend on how long a stage trains, so each trains a few steps only.
+
+    Args:
+        experiment: of the run that the trial belongs to.
+        storage: where its teacher lies.
+        schedule: the trial's.
+        scale: the student's.
+        path: the assistants' scales, where the schedule is given them.
+        steps: training steps of each stage.
+
+    Raises:
+        InputError: there is no such trial, or the process died.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, experiment, storage, schedule, scale, tuple(path), steps))
+    process.start()
+    sender.close()
+    try:
+        return float(receiver.recv())
+    except EOFError as error:
+        raise InputError(f"the process that measured the memory of {schedule} died") from error
+    finally:
+        process.join()
+
+
+def _child(
+    sender: Any,
+    experiment: Experiment,
+    storage: Path,
+    schedule: str,
+    scale: float,
+    path: tuple[float, ...],
+    steps: int,
+) -> None:
+    gpu = bool(experiment.resources.gpus)
+    threads = experiment.resources.cpus
+    bound_threads(threads)
+    subject = inspect(experiment)
+    whole = Bench(experiment, subject, storage, torch.device("cuda" if gpu else "cpu"), threads)
+    rows = len(whole.split("train"))
+    short = {name: with_steps(getattr(experiment, name), rows, steps) for name in ("once_for_all", "distillation")}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = whole.linked(Path(folder), KEPT)
+        changed = experiment.model_copy(update=short)
+        trial = find_trial(expand(changed, [scale]), schedule, path)
+        forget_peak()
+        before = resident_bytes()
+        bench.executor().run(trial.run(changed, subject))
+    sender.send(torch.cuda.max_memory_allocated() if gpu else resident_bytes(peak=True) - before)
+
+
+def find_trial(trials: Sequence[Trial], schedule: str, path: Sequence[float]) -> Trial:
+    """The first trial of a schedule, with this path where it is given one.
+
+    Raises:
+        InputError: there is none.
+    """
+    for trial in trials:
+        if trial.schedule == schedule and trial.path in ((), tuple(path)):
+            return trial
+    raise InputError(f"there is no trial of {schedule} along {list(path)}")

@@ -1,0 +1,79 @@
+"""The benchmarks that need Ray or a finished run, once from end to end in their smallest settings."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from raydisc.experiment import load_experiment
+
+BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+import search_cost  # noqa: E402
+from alone import peak_of_trial  # noqa: E402
+
+pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+
+
+def run(desk, name, *words):
+    """Run a benchmark as a user does; gives its rows and what it printed."""
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *words, "--device", "cpu", "--output", "found"]
+    done = subprocess.run(command, cwd=desk.folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return pq.read_table(desk.folder / "found" / f"{name}.parquet").to_pylist(), done.stdout
+
+
+def test_trials_read_one_store(desk):
+    rows, printed = run(desk, "store", "tiny.yaml", "--trials", "2")
+    assert "shared by all trials" in printed
+    assert [(row["trials"], row["trial"]) for row in rows] == [(2, 0), (2, 1)]
+    assert rows[0]["pages_sum"] == rows[1]["pages_sum"] > 0  # both have read the same bytes
+    for row in rows:
+        assert row["shared_bytes"] > 0
+        assert row["private_share"] == pytest.approx(row["private_bytes"] / row["shared_bytes"])
+        assert row["imports_bytes"] > 2**24
+        assert 0 < row["start_seconds"] <= row["first_step_seconds"]
+
+
+def test_trials_fill_a_worker(desk):
+    words = ["--workers", "1", "--trials", "2", "--steps", "3", "--repetitions", "1"]
+    rows, printed = run(desk, "scaling", "tiny.yaml", *words)
+    assert "calculated for the jobs of scaling" in printed
+    measured = [row for row in rows if row["way"] != "calculated"]
+    assert [(row["way"], row["workers"], row["efficiency"]) for row in measured] == [("bare", 1, 1.0), ("ray", 1, 1.0)]
+    assert all(row["throughput"] > 0 for row in rows)
+    calculated = [row for row in rows if row["way"] == "calculated"]
+    assert all(
+        later["seconds"] <= earlier["seconds"] for earlier, later in zip(calculated, calculated[1:], strict=False)
+    )
+    assert calculated[0]["limit"] == "workers: all are busy"
+
+
+def test_search_cost_of_a_finished_run(finished, tmp_path, capsys):
+    storage = finished.folder / "runs"
+    search_cost.main(["--runs", "tiny", "--storage", str(storage), "--memory-steps", "0", "--output", str(tmp_path)])
+    assert "oracle path" in capsys.readouterr().out
+    rows = {row["schedule"]: row for row in pq.read_table(tmp_path / "search_cost.parquet").to_pylist()}
+    assert rows.keys() == {"kd", "kd_equal_compute", "kd_supernet_init", "minidisc", "maxidisc", "oracle path"}
+    oracle = rows["oracle path"]
+    for cost in search_cost.COSTS:
+        assert oracle[f"{cost}_relative"] == 1.0
+        assert rows["maxidisc"][cost] > oracle[cost] > 0
+    assert 0 < rows["kd"]["flops_relative"] < rows["minidisc"]["flops_relative"] < rows["maxidisc"]["flops_relative"]
+    assert oracle["path"] == oracle["oracle_path"]
+    assert oracle["regret"] == 0.0
+    for row in rows.values():
+        assert 0 <= row["test"] <= 1
+        assert row["test_se"] > 0
+
+
+def test_peak_memory_of_a_trial_alone(finished):
+    storage = finished.folder / "runs"
+    experiment = load_experiment(storage / "tiny" / "experiment.yaml")
+    before = sorted(path.name for path in (storage / "artifacts").iterdir())
+    peak = peak_of_trial(experiment, storage, "kd", 0.25, (), steps=1)
+    assert 0 < peak < 2**31
+    assert sorted(path.name for path in (storage / "artifacts").iterdir()) == before  # it leaves nothing behind
