@@ -103,8 +103,8 @@ class MinidiscOptions(ScheduleOptions):
     """λ of the tradeoff `m + λ(1 - s)`."""
     assistants: Annotated[int, Field(ge=1, le=3)] = 1
     """How many assistants are chosen, one after the other."""
-    reinvest: bool = False
-    """Train the student longer, with the FLOPs that once-for-all saved by leaving candidates out or ending early."""
+    reinvest: bool = True
+    """Train the student longer, until the search has cost what the grid's cheapest path would have cost alone."""
 
 
 SCHEDULES: dict[str, type[ScheduleOptions]] = {

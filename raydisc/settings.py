@@ -231,32 +231,28 @@ class OnceForAllConfig(TrainingConfig):
         Discriminator(lambda value: "section" if isinstance(value, dict | SandwichConfig) else "word"),
     ] = SandwichConfig()
     """Candidates of one step: `all`, as the paper's code does, or a few."""
+    epochs: Annotated[float, Field(gt=0)] = 2.0
+    """Passes over the training rows, a part of one is allowed; fewer than in `distillation` leave the student more."""
+    candidates: Literal["smaller_half", "all"] = "smaller_half"
+    """Which possible assistants of the grid are trained: the smaller half of those above the student's scale, or all.
+    Where several assistants are chosen, all."""
+    choose_at: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Share of the steps after which the assistant is chosen; from there on it alone is trained. 1, and where several
+    are chosen: all candidates are trained to the end."""
+    evaluations: Count = 1
+    """How often the candidates are evaluated: so many times, evenly, the last for the choice."""
+    evaluation_rows: Count | None = 256
+    """Validation rows that evaluations before the end of the stage look at (a fixed choice); null: all."""
     patience: Count | None = None
     """Stop after so many evaluations without a better mean over the candidates; null: never."""
-    evaluations: Count = 2
-    """How often the candidates are evaluated: so many times, evenly, the last at the end."""
-    evaluation_rows: Count | None = 256
-    """Validation rows that evaluations before the last one look at (a fixed choice); null: all."""
-    narrow: list[Literal["ceiling", "halving", "neighbourhood"]] = ["ceiling"]
-    """Leave candidates out by the λ-tradeoff at each evaluation. ceiling: begin with the smaller half, then train
-    those that would win if they were as good as the teacher. halving: keep the better half. neighbourhood: begin with
-    every second one, then train the best and those next to it."""
-    settled: Annotated[float, Field(ge=-1, le=1)] | None = None
-    """End when the last two evaluations rank the candidates alike (at least this Kendall τ) and the validation rows
-    cannot tell their leaders apart; null: never."""
     dropout: Dropout | None = 0.0
     """Probability of every dropout while the supernet is trained; null: as the teacher's configuration says."""
 
-    @property
-    def by_tradeoff(self) -> bool:
-        """Whether what is trained depends on λ."""
-        return bool(self.narrow) or self.settled is not None
-
     @model_validator(mode="after")
     def _one_way_to_end(self) -> Self:
-        if self.narrow and self.patience is not None:
+        if self.choose_at < 1 and self.patience is not None:
             raise ValueError(
-                "'patience' compares the mean over all candidates, which 'narrow' changes; set narrow: [] beside it"
+                "'patience' compares the mean over all candidates, which 'choose_at' ends; set choose_at: 1 beside it"
             )
         return self
 

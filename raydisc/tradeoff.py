@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -32,6 +33,14 @@ class Scored(Protocol):
     @property
     def metric(self) -> float:
         """The validation metric, not clipped."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The least that can be ranked: a nominal scale in (0, 1] and a validation metric, not clipped."""
+
+    scale: float
+    metric: float
 
 
 S = TypeVar("S", bound=Scored)

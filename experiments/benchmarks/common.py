@@ -249,6 +249,11 @@ class Bench:
         """What every schedule starts from, computed once in the storage."""
         return self.executor().run(self.search().prepare())
 
+    @cached_property
+    def outputs(self) -> Artifact:
+        """The teacher's outputs on all training rows, computed once in the storage."""
+        return self.executor().run(self.search().outputs_of(self.ready, self.ready.teacher))[0]
+
     def split(self, name: str) -> Split:
         """A tokenised split."""
         return read_split(self.store, self.ready.data, name)
@@ -269,10 +274,11 @@ class Bench:
     def linked(self, storage: Path, kinds: Sequence[str], *others: Artifact) -> Bench:
         """The same bench on a fresh storage that sees the prepared stages of these kinds, and others, as links."""
         ready = self.ready
+        prepared = [ready.data, ready.finetuned, ready.importance]
+        prepared += [self.outputs] if "teacher_outputs" in kinds else []
         (storage / "artifacts").mkdir(parents=True, exist_ok=True)
-        for artifact in (ready.data, ready.finetuned, ready.outputs, ready.importance, *others):
-            if artifact.kind in kinds or artifact in others:
-                (storage / "artifacts" / artifact.key).symlink_to(self.store.root / artifact.key)
+        for artifact in (*(found for found in prepared if found.kind in kinds), *others):
+            (storage / "artifacts" / artifact.key).symlink_to(self.store.root / artifact.key)
         return replace(self, storage=storage)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from raydisc.stages.artifact import Artifact
 from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import EVALUATION_BATCH, read_table, read_weights
 from raydisc.stages.importance import read_candidate
-from raydisc.stages.requests import Objective
+from raydisc.stages.requests import Distil, Objective, OnceForAll
 from raydisc.stages.targets import positions
 from raydisc.tasks.batching import evaluation_batches, padding_share, training_batches
 from raydisc.tasks.tokenised import Batch, Split
@@ -67,18 +67,35 @@ def run_outputs(bench: Bench, scale: float, batches: int, tick: Tick) -> None:
 def run_once_for_all(bench: Bench, scale: float, steps: int, tick: Tick, seed: int = 0) -> Artifact:
     """Train the candidate of a scale, and no other, in a supernet as wide as the teacher."""
     rows = len(bench.split("train"))
-    only_the_smallest = {"sandwich": SandwichConfig(largest=False, middle=0), "narrow": [], "settled": None}
-    section = with_steps(bench.experiment.once_for_all, rows, steps).model_copy(update=only_the_smallest)
-    request = bench.search(seed, once_for_all=section).once_for_all(bench.ready, lam=0.0, assistants=1)
-    return bench.executor(tick).execute(replace(request, scales=tuple(sorted({1.0, scale}, reverse=True))))
+    only_the_smallest = SandwichConfig(largest=False, middle=0)
+    section = with_steps(bench.experiment.once_for_all, rows, steps).model_copy(update={"sandwich": only_the_smallest})
+    request = OnceForAll(
+        data=bench.ready.data,
+        outputs=bench.outputs,
+        importance=bench.ready.importance,
+        scales=tuple(sorted({1.0, scale}, reverse=True)),
+        config=section,
+        objective=Objective.of(bench.experiment.distillation),
+        seed=seed,
+        lam=None,
+    )
+    return bench.executor(tick).execute(request)
 
 
 def run_student(bench: Bench, scale: float, steps: int, tick: Tick, seed: int = 0) -> Artifact:
     """Distil a student of a scale from kept outputs of its teacher (a TA's are kept just as the teacher's are)."""
     ready = bench.ready
-    section = with_steps(bench.experiment.distillation, len(bench.split("train")), steps)
-    search = bench.search(seed, distillation=section)
-    return bench.executor(tick).run(search.distil(ready, ready.teacher, ready.teacher, scale))[-1]
+    request = Distil(
+        data=ready.data,
+        importance=ready.importance,
+        teacher=ready.teacher,
+        outputs=bench.outputs,
+        start=ready.teacher,
+        scale=scale,
+        config=with_steps(bench.experiment.distillation, len(bench.split("train")), steps),
+        seed=seed,
+    )
+    return bench.executor(tick).execute(request)
 
 
 def training_shapes(bench: Bench, batch_size: int, steps: int, seed: int = 0) -> list[Shape]:

@@ -66,7 +66,7 @@ class Reader:
         with torch.device("meta"):  # the family's module is imported, no memory is taken
             AutoModelForSequenceClassification.from_config(config_from_dict(bench.subject.config))
         bench = replace(bench, hot=hot_store(bench.storage, copies))
-        bench.ready  # noqa: B018 - the small files of the artifacts, found by their keys
+        bench.ready, bench.outputs  # noqa: B018 - the small files of the artifacts, found by their keys
         imported, before = time.time(), _settled_private_bytes()
         self._held = [bench.store.blob(artifact, name) for artifact, name in shared_files(bench, supernet)]
         touched = sum(int(image[::PAGE].sum()) for image in self._held)
@@ -97,8 +97,8 @@ def _settled_private_bytes() -> int:
 def shared_files(bench: Bench, supernet: Artifact) -> Iterator[tuple[Artifact, str]]:
     """The files that all trials of a search read."""
     yield bench.ready.importance, "model.safetensors"  # the teacher, its units sorted
-    yield bench.ready.outputs, LOGITS_FILE
-    yield bench.ready.outputs, HIDDEN_FILE
+    yield bench.outputs, LOGITS_FILE
+    yield bench.outputs, HIDDEN_FILE
     yield supernet, "model.safetensors"
 
 

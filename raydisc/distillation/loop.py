@@ -31,8 +31,7 @@ Step = Callable[[Batch, int], tuple[torch.Tensor, float]]
 computed, and the FLOPs executed."""
 
 Evaluate = Callable[[int], dict[str, Any]]
-"""Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops``, ``finished`` where nothing is to be
-gained by going on, and whatever else it found."""
+"""Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops``, and whatever else it found."""
 
 Progress = Callable[[dict[str, Any]], None]
 """Takes the state of a running stage; called at every step, so it must be cheap. ``loss`` is in it now and then."""
@@ -176,8 +175,6 @@ def _read(unread: Sequence[_Signs], settings: LoopSettings) -> float:
 def _remaining(state: TrainingState, settings: LoopSettings) -> Iterator[int]:
     while state.step < settings.total_steps:
         if settings.patience is not None and state.since_best >= settings.patience:
-            return
-        if state.evaluations and state.evaluations[-1].get("finished"):
             return
         yield state.step
 

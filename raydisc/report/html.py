@@ -129,9 +129,8 @@ def _candidate_figures(shown: Mapping[str, Any], summaries: Sequence[Summary]) -
             )
         )
         steps = [s for s in shown["break_points"] if (s["student_scale"], s["lam"]) == (student_scale, lam)]
-        left_out = any((row["student_scale"], row["lam"]) == (student_scale, lam) for row in shown["left_out"])
-        among = " among the candidates that were trained to the end" if left_out else ""
-        caption = f"What each λ would choose{among}, at no training cost."
+        cost = "by training another supernet" if any(step["early"] for step in steps) else "at no training cost"
+        caption = f"What each λ would choose, {cost}."
         figures.append(_figure(sweep_figure(steps, lam, title), caption))
     return figures
 

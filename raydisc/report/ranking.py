@@ -67,7 +67,7 @@ class Ranking:
         steps: `(λ from, λ to, scale)`: what each λ would choose.
         within_noise: Scales that cannot be told apart as the best (at least two), the likeliest first; else empty.
         subnet: Row of the student's own scale in the supernet, before it is distilled; None if it is not there.
-        left_out: Rows of the candidates that were not trained to the end, scales falling.
+        early: Whether the choice ended the others' training, so that another λ would train another supernet.
     """
 
     use: Use
@@ -75,7 +75,7 @@ class Ranking:
     steps: tuple[tuple[float, float, float], ...]
     within_noise: tuple[float, ...]
     subnet: Mapping[str, Any] | None
-    left_out: tuple[Mapping[str, Any], ...]
+    early: bool
 
 
 def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[Mapping[str, Any]]) -> list[Use]:
@@ -103,14 +103,20 @@ def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[M
 def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:
     """The use of a supernet that no finished trial with a λ has used: its smallest scale is the student's.
 
-    λ is the one by which candidates were left out, if any were to be.
+    λ is the one that chose before the end, if one did.
     """
-    trained_by = json.loads(stage["settings"] or "{}").get("lam")
+    trained_by = _trained_by(stage)
     lam = DEFAULT_LAM if trained_by is None else trained_by
     scales = [row["scale"] for row in ledger.rows("candidates", keys=[stage["key"]])]
     evaluated = {row["metric"] for row in ledger.rows("metrics", keys=[stage["key"]], split="validation")}
     known = sorted(evaluated & set(METRICS))  # a loss may stand beside the metric
     return [Use(stage["key"], min(scales), stage["seed"], lam, known[0])] if scales and known else []
+
+
+def _trained_by(stage: Mapping[str, Any]) -> float | None:
+    """λ by which a supernet's training went on with one candidate; None where it did not."""
+    lam: float | None = json.loads(stage.get("settings") or "{}").get("lam")
+    return lam
 
 
 def ranking(ledger: Ledger, use: Use) -> Ranking:
@@ -127,7 +133,7 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
         steps=tuple(break_points([c.scale for c in ranked], [c.metric for c in ranked])),
         within_noise=tuple(alike) if len(alike) > 1 else (),
         subnet=next((row for row in rows if abs(row["scale"] - use.student_scale) <= EPSILON), None),
-        left_out=tuple(sorted(ledger.rows("left_out", keys=[use.supernet]), key=lambda row: -row["scale"])),
+        early=_trained_by(next(iter(ledger.rows("stages", keys=[use.supernet])), {})) is not None,
     )
 
 

@@ -29,8 +29,6 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "key": _TEXT, "scale": _REAL, "measured_scale": _REAL, "flops_share": _REAL, "parameters": _WHOLE,
         "flops": _REAL, "heads": _WHOLES, "neurons": _WHOLES, "metric": _REAL, "metric_se": _REAL,
     },
-    # Candidates that a once-for-all stage left out, when, and by which metric; both null where it was never trained.
-    "left_out": {"key": _TEXT, "scale": _REAL, "step": _WHOLE, "metric": _REAL},
     # One row per example: logits, or one number in regression.
     "predictions": {
         "key": _TEXT, "split": _TEXT, "scale": _REAL, "row": _WHOLE, "prediction": pa.list_(pa.float32()),
@@ -54,7 +52,6 @@ IDENTITY: dict[str, tuple[str, ...]] = {
     "stages": ("key",),
     "metrics": ("key", "split", "step", "scale", "metric"),
     "candidates": ("key", "scale"),
-    "left_out": ("key", "scale"),
     "predictions": ("key", "split", "scale", "row"),
     "trials": ("run", "trial"),
 }

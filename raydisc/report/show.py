@@ -30,12 +30,11 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
           states (`kept_dtype`) and the root mean square error that it brings, relative to theirs (`kept_error`);
         - `candidates`: the possible assistants of each supernet, by place, with `supernet`, `student_scale`, `seed` and
           `lam` of the ranking, `win_share` and whether it was `chosen`;
-        - `left_out`: candidates that a supernet did not train to the end, with the `step` after which they were left
-          out and their `metric` then; both null where one was never trained;
         - `subnets`: the student's own scale in each supernet, before it is distilled;
         - `trials`: finished and failed, with metrics and the cost of each path alone;
         - `teacher`: its `validation_metric`, `test_metric` and `test_se`, as far as they were measured;
-        - `lam`: λ of the first ranking; `break_points`: what every other λ would choose (`lam_to` null: no end);
+        - `lam`: λ of the first ranking; `break_points`: what every other λ would choose (`lam_to` null: no end),
+          `early` where it would train a supernet of its own, since this one went on with the chosen candidate alone;
         - `spent`: what the run itself really computed (stages found in the store not counted);
         - `notices`: what to know before believing it.
 
@@ -55,17 +54,12 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
         "metric": next((trial["metric"] for trial in trials), None),
         "stages": [_stage(stage, run, scales) for stage in stages],
         "candidates": [_plain(_tags(r) | dataclasses.asdict(c)) for r in rankings for c in r.candidates],
-        "left_out": [
-            _plain(_tags(r) | {field: row[field] for field in ("scale", "step", "metric")})
-            for r in rankings
-            for row in r.left_out
-        ],
         "subnets": [_subnet(r) for r in rankings if r.subnet is not None],
         "trials": [_trial(trial, rows) for trial in trials],
         "teacher": teacher(ledger, trials, stages),
         "lam": rankings[0].use.lam if rankings else None,
         "break_points": [
-            _plain(_tags(r) | {"lam_from": low, "lam_to": high, "scale": scale})
+            _plain(_tags(r) | {"lam_from": low, "lam_to": high, "scale": scale, "early": r.early})
             for r in rankings
             for low, high, scale in r.steps
         ],

@@ -112,26 +112,20 @@ def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str
     columns = ["place", "scale", "measured", "params", "validation", "tradeoff", "best in", "<"]
     lines = [_candidate(member) for member in members]
     styles: list[Style] = ["bold" if member["chosen"] else "" for member in members]
-    subnets, left_out = ([row for row in shown[rows] if _ranked_by(row) == group] for rows in ("subnets", "left_out"))
+    subnets = [row for row in shown["subnets"] if _ranked_by(row) == group]
     lines += [[*_candidate(_UNRANKED | row)[:-1], "the student's own scale, before distillation"] for row in subnets]
-    lines += [[formats.DASH, formats.scale(row["scale"]), *[formats.DASH] * 5, _fate(row)] for row in left_out]
-    styles += ["dim"] * (len(subnets) + len(left_out))
+    styles += ["dim"] * len(subnets)
     title = (
         f"{shown['run']}: candidates for the student at {formats.scale(student_scale)}, seed {seed}, "
         f"by m + {lam:g}(1 - s), supernet {supernet[:12]}"
     )
     steps = [step for step in shown["break_points"] if _ranked_by(step) == group]
-    among = ["λ chooses among the candidates that were trained to the end."] if left_out else []
-    return Sheet(title, columns, lines, styles, [_best_in(members), sweep(steps), *among], keys=2)
+    early = ["The chosen one was trained on alone: another λ trains another supernet."]
+    notes = [_best_in(members), sweep(steps), *(early if any(step["early"] for step in steps) else [])]
+    return Sheet(title, columns, lines, styles, notes, keys=2)
 
 
 _UNRANKED = {"place": None, "tradeoff": None, "win_share": None, "chosen": False}
-
-
-def _fate(row: Mapping[str, Any]) -> str:
-    if row["step"] is None:
-        return "never trained"
-    return f"left out at step {row['step']}, last metric {formats.decimal(row['metric'])}"
 
 
 def _candidate(row: Mapping[str, Any]) -> list[str]:

@@ -57,7 +57,6 @@ class Recorder:
         self._write_predictions(artifact)
         self._ledger.write("metrics", _metric_rows(artifact, self._metric), artifact.key)
         self._ledger.write("candidates", _candidate_rows(artifact), artifact.key)
-        self._ledger.write("left_out", _left_out_rows(artifact), artifact.key)
         self._ledger.write("stages", [self._stage_row(request, artifact)], artifact.key)
 
     def failed_stage(self, key: str, kind: str, message: str, seconds: float) -> None:
@@ -132,10 +131,6 @@ def _candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
     return [
         {"key": artifact.key, "metric_se": row["se"], **{column: row[column] for column in columns}} for row in rows
     ]
-
-
-def _left_out_rows(artifact: Artifact) -> list[dict[str, Any]]:
-    return [{"key": artifact.key, **row} for row in (artifact.facts or {}).get("left_out", [])]
 
 
 def _kept(artifact: Artifact) -> dict[str, Any]:

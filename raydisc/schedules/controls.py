@@ -6,17 +6,18 @@ from raydisc.stages.requests import Model
 
 
 def kd_equal_compute(search: Search, lam: float, assistants: int, reinvest: bool) -> Schedule[Outcome]:
-    """KD that trains with the FLOPs of MiniDisc's own stages: the same shape stretched, no early stop."""
+    """KD whose search costs as many FLOPs as MiniDisc's: the same shape stretched, no early stop."""
     rival = yield from minidisc(search, lam, assistants, reinvest)
-    budget = sum(artifact.flops for artifact in rival.own)
+    cost = sum(artifact.flops for artifact in rival.own)
     ready = yield from search.prepare()
-    own = yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale, budget_flops=budget)
+    own = yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale, budget_flops=cost)
     return Outcome(own[-1], (), "teacher", own)
 
 
 def kd_supernet_init(search: Search, lam: float, assistants: int) -> Schedule[Outcome]:
     """KD whose student is cut from MiniDisc's supernet: the same initialisation, no assistant."""
     ready = yield from search.prepare()
-    supernet = yield search.once_for_all(ready, lam, assistants)
-    own = yield from search.distil(ready, ready.teacher, Model(supernet), search.student_scale)
-    return Outcome(own[-1], (), "supernet", (supernet, *own), supernet)
+    trained = yield from search.once_for_all(ready, lam, assistants)
+    distilled = yield from search.distil(ready, ready.teacher, Model(trained[-1]), search.student_scale)
+    own = (*trained, *(artifact for artifact in distilled if artifact not in trained))
+    return Outcome(own[-1], (), "supernet", own, trained[-1])

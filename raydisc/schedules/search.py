@@ -34,14 +34,12 @@ class Ready:
         data: the tokenised task.
         finetuned: the teacher as it was made.
         teacher: the teacher with its units sorted by importance; it computes the same.
-        outputs: its outputs on the training rows.
         importance: the scores, which say what each scale keeps.
     """
 
     data: Artifact
     finetuned: Artifact
     teacher: Model
-    outputs: Artifact
     importance: Artifact
 
 
@@ -53,8 +51,8 @@ class Outcome:
         student: the distilled student's artifact.
         path: the scales of its assistants in order, empty without any.
         initialisation: what the student was cut from: ``teacher``, ``assistant`` or ``supernet``.
-        own: artifacts of the stages that are this schedule's own, in order: what it trained and the outputs of its
-            assistants, the student last.
+        own: artifacts of the stages after the preparation, in order: what was trained and the outputs it was trained
+            towards, each once, the student last.
         supernet: the once-for-all artifact, if there is one.
         lam: λ of the choice, if there was one.
     """
@@ -87,34 +85,40 @@ class Search:
         return self.experiment.distillation.initialisation == "teacher"
 
     def prepare(self) -> Schedule[Ready]:
-        """Tokenised task, teacher, its outputs, its importance: shared by all schedules and seeds."""
+        """Tokenised task, teacher, its importance: shared by all schedules and seeds."""
         experiment, subject = self.experiment, self.subject
         teacher = experiment.teacher
         data = yield Tokenise(subject.task_fingerprint, subject.tokenizer_fingerprint, experiment.task, teacher)
         if data.facts is not None:  # so that outputs which do not fit are refused before the teacher is trained
             kept_in(experiment.teacher_outputs, outputs_shape(data, self._matched, subject.hidden_size))
         trained = yield FineTune(data, subject.weights_fingerprint, teacher.finetune, teacher.seed, teacher)
-        outputs = yield self._outputs(data, Model(trained))
         importance = yield Importance.of(data, trained, experiment.grid, teacher.seed)
-        return Ready(data, trained, Model(importance), outputs, importance)
+        return Ready(data, trained, Model(importance), importance)
 
-    def once_for_all(self, ready: Ready, lam: float, assistants: int) -> OnceForAll:
-        """The supernet of all candidates down to the student's own scale.
+    def once_for_all(self, ready: Ready, lam: float, assistants: int) -> Schedule[tuple[Artifact, ...]]:
+        """The supernet of the candidates down to the student's own scale.
 
-        λ matters where the settings leave candidates out by it, which they do for a single assistant only: those that
-        cannot win may yet be the second one of several.
+        Where one assistant is chosen, λ may choose it before the end and only the smaller half be trained; what cannot
+        be the first of several may be the second.
+
+        Returns:
+            The artifacts made for it: the teacher's outputs, if they were asked for, and the supernet.
         """
-        config = self.experiment.once_for_all
-        return OnceForAll(
+        config, scales, one = self.experiment.once_for_all, self.assistant_scales, assistants == 1
+        if one and config.candidates == "smaller_half":
+            scales = scales[len(scales) // 2 :]
+        outputs = yield from self.outputs_of(ready, ready.teacher, config.epochs)
+        supernet = yield OnceForAll(
             data=ready.data,
-            outputs=ready.outputs,
+            outputs=outputs[0] if outputs else None,
             importance=ready.importance,
-            scales=(*self.assistant_scales, self.student_scale),
+            scales=(*scales, self.student_scale),
             config=config,
             objective=Objective.of(self.experiment.distillation),
             seed=self.seed,
-            lam=lam if config.by_tradeoff and assistants == 1 else None,
+            lam=lam if one and config.choose_at < 1 else None,
         )
+        return (*outputs, supernet)
 
     def distil(
         self,
@@ -123,37 +127,37 @@ class Search:
         start: Model,
         scale: float,
         budget_flops: float | None = None,
-        extra_flops: float = 0.0,
+        instead_of: Model | None = None,
     ) -> Schedule[tuple[Artifact, ...]]:
         """A model of a scale, cut from ``start`` and taught by ``teacher``.
 
-        An assistant's outputs are computed once where each row is wanted at least once; for fewer rows it is run.
-
         Returns:
-            The artifacts made for it: the assistant's outputs, if they were asked for, and the model.
+            The artifacts made for it: its teacher's outputs, if they were asked for, and the model.
         """
         config = self.experiment.distillation
-        own: tuple[Artifact, ...] = ()
-        outputs = ready.outputs if teacher == ready.teacher else None
-        if outputs is None and (config.epochs >= 1 or budget_flops is not None):
-            outputs = yield self._outputs(ready.data, teacher)
-            own = (outputs,)
+        longer = budget_flops is not None or instead_of is not None
+        outputs = yield from self.outputs_of(ready, teacher, 1 if longer else config.epochs)
         student = yield Distil(
             data=ready.data,
             importance=ready.importance,
             teacher=teacher,
-            outputs=outputs,
+            outputs=outputs[0] if outputs else None,
             start=start,
             scale=scale,
             config=config,
             seed=self.seed,
             budget_flops=budget_flops,
-            extra_flops=extra_flops,
+            instead_of=instead_of,
         )
-        return (*own, student)
+        return (*outputs, student)
 
-    def _outputs(self, data: Artifact, teacher: Model) -> TeacherOutputs:
-        return TeacherOutputs(data, teacher, self._matched, self.experiment.teacher_outputs)
+    def outputs_of(self, ready: Ready, teacher: Model, epochs: float = 1.0) -> Schedule[tuple[Artifact, ...]]:
+        """A model's outputs, computed once where each row is wanted at least once; for fewer rows it is run."""
+        if epochs < 1:
+            return ()
+        # the teacher as it was made computes the same as the sorted one, whatever the importance
+        model = Model(ready.finetuned) if teacher == ready.teacher else teacher
+        return ((yield TeacherOutputs(ready.data, model, self._matched, self.experiment.teacher_outputs)),)
 
     @property
     def _matched(self) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ class Trial:
         path: scales of the assistants in order where the trial is given them.
         lam: λ of MiniDisc and of its controls.
         assistants: how many MiniDisc chooses.
-        reinvest: whether MiniDisc's student gets what once-for-all saved.
+        reinvest: whether MiniDisc's student is trained for what once-for-all saved.
     """
 
     schedule: str
@@ -35,7 +35,7 @@ class Trial:
     path: tuple[float, ...] = ()
     lam: float | None = None
     assistants: int = 1
-    reinvest: bool = False
+    reinvest: bool = True
 
     @property
     def name(self) -> str:
@@ -43,8 +43,8 @@ class Trial:
         path = "".join(f"-via-{scale:.15g}" for scale in self.path)
         choice = "" if self.lam is None else f"-lam-{self.lam:.15g}"
         several = f"-assistants-{self.assistants}" if self.assistants > 1 else ""
-        reinvested = "-reinvest" if self.reinvest else ""
-        return f"{self.schedule}{path}{choice}{several}{reinvested}-to-{self.student_scale:.15g}-seed-{self.seed}"
+        saved = "" if self.reinvest else "-not-reinvested"
+        return f"{self.schedule}{path}{choice}{several}{saved}-to-{self.student_scale:.15g}-seed-{self.seed}"
 
     def run(self, experiment: Experiment, subject: Subject) -> Schedule[Outcome]:
         """The trial's schedule, ready to ask for its first stage."""
@@ -108,9 +108,9 @@ def _refuse_too_few(above: Sequence[float], assistants: int, name: str, student_
 def _controls(trials: Sequence[Trial], experiment: Experiment) -> list[Trial]:
     """Equal compute for every MiniDisc; equal first weights once for each supernet, unless KD has them anyway."""
     rivals = [trial for trial in trials if trial.schedule == "minidisc"]
-    by_tradeoff = experiment.once_for_all.by_tradeoff
+    early = experiment.once_for_all.choose_at < 1
     supernets = {
-        (rival.seed, rival.student_scale, rival.lam if by_tradeoff and rival.assistants == 1 else None): rival
+        (rival.seed, rival.student_scale, rival.lam if early and rival.assistants == 1 else None): rival
         for rival in reversed(rivals)
     }
     if experiment.distillation.initialisation == "teacher":

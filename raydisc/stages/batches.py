@@ -7,8 +7,11 @@ import numpy as np
 import torch
 
 from raydisc.distillation.optimiser import OptimiserSettings
+from raydisc.models.cost import ForwardCost
+from raydisc.models.widths import Widths
 from raydisc.settings import TrainingConfig
-from raydisc.tasks.batching import training_batches
+from raydisc.stages.context import EVALUATION_BATCH
+from raydisc.tasks.batching import evaluation_batches, training_batches
 from raydisc.tasks.tokenised import Batch, Split
 
 
@@ -76,6 +79,13 @@ class BatchSource:
 def steps_of(config: TrainingConfig, steps_per_epoch: int) -> int:
     """Optimiser steps of a section's epochs."""
     return max(1, round(config.epochs * steps_per_epoch))
+
+
+def pass_flops(cost: ForwardCost, widths: Widths, split: Split) -> float:
+    """FLOPs of one forward over every row of a split, as evaluations and teacher outputs batch them."""
+    lengths = split.lengths
+    batches = evaluation_batches(lengths, EVALUATION_BATCH)
+    return float(sum(cost.flops(widths, len(rows), int(lengths[rows].max())) for rows in batches))
 
 
 def optimiser_settings(config: TrainingConfig, beta2: float = 0.999) -> OptimiserSettings:

@@ -1,77 +1,59 @@
-"""The contest between the supernet's candidates while it trains: who is still trained, and whether it is decided."""
+"""The contest between the supernet's candidates: all are trained side by side, then the chosen one alone."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
-from raydisc.distillation.contenders import Evaluated, Evaluation, Race, contenders, settled
-from raydisc.stages.requests import OnceForAll
+from raydisc.distillation.checkpoint import evaluations_in
+from raydisc.stages.context import table_blob
 from raydisc.supernet.grid import Candidate
-from raydisc.tradeoff import win_shares
+from raydisc.tradeoff import Measured, choose
+
+_PREDICTIONS = "choice.arrow"
 
 
 class Contest:
-    """Which candidates once-for-all trains, as its evaluations so far decide.
+    """Whom a step trains.
 
-    The student's own candidate, the smallest, is no contestant and is trained to the end.
+    The choice outlives the process that made it: the checkpoint remembers its evaluation, and the predictions that it
+    was made by lie beside the checkpoint.
 
     Args:
-        request: what decides; without λ everybody is trained to the end.
-        candidates: all, largest first.
-        labels: of the validation rows ``[N]``.
-        so_far: evaluations of an earlier process that this one goes on from.
+        candidates: all, largest first; the last is the student's own and no contestant.
+        lam: λ of the choice; None where there is none before the end.
+        chooses_at: the step after which the choice is made; None where it is not.
+        folder: of the stage's checkpoint, from which it goes on.
     """
 
     def __init__(
-        self,
-        request: OnceForAll,
-        candidates: Sequence[Candidate],
-        labels: np.ndarray,
-        so_far: Sequence[Mapping[str, Any]],
+        self, candidates: Sequence[Candidate], lam: float | None, chooses_at: int | None, folder: Path
     ) -> None:
         """See the class."""
-        self._request, self._candidates, self._labels = request, candidates, labels
-        self._race: Race | None = None
-        if request.lam is not None and len(candidates) > 1:
-            scales = tuple(candidate.scale for candidate in candidates[:-1])
-            self._race = Race(scales, request.lam, ceiling=request.importance["teacher_metric"])
-        self._evaluations = [_read(found["candidates"], self._race) for found in so_far]
-        self.live = self._live()
+        self._candidates, self._lam, self._folder = tuple(candidates), lam, folder
+        self.chooses_at = chooses_at
+        made = [found["candidates"] for found in evaluations_in(folder) if found["step"] == chooses_at]
+        self.rows: list[dict[str, Any]] = made[-1] if made else []
+        """The evaluation that the choice was made by, empty before."""
 
-    def judge(
-        self, rows: list[dict[str, Any]], predictions: Mapping[float | None, np.ndarray]
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Take an evaluation of the live candidates; gives its rows with their shares of wins, and whether to end."""
-        if self._race is None:
-            return rows, False
-        assistants = {scale: predictions[scale] for scale in self._race.scales if scale in predictions}
-        shares = win_shares(assistants, self._labels, self._request.data["metric"], self._race.lam)
-        rows = [{**row, "share": shares.get(row["scale"])} for row in rows]
-        self._evaluations.append(_read(rows, self._race))
-        self.live = self._live()
-        return rows, self._decided(self._race)
+    def live(self, step: int) -> tuple[Candidate, ...]:
+        """Those that step ``step`` (from 0) trains."""
+        if self.chooses_at is None or self._lam is None or step < self.chooses_at:
+            return self._candidates
+        contestants = [Measured(row["scale"], row["metric"]) for row in self.rows]
+        chosen = choose(contestants, self._lam, above=self._candidates[-1].scale).scale
+        return tuple(candidate for candidate in self._candidates if candidate.scale == chosen)
 
-    def _decided(self, race: Race) -> bool:
-        """Whether the ranking has settled among those that could win: nobody comes in who was not evaluated."""
-        config, evaluations = self._request.config, self._evaluations
-        if config.settled is None or not settled(race, evaluations, config.settled):
-            return False
-        evaluated = {found.scale for found in evaluations[-1].candidates}
-        return evaluated.issuperset(contenders(race, config.narrow, evaluations))
+    def choose(self, rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> None:
+        """Make the choice by an evaluation of all candidates; what they predicted is kept at once."""
+        self.rows = [dict(row) for row in rows]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / f"{_PREDICTIONS}.{os.getpid()}"
+        table_blob(predictions)(temporary)
+        temporary.replace(self._folder / _PREDICTIONS)
 
-    def _live(self) -> list[Candidate]:
-        if self._race is None:
-            return list(self._candidates)
-        # those of the evaluation that ends the stage have been trained to the end
-        evaluations = self._evaluations[:-1] if self._decided(self._race) else self._evaluations
-        kept = contenders(self._race, self._request.config.narrow, evaluations)
-        return [*(candidate for candidate in self._candidates if candidate.scale in kept), self._candidates[-1]]
-
-
-def _read(rows: Sequence[Mapping[str, Any]], race: Race | None) -> Evaluation:
-    assistants = [row for row in rows if race is not None and row["scale"] in race.scales]
-    return Evaluation(
-        candidates=tuple(Evaluated(row["scale"], row["metric"]) for row in assistants),
-        shares={row["scale"]: row["share"] for row in assistants},
-    )
+    def predictions(self, target: Path) -> None:
+        """Move what the candidates predicted to where the artifact is put together."""
+        os.replace(self._folder / _PREDICTIONS, target)

@@ -14,7 +14,7 @@ from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import cut, load_trainable
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
-from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
+from raydisc.stages.batches import BatchSource, optimiser_settings, pass_flops, steps_of
 from raydisc.stages.context import (
     EVALUATION_BATCH,
     Context,
@@ -28,7 +28,7 @@ from raydisc.stages.context import (
 )
 from raydisc.stages.evaluation import score
 from raydisc.stages.importance import read_candidate
-from raydisc.stages.requests import Distil, Objective
+from raydisc.stages.requests import Distil, Model, Objective
 from raydisc.stages.targets import positions, targets_of, weighted_loss
 from raydisc.supernet.grid import size_at
 from raydisc.tasks.tokenised import Batch
@@ -114,16 +114,37 @@ def _evaluation_of_what_is_kept(
 
 
 def _steps(request: Distil, context: Context, source: BatchSource, cost: ForwardCost, widths: Widths) -> int:
-    """Steps of the epochs and of the extra FLOPs, or of the whole budget; a teacher that is run is paid too."""
-    steps, budget = 0, request.budget_flops
-    if budget is None:
-        steps, budget = steps_of(request.config, source.steps_per_epoch), request.extra_flops
+    """Steps of the epochs and of what is reinvested, or of the whole budget; a teacher that is run is paid too."""
     online = request.outputs is None or request.outputs["source"] == "online"
-    teacher = read_weights(context.store, request.teacher).widths if online and budget else None
-    spent = 0.0
+    teacher = read_weights(context.store, request.teacher).widths if online else None
+    steps, spent, budget = 0, 0.0, request.budget_flops
+    if budget is None:
+        steps, budget = steps_of(request.config, source.steps_per_epoch), _saved(request, context, source, cost)
+    elif request.outputs is not None:
+        spent = request.outputs.flops
     while spent < budget:
         shape = source.shape(steps)
         spent += STEP_FORWARDS * cost.flops(widths, *shape)
         spent += cost.flops(teacher, *shape) if teacher else 0.0
         steps += 1
     return max(1, steps)
+
+
+def _saved(request: Distil, context: Context, source: BatchSource, cost: ForwardCost) -> float:
+    """FLOPs by which the supernet was cheaper than distilling an assistant alone; never below 0.
+
+    To either side belong the outputs that were learned from: the teacher's and the assistant's, of each row once.
+    """
+    if request.instead_of is None or request.instead_of.scale is None:
+        return 0.0
+    supernet, scale = request.instead_of.artifact, request.instead_of.scale
+    assistant = read_candidate(context.store, request.importance, scale).widths
+    teacher = read_weights(context.store, Model(request.importance)).widths
+    train, validation = (read_split(context.store, request.data, split) for split in ("train", "validation"))
+    steps = range(steps_of(request.config, source.steps_per_epoch))
+    training = sum(STEP_FORWARDS * cost.flops(assistant, *source.shape(step)) for step in steps)
+    outputs = min(1.0, request.config.epochs) * pass_flops(cost, teacher, train) + pass_flops(cost, assistant, train)
+    alone = outputs + training + pass_flops(cost, assistant, validation)
+    of_assistant = request.outputs.flops if request.outputs else 0.0
+    together: float = supernet["outputs_flops"] + supernet.flops + of_assistant
+    return max(0.0, alone - together)

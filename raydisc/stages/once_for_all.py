@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from raydisc.distillation.checkpoint import evaluations_in
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.loop import LoopSettings, even_steps, train
 from raydisc.distillation.losses import WeightedLoss
@@ -15,6 +14,7 @@ from raydisc.distillation.sandwich import Share, sandwich
 from raydisc.distillation.teacher_outputs import TeacherSignal
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.outputs import Outputs, forward
+from raydisc.settings import OnceForAllConfig
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
 from raydisc.stages.contest import Contest
 from raydisc.stages.context import Context, Result, prediction_table, read_split, table_blob, weight_blobs
@@ -26,64 +26,85 @@ from raydisc.tasks.tokenised import Batch
 
 
 def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
-    """Train by the sandwich rule, then evaluate the candidates (arXiv 2205.14570, section 3.3).
+    """Train by the sandwich rule and evaluate the candidates (arXiv 2205.14570, section 3.3).
 
-    Candidates that cannot be chosen any more are left out while it runs, where the settings say so.
+    Where the assistant is chosen before the end, it alone is trained from there on.
     """
     config, data = request.config, request.data
     supernet = build_supernet(request, context)
     set_dropout(supernet.model, config.dropout)
     split = read_split(context.store, data, "train")
     validation = read_split(context.store, data, "validation")
+    judges = read_split(context.store, data, "validation", config.evaluation_rows)
     student_positions, teacher_positions = positions(request.objective, len(supernet.cost.layers))
     targets = targets_of(context, request.outputs, Model(request.importance), split, teacher_positions)
     loss = weighted_loss(request.objective, data)
     source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
     steps = steps_of(config, source.steps_per_epoch)
     chances = draw_chances(request, context, supernet)
-    judges = read_split(context.store, data, "validation", config.evaluation_rows)
-    contest = Contest(request, supernet.candidates, judges.labels, evaluations_in(context.checkpoint_folder))
+    contest = Contest(supernet.candidates, request.lam, choice_step(request, steps), context.checkpoint_folder)
 
     def step(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
-        shares = sandwich(contest.live, config.sandwich, chances, request.seed, index)
+        shares = sandwich(contest.live(index), config.sandwich, chances, request.seed, index)
         lessons = _lessons(shares, batch, source, targets.signal)
         total = sandwich_backward(supernet, lessons, loss, student_positions)
         forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.input_ids.shape) for it in lessons)
         return total, STEP_FORWARDS * forwards + targets.flops - before
 
-    def evaluate(_: int) -> dict[str, Any]:
-        rows, predictions, flops = evaluate_candidates(supernet, contest.live, request, judges)
-        rows, decided = contest.judge(rows, predictions)
+    def evaluate(index: int) -> dict[str, Any]:
+        rows, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges)
+        if index == contest.chooses_at:
+            contest.choose(rows, prediction_table(predictions, judges.labels, "validation"))
         mean = float(np.mean([row["metric"] for row in rows]))
-        return {"metric": mean, "flops": flops, "candidates": rows, "finished": decided}
+        return {"metric": mean, "flops": flops, "candidates": rows}
 
     settings = LoopSettings(
         stage="once_for_all",
         total_steps=steps,
         seed=request.seed,
         optimiser=optimiser_settings(config),
-        evaluate_at=even_steps(steps, config.evaluations, last=config.patience is not None),
+        evaluate_at=_evaluation_steps(config, contest.chooses_at, steps),
         patience=config.patience,
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
         tokens=source.tokens(),
     )
     state = train(supernet.model, settings, source.batch, step, evaluate, context.progress)
-    rows, predictions, flops = evaluate_candidates(supernet, contest.live, request, validation)
-    context.progress({"step": state.step, "steps": steps, "candidates": rows})
-    facts = {
-        "candidates": described(supernet, request, rows, validation),
-        "left_out": _left_out(supernet, rows, state.evaluations),
-        "evaluations": _history(state.evaluations, rows),
-        "steps": state.step,
-        "planned_steps": steps,
-        "saved_flops": max(0.0, planned_flops(supernet, request, chances, source, steps) - state.flops),
-    }
+    rows, predictions, flops = evaluate_candidates(supernet, contest.live(state.step), request, validation)
+    history = _history(state.evaluations, rows)
     weights = supernet.weights
     blobs = weight_blobs(weights.config, weights.widths, weights.scale, supernet.model.state_dict())
-    blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
+    if contest.chooses_at is None:
+        context.progress({"step": state.step, "steps": steps, "candidates": rows})
+        judges = validation
+        blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
+    else:
+        rows = contest.rows
+        blobs["predictions.arrow"] = contest.predictions
+    facts = {
+        "candidates": described(supernet, request, rows, judges),
+        "evaluations": history,
+        "steps": state.step,
+        "planned_steps": steps,
+        "chosen_at": contest.chooses_at,
+        "outputs_flops": request.outputs.flops if request.outputs else 0.0,
+    }
     return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
+
+
+def choice_step(request: OnceForAll, steps: int) -> int | None:
+    """The step after which the assistant is chosen; None where all candidates are trained to the end."""
+    if request.lam is None:
+        return None
+    step = max(1, round(request.config.choose_at * steps))
+    return step if step < steps else None
+
+
+def _evaluation_steps(config: OnceForAllConfig, chooses_at: int | None, steps: int) -> frozenset[int]:
+    if chooses_at is not None:
+        return even_steps(chooses_at, config.evaluations, last=True)
+    return even_steps(steps, config.evaluations, last=config.patience is not None)
 
 
 @dataclass(frozen=True)
@@ -121,33 +142,6 @@ def sandwich_backward(
         value.backward()
         losses.append(value.detach())
     return torch.stack(losses).sum()
-
-
-def planned_flops(
-    supernet: Supernet, request: OnceForAll, chances: Mapping[float, float], source: BatchSource, steps: int
-) -> float:
-    """FLOPs of training all candidates to the last step by the same rule, the teacher's apart."""
-    total = 0.0
-    for index in range(steps):
-        lengths = source.lengths(index)
-        for share in sandwich(supernet.candidates, request.config.sandwich, chances, request.seed, index):
-            rows = lengths[share.rows]
-            longest = int(rows.max(initial=0))
-            total += STEP_FORWARDS * supernet.cost.flops(share.candidate.widths, len(rows), longest)
-    return total
-
-
-def _left_out(
-    supernet: Supernet, rows: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Candidates that were not trained to the end, with the last that was known of them; None where nothing was."""
-    finished = {row["scale"] for row in rows}
-    last = {row["scale"]: (found["step"], row["metric"]) for found in evaluations for row in found["candidates"]}
-    return [
-        dict(zip(("scale", "step", "metric"), (scale, *last.get(scale, (None, None))), strict=True))
-        for scale in (candidate.scale for candidate in supernet.candidates)
-        if scale not in finished
-    ]
 
 
 def _history(evaluations: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -177,25 +177,30 @@ class OnceForAll(Request):
 
     Attributes:
         data: tokenised task.
-        outputs: the teacher's.
+        outputs: the teacher's, or None where it is to be run in every step.
         importance: the teacher's sorted weights and its units' scores.
         scales: of the candidates, the student's own included.
         config: how.
         objective: what is minimised.
         seed: of batches, dropout and the sandwich.
-        lam: λ, where candidates are left out or the stage ends by the tradeoff, else None.
+        lam: λ, where the assistant is chosen before the end, else None.
     """
 
     kind: ClassVar[str] = "once_for_all"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     data: Artifact
-    outputs: Artifact
+    outputs: Artifact | None
     importance: Artifact
     scales: tuple[float, ...]
     config: OnceForAllConfig
     objective: Objective
     seed: int
     lam: float | None
+
+    def settings(self) -> dict[str, Any]:
+        """``scales`` says which candidates there are, so that the rule adds nothing to the key."""
+        settings = super().settings()
+        return {**settings, "config": {k: v for k, v in settings["config"].items() if k != "candidates"}}
 
 
 @dataclass(frozen=True)
@@ -211,12 +216,14 @@ class Distil(Request):
         scale: the student's.
         config: how.
         seed: of batches and dropout.
-        budget_flops: train as long as this many FLOPs allow instead of ``config.epochs``, without early stop.
-        extra_flops: train on for this many FLOPs after ``config.epochs``.
+        budget_flops: train as long as this many FLOPs allow instead of ``config.epochs``, without early stop; the
+            teacher's outputs are paid from them.
+        instead_of: an assistant of the grid, by its supernet; train on after ``config.epochs`` for what supernet and
+            chosen assistant's outputs cost less than this assistant, distilled alone, and its outputs.
     """
 
     kind: ClassVar[str] = "distil"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     data: Artifact
     importance: Artifact
     teacher: Model
@@ -226,7 +233,7 @@ class Distil(Request):
     config: DistillationConfig
     seed: int
     budget_flops: float | None = None
-    extra_flops: float = 0.0
+    instead_of: Model | None = None
 
     def settings(self) -> dict[str, Any]:
         """``start`` says where the weights come from, so that ``initialisation`` adds nothing to the key."""

@@ -201,13 +201,13 @@ def test_unknown_names(refusal):
             "once_for_all.sandwich.draw is 'costs', but should be 'uniform', 'cost' or 'importance'",
         ),
         (
-            "once_for_all.narrow=[ceiling, halfing]",
-            "once_for_all.narrow[1] is 'halfing', but should be 'ceiling', 'halving' or 'neighbourhood'",
+            "once_for_all.candidates=smaller-half",
+            "once_for_all.candidates is 'smaller-half', but should be 'smaller_half' or 'all'",
         ),
         (
-            "once_for_all={patience: 2, narrow: [ceiling]}",
-            "once_for_all: 'patience' compares the mean over all candidates, which 'narrow' changes; "
-            "set narrow: [] beside it",
+            "once_for_all={patience: 2, choose_at: 0.5}",
+            "once_for_all: 'patience' compares the mean over all candidates, which 'choose_at' ends; "
+            "set choose_at: 1 beside it",
         ),
         (
             "distillation.layer_mapping=[[1, 2, 3]]",
@@ -330,7 +330,7 @@ def test_overrides_reach_every_section(write):
             "teacher.finetune.epochs=0.5",
             "grid.scales=[0.7, 0.2]",
             "once_for_all.patience=2",
-            "once_for_all.narrow=[]",
+            "once_for_all.choose_at=1",
         ],
     )
     assert experiment.task.train == "b.csv"
@@ -481,7 +481,7 @@ def test_the_resolved_experiment_is_plain_yaml(write):
     assert resolved["schedules"] == [
         "kd",
         {"maxidisc": {"assistants": 1}},
-        {"minidisc": {"lam": 0.2, "assistants": 1, "reinvest": False}},
+        {"minidisc": {"lam": 0.2, "assistants": 1, "reinvest": True}},
     ]
     assert resolved["distillation"]["lr"] == 1e-4
 

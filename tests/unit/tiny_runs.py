@@ -30,7 +30,8 @@ ARCHITECTURE = {
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 TRAINING = {"epochs": 1.0, "lr": 3e-3, "batch_size": 32}
 PLAIN = {
-    "sandwich": SandwichConfig(draw="uniform", slices=False), "evaluations": 1, "evaluation_rows": None, "narrow": [],
+    "sandwich": SandwichConfig(draw="uniform", slices=False), "candidates": "all", "choose_at": 1.0,
+    "evaluation_rows": None,
 }  # fmt: skip
 """Once-for-all without what makes it cheap: every candidate is trained to the end."""
 STUDENT = 0.25

@@ -8,7 +8,6 @@ import pytest
 from ledger_world import World
 
 from raydisc.errors import InputError
-from raydisc.report.html import html_report
 from raydisc.report.show import show
 from raydisc.report.show_tables import render_show
 
@@ -133,39 +132,17 @@ def test_a_supernet_that_no_trial_has_used_yet_is_ranked_for_its_smallest_scale(
     assert (shown["task"], shown["trials"]) == (None, [])
 
 
-def test_candidates_that_were_left_out_are_listed_without_a_place(filled: World) -> None:
-    """One that was trained for a while, and one that never was."""
-    left_out = [
-        {"key": "supernet-s0", "scale": 0.7, "step": None, "metric": None},
-        {"key": "supernet-s0", "scale": 0.8, "step": 40, "metric": 0.875},
-    ]
-    filled.ledger.write("left_out", left_out, "supernet-s0")
-    shown = show(filled.ledger, "r")
-    assert [c["scale"] for c in shown["candidates"]] == [0.5, 0.3]
-    tags = {"supernet": "supernet-s0", "student_scale": 0.1, "seed": 0, "lam": 0.2}
-    assert shown["left_out"] == [
-        tags | {"scale": 0.8, "step": 40, "metric": 0.875},
-        tags | {"scale": 0.7, "step": None, "metric": None},
-    ]
-    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
-    text = shown_text(filled)
-    lines = [line.split() for line in text.splitlines() if "left out at" in line or "never trained" in line]
-    assert [" ".join(line) for line in lines] == [
-        "– 0.8 – – – – – left out at step 40, last metric 0.875",
-        "– 0.7 – – – – – never trained",
-    ]
-    assert "λ chooses among the candidates that were trained to the end." in text
-    report = html_report(filled.ledger, "r")
-    assert "left out at step 40, last metric 0.875" in report
-    assert "What each λ would choose among the candidates that were trained to the end, at no" in report
+@pytest.mark.parametrize(("settings", "early"), [('{"lam": 0.2}', True), ('{"lam": null}', False), ("", False)])
+def test_it_is_said_where_another_lambda_would_train_another_supernet(world: World, settings, early) -> None:
+    supernet = world.stage("supernet", "once_for_all", settings=settings)
+    for scale in (0.5, 0.3, 0.1):
+        world.candidate(supernet, scale, 0.8)
+    world.trial("t", "minidisc", None, 0.8, supernet=supernet, lam=0.2, path=[0.3])
+    assert {step["early"] for step in show(world.ledger, "r")["break_points"]} == {early}
+    assert ("another λ trains another supernet" in shown_text(world)) == early
 
 
-def test_nothing_is_said_of_leaving_out_where_everybody_was_trained(filled: World) -> None:
-    assert show(filled.ledger, "r")["left_out"] == []
-    assert "trained to the end" not in shown_text(filled) + html_report(filled.ledger, "r")
-
-
-def test_a_supernet_that_left_candidates_out_is_ranked_by_its_own_lambda(world: World) -> None:
+def test_a_supernet_that_chose_early_is_ranked_by_its_own_lambda(world: World) -> None:
     supernet = world.stage("supernet", "once_for_all", settings='{"lam": 0.35}')
     for scale in (0.5, 0.1):
         world.candidate(supernet, scale, 0.8)

@@ -72,7 +72,7 @@ def test_kd_with_equal_compute_spends_what_minidisc_spent(search, storage, sourc
     budget = sum(artifact.cost.flops for artifact in ran(minidisc(search, 0.2, 1, False), storage).outcome.own)
     student, request = run.outcome.student, run.distils[-1]
     assert (run.outcome.path, run.outcome.initialisation) == ((), "teacher")
-    assert run.outcome.own == (student,)
+    assert run.outcome.own == (request.outputs, student)
     assert request.teacher == request.start == Model(request.importance)
     assert request.budget_flops == budget
 
@@ -81,7 +81,7 @@ def test_kd_with_equal_compute_spends_what_minidisc_spent(search, storage, sourc
     longest = int(split.lengths.max())
     step = STEP_FORWARDS * cost.flops(widths, 32, longest)
     step += cost.flops(Widths((4, 4, 4), (20, 20, 20)), 32, longest) if source == "online" else 0
-    spent = student.cost.flops - evaluating
+    spent = sum(artifact.cost.flops for artifact in run.outcome.own) - evaluating
     assert budget <= spent <= budget + step
     assert student["steps"] > (14 if source == "online" else 40)
     supernet_and_student = run.told.stages[-1][1].inputs
@@ -130,9 +130,11 @@ def test_two_trials_share_an_assistants_outputs_and_each_counts_them(search, tmp
     run = executor(tmp_path, told)
     paths = [run.run(along(replace(search, student_scale=scale), (0.5,))) for scale in (0.4, STUDENT)]
     assert told.computed.count("teacher_outputs") == 2  # the teacher's and the assistant's
-    assert paths[0].own[:2] == paths[1].own[:2]
-    [assistant, outputs], students = paths[0].own[:2], [path.student for path in paths]
-    assert outputs.kind == "teacher_outputs"
+    assert paths[0].own[:3] == paths[1].own[:3]
+    [of_teacher, assistant, outputs], students = paths[0].own[:3], [path.student for path in paths]
+    assert [artifact.kind for artifact in (of_teacher, assistant, outputs)] == [
+        "teacher_outputs", "distil", "teacher_outputs",
+    ]  # fmt: skip
     rows = {
         artifact.key: {
             "key": artifact.key, "kind": artifact.kind, "state": "finished", "inputs": artifact.inputs,
@@ -141,7 +143,7 @@ def test_two_trials_share_an_assistants_outputs_and_each_counts_them(search, tmp
         for _, artifact, _ in told.stages
     }  # fmt: skip
     graph = StageGraph(rows.values())
-    before = sum(row["flops"] for row in rows.values() if row["kind"] == "importance") + told.stages[2][1].flops
+    before = sum(row["flops"] for row in rows.values() if row["kind"] == "importance") + of_teacher.flops
     for student in students:
         alone = before + assistant.flops + outputs.flops + student.flops
         assert graph.search_cost([student.key]).flops == pytest.approx(alone, rel=1e-12)

@@ -29,7 +29,7 @@ def test_kd_is_the_empty_path(search, storage):
     [request] = run.distils
     outcome = run.outcome
     assert (outcome.path, outcome.initialisation, outcome.supernet, outcome.lam) == ((), "teacher", None, None)
-    assert outcome.own == (outcome.student,)
+    assert outcome.own == (request.outputs, outcome.student)
     assert request.teacher == request.start
     assert request.teacher.artifact.kind == "importance"
     [finetuned] = [artifact for stage, artifact, _ in run.told.stages if stage.kind == "finetune"]
@@ -57,7 +57,7 @@ def test_assistants_teach_and_start_the_next(search, storage, path):
         assert request.teacher == request.start == Model(before)
         assert request.outputs == outputs_of(run, Model(before))
         assert before.key in request.promise(ONE_THREAD).inputs
-    kinds = ["distil", *["teacher_outputs", "distil"] * len(path)]
+    kinds = ["teacher_outputs", "distil"] * (1 + len(path))
     assert [artifact.kind for artifact in outcome.own] == kinds
     assert outcome.student == outcome.own[-1]
 
@@ -67,22 +67,22 @@ def test_assistants_teach_students_cut_from_the_teacher(search, storage):
     assert run.outcome.initialisation == "teacher"
     first, second = run.distils
     assert first.start == second.start == Model(first.importance)
-    assert second.teacher == Model(run.outcome.own[0])
+    assert second.teacher == Model(run.outcome.own[1])
 
 
 def test_paths_share_what_they_begin_with(search, storage):
     ran(along(search, (0.7, 0.4)), storage)
     again = ran(along(search, (0.7, 0.5)), storage)
     assert again.told.computed.count("distil") <= 2
-    # the assistant and its outputs
-    assert again.outcome.own[:2] == ran(along(search, (0.7, 0.4)), storage).outcome.own[:2]
+    # the teacher's outputs, the assistant and its outputs
+    assert again.outcome.own[:3] == ran(along(search, (0.7, 0.4)), storage).outcome.own[:3]
 
 
 def test_rows_seen_less_than_once_are_not_computed_ahead(search, storage):
-    """Half an epoch: the assistant is run for the rows of its batches."""
+    """Half an epoch: whoever teaches is run for the rows of its batches."""
     run = ran(along(with_distillation(search, epochs=0.5), (0.5,)), storage)
     assert [artifact.kind for artifact in run.outcome.own] == ["distil", "distil"]
-    assert [request.outputs is None for request in run.distils] == [False, True]
+    assert [request.outputs for request in run.distils] == [None, None]
 
 
 # minidisc
@@ -91,7 +91,8 @@ def test_rows_seen_less_than_once_are_not_computed_ahead(search, storage):
 def test_minidisc_trains_the_student_alone(mini):
     outcome, [request] = mini.outcome, mini.distils
     assert (outcome.initialisation, outcome.lam) == ("supernet", 0.2)
-    assert outcome.own == (outcome.supernet, request.outputs, outcome.student)
+    [once] = [request for request, _, _ in mini.told.stages if isinstance(request, OnceForAll)]
+    assert outcome.own == (once.outputs, outcome.supernet, request.outputs, outcome.student)
     assert request.teacher == Model(outcome.supernet, outcome.path[0])
     assert request.start == Model(outcome.supernet)
     assert request.outputs == outputs_of(mini, request.teacher)
@@ -113,9 +114,9 @@ def test_the_supernet_holds_the_grid_down_to_the_student(mini):
     assert [row["flops"] for row in rows] == sorted((row["flops"] for row in rows), reverse=True)
     assert len({row["metric"] for row in rows}) > 1
     assert once.lam is None
-    assert mini.outcome.supernet["left_out"] == []
+    assert mini.outcome.supernet["chosen_at"] is None
     assert mini.outcome.supernet["steps"] == mini.outcome.supernet["planned_steps"] == 7
-    assert mini.outcome.supernet["saved_flops"] == 0.0
+    assert mini.outcome.supernet["outputs_flops"] == once.outputs.flops > 0
 
 
 def test_what_is_said_of_a_candidate_is_what_its_model_does(mini):
@@ -250,9 +251,9 @@ def test_the_candidate_teaches_the_student(mini, search, storage):
     [request] = control.distils
     assert request.start == mini.distils[0].start == Model(mini.outcome.supernet)
     assert request.teacher == Model(request.importance)
-    assert request.outputs == mini.told.stages[2][1]
+    assert request.outputs == mini.outcome.own[0]
     assert (control.outcome.path, control.outcome.initialisation) == ((), "supernet")
-    assert control.outcome.own == (mini.outcome.supernet, control.outcome.student)
+    assert control.outcome.own == (request.outputs, mini.outcome.supernet, control.outcome.student)
     between = distances(control.store, Model(control.outcome.student), Model(mini.outcome.student))
     assert max(between.values()) > 1e-3
 
@@ -261,7 +262,7 @@ def test_a_student_comes_nearer_to_its_teacher(search, storage):
     """The distance that distillation lowers is lower afterwards, and lowest to the one that taught."""
     longer = with_distillation(search, epochs=12.0)
     run = ran(along(longer, (0.5,)), storage)
-    assistant, request = run.outcome.own[0], run.distils[1]
+    assistant, request = run.outcome.own[1], run.distils[1]
     validation = read_split(run.store, request.data, "validation")
 
     def logits(model):

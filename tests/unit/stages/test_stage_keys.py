@@ -20,6 +20,7 @@ from raydisc.experiment import (
 from raydisc.models.precision import Arithmetic
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
+from raydisc.schedules.search import Ready
 from raydisc.settings import SandwichConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Distil, Evaluate, Importance, Model, Objective
@@ -32,12 +33,12 @@ DATA, TEACHER, UNITS, OUTPUTS = (Artifact(key=name * 64, kind=name) for name in 
 def keys_of(search, arithmetic=ONE_THREAD, lam=0.2, assistants=1):
     """The key of every stage of TAKD by way of 0.5 and of the supernet."""
     found = foresee(along(search, (0.5,)), arithmetic, lambda key: None)
-    names = ["tokenise", "finetune", "teacher_outputs", "importance", "assistant", "assistant_outputs", "student"]
+    names = ["tokenise", "finetune", "importance", "teacher_outputs", "assistant", "assistant_outputs", "student"]
     keys = {name: artifact.key for name, (_, artifact) in zip(names, found, strict=True)}
-    artifacts = {request.kind: artifact for request, artifact in found[:4]}
-    ready = type("Ready", (), {"data": artifacts["tokenise"], "outputs": artifacts["teacher_outputs"]})
-    ready.importance = artifacts["importance"]
-    return keys | {"once_for_all": search.once_for_all(ready, lam, assistants).key(arithmetic)}
+    data, finetuned, importance = (artifact for _, artifact in found[:3])
+    ready = Ready(data, finetuned, Model(importance), importance)
+    _, supernet = foresee(search.once_for_all(ready, lam, assistants), arithmetic, lambda key: None)[-1]
+    return keys | {"once_for_all": supernet.key}
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +137,8 @@ def test_the_objective_reaches_all_that_is_trained_by_it(base_search, base_keys,
         ("sandwich", SandwichConfig(draw="uniform", slices=True)),
         ("evaluations", 2),
         ("evaluation_rows", 30),
-        ("narrow", ["halving"]),
-        ("settled", 0.5),
+        ("choose_at", 0.5),
+        ("candidates", "smaller_half"),
     ],
 )
 def test_once_for_all_settings(base_search, base_keys, field, value):
@@ -146,7 +147,7 @@ def test_once_for_all_settings(base_search, base_keys, field, value):
     assert {name for name in keys if keys[name] != base_keys[name]} == {"once_for_all"}
 
 
-@pytest.mark.parametrize("values", [{"narrow": ["ceiling"]}, {"settled": 0.5}, {}])
+@pytest.mark.parametrize("values", [{"choose_at": 0.5}, {}])
 def test_lambda_is_in_the_key_only_where_it_decides_who_is_trained(base_search, values):
     """For several assistants it does not: who cannot be the first may be the second."""
     config = changed(BASE.once_for_all, **values)
@@ -161,7 +162,7 @@ def test_lambda_is_in_the_key_only_where_it_decides_who_is_trained(base_search, 
 def test_every_setting_of_a_training_section_was_tried():
     """A new setting must be added to the tests above."""
     training = {"epochs", "lr", "batch_size", "warmup", "weight_decay", "max_grad_norm", "patience", "dropout"}
-    own = {"sandwich", "evaluations", "evaluation_rows", "narrow", "settled"}
+    own = {"sandwich", "candidates", "choose_at", "evaluations", "evaluation_rows"}
     assert set(OnceForAllConfig.model_fields) == training | own
     assert set(SandwichConfig.model_fields) == {"largest", "middle", "draw", "slices"}
     objective = {"losses", "temperature", "layer_mapping"}
@@ -250,7 +251,7 @@ def distil(**values):
         {"scale": 0.3},
         {"seed": 1},
         {"budget_flops": 1e9},
-        {"extra_flops": 1e9},
+        {"instead_of": Model(UNITS, 0.5)},
     ],
 )
 def test_every_field_of_a_distillation(values):
