@@ -231,7 +231,7 @@ class OnceForAllConfig(TrainingConfig):
         Discriminator(lambda value: "section" if isinstance(value, dict | SandwichConfig) else "word"),
     ] = SandwichConfig()
     """Candidates of one step: `all`, as the paper's code does, or a few."""
-    epochs: Annotated[float, Field(gt=0)] = 2.0
+    epochs: Annotated[float, Field(gt=0)] = 2.25
     """Passes over the training rows, a part of one is allowed; fewer than in `distillation` leave the student more."""
     candidates: Literal["smaller_half", "all"] = "smaller_half"
     """Which possible assistants of the grid are trained: the smaller half of those above the student's scale, or all.

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from raydisc.settings import SandwichConfig
 from raydisc.supernet.grid import Candidate
 
@@ -23,7 +25,12 @@ class Share:
     """
 
     candidate: Candidate
-    rows: slice
+    rows: slice | np.ndarray
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the batch as it is."""
+        return isinstance(self.rows, slice) and self.rows == slice(None)
 
 
 def sandwich(
@@ -54,6 +61,12 @@ def sandwich(
     # first row: where a batch has fewer rows than there are candidates, it does not go without.
     count = len(trained)
     return [Share(candidate, slice(count - place, None, count)) for place, candidate in enumerate(trained, start=1)]
+
+
+def even_rows(count: int, fraction: float) -> np.ndarray:
+    """A fraction of ``count`` rows, rounded, at least one, evenly spread: of a batch by length, rows of all lengths."""
+    kept = max(1, round(count * fraction))
+    return (2 * np.arange(kept) + 1) * count // (2 * kept)
 
 
 def _drawn(scales: Sequence[float], chances: Mapping[float, float], count: int, rng: random.Random) -> list[float]:

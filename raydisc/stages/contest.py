@@ -38,13 +38,13 @@ class Contest:
         self.rows: list[dict[str, Any]] = made[-1] if made else []
         """The evaluation that the choice was made by, empty before."""
 
-    def live(self, step: int) -> tuple[Candidate, ...]:
-        """Those that step ``step`` (from 0) trains."""
+    def chosen(self, step: int) -> Candidate | None:
+        """Whom step ``step`` (from 0) trains alone; None while all are trained."""
         if self.chooses_at is None or self._lam is None or step < self.chooses_at:
-            return self._candidates
+            return None
         contestants = [Measured(row["scale"], row["metric"]) for row in self.rows]
-        chosen = choose(contestants, self._lam, above=self._candidates[-1].scale).scale
-        return tuple(candidate for candidate in self._candidates if candidate.scale == chosen)
+        scale = choose(contestants, self._lam, above=self._candidates[-1].scale).scale
+        return next(candidate for candidate in self._candidates if candidate.scale == scale)
 
     def choose(self, rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> None:
         """Make the choice by an evaluation of all candidates; what they predicted is kept at once."""

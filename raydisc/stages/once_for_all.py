@@ -10,10 +10,11 @@ import torch
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.loop import LoopSettings, even_steps, train
 from raydisc.distillation.losses import WeightedLoss
-from raydisc.distillation.sandwich import Share, sandwich
+from raydisc.distillation.sandwich import Share, even_rows, sandwich
 from raydisc.distillation.teacher_outputs import TeacherSignal
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.outputs import Outputs, forward
+from raydisc.models.widths import Widths
 from raydisc.settings import OnceForAllConfig
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
 from raydisc.stages.contest import Contest
@@ -28,7 +29,8 @@ from raydisc.tasks.tokenised import Batch
 def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     """Train by the sandwich rule and evaluate the candidates (arXiv 2205.14570, section 3.3).
 
-    Where the assistant is chosen before the end, it alone is trained from there on.
+    Where the assistant is chosen before the end, it alone is trained from there on. A larger one sees fewer rows of a
+    batch, so that a step costs what it costs with the smallest, whichever is chosen.
     """
     config, data = request.config, request.data
     supernet = build_supernet(request, context)
@@ -43,10 +45,14 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     steps = steps_of(config, source.steps_per_epoch)
     chances = draw_chances(request, context, supernet)
     contest = Contest(supernet.candidates, request.lam, choice_step(request, steps), context.checkpoint_folder)
+    fractions = _fractions(supernet, round(float(split.lengths.mean())), targets.meter is not None)
 
     def step(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
-        shares = sandwich(contest.live(index), config.sandwich, chances, request.seed, index)
+        if (chosen := contest.chosen(index)) is None:
+            shares = sandwich(supernet.candidates, config.sandwich, chances, request.seed, index)
+        else:
+            shares = [Share(chosen, even_rows(len(batch.rows), fractions[chosen.scale]))]
         lessons = _lessons(shares, batch, source, targets.signal)
         total = sandwich_backward(supernet, lessons, loss, student_positions)
         forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.input_ids.shape) for it in lessons)
@@ -71,11 +77,13 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
         tokens=source.tokens(),
     )
     state = train(supernet.model, settings, source.batch, step, evaluate, context.progress)
-    rows, predictions, flops = evaluate_candidates(supernet, contest.live(state.step), request, validation)
+    chosen = contest.chosen(state.step)
+    finalists = supernet.candidates if chosen is None else (chosen,)
+    rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation)
     history = _history(state.evaluations, rows)
     weights = supernet.weights
     blobs = weight_blobs(weights.config, weights.widths, weights.scale, supernet.model.state_dict())
-    if contest.chooses_at is None:
+    if chosen is None:
         context.progress({"step": state.step, "steps": steps, "candidates": rows})
         judges = validation
         blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
@@ -107,6 +115,14 @@ def _evaluation_steps(config: OnceForAllConfig, chooses_at: int | None, steps: i
     return even_steps(steps, config.evaluations, last=config.patience is not None)
 
 
+def _fractions(supernet: Supernet, length: int, teacher_is_run: bool) -> dict[float, float]:
+    """For each assistant's scale the share of a batch with which its step costs what the smallest one's does."""
+    cost = supernet.cost
+    teacher = cost.flops(Widths.full(supernet.weights.config), 1, length) if teacher_is_run else 0
+    row = {it.scale: STEP_FORWARDS * cost.flops(it.widths, 1, length) + teacher for it in supernet.candidates[:-1]}
+    return {scale: min(row.values()) / flops for scale, flops in row.items()}
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What one candidate learns in a step: a batch, and the teacher's outputs on it."""
@@ -118,7 +134,7 @@ class Lesson:
 
 def _lessons(shares: Sequence[Share], batch: Batch, source: BatchSource, signal: TeacherSignal) -> list[Lesson]:
     """The lessons of a step; where all see the whole batch, its outputs are read once. No rows, no lesson."""
-    if all(share.rows == slice(None) for share in shares):
+    if all(share.whole for share in shares):
         wanted = signal.outputs(batch)
         return [Lesson(share.candidate, batch, wanted) for share in shares]
     rows = [(share.candidate, batch.rows[share.rows]) for share in shares]

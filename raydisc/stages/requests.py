@@ -187,7 +187,7 @@ class OnceForAll(Request):
     """
 
     kind: ClassVar[str] = "once_for_all"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     data: Artifact
     outputs: Artifact | None
     importance: Artifact

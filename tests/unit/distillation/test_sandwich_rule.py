@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from raydisc.distillation.sandwich import sandwich
+from raydisc.distillation.sandwich import even_rows, sandwich
 from raydisc.models.widths import Widths
 from raydisc.settings import SandwichConfig
 from raydisc.supernet.grid import Candidate
@@ -111,3 +111,11 @@ def test_slices_share_the_batch_out(rows):
         assert [scale for scale, _ in found] == scales(rule(middle=3), step=step)
         assert len(found[-1][1]) >= 1
         assert all(np.ptp(own) >= rows - 2 * len(found) for own in (own for _, own in found) if rows > 8)
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "rows"),
+    [(8, 1.0, range(8)), (8, 0.5, [1, 3, 5, 7]), (8, 0.75, [0, 2, 3, 4, 6, 7]), (3, 0.01, [1]), (1, 0.9, [0])],
+)
+def test_some_of_a_batch_are_rows_of_all_lengths(count, fraction, rows):
+    assert even_rows(count, fraction).tolist() == list(rows)

@@ -10,6 +10,7 @@ import torch
 from tiny_runs import ONE_THREAD, STUDENT, Told, changed, executor, search_of, tiny_experiment, weights_of
 
 from raydisc.distillation.checkpoint import evaluations_in, load
+from raydisc.distillation.sandwich import even_rows
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import load_frozen
 from raydisc.models.precision import Arithmetic
@@ -87,17 +88,24 @@ SHARED_OUT = SandwichConfig(middle=9, slices=True)
 
 
 @pytest.mark.parametrize("sandwich", ["all", SHARED_OUT])
-@pytest.mark.parametrize("rows", [20, None])
-def test_the_chosen_one_is_trained_on_alone(storage, sandwich, rows):
-    """To the last FLOP: everybody up to the choice, then the chosen one on whole batches."""
-    request, supernet, store = trained(storage, BY_SIZE, sandwich=sandwich, evaluation_rows=rows, **HALFWAY)
+@pytest.mark.parametrize(("lam", "rows", "lr"), [(BY_SIZE, 20, 3e-3), (BY_SIZE, None, 3e-3), (0.0, None, 1e-12)])
+def test_the_chosen_one_is_trained_on_alone(storage, sandwich, lam, rows, lr):
+    """To the last FLOP: everybody up to the choice, then the chosen one, on as many rows as cost the same.
+
+    Of candidates that have learned nothing a larger one is the best.
+    """
+    request, supernet, store = trained(storage, lam, sandwich=sandwich, evaluation_rows=rows, lr=lr, **HALFWAY)
     assert (supernet["steps"], supernet["planned_steps"], supernet["chosen_at"]) == (14, 14, 7)
-    assert by_step(supernet) == {7: list(GRID), None: [0.4]}
+    [chosen] = by_step(supernet).pop(None)
+    assert by_step(supernet) == {7: list(GRID), None: [chosen]}
+    assert (chosen == 0.4) == (lam == BY_SIZE)
     training, evaluating = costs(request, store)
     parts = [slice(None)] * 5 if sandwich == "all" else [slice(4 - place, None, 5) for place in range(5)]
     spent = sum(training(step, scale, part) for step in range(7) for scale, part in zip(GRID, parts, strict=True))
-    spent += sum(training(step, 0.4) for step in range(7, 14))
-    assert supernet.cost.flops == spent + sum(evaluating(scale, rows) for scale in GRID) + evaluating(0.4)
+    length = round(float(read_split(store, request.data, "train").lengths.mean()))
+    fraction = training(None, 0.4, [length]) / training(None, chosen, [length])
+    spent += sum(training(step, chosen, even_rows(8 if step == 13 else 32, fraction)) for step in range(7, 14))
+    assert supernet.cost.flops == spent + sum(evaluating(scale, rows) for scale in GRID) + evaluating(chosen)
 
 
 def test_candidates_are_told_as_the_choice_saw_them(storage):
@@ -174,7 +182,7 @@ def costs(request, store, batch_size=32):
         return read_candidate(store, request.importance, scale).widths
 
     def training(step, scale, rows=slice(None)):
-        lengths = source.lengths(step)[rows]
+        lengths = np.array(rows) if step is None else source.lengths(step)[rows]
         return STEP_FORWARDS * cost.flops(widths(scale), len(lengths), int(lengths.max(initial=0)))
 
     def evaluating(scale, rows=None):
