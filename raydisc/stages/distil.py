@@ -117,15 +117,17 @@ def _steps(request: Distil, context: Context, source: BatchSource, cost: Forward
     """Steps of the epochs and of what is reinvested, or of the whole budget; a teacher that is run is paid too."""
     online = request.outputs is None or request.outputs["source"] == "online"
     teacher = read_weights(context.store, request.teacher).widths if online else None
+
+    def step_flops(step: int) -> float:
+        shape = source.shape(step)
+        return STEP_FORWARDS * cost.flops(widths, *shape) + (cost.flops(teacher, *shape) if teacher else 0.0)
+
     steps, spent, budget = 0, 0.0, request.budget_flops
     if budget is None:
         steps, budget = steps_of(request.config, source.steps_per_epoch), _saved(request, context, source, cost)
     elif request.outputs is not None:
         spent = request.outputs.flops
-    while spent < budget:
-        shape = source.shape(steps)
-        spent += STEP_FORWARDS * cost.flops(widths, *shape)
-        spent += cost.flops(teacher, *shape) if teacher else 0.0
+    while (spent := spent + step_flops(steps)) <= budget:
         steps += 1
     return max(1, steps)
 

@@ -223,7 +223,7 @@ class Distil(Request):
     """
 
     kind: ClassVar[str] = "distil"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     data: Artifact
     importance: Artifact
     teacher: Model

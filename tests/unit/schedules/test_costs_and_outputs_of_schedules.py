@@ -82,7 +82,7 @@ def test_kd_with_equal_compute_spends_what_minidisc_spent(search, storage, sourc
     step = STEP_FORWARDS * cost.flops(widths, 32, longest)
     step += cost.flops(Widths((4, 4, 4), (20, 20, 20)), 32, longest) if source == "online" else 0
     spent = sum(artifact.cost.flops for artifact in run.outcome.own) - evaluating
-    assert budget <= spent <= budget + step
+    assert budget - step <= spent <= budget
     assert student["steps"] > (14 if source == "online" else 40)
     supernet_and_student = run.told.stages[-1][1].inputs
     assert ran(minidisc(search, 0.2, 1, False), storage).outcome.supernet.key not in supernet_and_student
