@@ -31,6 +31,7 @@ class Candidate:
         place: 1 for the best tradeoff.
         win_share: Share of bootstrap resamples of the validation examples in which it is the best.
         chosen: Whether a schedule took it as an assistant.
+        final_metric: Validation metric at the end of once-for-all; None where another was trained on alone.
     """
 
     scale: float
@@ -43,6 +44,7 @@ class Candidate:
     place: int
     win_share: float | None
     chosen: bool
+    final_metric: float | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
     rows = ledger.rows("candidates", keys=[use.supernet])
     eligible = [row for row in rows if row["scale"] > use.student_scale + EPSILON]
     shares = _shares(ledger, use, [row["scale"] for row in eligible])
-    unranked = [_candidate(row, use, shares) for row in eligible]
+    found = ledger.rows("metrics", keys=[use.supernet], split="validation")
+    finals = {row["scale"]: row["value"] for row in found if row["step"] is None and row["metric"] == use.metric}
+    unranked = [_candidate(row, use, shares, finals) for row in eligible]
     ranked = [dataclasses.replace(c, place=n) for n, c in enumerate(rank(unranked, use.lam), start=1)]
     alike = indistinguishable(shares)
     return Ranking(
@@ -147,7 +151,9 @@ def _shares(ledger: Ledger, use: Use, scales: Sequence[float]) -> dict[float, fl
     return win_shares({scale: found[0] for scale, found in known.items()}, labels, use.metric, use.lam)
 
 
-def _candidate(row: Mapping[str, Any], use: Use, shares: Mapping[float, float]) -> Candidate:
+def _candidate(
+    row: Mapping[str, Any], use: Use, shares: Mapping[float, float], finals: Mapping[float, float]
+) -> Candidate:
     scale = float(row["scale"])
     metric = float("nan") if row["metric"] is None else float(row["metric"])
     return Candidate(
@@ -161,4 +167,5 @@ def _candidate(row: Mapping[str, Any], use: Use, shares: Mapping[float, float]) 
         place=0,
         win_share=shares.get(scale),
         chosen=any(abs(scale - other) <= EPSILON for other in use.chosen),
+        final_metric=number(finals.get(scale)),
     )

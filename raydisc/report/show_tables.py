@@ -110,7 +110,11 @@ def _ranked_by(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str, Any]]) -> Sheet:
     supernet, student_scale, seed, lam = group
     columns = ["place", "scale", "measured", "params", "validation", "tradeoff", "best in", "<"]
+    steps = [step for step in shown["break_points"] if _ranked_by(step) == group]
+    early = any(step["early"] for step in steps)
     lines = [_candidate(member) for member in members]
+    if early:
+        lines = [[*line[:-1], _end(member)] for line, member in zip(lines, members, strict=True)]
     styles: list[Style] = ["bold" if member["chosen"] else "" for member in members]
     subnets = [row for row in shown["subnets"] if _ranked_by(row) == group]
     lines += [[*_candidate(_UNRANKED | row)[:-1], "the student's own scale, before distillation"] for row in subnets]
@@ -119,9 +123,8 @@ def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str
         f"{shown['run']}: candidates for the student at {formats.scale(student_scale)}, seed {seed}, "
         f"by m + {lam:g}(1 - s), supernet {supernet[:12]}"
     )
-    steps = [step for step in shown["break_points"] if _ranked_by(step) == group]
-    early = ["The chosen one was trained on alone: another λ trains another supernet."]
-    notes = [_best_in(members), sweep(steps), *(early if any(step["early"] for step in steps) else [])]
+    alone = ["The chosen one was trained on alone, so that another λ trains another supernet."] if early else []
+    notes = [_best_in(members), sweep(steps), *alone]
     return Sheet(title, columns, lines, styles, notes, keys=2)
 
 
@@ -139,6 +142,11 @@ def _candidate(row: Mapping[str, Any]) -> list[str]:
         formats.share(row["win_share"]),
         "chosen" if row["chosen"] else "",
     ]
+
+
+def _end(row: Mapping[str, Any]) -> str:
+    """What became of a candidate where one was chosen before the end."""
+    return f"trained on, to {formats.decimal(row['final_metric'])}" if row["final_metric"] is not None else ""
 
 
 def _best_in(members: Sequence[Mapping[str, Any]]) -> str:

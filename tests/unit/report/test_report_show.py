@@ -140,6 +140,7 @@ def test_it_is_said_where_another_lambda_would_train_another_supernet(world: Wor
     world.trial("t", "minidisc", None, 0.8, supernet=supernet, lam=0.2, path=[0.3])
     assert {step["early"] for step in show(world.ledger, "r")["break_points"]} == {early}
     assert ("another λ trains another supernet" in shown_text(world)) == early
+    assert ("trained on, to" in shown_text(world)) == early
 
 
 def test_a_supernet_that_chose_early_is_ranked_by_its_own_lambda(world: World) -> None:
