@@ -104,7 +104,8 @@ class MinidiscOptions(ScheduleOptions):
     assistants: Annotated[int, Field(ge=1, le=3)] = 1
     """How many assistants are chosen, one after the other."""
     reinvest: bool = True
-    """Train the student longer, until the search has cost what the grid's cheapest path would have cost alone."""
+    """Train the student longer, until the search has cost what the grid's cheapest path would have cost alone; one
+    assistant only."""
 
 
 SCHEDULES: dict[str, type[ScheduleOptions]] = {

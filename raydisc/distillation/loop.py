@@ -258,7 +258,7 @@ def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
 def even_steps(total_steps: int, evaluations: int, last: bool) -> frozenset[int]:
     """Steps after which to evaluate, evenly, ``evaluations`` of them counting the end of the stage.
 
-    The last step is among them only where early stopping compares it; a stage evaluates what it hands back anyway.
+    The last step is among them where something is decided there; a stage evaluates what it hands back anyway.
     """
     steps = {round(index * total_steps / evaluations) for index in range(1, evaluations)} - {0, total_steps}
     return frozenset(steps | {total_steps} if last else steps)

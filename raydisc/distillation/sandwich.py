@@ -21,7 +21,8 @@ class Share:
 
     Attributes:
         candidate: it.
-        rows: of the batch; each is a slice of its own where the rule shares a batch out.
+        rows: of the batch; each is a slice of its own where the rule shares a batch out, some where a step may cost
+            no more than a smaller candidate's.
     """
 
     candidate: Candidate
@@ -42,7 +43,7 @@ def sandwich(
     ``step`` alone, so that a resumed run draws the same.
 
     Args:
-        candidates: those that are still trained, in any order.
+        candidates: of the supernet, in any order.
         rule: which.
         chances: for each scale how likely it is drawn from the middle; the sum need not be 1.
         seed: of the stage.
@@ -63,9 +64,11 @@ def sandwich(
     return [Share(candidate, slice(count - place, None, count)) for place, candidate in enumerate(trained, start=1)]
 
 
-def even_rows(count: int, fraction: float) -> np.ndarray:
+def even_rows(count: int, fraction: float) -> slice | np.ndarray:
     """A fraction of ``count`` rows, rounded, at least one, evenly spread: of a batch by length, rows of all lengths."""
     kept = max(1, round(count * fraction))
+    if kept == count:
+        return slice(None)
     return (2 * np.arange(kept) + 1) * count // (2 * kept)
 
 

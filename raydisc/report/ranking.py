@@ -107,18 +107,12 @@ def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:
 
     λ is the one that chose before the end, if one did.
     """
-    trained_by = _trained_by(stage)
+    trained_by = json.loads(stage["settings"] or "{}").get("lam")
     lam = DEFAULT_LAM if trained_by is None else trained_by
     scales = [row["scale"] for row in ledger.rows("candidates", keys=[stage["key"]])]
     evaluated = {row["metric"] for row in ledger.rows("metrics", keys=[stage["key"]], split="validation")}
     known = sorted(evaluated & set(METRICS))  # a loss may stand beside the metric
     return [Use(stage["key"], min(scales), stage["seed"], lam, known[0])] if scales and known else []
-
-
-def _trained_by(stage: Mapping[str, Any]) -> float | None:
-    """λ by which a supernet's training went on with one candidate; None where it did not."""
-    lam: float | None = json.loads(stage.get("settings") or "{}").get("lam")
-    return lam
 
 
 def ranking(ledger: Ledger, use: Use) -> Ranking:
@@ -137,7 +131,7 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
         steps=tuple(break_points([c.scale for c in ranked], [c.metric for c in ranked])),
         within_noise=tuple(alike) if len(alike) > 1 else (),
         subnet=next((row for row in rows if abs(row["scale"] - use.student_scale) <= EPSILON), None),
-        early=_trained_by(next(iter(ledger.rows("stages", keys=[use.supernet])), {})) is not None,
+        early=any(candidate.final_metric is None for candidate in ranked),
     )
 
 

@@ -30,7 +30,7 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
           states (`kept_dtype`) and the root mean square error that it brings, relative to theirs (`kept_error`);
         - `candidates`: the possible assistants of each supernet, by place, with `supernet`, `student_scale`, `seed` and
           `lam` of the ranking, `win_share`, whether it was `chosen`, `final_metric` where it was trained to the end;
-        - `subnets`: the student's own scale in each supernet, before it is distilled;
+        - `subnets`: the student's own scale in each supernet, when the assistant was chosen;
         - `trials`: finished and failed, with metrics and the cost of each path alone;
         - `teacher`: its `validation_metric`, `test_metric` and `test_se`, as far as they were measured;
         - `lam`: λ of the first ranking; `break_points`: what every other λ would choose (`lam_to` null: no end),

@@ -117,7 +117,7 @@ def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str
         lines = [[*line[:-1], _end(member)] for line, member in zip(lines, members, strict=True)]
     styles: list[Style] = ["bold" if member["chosen"] else "" for member in members]
     subnets = [row for row in shown["subnets"] if _ranked_by(row) == group]
-    lines += [[*_candidate(_UNRANKED | row)[:-1], "the student's own scale, before distillation"] for row in subnets]
+    lines += [[*_candidate(_UNRANKED | row)[:-1], "the student's own scale"] for row in subnets]
     styles += ["dim"] * len(subnets)
     title = (
         f"{shown['run']}: candidates for the student at {formats.scale(student_scale)}, seed {seed}, "

@@ -63,7 +63,7 @@ def _refuse_full(folder: Path, storage: str) -> None:
 
 def _settle(folder: Path, experiment: Experiment) -> None:
     resolved = folder / "experiment.yaml"
-    if resolved.is_file() and load_experiment(resolved).fingerprint() != experiment.fingerprint():
+    if resolved.is_file() and _fingerprint(resolved) != experiment.fingerprint():
         raise InputError(
             f"name: a run '{experiment.name}' with another experiment lies in '{experiment.storage}'; "
             "give this one another name (--name), or remove that folder"
@@ -71,3 +71,11 @@ def _settle(folder: Path, experiment: Experiment) -> None:
     temporary = folder / f".experiment-{os.getpid()}.yaml"
     temporary.write_text(experiment.to_yaml())
     temporary.replace(resolved)
+
+
+def _fingerprint(resolved: Path) -> str | None:
+    """Of the experiment in a file; None where this version of raydisc cannot read it."""
+    try:
+        return load_experiment(resolved).fingerprint()
+    except InputError:
+        return None

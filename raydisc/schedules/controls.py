@@ -19,5 +19,6 @@ def kd_supernet_init(search: Search, lam: float, assistants: int) -> Schedule[Ou
     ready = yield from search.prepare()
     trained = yield from search.once_for_all(ready, lam, assistants)
     distilled = yield from search.distil(ready, ready.teacher, Model(trained[-1]), search.student_scale)
-    own = (*trained, *(artifact for artifact in distilled if artifact not in trained))
+    asked = {artifact.key for artifact in trained}
+    own = (*trained, *(artifact for artifact in distilled if artifact.key not in asked))
     return Outcome(own[-1], (), "supernet", own, trained[-1])

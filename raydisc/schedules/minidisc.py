@@ -13,17 +13,17 @@ def minidisc(search: Search, lam: float, assistants: int, reinvest: bool) -> Sch
 
     Only the student is trained in the last stage; where what was saved is reinvested, until the search has cost what
     the cheapest path of the grid, that of its smallest assistant, costs alone. With more than one assistant the choice
-    is repeated among the candidates between the last assistant and the student.
+    is repeated among the candidates between the last assistant and the student, and nothing is reinvested.
     """
     ready = yield from search.prepare()
     own = list((yield from search.once_for_all(ready, lam, assistants)))
     supernet = own[-1]
     path = choose_path(supernet["candidates"], lam, assistants, search.student_scale)
-    teacher, cheapest = Model(supernet, path[0]), Model(supernet, search.assistant_scales[-1])
+    teacher = Model(supernet, path[0])
+    cheapest = Model(supernet, search.assistant_scales[-1]) if reinvest and assistants == 1 else None
     for scale in (*path[1:], search.student_scale):
         start = ready.teacher if search.from_teacher else Model(supernet)
-        instead_of = cheapest if reinvest and scale == search.student_scale else None
-        own.extend((yield from search.distil(ready, teacher, start, scale, instead_of=instead_of)))
+        own.extend((yield from search.distil(ready, teacher, start, scale, instead_of=cheapest)))
         teacher = Model(own[-1])
     initialisation = "teacher" if search.from_teacher else "supernet"
     return Outcome(own[-1], path, initialisation, tuple(own), supernet, lam)

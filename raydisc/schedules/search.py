@@ -135,8 +135,7 @@ class Search:
             The artifacts made for it: its teacher's outputs, if they were asked for, and the model.
         """
         config = self.experiment.distillation
-        longer = budget_flops is not None or instead_of is not None
-        outputs = yield from self.outputs_of(ready, teacher, 1 if longer else config.epochs)
+        outputs = yield from self.outputs_of(ready, teacher, config.epochs if budget_flops is None else 1)
         student = yield Distil(
             data=ready.data,
             importance=ready.importance,

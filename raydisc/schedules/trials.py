@@ -108,11 +108,14 @@ def _refuse_too_few(above: Sequence[float], assistants: int, name: str, student_
 def _controls(trials: Sequence[Trial], experiment: Experiment) -> list[Trial]:
     """Equal compute for every MiniDisc; equal first weights once for each supernet, unless KD has them anyway."""
     rivals = [trial for trial in trials if trial.schedule == "minidisc"]
-    early = experiment.once_for_all.choose_at < 1
-    supernets = {
-        (rival.seed, rival.student_scale, rival.lam if early and rival.assistants == 1 else None): rival
-        for rival in reversed(rivals)
-    }
+    config = experiment.once_for_all
+
+    def supernet(rival: Trial) -> tuple[object, ...]:
+        one = rival.assistants == 1
+        half, early = config.candidates == "smaller_half", config.choose_at < 1
+        return rival.seed, rival.student_scale, one and half, rival.lam if one and early else None
+
+    supernets = {supernet(rival): rival for rival in reversed(rivals)}
     if experiment.distillation.initialisation == "teacher":
         supernets = {}
     return [

@@ -1,6 +1,7 @@
 """The contest between the supernet's candidates: all are trained side by side, then the chosen one alone."""
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from raydisc.distillation.checkpoint import evaluations_in
+from raydisc.durable import sync
 from raydisc.stages.context import table_blob
 from raydisc.supernet.grid import Candidate
 from raydisc.tradeoff import Measured, choose
@@ -52,8 +54,9 @@ class Contest:
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"{_PREDICTIONS}.{os.getpid()}"
         table_blob(predictions)(temporary)
+        sync(temporary)
         temporary.replace(self._folder / _PREDICTIONS)
 
     def predictions(self, target: Path) -> None:
-        """Move what the candidates predicted to where the artifact is put together."""
-        os.replace(self._folder / _PREDICTIONS, target)
+        """Copy what the candidates predicted to where the artifact is put together; that may yet fail."""
+        shutil.copyfile(self._folder / _PREDICTIONS, target)

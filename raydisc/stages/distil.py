@@ -122,31 +122,37 @@ def _steps(request: Distil, context: Context, source: BatchSource, cost: Forward
         shape = source.shape(step)
         return STEP_FORWARDS * cost.flops(widths, *shape) + (cost.flops(teacher, *shape) if teacher else 0.0)
 
-    steps, spent, budget = 0, 0.0, request.budget_flops
-    if budget is None:
-        steps, budget = steps_of(request.config, source.steps_per_epoch), _saved(request, context, source, cost)
-    elif request.outputs is not None:
-        spent = request.outputs.flops
+    if request.budget_flops is not None:
+        steps, budget = 0, request.budget_flops
+        spent = pass_flops(cost, widths, read_split(context.store, request.data, "validation"))
+        spent += request.outputs.flops if request.outputs else 0.0
+    else:
+        steps, spent = steps_of(request.config, source.steps_per_epoch), 0.0
+        budget = _saved(request, context, source, cost)
     while (spent := spent + step_flops(steps)) <= budget:
         steps += 1
     return max(1, steps)
 
 
 def _saved(request: Distil, context: Context, source: BatchSource, cost: ForwardCost) -> float:
-    """FLOPs by which the supernet was cheaper than distilling an assistant alone; never below 0.
+    """FLOPs by which the supernet was cheaper than distilling an assistant alone; negative where it was not.
 
-    To either side belong the outputs that were learned from: the teacher's and the assistant's, of each row once.
+    To either side belong the outputs that were learned from, the teacher's and the assistant's: kept ones are computed
+    once for each row, others in every epoch.
     """
     if request.instead_of is None or request.instead_of.scale is None:
         return 0.0
     supernet, scale = request.instead_of.artifact, request.instead_of.scale
-    assistant = read_candidate(context.store, request.importance, scale).widths
-    teacher = read_weights(context.store, Model(request.importance)).widths
+    alone = read_candidate(context.store, request.importance, scale).widths
+    taught, teacher = (
+        read_weights(context.store, model).widths for model in (request.teacher, Model(request.importance))
+    )
     train, validation = (read_split(context.store, request.data, split) for split in ("train", "validation"))
     steps = range(steps_of(request.config, source.steps_per_epoch))
-    training = sum(STEP_FORWARDS * cost.flops(assistant, *source.shape(step)) for step in steps)
-    outputs = min(1.0, request.config.epochs) * pass_flops(cost, teacher, train) + pass_flops(cost, assistant, train)
-    alone = outputs + training + pass_flops(cost, assistant, validation)
-    of_assistant = request.outputs.flops if request.outputs else 0.0
-    together: float = supernet["outputs_flops"] + supernet.flops + of_assistant
-    return max(0.0, alone - together)
+    kept = request.outputs is not None and request.outputs["source"] != "online"
+    times = 1.0 if kept else request.config.epochs
+    path = times * sum(pass_flops(cost, widths, train) for widths in (teacher, alone))
+    path += sum(STEP_FORWARDS * cost.flops(alone, *source.shape(step)) for step in steps)
+    path += pass_flops(cost, alone, validation)
+    search: float = supernet["outputs_flops"] + supernet.flops + times * pass_flops(cost, taught, train)
+    return path - search

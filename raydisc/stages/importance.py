@@ -47,7 +47,6 @@ def compute_importance(request: Importance, context: Context) -> Result:
     facts = {
         "parameters": request.teacher["parameters"],
         "method": request.method,
-        "teacher_metric": request.teacher["evaluations"][-1]["metric"],
     }
     return Result(facts, flops, blobs)
 

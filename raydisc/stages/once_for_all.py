@@ -76,6 +76,8 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
         checkpoint_every_s=context.checkpoint_every_s,
         tokens=source.tokens(),
     )
+    if contest.rows:  # of an earlier process, which may have told nobody
+        context.progress({"step": 0, "steps": steps, "candidates": contest.rows})
     state = train(supernet.model, settings, source.batch, step, evaluate, context.progress)
     chosen = contest.chosen(state.step)
     finalists = supernet.candidates if chosen is None else (chosen,)

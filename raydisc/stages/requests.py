@@ -198,9 +198,10 @@ class OnceForAll(Request):
     lam: float | None
 
     def settings(self) -> dict[str, Any]:
-        """``scales`` says which candidates there are, so that the rule adds nothing to the key."""
+        """Without what adds nothing: the rule that ``scales`` comes from and, where there is no λ, when to choose."""
         settings = super().settings()
-        return {**settings, "config": {k: v for k, v in settings["config"].items() if k != "candidates"}}
+        told = {"candidates"} if self.lam is not None else {"candidates", "choose_at"}
+        return {**settings, "config": {k: v for k, v in settings["config"].items() if k not in told}}
 
 
 @dataclass(frozen=True)

@@ -132,15 +132,21 @@ def test_a_supernet_that_no_trial_has_used_yet_is_ranked_for_its_smallest_scale(
     assert (shown["task"], shown["trials"]) == (None, [])
 
 
-@pytest.mark.parametrize(("settings", "early"), [('{"lam": 0.2}', True), ('{"lam": null}', False), ("", False)])
-def test_it_is_said_where_another_lambda_would_train_another_supernet(world: World, settings, early) -> None:
-    supernet = world.stage("supernet", "once_for_all", settings=settings)
-    for scale in (0.5, 0.3, 0.1):
-        world.candidate(supernet, scale, 0.8)
+@pytest.mark.parametrize("early", [True, False])
+def test_it_is_said_who_was_trained_on_alone(world: World, early: bool) -> None:
+    """Where one was, another λ would train another supernet."""
+    supernet = world.stage("supernet", "once_for_all")
+    for scale in (0.3, 0.1):
+        world.candidate(supernet, scale, 0.8125)
+    if early:
+        world.metric = lambda *args, **named: None  # type: ignore[method-assign]  # no metric at the end
+    world.candidate(supernet, 0.5, 0.75)
     world.trial("t", "minidisc", None, 0.8, supernet=supernet, lam=0.2, path=[0.3])
-    assert {step["early"] for step in show(world.ledger, "r")["break_points"]} == {early}
-    assert ("another λ trains another supernet" in shown_text(world)) == early
-    assert ("trained on, to" in shown_text(world)) == early
+    shown, text = show(world.ledger, "r"), shown_text(world)
+    assert {step["early"] for step in shown["break_points"]} == {early}
+    assert [c["final_metric"] for c in shown["candidates"]] == [0.8125, None if early else 0.75]
+    assert text.count("trained on, to 0.812") == (1 if early else 0)
+    assert ("another λ trains another supernet" in text) == early
 
 
 def test_a_supernet_that_chose_early_is_ranked_by_its_own_lambda(world: World) -> None:

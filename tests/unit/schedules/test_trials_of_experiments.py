@@ -72,9 +72,18 @@ def test_supernets_that_differ_by_lambda_have_an_equal_start_each():
     ]
     base = experiment(*schedules, once_for_all=OnceForAllConfig(choose_at=0.5))
     starts = [trial for trial in expand(base, [0.25]) if trial.schedule == "kd_supernet_init"]
-    # for two assistants λ leaves nobody out
+    # for two assistants nobody is chosen before the end
     assert {(trial.lam, trial.assistants) for trial in starts} == {(0.3, 1), (0.1, 1), (0.3, 2)}
     assert len(expand(base, [0.25])) == 8 + 8 + 3
+
+
+@pytest.mark.parametrize(("candidates", "starts"), [("smaller_half", 2), ("all", 1)])
+def test_supernets_of_other_candidates_have_an_equal_start_each(candidates, starts):
+    """One assistant trains the smaller half, two train all."""
+    schedules = [{"minidisc": {"assistants": assistants}} for assistants in (1, 2)]
+    base = experiment(*schedules, once_for_all=OnceForAllConfig(choose_at=1.0, candidates=candidates))
+    controls = [trial.assistants for trial in expand(base, [0.25]) if trial.schedule == "kd_supernet_init"]
+    assert controls == [1, 2][:starts]
 
 
 def test_names_are_one_word_and_differ():
