@@ -118,4 +118,4 @@ def test_slices_share_the_batch_out(rows):
     [(8, 1.0, range(8)), (8, 0.5, [1, 3, 5, 7]), (8, 0.75, [0, 2, 3, 4, 6, 7]), (3, 0.01, [1]), (1, 0.9, [0])],
 )
 def test_some_of_a_batch_are_rows_of_all_lengths(count, fraction, rows):
-    assert even_rows(count, fraction).tolist() == list(rows)
+    assert np.arange(count)[even_rows(count, fraction)].tolist() == list(rows)
