@@ -9,16 +9,13 @@ import torch
 from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.loop import LoopSettings, even_steps, train
-from raydisc.distillation.predict import predict
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import cut, load_trainable
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.stages.batches import BatchSource, optimiser_settings, pass_flops, steps_of
 from raydisc.stages.context import (
-    EVALUATION_BATCH,
     Context,
-    FlopMeter,
     Result,
     prediction_table,
     read_split,
@@ -26,10 +23,10 @@ from raydisc.stages.context import (
     table_blob,
     weight_blobs,
 )
-from raydisc.stages.evaluation import score
+from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Model, Objective
-from raydisc.stages.targets import positions, targets_of, weighted_loss
+from raydisc.stages.targets import are_kept, positions, targets_of, weighted_loss
 from raydisc.supernet.grid import size_at
 from raydisc.tasks.tokenised import Batch
 
@@ -63,10 +60,9 @@ def compute_distil(request: Distil, context: Context) -> Result:
     predicted: dict[int | None, np.ndarray] = {}
 
     def evaluate(step_number: int | None) -> dict[str, Any]:
-        meter = FlopMeter(cost, widths)
-        logits = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter, context.precision)
-        predicted[step_number] = logits
-        return {**score(data["metric"], logits, validation.labels), "flops": meter.flops}
+        judged = judge(model, cost, widths, validation, data, context.precision)
+        predicted[step_number] = judged.predictions
+        return {**judged.found, "flops": judged.flops}
 
     patience = None if request.budget_flops else config.patience
     settings = LoopSettings(
@@ -115,8 +111,7 @@ def _evaluation_of_what_is_kept(
 
 def _steps(request: Distil, context: Context, source: BatchSource, cost: ForwardCost, widths: Widths) -> int:
     """Steps of the epochs and of what is reinvested, or of the whole budget; a teacher that is run is paid too."""
-    online = request.outputs is None or request.outputs["source"] == "online"
-    teacher = read_weights(context.store, request.teacher).widths if online else None
+    teacher = None if are_kept(request.outputs) else read_weights(context.store, request.teacher).widths
 
     def step_flops(step: int) -> float:
         shape = source.shape(step)
@@ -149,8 +144,7 @@ def _saved(request: Distil, context: Context, source: BatchSource, cost: Forward
     )
     train, validation = (read_split(context.store, request.data, split) for split in ("train", "validation"))
     steps = range(steps_of(request.config, source.steps_per_epoch))
-    kept = request.outputs is not None and request.outputs["source"] != "online"
-    times = 1.0 if kept else request.config.epochs
+    times = 1.0 if are_kept(request.outputs) else request.config.epochs
     path = times * sum(pass_flops(cost, widths, train) for widths in (teacher, alone))
     path += sum(STEP_FORWARDS * cost.flops(alone, *source.shape(step)) for step in steps)
     path += pass_flops(cost, alone, validation)

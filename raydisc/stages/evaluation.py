@@ -1,12 +1,17 @@
 """Scoring predictions, and the stage that reads the test split once."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from raydisc.distillation.predict import predict
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import load_frozen
+from raydisc.models.precision import Precision
+from raydisc.models.widths import Widths
+from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import (
     EVALUATION_BATCH,
     Context,
@@ -19,21 +24,39 @@ from raydisc.stages.context import (
 )
 from raydisc.stages.requests import Evaluate, Model
 from raydisc.tasks.metrics import metric, standard_error
+from raydisc.tasks.tokenised import Split
 
 
 def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """The metric and its standard error, as an evaluation's ``metric`` and ``se``."""
-    judge = metric(name)
-    return {"metric": judge.value(predictions, labels), "se": standard_error(judge, predictions, labels)}
+    measure = metric(name)
+    return {"metric": measure.value(predictions, labels), "se": standard_error(measure, predictions, labels)}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation of a model: ``found`` has its ``metric`` and ``se``; its logits ``[N, C]`` and what it cost."""
+
+    found: dict[str, Any]
+    predictions: np.ndarray
+    flops: float
+
+
+def judge(
+    model: nn.Module, cost: ForwardCost, widths: Widths, split: Split, data: Artifact, precision: Precision
+) -> Judged:
+    """Run a model, at some widths, once over every row of a split of the task."""
+    meter = FlopMeter(cost, widths)
+    predictions = predict(model, split, data["pad_id"], EVALUATION_BATCH, meter, precision)
+    return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)
 
 
 def compute_evaluate(request: Evaluate, context: Context) -> Result:
     """Predict every test row with the finished student."""
     weights = read_weights(context.store, Model(request.student))
     model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
-    meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     split = read_split(context.store, request.data, "test")
-    predictions = predict(model, split, request.data["pad_id"], EVALUATION_BATCH, meter, context.precision)
-    found = {"step": None, "split": "test", **score(request.data["metric"], predictions, split.labels)}
-    blobs = {"predictions.arrow": table_blob(prediction_table({None: predictions}, split.labels, "test"))}
-    return Result({"evaluations": [found]}, meter.flops, blobs)
+    cost = ForwardCost.of(model, weights.config)
+    judged = judge(model, cost, weights.widths, split, request.data, context.precision)
+    blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
+    return Result({"evaluations": [{"step": None, "split": "test", **judged.found}]}, judged.flops, blobs)

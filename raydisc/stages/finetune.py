@@ -7,7 +7,6 @@ from transformers import AutoModelForSequenceClassification
 from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
 from raydisc.distillation.losses import task_loss
-from raydisc.distillation.predict import predict
 from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint import load_classifier, locate
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
@@ -16,16 +15,14 @@ from raydisc.models.widths import Widths
 from raydisc.settings import FineTuneConfig, TeacherConfig
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
 from raydisc.stages.context import (
-    EVALUATION_BATCH,
     Context,
-    FlopMeter,
     Result,
     prediction_table,
     read_split,
     table_blob,
     weight_blobs,
 )
-from raydisc.stages.evaluation import score
+from raydisc.stages.evaluation import judge
 from raydisc.stages.requests import FineTune
 from raydisc.tasks.batching import shorter_half
 from raydisc.tasks.tokenised import Batch
@@ -42,15 +39,16 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
     if request.finetune is not None:
         state = _finetune(model, request, request.finetune, cost, context)
     validation = read_split(context.store, data, "validation")
-    meter = FlopMeter(cost, widths)
-    predictions = predict(model, validation, data["pad_id"], EVALUATION_BATCH, meter, context.precision)
+    judged = judge(model, cost, widths, validation, data, context.precision)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "evaluations": [{"step": None, "split": "validation", **score(data["metric"], predictions, validation.labels)}],
+        "evaluations": [{"step": None, "split": "validation", **judged.found}],
     }
     blobs = weight_blobs(model.config, widths, 1.0, model.state_dict())
-    blobs["predictions.arrow"] = table_blob(prediction_table({None: predictions}, validation.labels, "validation"))
-    return Result(facts, state.flops + meter.flops, blobs, state.wall_before, state.cpu_before)
+    blobs["predictions.arrow"] = table_blob(
+        prediction_table({None: judged.predictions}, validation.labels, "validation")
+    )
+    return Result(facts, state.flops + judged.flops, blobs, state.wall_before, state.cpu_before)
 
 
 def _initial_model(teacher: TeacherConfig, num_labels: int, vocab_size: int) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.loop import LoopSettings, even_steps, train
 from raydisc.distillation.losses import WeightedLoss
@@ -36,7 +37,6 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     supernet = build_supernet(request, context)
     set_dropout(supernet.model, config.dropout)
     split = read_split(context.store, data, "train")
-    validation = read_split(context.store, data, "validation")
     judges = read_split(context.store, data, "validation", config.evaluation_rows)
     student_positions, teacher_positions = positions(request.objective, len(supernet.cost.layers))
     targets = targets_of(context, request.outputs, Model(request.importance), split, teacher_positions)
@@ -44,7 +44,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
     steps = steps_of(config, source.steps_per_epoch)
     chances = draw_chances(request, context, supernet)
-    contest = Contest(supernet.candidates, request.lam, choice_step(request, steps), context.checkpoint_folder)
+    contest = Contest(supernet.candidates, request.lam, _choice_step(request, steps), context.checkpoint_folder)
     fractions = _fractions(supernet, round(float(split.lengths.mean())), targets.meter is not None)
 
     def step(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
@@ -79,6 +79,14 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     if contest.rows:  # of an earlier process, which may have told nobody
         context.progress({"step": 0, "steps": steps, "candidates": contest.rows})
     state = train(supernet.model, settings, source.batch, step, evaluate, context.progress)
+    return _result(request, context, supernet, contest, state, steps)
+
+
+def _result(
+    request: OnceForAll, context: Context, supernet: Supernet, contest: Contest, state: TrainingState, steps: int
+) -> Result:
+    """What is left behind: the weights, the candidates as the choice saw them, and the last metric of those trained."""
+    validation = judges = read_split(context.store, request.data, "validation")
     chosen = contest.chosen(state.step)
     finalists = supernet.candidates if chosen is None else (chosen,)
     rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation)
@@ -87,9 +95,9 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     blobs = weight_blobs(weights.config, weights.widths, weights.scale, supernet.model.state_dict())
     if chosen is None:
         context.progress({"step": state.step, "steps": steps, "candidates": rows})
-        judges = validation
         blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
     else:
+        judges = read_split(context.store, request.data, "validation", request.config.evaluation_rows)
         rows = contest.rows
         blobs["predictions.arrow"] = contest.predictions
     facts = {
@@ -103,7 +111,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
 
 
-def choice_step(request: OnceForAll, steps: int) -> int | None:
+def _choice_step(request: OnceForAll, steps: int) -> int | None:
     """The step after which the assistant is chosen; None where all candidates are trained to the end."""
     if request.lam is None:
         return None

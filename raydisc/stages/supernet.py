@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from raydisc.distillation.predict import predict
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import cut, load_trainable
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
-from raydisc.stages.context import EVALUATION_BATCH, Context, FlopMeter, Weights, read_weights
-from raydisc.stages.evaluation import score
+from raydisc.stages.context import Context, Weights, read_weights
+from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate, read_scores
 from raydisc.stages.requests import Model, OnceForAll
 from raydisc.supernet.elastic import make_elastic, select
@@ -69,13 +68,11 @@ def evaluate_candidates(
     flops = 0.0
     for candidate in candidates:
         supernet.select(candidate)
-        meter = FlopMeter(supernet.cost, candidate.widths)
-        logits = predict(supernet.model, validation, data["pad_id"], EVALUATION_BATCH, meter, supernet.precision)
-        flops += meter.flops
-        predictions[candidate.scale] = logits
+        judged = judge(supernet.model, supernet.cost, candidate.widths, validation, data, supernet.precision)
+        flops += judged.flops
+        predictions[candidate.scale] = judged.predictions
         parameters = size_at(supernet.weights.config, request.importance["parameters"], candidate.scale).parameters
-        found = score(data["metric"], logits, validation.labels)
-        rows.append({"scale": candidate.scale, "parameters": parameters, **found})
+        rows.append({"scale": candidate.scale, "parameters": parameters, **judged.found})
     return rows, predictions, flops
 
 

@@ -35,6 +35,11 @@ def positions(objective: Objective, num_layers: int) -> tuple[tuple[int, ...], t
     return matched_positions(objective.layer_mapping, num_layers)
 
 
+def are_kept(outputs: Artifact | None) -> bool:
+    """Whether outputs were computed ahead; else the model is run in every step."""
+    return outputs is not None and outputs["source"] != "online"
+
+
 @dataclass(frozen=True)
 class Targets:
     """The teacher's outputs as a stage reads them.
@@ -65,7 +70,7 @@ def targets_of(
         split: training rows.
         teacher_positions: of the hidden states wanted.
     """
-    if outputs is not None and outputs["source"] != "online":
+    if outputs is not None and are_kept(outputs):
         read = context.store.map_blob if outputs["source"] == "disk" else context.store.blob
         kept = read_images(*(read(outputs, name) for name in (LOGITS_FILE, HIDDEN_FILE)))
         return Targets(CachedSignal(kept, split.lengths), None)
