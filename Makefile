@@ -19,7 +19,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "raydisc needs Python 3.11 or newer; name one: make install PYTHON=/path/to/python3" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -c constraints.txt -e '.[test,dev]'
+	@echo "installing the versions of constraints.txt into .venv: a few minutes, once" >&2
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,dev]'
 	@touch $(STAMP)
 
 quickstart: install

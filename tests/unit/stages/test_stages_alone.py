@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import FAMILIES
-from tiny_runs import ARCHITECTURE, Told, changed, executor, search_of, tiny_experiment
+from tiny_runs import ARCHITECTURE, TRAINING, Told, changed, executor, search_of, tiny_experiment
 from transformers import AutoTokenizer
 
 from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, read_images
 from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
-from raydisc.experiment import ReviewsConfig, TaskConfig, TeacherOutputsConfig
+from raydisc.experiment import OnceForAllConfig, ReviewsConfig, TaskConfig, TeacherOutputsConfig
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import load_frozen
 from raydisc.models.families import layers_of
@@ -232,6 +232,7 @@ def test_regression_goes_the_whole_way(tmp_path):
     base = tiny_experiment(
         task=TaskConfig(**files, text=["text_0"], metric="pearson_spearman", max_length=64),
         teacher=changed(BASE.teacher, tokenizer=str(tmp_path / "words")),
+        once_for_all=OnceForAllConfig(**TRAINING),
     )
     told, losses = Told(), []
 
@@ -240,8 +241,10 @@ def test_regression_goes_the_whole_way(tmp_path):
             losses.append(state["loss"])
 
     run = executor(tmp_path / "storage", told, progress)
-    outcome = run.run(minidisc(search_of(base), 0.2, 1, False))
+    outcome = run.run(minidisc(search_of(base), 0.2, 1, True))
     [data] = [artifact for request, artifact, _ in told.stages if request.kind == "tokenise"]
+    [supernet] = [artifact for request, artifact, _ in told.stages if request.kind == "once_for_all"]
+    assert supernet["chosen_at"] < supernet["steps"]
     assert (data["kind"], data["num_labels"], data["classes"]) == ("regression", 1, [])
     assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
     assert read_weights(run.store, Model(outcome.student)).state["classifier.weight"].shape == (1, 24)
