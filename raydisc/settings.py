@@ -215,9 +215,8 @@ class SandwichConfig(Section):
     """The largest in every step too (Yu & Huang 2019); it is nearly the teacher."""
     middle: Annotated[int, Field(ge=0)] = 1
     """How many others are drawn in each step."""
-    draw: Literal["uniform", "cost", "importance"] = "cost"
-    """Chances of the draw: all alike, inversely to a candidate's FLOPs, or by the importance that a candidate has
-    beyond the next smaller one."""
+    draw: Literal["uniform", "cost"] = "cost"
+    """Chances of the draw: all alike, or inversely to a candidate's FLOPs."""
     slices: bool = True
     """Share the batch out, one slice of it for each candidate, instead of the whole batch for each."""
 

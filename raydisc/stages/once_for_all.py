@@ -43,7 +43,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     loss = weighted_loss(request.objective, data)
     source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
     steps = steps_of(config, source.steps_per_epoch)
-    chances = draw_chances(request, context, supernet)
+    chances = draw_chances(config.sandwich, supernet)
     contest = Contest(supernet.candidates, request.lam, _choice_step(request, steps), context.checkpoint_folder)
     fractions = _fractions(supernet, round(float(split.lengths.mean())), targets.meter is not None)
 

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from raydisc.distillation.sandwich import Rule
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import cut, load_trainable
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
 from raydisc.stages.context import Context, Weights, read_weights
 from raydisc.stages.evaluation import judge
-from raydisc.stages.importance import read_candidate, read_scores
+from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Model, OnceForAll
 from raydisc.supernet.elastic import make_elastic, select
-from raydisc.supernet.grid import Candidate, chances, size_at
+from raydisc.supernet.grid import Candidate, size_at
 from raydisc.tasks.tokenised import Split
 
 
@@ -48,14 +49,11 @@ def build_supernet(request: OnceForAll, context: Context) -> Supernet:
     return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config), context.precision)
 
 
-def draw_chances(request: OnceForAll, context: Context, supernet: Supernet) -> dict[float, float]:
-    """How likely a step's draw takes each candidate, by the rule of the request."""
-    rule = request.config.sandwich
+def draw_chances(rule: Rule, supernet: Supernet) -> dict[float, float]:
+    """How likely a step's draw takes each candidate."""
     if rule == "all" or rule.draw == "uniform":
         return {candidate.scale: 1.0 for candidate in supernet.candidates}
-    if rule.draw == "cost":
-        return {candidate.scale: 1 / supernet.cost.flops(candidate.widths, 1, 1) for candidate in supernet.candidates}
-    return chances(read_scores(context.store, request.importance), supernet.candidates)
+    return {candidate.scale: 1 / supernet.cost.flops(candidate.widths, 1, 1) for candidate in supernet.candidates}
 
 
 def evaluate_candidates(

@@ -81,22 +81,6 @@ def size_at(config: Config, teacher_parameters: int, scale: float) -> Size:
     return Size(kept / whole, teacher_parameters - whole + kept)
 
 
-def chances(importance: Importance, candidates: Sequence[Candidate]) -> dict[float, float]:
-    """For each scale the importance that its candidate keeps beyond the next smaller candidate's, never zero."""
-    ranked = [[score.sort(descending=True).values for score in kind] for kind in (importance.heads, importance.neurons)]
-    masses = {
-        candidate.scale: sum(
-            float(score[:kept].sum())
-            for kind, counts in zip(ranked, (candidate.widths.heads, candidate.widths.neurons), strict=True)
-            for score, kept in zip(kind, counts, strict=True)
-        )
-        for candidate in candidates
-    }
-    scales = sorted(masses)
-    smaller = dict(zip(scales, [0.0, *(masses[scale] for scale in scales)], strict=False))
-    return {scale: max(masses[scale] - smaller[scale], 1e-6) for scale in scales}
-
-
 _FINEST_SCALE = 0.001
 
 

@@ -198,7 +198,7 @@ def test_unknown_names(refusal):
         ),
         (
             "once_for_all.sandwich.draw=costs",
-            "once_for_all.sandwich.draw is 'costs', but should be 'uniform', 'cost' or 'importance'",
+            "once_for_all.sandwich.draw is 'costs', but should be 'uniform' or 'cost'",
         ),
         (
             "once_for_all.candidates=smaller-half",

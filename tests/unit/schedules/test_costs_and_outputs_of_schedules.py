@@ -37,10 +37,9 @@ from raydisc.schedules.minidisc import minidisc
 from raydisc.settings import SandwichConfig, TeacherOutputsConfig
 from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import read_split, read_table, read_weights
-from raydisc.stages.importance import read_candidate, read_scores
+from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Evaluate, Model, OnceForAll
 from raydisc.stages.teacher_outputs import has_room
-from raydisc.supernet import grid
 from raydisc.supernet.grid import Candidate
 from raydisc.tasks.batching import evaluation_batches
 
@@ -154,7 +153,7 @@ def test_two_trials_share_an_assistants_outputs_and_each_counts_them(search, tmp
 SANDWICHES = {
     "all": ("all", 5),
     "one": (SandwichConfig(draw="uniform", slices=False), 2),
-    "largest": (SandwichConfig(largest=True, draw="importance", slices=False), 3),
+    "largest": (SandwichConfig(largest=True, draw="uniform", slices=False), 3),
     "slices": (SandwichConfig(middle=2, slices=True, draw="cost"), 3),
 }
 
@@ -173,8 +172,6 @@ def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, named):
     train, validation = (read_split(run.store, request.data, split) for split in ("train", "validation"))
     source = BatchSource(train, 32, 4, 0, torch.device("cpu"))
     chances = dict.fromkeys((0.9, 0.7, 0.5, 0.4, STUDENT), 1.0)
-    if named == "largest":
-        chances = grid.chances(read_scores(run.store, request.importance), candidates)
     if named == "slices":
         chances = {chosen.scale: 1 / cost.flops(chosen.widths, 1, 1) for chosen in candidates}
     expected = 0

@@ -18,7 +18,6 @@ from raydisc.models.widths import Widths, prunable_parameters
 from raydisc.supernet.grid import (
     UnitOrder,
     candidate,
-    chances,
     order_units,
     reordered,
     scale_for_parameters,
@@ -141,20 +140,3 @@ def test_reordering_moves_whole_units(family):
     assert untouched
     assert all(moved[name] is state[name] for name in untouched)
     assert torch.equal(moved[f"{units.head_input}.bias"], state[f"{units.head_input}.bias"])
-
-
-def test_chances_by_importance_are_what_a_candidate_keeps_beyond_the_next_smaller():
-    heads = (torch.tensor([0.5, 0.1, 0.3, 0.1]), torch.tensor([0.2, 0.4, 0.0, 0.2]))
-    neurons = (torch.tensor([0.6, 0.1]), torch.tensor([0.0, 0.3]))
-    importance = Importance(heads, neurons)
-    # heads in order: .5 .4 .3 .2 .2 .1 .1 0; neurons: .6 .3 .1 0
-    grid = [candidate(importance, scale) for scale in (1.0, 0.25, 0.5, 0.75)]
-    found = chances(importance, grid)
-    assert found == pytest.approx({0.25: 1.5, 0.5: 0.5 + 0.3, 0.75: 0.3 + 0.1, 1.0: 0.1})
-
-
-def test_chances_are_never_zero():
-    importance = Importance((torch.tensor([1.0, 0.0]),), (torch.tensor([1.0, 0.0]),))
-    found = chances(importance, [candidate(importance, scale) for scale in (0.5, 1.0)])
-    assert found[0.5] == 2.0
-    assert 0 < found[1.0] < 1e-3
