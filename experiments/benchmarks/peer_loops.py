@@ -82,10 +82,11 @@ def sliced(state: Mapping[str, torch.Tensor], config: Config, widths: Widths) ->
     """Views of the first units of every layer; gradients flow through them into the whole weights."""
     narrow = dict(state)
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in widths.of(index, units):
-            narrow[f"{path}.weight"] = narrow[f"{path}.weight"].narrow(axis, 0, size)
-            if axis == 0:
-                narrow[f"{path}.bias"] = narrow[f"{path}.bias"][:size]
+        for carrier, kept in widths.of(index, units):
+            weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
+            narrow[weight] = carrier.first(narrow[weight], kept)
+            if carrier.axis == 0:
+                narrow[bias] = carrier.first(narrow[bias], kept)
     return narrow
 
 

@@ -184,8 +184,9 @@ class Work:
         tokens, hidden = shape[0] * shape[1], self.hidden
         moved = tokens * (4 + 2) * hidden
         for units, heads, neurons in zip(self.cost.layers, self.widths.heads, self.widths.neurons, strict=True):
-            attended, outputs, rows = heads * units.head_size, len(units.head_outputs), len(units.neuron_outputs)
-            weights = (outputs + 1) * attended * hidden + (rows + 1) * neurons * hidden
+            attended, outputs = units.heads.input.kept(heads), len(units.heads.outputs)
+            rows = len(units.neurons.outputs)
+            weights = heads * units.heads.weights(hidden) + neurons * units.neurons.weights(hidden)
             attention = outputs * (hidden + attended) + (outputs + 1) * attended + (attended + hidden)
             feed_forward = rows * (hidden + neurons) + 2 * neurons + (neurons + hidden)
             moved += weights + tokens * (attention + feed_forward + 2 * (3 + 2) * hidden)

@@ -180,7 +180,7 @@ def load_classifier(folder: Path, num_labels: int, finetuned: bool, trust_remote
 
 def _refuse_other_weights(model: Any, info: dict[str, Any], folder: Path) -> None:
     """Refuse weights that do not fit the configuration; only a head may be made anew."""
-    needed = {f"{path}.weight" for units in layers_of(model.config) for path, _, _ in units.slices()}
+    needed = {f"{carrier.path}.weight" for units in layers_of(model.config) for carrier in units.carriers}
     mismatched = {name for name, *_ in info["mismatched_keys"] if name.startswith(f"{model.base_model_prefix}.")}
     wrong = sorted(mismatched | (needed & info["missing_keys"]))
     if wrong:
@@ -215,10 +215,11 @@ def check_units(folder: Path, config: Config) -> None:
     """
     found, full = tensor_shapes(folder), Widths.full(config)
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in full.of(index, units):
-            name = f"{path}.weight"
+        for carrier, count in full.of(index, units):
+            name = f"{carrier.path}.weight"
             shape = found.get(name, found.get(name.partition(".")[2]))  # an encoder's own files lack the prefix
-            wanted = (size, units.hidden_size) if axis == 0 else (units.hidden_size, size)
+            size = carrier.kept(count)
+            wanted = (size, units.hidden_size) if carrier.axis == 0 else (units.hidden_size, size)
             if shape != wanted:
                 raise InputError(
                     f"teacher.model: the weights in '{folder}' are not those of its config.json: "

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from raydisc.models.families import Config, LayerUnits, layers_of
+from raydisc.models.families import Config, layers_of
+from raydisc.models.units import LayerUnits
 from raydisc.models.widths import Widths
 
 STEP_FORWARDS = 3
@@ -28,7 +29,7 @@ class ForwardCost:
     def of(model: nn.Module, config: Config) -> "ForwardCost":
         """Read a model's shapes; its widths may be any."""
         layers = layers_of(config)
-        prunable = {path for units in layers for path, _, _ in units.slices()}
+        prunable = {carrier.path for units in layers for carrier in units.carriers}
         head_weights = sum(
             module.in_features * module.out_features
             for path, module in model.named_modules()
@@ -41,8 +42,8 @@ class ForwardCost:
         tokens = batch_size * length
         flops = 2 * batch_size * self.head_weights
         for units, heads, neurons in zip(self.layers, widths.heads, widths.neurons, strict=True):
-            attended = heads * units.head_size
-            projections = (len(units.head_outputs) + 1) * attended * units.hidden_size
-            feed_forward = (len(units.neuron_outputs) + 1) * neurons * units.hidden_size
+            projections = heads * units.heads.weights(units.hidden_size)
+            feed_forward = neurons * units.neurons.weights(units.hidden_size)
+            attended = units.heads.input.kept(heads)
             flops += 2 * tokens * (projections + feed_forward) + 4 * tokens * length * attended
         return flops

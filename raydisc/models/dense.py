@@ -35,12 +35,12 @@ def build(config: Config, widths: Widths) -> nn.Module:
 
 def _resize(model: nn.Module, config: Config, widths: Widths) -> None:
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in widths.of(index, units):
-            linear = cast(nn.Linear, model.get_submodule(path))
+        for carrier, kept in widths.of(index, units):
+            linear = cast(nn.Linear, model.get_submodule(carrier.path))
             weight, bias = linear.weight, linear.bias
-            linear.weight = nn.Parameter(weight.detach().narrow(axis, 0, size).clone())
-            if axis == 0 and bias is not None:
-                linear.bias = nn.Parameter(bias.detach()[:size].clone())
+            linear.weight = nn.Parameter(carrier.first(weight.detach(), kept).clone())
+            if carrier.axis == 0 and bias is not None:
+                linear.bias = nn.Parameter(carrier.first(bias.detach(), kept).clone())
             linear.out_features, linear.in_features = linear.weight.shape
 
 
@@ -66,8 +66,9 @@ def cut(state: State, config: Config, widths: Widths) -> dict[str, torch.Tensor]
     """
     narrow = dict(state)
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in widths.of(index, units):
-            narrow[f"{path}.weight"] = narrow[f"{path}.weight"].narrow(axis, 0, size).contiguous()
-            if axis == 0 and f"{path}.bias" in narrow:
-                narrow[f"{path}.bias"] = narrow[f"{path}.bias"][:size].contiguous()
+        for carrier, kept in widths.of(index, units):
+            weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
+            narrow[weight] = carrier.first(narrow[weight], kept).contiguous()
+            if carrier.axis == 0 and bias in narrow:
+                narrow[bias] = carrier.first(narrow[bias], kept).contiguous()
     return narrow

@@ -4,40 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raydisc.errors import InputError
+from raydisc.models.units import Carrier, LayerUnits, Units
 
 Config = Any
 """A Hugging Face configuration object."""
-
-
-@dataclass(frozen=True)
-class LayerUnits:
-    """The linear layers of one transformer layer that carry its heads and its neurons.
-
-    Attributes:
-        head_outputs: paths of the projections whose output rows are heads (query, key, value).
-        head_input: path of the projection whose input columns are heads (attention output).
-        neuron_outputs: paths of the linears whose output rows are feed-forward neurons.
-        neuron_input: path of the linear whose input columns are feed-forward neurons.
-        num_heads: heads of the teacher in this layer.
-        head_size: rows that one head takes in each of ``head_outputs``.
-        num_neurons: neurons of the teacher in this layer.
-        hidden_size: width of the residual stream.
-    """
-
-    head_outputs: tuple[str, ...]
-    head_input: str
-    neuron_outputs: tuple[str, ...]
-    neuron_input: str
-    num_heads: int
-    head_size: int
-    num_neurons: int
-    hidden_size: int
-
-    def slices(self) -> list[tuple[str, int, int]]:
-        """Each prunable linear as ``(path, axis, size of one unit)``; axis 0 is its output, 1 its input."""
-        heads = [(path, 0, self.head_size) for path in self.head_outputs]
-        neurons = [(path, 0, 1) for path in self.neuron_outputs]
-        return [*heads, (self.head_input, 1, self.head_size), *neurons, (self.neuron_input, 1, 1)]
 
 
 class Family(Protocol):
@@ -72,17 +42,18 @@ class EncoderFamily:
         )
 
     def _units(self, layer: str, config: Config, neurons: int) -> LayerUnits:
-        def at(name: str) -> str:
-            return f"{layer}.{name}"
-
+        size = config.hidden_size // config.num_attention_heads
         return LayerUnits(
-            head_outputs=tuple(map(at, self.head_outputs)),
-            head_input=at(self.head_input),
-            neuron_outputs=tuple(map(at, self.neuron_outputs)),
-            neuron_input=at(self.neuron_input),
-            num_heads=config.num_attention_heads,
-            head_size=config.hidden_size // config.num_attention_heads,
-            num_neurons=neurons,
+            heads=Units(
+                count=config.num_attention_heads,
+                outputs=tuple(Carrier(f"{layer}.{path}", 0, size) for path in self.head_outputs),
+                input=Carrier(f"{layer}.{self.head_input}", 1, size),
+            ),
+            neurons=Units(
+                count=neurons,
+                outputs=tuple(Carrier(f"{layer}.{path}", 0, 1) for path in self.neuron_outputs),
+                input=Carrier(f"{layer}.{self.neuron_input}", 1, 1),
+            ),
             hidden_size=config.hidden_size,
         )
 

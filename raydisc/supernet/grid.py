@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from raydisc.errors import InputError
-from raydisc.models.families import Config, LayerUnits, layers_of
+from raydisc.models.families import Config, layers_of
+from raydisc.models.units import LayerUnits
 from raydisc.models.widths import Widths, count_units, prunable_parameters
 from raydisc.supernet.importance import Importance
 
@@ -129,14 +130,10 @@ def reordered(
     """The teacher's weights with the units of every layer sorted by importance; the function is the same."""
     sorted_state = dict(state)
     for units, heads, neurons in zip(layers, order.heads, order.neurons, strict=True):
-        feed_forward = {*units.neuron_outputs, units.neuron_input}
-        for path, axis, size in units.slices():
-            index = _rows(neurons if path in feed_forward else heads, size)
-            sorted_state[f"{path}.weight"] = sorted_state[f"{path}.weight"].index_select(axis, index)
-            if axis == 0 and f"{path}.bias" in sorted_state:
-                sorted_state[f"{path}.bias"] = sorted_state[f"{path}.bias"].index_select(0, index)
+        for kind, ranked in ((units.heads, heads), (units.neurons, neurons)):
+            for carrier in kind.carriers:
+                weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
+                sorted_state[weight] = carrier.sorted(sorted_state[weight], ranked)
+                if carrier.axis == 0 and bias in sorted_state:
+                    sorted_state[bias] = carrier.sorted(sorted_state[bias], ranked)
     return sorted_state
-
-
-def _rows(units: tuple[int, ...], size: int) -> torch.Tensor:
-    return (torch.tensor(units).unsqueeze(1) * size + torch.arange(size)).flatten()

@@ -1,5 +1,7 @@
 """Tiny models and data of every family, made on the spot: large random weights, so that outputs differ visibly."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -41,6 +43,12 @@ def tiny_teacher(config, seed=0) -> nn.Module:
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter), alpha=0.3)
     return model.eval()
+
+
+def layer_path(units) -> str:
+    """Where the layer is that has these units."""
+    parts = (carrier.path.split(".") for carrier in units.carriers)
+    return ".".join(names[0] for names in itertools.takewhile(lambda at: len(set(at)) == 1, zip(*parts, strict=False)))
 
 
 def state_of(model) -> dict[str, torch.Tensor]:

@@ -107,14 +107,14 @@ def test_extraction_equals_masking_the_teacher(config, scale):
     chosen = candidate(importance, scale).widths
     dense = load_frozen(config, chosen, cut(sorted_state(teacher, config, importance), config, chosen))
     kept = {"heads": sum(chosen.heads), "neurons": sum(chosen.neurons)}
-    for kind, reader in (("heads", "head_input"), ("neurons", "neuron_input")):
+    for kind in ("heads", "neurons"):
         scores = getattr(importance, kind)
         threshold = torch.cat(scores).sort(descending=True).values[kept[kind] - 1]
         for units, score in zip(layers_of(config), scores, strict=True):
-            size = units.head_size if kind == "heads" else 1
-            pruned = (score < threshold).repeat_interleave(size)
+            reader = getattr(units, kind).input
+            pruned = (score < threshold).repeat_interleave(reader.size)
             with torch.no_grad():
-                teacher.get_submodule(getattr(units, reader)).weight[:, pruned] = 0
+                teacher.get_submodule(reader.path).weight[:, pruned] = 0
     with torch.no_grad():
         assert_equal_outputs(everything(dense, config, batch), everything(teacher, config, batch), 1e-5)
 

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import FAMILIES, layer_path, tiny_batch, tiny_config, tiny_teacher
 
 from raydisc.models.families import layers_of
 from raydisc.models.outputs import forward
@@ -42,7 +42,7 @@ def test_hidden_states_that_nobody_compares_are_not_kept(family, positions):
         states.append(weakref.ref(output[0] if isinstance(output, tuple) else output))
 
     for units in layers_of(config):
-        model.get_submodule(units.head_input.split(".attention.")[0]).register_forward_hook(seen)
+        model.get_submodule(layer_path(units)).register_forward_hook(seen)
     model.classifier.register_forward_pre_hook(lambda *_: kept.extend(state() is not None for state in states))
     with torch.no_grad():
         found = forward(model, tiny_batch(config), positions)

@@ -119,28 +119,30 @@ def test_reordering_moves_whole_units(family):
     order = order_units(importance)
     moved = reordered(state, layers_of(config), order)
     units = layers_of(config)[2]
-    for place, head in enumerate(order.heads[2]):
-        to, of = slice(place * 6, place * 6 + 6), slice(head * 6, head * 6 + 6)
-        for path in units.head_outputs:
-            assert torch.equal(moved[f"{path}.weight"][to], state[f"{path}.weight"][of])
-            assert torch.equal(moved[f"{path}.bias"][to], state[f"{path}.bias"][of])
-        name = f"{units.head_input}.weight"
-        assert torch.equal(moved[name][:, to], state[name][:, of])
-    for place, neuron in enumerate(order.neurons[2]):
-        [path] = units.neuron_outputs
-        assert torch.equal(moved[f"{path}.weight"][place], state[f"{path}.weight"][neuron])
-        assert moved[f"{path}.bias"][place] == state[f"{path}.bias"][neuron]
-        assert torch.equal(
-            moved[f"{units.neuron_input}.weight"][:, place], state[f"{units.neuron_input}.weight"][:, neuron]
-        )
+    for kind, ranked in ((units.heads, order.heads[2]), (units.neurons, order.neurons[2])):
+        for carrier in kind.carriers:
+            before, after = state[f"{carrier.path}.weight"], moved[f"{carrier.path}.weight"]
+            if carrier.axis == 1:
+                before, after = before.T, after.T
+            elif carrier.has_bias:  # as a further column
+                before, after = (
+                    torch.cat([weight, values[f"{carrier.path}.bias"].unsqueeze(1)], dim=1)
+                    for weight, values in ((before, state), (after, moved))
+                )
+            before, after = (it.unflatten(0, (carrier.blocks, kind.count, carrier.size)) for it in (before, after))
+            for place, unit in enumerate(ranked):
+                assert torch.equal(after[:, place], before[:, unit])
     scores = importance.heads[2][torch.tensor(order.heads[2])]
     assert torch.equal(scores, importance.heads[2].sort(descending=True).values)
-    untouched = state.keys() - {
-        f"{path}.{part}" for u in layers_of(config) for path, _, _ in u.slices() for part in ("weight", "bias")
+    touched = {
+        f"{carrier.path}.{part}"
+        for u in layers_of(config)
+        for carrier in u.carriers
+        for part in (("weight", "bias") if carrier.axis == 0 else ("weight",))
     }
+    untouched = state.keys() - touched
     assert untouched
     assert all(moved[name] is state[name] for name in untouched)
-    assert torch.equal(moved[f"{units.head_input}.bias"], state[f"{units.head_input}.bias"])
 
 
 def test_chances_by_importance_are_what_a_candidate_keeps_beyond_the_next_smaller():
