@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from raydisc.distillation.dropout import set_dropout
 from raydisc.models.dense import load_trainable
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
 from raydisc.models.precision import Precision, computing_in
 from raydisc.models.widths import Widths
 from raydisc.settings import DistillationConfig

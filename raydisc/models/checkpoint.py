@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from raydisc.errors import InputError, reason_of
-from raydisc.models.families import Config, family_named, family_of, layers_of
+from raydisc.models.families import family_named, family_of, layers_of
+from raydisc.models.family import Config
 from raydisc.models.widths import Widths
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
@@ -141,12 +142,15 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     return tokenizer
 
 
-def load_classifier(folder: Path, num_labels: int, finetuned: bool, trust_remote_code: bool = False) -> nn.Module:
+def load_classifier(
+    folder: Path, num_labels: int, pad_id: int | None, finetuned: bool, trust_remote_code: bool = False
+) -> nn.Module:
     """A checkpoint as a float32 sequence classifier with ``num_labels`` outputs (1 for regression).
 
     Args:
         folder: the checkpoint.
         num_labels: outputs that the task needs.
+        pad_id: the padding token of its batches; None where its tokenizer has none.
         finetuned: the checkpoint is a teacher already, so that its head must be there and fit; else a
             head that is missing or for other labels is initialised anew.
         trust_remote_code: run code that lies beside the checkpoint.
@@ -159,6 +163,7 @@ def load_classifier(folder: Path, num_labels: int, finetuned: bool, trust_remote
     if finetuned:
         check_labels(config, num_labels, folder)
     config.num_labels = num_labels
+    family_of(config).fit(config, pad_id)
     model, info = AutoModelForSequenceClassification.from_pretrained(
         folder,
         config=config,

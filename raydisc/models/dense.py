@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.initialization import no_init_weights
 
 from raydisc.models.attention import SDPA_OR_NOTHING
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
 from raydisc.models.widths import Widths
 
 State = Mapping[str, torch.Tensor]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
 from raydisc.models.units import Carrier, LayerUnits
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
 from raydisc.models.units import Carrier
 from raydisc.models.widths import Widths
 

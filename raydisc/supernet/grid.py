@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from raydisc.errors import InputError
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
 from raydisc.models.units import LayerUnits
 from raydisc.models.widths import Widths, count_units, prunable_parameters
 from raydisc.supernet.importance import Importance

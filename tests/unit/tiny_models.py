@@ -15,16 +15,26 @@ from raydisc.supernet.grid import UnitOrder, order_units, reordered
 from raydisc.supernet.importance import Importance, random_importance
 from raydisc.tasks.tokenised import Batch, Split
 
-FAMILIES = ("bert", "roberta", "distilbert")
+DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
+FAMILIES = ("bert", "roberta", "distilbert", *DECODERS)
 VOCABULARY = 40
 
 
 def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout=0.0):
-    """A configuration of `layers` layers with 4 heads of 6 and 20 neurons, and a residual stream of 24."""
+    """A configuration of `layers` layers with 4 heads of 6 and 20 neurons, and a residual stream of 24.
+
+    A decoder has 4 key/value heads, each shared by 2 query heads; the windows of those that have any are short.
+    """
     common = {"vocab_size": VOCABULARY, "initializer_range": 0.3, "attn_implementation": attention}
     if family == "distilbert":
         shape = {"dim": 24, "hidden_dim": 20, "n_layers": layers, "n_heads": 4, "max_position_embeddings": 32}
         dropouts = {"dropout": dropout, "attention_dropout": dropout, "seq_classif_dropout": dropout}
+    elif family in DECODERS:
+        shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 8}
+        shape |= {"num_key_value_heads": 4, "head_dim": 6, "max_position_embeddings": 34, "pad_token_id": 0}
+        windows = {"mistral": {}, "qwen2": {"use_sliding_window": True, "max_window_layers": 1}, "gemma3_text": {}}
+        shape |= {"sliding_window": 4, **windows[family]} if family in windows else {}
+        dropouts = {"attention_dropout": dropout}
     else:
         shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 4}
         shape |= {"max_position_embeddings": 34, "type_vocab_size": 2}

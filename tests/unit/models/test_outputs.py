@@ -2,9 +2,10 @@
 
 import weakref
 
+import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES, layer_path, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import FAMILIES, layer_path, tiny_batch, tiny_config, tiny_split, tiny_teacher
 
 from raydisc.models.families import layers_of
 from raydisc.models.outputs import forward
@@ -43,9 +44,23 @@ def test_hidden_states_that_nobody_compares_are_not_kept(family, positions):
 
     for units in layers_of(config):
         model.get_submodule(layer_path(units)).register_forward_hook(seen)
-    model.classifier.register_forward_pre_hook(lambda *_: kept.extend(state() is not None for state in states))
+    head = getattr(model, "score", None) or model.classifier
+    head.register_forward_pre_hook(lambda *_: kept.extend(state() is not None for state in states))
     with torch.no_grad():
         found = forward(model, tiny_batch(config), positions)
-    # the classifier reads the last one
-    assert kept == [1 in positions, 2 in positions, True]
+    assert kept[:2] == [1 in positions, 2 in positions]  # the head, or the norm before it, reads the last one
     assert len(found.hidden) == len(positions)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_changes_nothing(family):
+    """A row alone, unpadded, gives what it gives beside a longer one."""
+    config = tiny_config(family)
+    model, split = tiny_teacher(config), tiny_split((3, 11, 7))
+    with torch.no_grad():
+        together = forward(model, split.batch(np.arange(3), config.pad_token_id), POSITIONS)
+        for row, length in enumerate(split.lengths):
+            alone = forward(model, split.batch(np.array([row]), config.pad_token_id), POSITIONS)
+            torch.testing.assert_close(together.logits[row], alone.logits[0], atol=1e-5, rtol=1e-5)
+            for padded, whole in zip(together.hidden, alone.hidden, strict=True):
+                torch.testing.assert_close(padded[row, :length], whole[0], atol=1e-5, rtol=1e-5)

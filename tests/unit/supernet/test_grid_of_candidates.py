@@ -86,7 +86,7 @@ def test_sizes_are_those_of_the_extracted_model(family, scale):
     assert size.measured_scale == pytest.approx((prunable - (count(teacher) - count(dense))) / prunable)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["bert", "distilbert", "llama"])
 def test_the_largest_scale_that_fits(family):
     config = tiny_config(family)
     whole = count(tiny_teacher(config))
