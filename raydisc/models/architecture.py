@@ -52,6 +52,8 @@ def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels:
     config.num_labels = num_labels
     family = family_of(config)
     family.layers(config)  # refuses what cannot be
+    if config.pad_token_id is not None and config.pad_token_id >= vocab_size:
+        config.pad_token_id = pad_id  # the default is another vocabulary's
     family.fit(config, pad_id)
     try:
         with torch.device("meta"):

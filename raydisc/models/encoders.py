@@ -8,7 +8,18 @@ from raydisc.models.units import Carrier, LayerUnits, Units
 
 @dataclass(frozen=True)
 class EncoderFamily:
-    """An encoder whose layers are alike: paths are written once with the layer's number left open."""
+    """An encoder whose layers are alike: paths are written once with the layer's number left open.
+
+    Attributes:
+        model_type: of its configurations.
+        layer: path of a layer.
+        head_outputs: paths inside it of query, key and value.
+        head_input: of attention's output.
+        neuron_outputs: of the linears into the feed-forward.
+        neuron_input: of the one out of it.
+        fused: blocks in each of ``head_outputs`` and of ``neuron_outputs``.
+        padding: what its models are given of padding.
+    """
 
     model_type: str
     layer: str
@@ -16,6 +27,8 @@ class EncoderFamily:
     head_input: str
     neuron_outputs: tuple[str, ...]
     neuron_input: str
+    fused: tuple[int, int] = (1, 1)
+    padding: Mask = "additive"
 
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:
         """The units of every layer; sizes come from the configuration's common attribute names."""
@@ -25,37 +38,43 @@ class EncoderFamily:
         )
 
     def head(self, config: Config) -> Head:
-        """Its linears read the first token."""
+        """Its linears read one vector for each row."""
         return Head()
 
     def mask(self, config: Config) -> Mask:
-        """Every token attends to every other, so that one mask does for all layers."""
-        return "additive"
+        """One mask does for all layers where every token attends to every other."""
+        return self.padding
 
     def fit(self, config: Config, pad_id: int | None) -> None:
-        """The first token is the row's, wherever padding begins."""
+        """Nothing: its classifiers read the first token, or the mean of those that the mask leaves."""
 
     def _units(self, layer: str, config: Config, neurons: int) -> LayerUnits:
         size = config.hidden_size // config.num_attention_heads
         return LayerUnits(
             heads=Units(
                 count=config.num_attention_heads,
-                outputs=tuple(Carrier(f"{layer}.{path}", 0, size) for path in self.head_outputs),
+                outputs=tuple(
+                    Carrier(f"{layer}.{path}", 0, size, self.fused[0], getattr(config, "attention_bias", True))
+                    for path in self.head_outputs
+                ),
                 input=Carrier(f"{layer}.{self.head_input}", 1, size),
             ),
             neurons=Units(
                 count=neurons,
-                outputs=tuple(Carrier(f"{layer}.{path}", 0, 1) for path in self.neuron_outputs),
+                outputs=tuple(
+                    Carrier(f"{layer}.{path}", 0, 1, self.fused[1], getattr(config, "mlp_bias", True))
+                    for path in self.neuron_outputs
+                ),
                 input=Carrier(f"{layer}.{self.neuron_input}", 1, 1),
             ),
             hidden_size=config.hidden_size,
         )
 
 
-def _bert_like(model_type: str) -> EncoderFamily:
+def _bert_like(model_type: str, prefix: str) -> EncoderFamily:
     return EncoderFamily(
         model_type=model_type,
-        layer=model_type + ".encoder.layer.{}",
+        layer=prefix + ".encoder.layer.{}",
         head_outputs=("attention.self.query", "attention.self.key", "attention.self.value"),
         head_input="attention.output.dense",
         neuron_outputs=("intermediate.dense",),
@@ -72,5 +91,22 @@ _DISTILBERT = EncoderFamily(
     neuron_input="ffn.lin2",
 )
 
-ENCODERS = (_bert_like("bert"), _bert_like("roberta"), _DISTILBERT)
+_MODERNBERT = EncoderFamily(
+    model_type="modernbert",
+    layer="model.layers.{}",
+    head_outputs=("attn.Wqkv",),
+    head_input="attn.Wo",
+    neuron_outputs=("mlp.Wi",),
+    neuron_input="mlp.Wo",
+    fused=(3, 2),
+    padding="tokens",
+)
+
+ENCODERS = (
+    _bert_like("bert", "bert"),
+    _bert_like("roberta", "roberta"),
+    _bert_like("xlm-roberta", "roberta"),
+    _DISTILBERT,
+    _MODERNBERT,
+)
 """Every encoder that has an adapter."""

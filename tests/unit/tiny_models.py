@@ -16,7 +16,7 @@ from raydisc.supernet.importance import Importance, random_importance
 from raydisc.tasks.tokenised import Batch, Split
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
-FAMILIES = ("bert", "roberta", "distilbert", *DECODERS)
+FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert", *DECODERS)
 VOCABULARY = 40
 
 
@@ -29,6 +29,12 @@ def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout
     if family == "distilbert":
         shape = {"dim": 24, "hidden_dim": 20, "n_layers": layers, "n_heads": 4, "max_position_embeddings": 32}
         dropouts = {"dropout": dropout, "attention_dropout": dropout, "seq_classif_dropout": dropout}
+    elif family == "modernbert":
+        shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 4}
+        shape |= {"max_position_embeddings": 34, "local_attention": 4, "global_attn_every_n_layers": 2}
+        shape |= {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+        names = ("attention_dropout", "mlp_dropout", "embedding_dropout", "classifier_dropout")
+        dropouts = dict.fromkeys(names, dropout)
     elif family in DECODERS:
         shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 8}
         shape |= {"num_key_value_heads": 4, "head_dim": 6, "max_position_embeddings": 34, "pad_token_id": 0}

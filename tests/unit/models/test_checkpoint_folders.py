@@ -115,7 +115,7 @@ def test_units_of_another_configuration_are_refused_unloaded(tmp_path, family):
         check_units(tmp_path / name, narrow)
         with pytest.raises(InputError, match=r"not those of its config.json: .*\.3\..* is missing, not \[\d+, 24\]"):
             check_units(tmp_path / name, deep)
-        with pytest.raises(InputError, match=r"\.0\..* is \[20, 24\], not \[21, 24\]"):
+        with pytest.raises(InputError, match=r"\.0\..* is \[[24]0, 24\], not \[(21|42), 24\]"):
             check_units(tmp_path / name, wide)
 
 

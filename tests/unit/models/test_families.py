@@ -88,7 +88,7 @@ def test_full_widths_contain_all_others(config):
 
 
 def test_unknown_family_is_refused_by_name():
-    with pytest.raises(InputError, match="'gpt2'.*bert, distilbert, gemma, .*, qwen3, roberta"):
+    with pytest.raises(InputError, match="'gpt2'.*bert, distilbert, gemma, .*, qwen3, roberta, xlm-roberta"):
         family_of(GPT2Config())
     with pytest.raises(InputError, match="'albert'"):
         family_named("albert")
