@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from raydisc.errors import InputError, reason_of
 from raydisc.experiment_file import nearest
@@ -57,7 +57,7 @@ def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels:
     family.fit(config, pad_id)
     try:
         with torch.device("meta"):
-            AutoModelForSequenceClassification.from_config(config)
+            family.classifier().from_config(config)
     except Exception as error:
         raise InputError(f"teacher.architecture: transformers cannot build it ({reason_of(error)})") from error
     return config

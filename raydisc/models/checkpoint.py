@@ -9,12 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from raydisc.errors import InputError, reason_of
 from raydisc.models.families import family_named, family_of, layers_of
@@ -164,14 +159,18 @@ def load_classifier(
         check_labels(config, num_labels, folder)
     config.num_labels = num_labels
     family_of(config).fit(config, pad_id)
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,  # of the head; for all else they are refused below
-        output_loading_info=True,
-        trust_remote_code=trust_remote_code,
+    model, info = (
+        family_of(config)
+        .classifier()
+        .from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # of the head; for all else they are refused below
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+        )
     )
     _refuse_other_weights(model, info, folder)
     if finetuned and info["missing_keys"]:
@@ -202,7 +201,7 @@ def check_head(folder: Path, config: Config) -> None:
         InputError: there is none, or a weights file is no safetensors file.
     """
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = family_of(config).classifier().from_config(config)
     head = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
     missing = sorted(head - set(tensor_shapes(folder)))
     if missing:

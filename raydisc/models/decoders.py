@@ -1,6 +1,9 @@
 """Decoders with a classification head on each row's last token."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoModelForSequenceClassification
 
 from raydisc.errors import InputError
 from raydisc.models.family import Config, Head, Mask
@@ -57,6 +60,10 @@ class DecoderFamily:
                 "of each text; set one (tokenizer.pad_token = ...) and save the tokenizer again"
             )
         config.pad_token_id, config.use_cache = pad_id, False
+
+    def classifier(self) -> Any:
+        """The one of transformers."""
+        return AutoModelForSequenceClassification
 
     def _units(self, layer: str, config: Config) -> LayerUnits:
         groups = config.num_key_value_heads

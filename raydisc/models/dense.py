@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from raydisc.models.attention import SDPA_OR_NOTHING
-from raydisc.models.families import layers_of
+from raydisc.models.families import family_of, layers_of
 from raydisc.models.family import Config
 from raydisc.models.widths import Widths
 
@@ -29,7 +29,8 @@ def build(config: Config, widths: Widths) -> nn.Module:
     asked = config._attn_implementation
     attention = SDPA_OR_NOTHING if asked in (None, "sdpa") else asked
     with no_init_weights():
-        model: nn.Module = AutoModelForSequenceClassification.from_config(copy(config), attn_implementation=attention)
+        classifier = family_of(config).classifier()
+        model: nn.Module = classifier.from_config(copy(config), attn_implementation=attention)
     _resize(model, config, widths)
     return model
 

@@ -1,6 +1,9 @@
 """Encoders: BERT and what is built like it."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoModelForSequenceClassification
 
 from raydisc.models.family import Config, Head, Mask
 from raydisc.models.units import Carrier, LayerUnits, Units
@@ -47,6 +50,10 @@ class EncoderFamily:
 
     def fit(self, config: Config, pad_id: int | None) -> None:
         """Nothing: its classifiers read the first token, or the mean of those that the mask leaves."""
+
+    def classifier(self) -> Any:
+        """The one of transformers."""
+        return AutoModelForSequenceClassification
 
     def _units(self, layer: str, config: Config, neurons: int) -> LayerUnits:
         size = config.hidden_size // config.num_attention_heads

@@ -3,10 +3,11 @@
 from raydisc.errors import InputError
 from raydisc.models.decoders import DECODERS
 from raydisc.models.encoders import ENCODERS
+from raydisc.models.enct5 import T5_ENCODERS
 from raydisc.models.family import Config, Family
 from raydisc.models.units import LayerUnits
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (*ENCODERS, *DECODERS)}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (*ENCODERS, *DECODERS, *T5_ENCODERS)}
 """Every family that has an adapter, by the ``model_type`` of its configuration."""
 
 

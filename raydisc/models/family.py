@@ -51,6 +51,10 @@ class Family(Protocol):
         """What its models are given of padding."""
         ...
 
+    def classifier(self) -> Any:
+        """The class, or auto class, whose ``from_config`` and ``from_pretrained`` make its sequence classifiers."""
+        ...
+
     def fit(self, config: Config, pad_id: int | None) -> None:
         """Put into a configuration what a classifier needs to know of batches that are padded with ``pad_id``.
 

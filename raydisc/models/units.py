@@ -87,11 +87,14 @@ class LayerUnits:
         heads: its attention heads, or key/value groups.
         neurons: its feed-forward neurons.
         hidden_size: width of the residual stream.
+        head_order: name of the buffer that holds the teacher's number of each head, where something that layers share
+            is kept by those numbers.
     """
 
     heads: Units
     neurons: Units
     hidden_size: int
+    head_order: str | None = None
 
     @property
     def carriers(self) -> tuple[Carrier, ...]:

@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
 
 from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
@@ -10,6 +9,7 @@ from raydisc.distillation.losses import task_loss
 from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint import load_classifier, locate
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.families import family_of
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.settings import FineTuneConfig, TeacherConfig
@@ -58,7 +58,7 @@ def _initial_model(teacher: TeacherConfig, data: Artifact) -> nn.Module:
         finished = teacher.finetune is None
         return load_classifier(locate(teacher.model), num_labels, pad_id, finished, teacher.trust_remote_code)
     config = from_architecture(teacher.architecture or {}, data["vocab_size"], num_labels, pad_id)
-    model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+    model: nn.Module = family_of(config).classifier().from_config(config)
     return model
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from raydisc.errors import InputError
 from raydisc.experiment import Experiment
@@ -76,7 +76,7 @@ def inspect(experiment: Experiment) -> Subject:
     tokenizer = tokenizer_of(experiment.teacher)
     config, weights = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id)
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = family_of(config).classifier().from_config(config)
     _refuse_too_small(model, len(tokenizer), task.max_length)
     positions(Objective.of(experiment.distillation), len(layers_of(config)))  # refuses a mapping that does not fit
     return Subject(

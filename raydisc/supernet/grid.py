@@ -137,4 +137,6 @@ def reordered(
                 sorted_state[weight] = carrier.sorted(sorted_state[weight], ranked)
                 if carrier.axis == 0 and bias in sorted_state:
                     sorted_state[bias] = carrier.sorted(sorted_state[bias], ranked)
+        if units.head_order is not None:
+            sorted_state[units.head_order] = sorted_state[units.head_order][list(heads)]
     return sorted_state

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 
-from raydisc.models.families import layers_of
+from raydisc.models.families import family_of, layers_of
 from raydisc.models.outputs import Outputs, forward
 from raydisc.models.widths import Widths
 from raydisc.supernet.grid import UnitOrder, order_units, reordered
@@ -16,14 +16,15 @@ from raydisc.supernet.importance import Importance, random_importance
 from raydisc.tasks.tokenised import Batch, Split
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
-FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert", *DECODERS)
+FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "t5", "mt5", *DECODERS)
 VOCABULARY = 40
 
 
 def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout=0.0):
     """A configuration of `layers` layers with 4 heads of 6 and 20 neurons, and a residual stream of 24.
 
-    A decoder has 4 key/value heads, each shared by 2 query heads; the windows of those that have any are short.
+    T5's feed-forward is plain, mT5's gated. A decoder has 4 key/value heads, each shared by 2 query heads; the windows
+    of those that have any are short.
     """
     common = {"vocab_size": VOCABULARY, "initializer_range": 0.3, "attn_implementation": attention}
     if family == "distilbert":
@@ -35,6 +36,11 @@ def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout
         shape |= {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
         names = ("attention_dropout", "mlp_dropout", "embedding_dropout", "classifier_dropout")
         dropouts = dict.fromkeys(names, dropout)
+    elif family in ("t5", "mt5"):
+        common["initializer_factor"] = 0.7
+        shape = {"d_model": 24, "d_ff": 20, "num_layers": layers, "num_heads": 4, "d_kv": 6}
+        shape |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}
+        dropouts = {"dropout_rate": dropout, "classifier_dropout": dropout}
     elif family in DECODERS:
         shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 8}
         shape |= {"num_key_value_heads": 4, "head_dim": 6, "max_position_embeddings": 34, "pad_token_id": 0}
@@ -53,7 +59,7 @@ def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout
 def tiny_teacher(config, seed=0) -> nn.Module:
     """A teacher in evaluation mode; its biases and norms are random too."""
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_config(config)
+    model = family_of(config).classifier().from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -64,7 +70,8 @@ def tiny_teacher(config, seed=0) -> nn.Module:
 def layer_path(units) -> str:
     """Where the layer is that has these units."""
     parts = (carrier.path.split(".") for carrier in units.carriers)
-    return ".".join(names[0] for names in itertools.takewhile(lambda at: len(set(at)) == 1, zip(*parts, strict=False)))
+    common = itertools.takewhile(lambda at: len(set(at)) == 1, zip(*parts, strict=False))
+    return ".".join(names[0] for names in common).removesuffix(".layer")
 
 
 def state_of(model) -> dict[str, torch.Tensor]:

@@ -109,7 +109,8 @@ def test_units_of_another_configuration_are_refused_unloaded(tmp_path, family):
         narrow.num_attention_heads = narrow.hidden_size
     deep = tiny_config(family, layers=4)
     wide = tiny_config(family)
-    setattr(wide, "hidden_dim" if family == "distilbert" else "intermediate_size", 21)
+    name = {"distilbert": "hidden_dim", "t5": "d_ff", "mt5": "d_ff"}.get(family, "intermediate_size")
+    setattr(wide, name, 21)
     for name in ("teacher", "encoder"):
         check_units(tmp_path / name, config)
         check_units(tmp_path / name, narrow)

@@ -9,7 +9,7 @@ from raydisc.models.families import family_named, family_of, layers_of
 from raydisc.models.units import Carrier
 from raydisc.models.widths import Widths, count_units, prunable_parameters
 
-LAYERS = ("bert.encoder.", "roberta.encoder.", "distilbert.transformer.", "model.layers.")
+LAYERS = ("bert.encoder.", "roberta.encoder.", "distilbert.transformer.", "model.layers.", "transformer.encoder.")
 
 
 @pytest.fixture(params=FAMILIES)
@@ -88,7 +88,7 @@ def test_full_widths_contain_all_others(config):
 
 
 def test_unknown_family_is_refused_by_name():
-    with pytest.raises(InputError, match="'gpt2'.*bert, distilbert, gemma, .*, qwen3, roberta, xlm-roberta"):
+    with pytest.raises(InputError, match="'gpt2'.*bert, distilbert, gemma, .*, qwen3, roberta, t5, xlm-roberta"):
         family_of(GPT2Config())
     with pytest.raises(InputError, match="'albert'"):
         family_named("albert")
