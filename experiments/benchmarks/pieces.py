@@ -6,10 +6,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from common import Bench, Tick, with_steps
+from torch import nn
+from transformers import PreTrainedModel
 
 from raydisc.distillation.kept_outputs import OutputsShape, OutputsWriter
 from raydisc.distillation.teacher_outputs import write_outputs
@@ -160,7 +163,7 @@ class Work:
         widths = read_candidate(bench.store, bench.ready.importance, scale).widths
         with torch.device("meta"):
             model = build(weights.config, widths)
-        words = next(p for name, p in model.named_parameters() if name.endswith("word_embeddings.weight"))
+        words = cast(nn.Embedding, cast(PreTrainedModel, model).get_input_embeddings()).weight
         _, matched = positions(Objective.of(bench.experiment.distillation), len(widths.heads))
         return Work(
             cost=ForwardCost.of(model, weights.config),

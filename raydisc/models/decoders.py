@@ -1,5 +1,6 @@
 """Decoders with a classification head on each row's last token."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,15 @@ class DecoderFamily:
                 "of each text; set one (tokenizer.pad_token = ...) and save the tokenizer again"
             )
         config.pad_token_id, config.use_cache = pad_id, False
+
+    def plain(self, config: Config, heads: int, neurons: int) -> Config | None:
+        """Fewer heads of the same size, and fewer neurons."""
+        shared = config.num_attention_heads // config.num_key_value_heads
+        narrow = deepcopy(config)
+        narrow.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        narrow.num_attention_heads, narrow.num_key_value_heads = shared * heads, heads
+        narrow.intermediate_size = neurons
+        return narrow
 
     def classifier(self) -> Any:
         """The one of transformers."""

@@ -51,6 +51,10 @@ class EncoderFamily:
     def fit(self, config: Config, pad_id: int | None) -> None:
         """Nothing: its classifiers read the first token, or the mean of those that the mask leaves."""
 
+    def plain(self, config: Config, heads: int, neurons: int) -> Config | None:
+        """None: a head's size follows from the number of heads."""
+        return None
+
     def classifier(self) -> Any:
         """The one of transformers."""
         return AutoModelForSequenceClassification

@@ -207,6 +207,10 @@ class EncT5Family:
     def fit(self, config: Config, pad_id: int | None) -> None:
         """Nothing: the prompt reads those tokens that the mask leaves."""
 
+    def plain(self, config: Config, heads: int, neurons: int) -> Config | None:
+        """None: transformers has no EncT5, and its T5 gives all layers the position bias of the same heads."""
+        return None
+
     def classifier(self) -> Any:
         """EncT5's own."""
         return EncT5ForSequenceClassification

@@ -55,6 +55,10 @@ class Family(Protocol):
         """The class, or auto class, whose ``from_config`` and ``from_pretrained`` make its sequence classifiers."""
         ...
 
+    def plain(self, config: Config, heads: int, neurons: int) -> Config | None:
+        """The configuration of a plain Hugging Face model that has so many units in every layer; None without one."""
+        ...
+
     def fit(self, config: Config, pad_id: int | None) -> None:
         """Put into a configuration what a classifier needs to know of batches that are padded with ``pad_id``.
 

@@ -136,6 +136,6 @@ def student_scales(experiment: Experiment, subject: Subject) -> tuple[float, ...
         return tuple(experiment.student.scale)
     config = config_from_dict(subject.config)
     return tuple(
-        scale_for_parameters(config, subject.teacher_parameters, parameters)
+        scale_for_parameters(config, subject.teacher_parameters, parameters, experiment.grid.allocation)
         for parameters in experiment.student.parameters or ()
     )

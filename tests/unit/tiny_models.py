@@ -17,6 +17,8 @@ from raydisc.tasks.tokenised import Batch, Split
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "t5", "mt5", *DECODERS)
+KINDS = ("bert", "roberta", "distilbert", "modernbert", "mt5", "qwen3")
+"""One family of each way to be built, for what does not depend on where the units are."""
 VOCABULARY = 40
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import (
-    FAMILIES,
+    KINDS,
     importance_with_empty_layers,
     sorted_state,
     tiny_batch,
@@ -62,7 +62,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     config = tiny_config(family)
     importance = importance_with_empty_layers(config)

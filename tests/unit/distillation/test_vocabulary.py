@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tiny_models import FAMILIES, state_of, tiny_config, tiny_teacher
+from tiny_models import KINDS, state_of, tiny_config, tiny_teacher
 from torch import nn
 
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
@@ -57,7 +57,7 @@ def of_validation(model, pad, step):
 
 
 @pytest.mark.parametrize("patience", [None, 9])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_the_rows_that_occur_are_trained_and_the_others_decay(family, patience):
     config = tiny_config(family)
     before = tiny_teacher(config).get_input_embeddings().weight.detach()
@@ -79,7 +79,7 @@ def test_the_rows_that_occur_are_trained_and_the_others_decay(family, patience):
     assert (rows[5] - before[5]).abs().max() > 0.02
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_the_norm_that_gradients_are_clipped_to_is_the_same(family):
     """After few steps: Adam scales up what rounding leaves of a gradient that is zero."""
     settings = replace(SETTINGS, total_steps=3, optimiser=replace(SETTINGS.optimiser, max_grad_norm=0.05))
@@ -90,7 +90,7 @@ def test_the_norm_that_gradients_are_clipped_to_is_the_same(family):
             torch.testing.assert_close(compact.state_dict()[key], tensor, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_the_model_is_as_it_was_but_for_its_rows(family):
     config = tiny_config(family)
     model, plain = tiny_teacher(config), tiny_teacher(config)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_models import (
     FAMILIES,
+    KINDS,
     everything,
     identity_order,
     importance_with_empty_layers,
@@ -24,7 +25,9 @@ from raydisc.supernet.grid import candidate, reordered
 SCALES = (1.0, 0.8, 0.5, 0.3, 0.1, 0.01)
 
 
-@pytest.fixture(params=[(family, attention) for family in FAMILIES for attention in ("eager", "sdpa")], ids="-".join)
+@pytest.fixture(
+    params=[*((family, "sdpa") for family in FAMILIES), *((family, "eager") for family in KINDS)], ids="-".join
+)
 def config(request):
     family, attention = request.param
     return tiny_config(family, attention=attention)
