@@ -158,19 +158,16 @@ def load_classifier(
     if finetuned:
         check_labels(config, num_labels, folder)
     config.num_labels = num_labels
-    family_of(config).fit(config, pad_id)
-    model, info = (
-        family_of(config)
-        .classifier()
-        .from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # of the head; for all else they are refused below
-            output_loading_info=True,
-            trust_remote_code=trust_remote_code,
-        )
+    family = family_of(config)
+    family.fit(config, pad_id)
+    model, info = family.classifier().from_pretrained(
+        folder,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # of the head; for all else they are refused below
+        output_loading_info=True,
+        trust_remote_code=trust_remote_code,
     )
     _refuse_other_weights(model, info, folder)
     if finetuned and info["missing_keys"]:
