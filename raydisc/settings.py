@@ -16,6 +16,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Lam = Annotated[float, Field(ge=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+Allocation = Literal["global", "uniform"]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -161,6 +162,9 @@ class GridConfig(Section):
         0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05,
     ]  # fmt: skip
     """Scales in (0, 1], descending. Those above the student's are its possible assistants."""
+    allocation: Allocation = "global"
+    """Which units a scale keeps: the most important of the whole model, or the same number in every layer, the most
+    important of each. A uniform student of a decoder is a plain Hugging Face model."""
     importance: Literal["gradient", "magnitude", "random"] = "gradient"
     """How units are ranked; magnitude and random show whether importance matters."""
     importance_rows: Count = 1024

@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from raydisc.distillation.dropout import set_dropout
 from raydisc.models.dense import load_trainable
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
 from raydisc.models.precision import Precision, computing_in
 from raydisc.models.widths import Widths
 from raydisc.settings import DistillationConfig
@@ -82,10 +83,11 @@ def sliced(state: Mapping[str, torch.Tensor], config: Config, widths: Widths) ->
     """Views of the first units of every layer; gradients flow through them into the whole weights."""
     narrow = dict(state)
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in widths.of(index, units):
-            narrow[f"{path}.weight"] = narrow[f"{path}.weight"].narrow(axis, 0, size)
-            if axis == 0:
-                narrow[f"{path}.bias"] = narrow[f"{path}.bias"][:size]
+        for carrier, kept in widths.of(index, units):
+            weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
+            narrow[weight] = carrier.first(narrow[weight], kept)
+            if carrier.axis == 0:
+                narrow[bias] = carrier.first(narrow[bias], kept)
     return narrow
 
 

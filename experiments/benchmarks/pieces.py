@@ -6,10 +6,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from common import Bench, Tick, with_steps
+from torch import nn
+from transformers import PreTrainedModel
 
 from raydisc.distillation.kept_outputs import OutputsShape, OutputsWriter
 from raydisc.distillation.teacher_outputs import write_outputs
@@ -160,7 +163,7 @@ class Work:
         widths = read_candidate(bench.store, bench.ready.importance, scale).widths
         with torch.device("meta"):
             model = build(weights.config, widths)
-        words = next(p for name, p in model.named_parameters() if name.endswith("word_embeddings.weight"))
+        words = cast(nn.Embedding, cast(PreTrainedModel, model).get_input_embeddings()).weight
         _, matched = positions(Objective.of(bench.experiment.distillation), len(widths.heads))
         return Work(
             cost=ForwardCost.of(model, weights.config),
@@ -184,8 +187,9 @@ class Work:
         tokens, hidden = shape[0] * shape[1], self.hidden
         moved = tokens * (4 + 2) * hidden
         for units, heads, neurons in zip(self.cost.layers, self.widths.heads, self.widths.neurons, strict=True):
-            attended, outputs, rows = heads * units.head_size, len(units.head_outputs), len(units.neuron_outputs)
-            weights = (outputs + 1) * attended * hidden + (rows + 1) * neurons * hidden
+            attended, outputs = units.heads.input.kept(heads), len(units.heads.outputs)
+            rows = len(units.neurons.outputs)
+            weights = heads * units.heads.weights(hidden) + neurons * units.neurons.weights(hidden)
             attention = outputs * (hidden + attended) + (outputs + 1) * attended + (attended + hidden)
             feed_forward = rows * (hidden + neurons) + 2 * neurons + (neurons + hidden)
             moved += weights + tokens * (attention + feed_forward + 2 * (3 + 2) * hidden)

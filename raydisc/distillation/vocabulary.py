@@ -16,24 +16,11 @@ import torch
 from torch import nn
 
 
-class CompactEmbedding(nn.Embedding):
-    """An embedding that holds the rows of some tokens only, and is still asked for tokens by their numbers.
-
-    Whatever else a model derives from token numbers (RoBERTa its positions) does not change.
-
-    Attributes:
-        places: the row of each token ``[V]``, -1 where it has none: such a token is an error.
-    """
-
-    places: torch.Tensor
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name is nn.Embedding's
-        """Look up tokens ``[...]`` as rows ``[..., D]``."""
-        return super().forward(self.places[input])
-
-
 class CompactVocabulary:
     """A model's word embedding cut to the rows of some tokens, until it is restored.
+
+    It is still asked for tokens by their numbers, so that whatever else a model derives from them (RoBERTa its
+    positions) does not change. A token whose row it does not have is an error.
 
     Args:
         model: a Hugging Face model, changed in place; the parameter's name stays.
@@ -43,9 +30,9 @@ class CompactVocabulary:
     def __init__(self, model: nn.Module, tokens: np.ndarray) -> None:
         """See the class."""
         embedding = cast(Any, model).get_input_embeddings()
-        if type(embedding) is not nn.Embedding:
+        if not isinstance(embedding, nn.Embedding):
             raise TypeError(f"the word embedding is a {type(embedding).__name__}; only an nn.Embedding can be cut")
-        self._embedding: nn.Embedding = embedding
+        self._embedding = embedding
         self._full = cast(nn.Parameter, embedding.weight)
         self._padding: int | None = embedding.padding_idx
         rows = np.union1d(tokens, [] if self._padding is None else [self._padding]).astype(np.int64)
@@ -75,14 +62,12 @@ class CompactVocabulary:
         self._uncut(self._full)
 
     def _cut(self) -> None:
-        self._embedding.__class__ = CompactEmbedding
-        cast(CompactEmbedding, self._embedding).places = self._places
+        self._hook = self._embedding.register_forward_pre_hook(lambda _, tokens: (self._places[tokens[0]],))
         self._hold(self._compact, self._compact_padding)
 
     def _uncut(self, full: nn.Parameter) -> None:
         full.detach()[self._tokens] = self._compact.detach()
-        del self._embedding.places
-        self._embedding.__class__ = nn.Embedding
+        self._hook.remove()
         self._hold(full, self._padding)
 
     def _hold(self, weight: nn.Parameter, padding: int | None) -> None:

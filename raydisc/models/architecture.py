@@ -3,18 +3,25 @@
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from raydisc.errors import InputError, reason_of
 from raydisc.experiment_file import nearest
-from raydisc.models.families import Config, family_of
+from raydisc.models.families import family_of
+from raydisc.models.family import Config
 
-_SIZES = ("num_", "n_", "hidden_size", "intermediate_size", "hidden_dim", "dim", "max_position")
+_SIZES = ("num_", "n_", "d_", "head_dim", "hidden_size", "intermediate_size", "hidden_dim", "dim", "max_position")
 """Beginnings of the settings that count something."""
 
 
-def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels: int) -> Config:
+def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels: int, pad_id: int | None) -> Config:
     """The configuration of a teacher to be trained from scratch.
+
+    Args:
+        architecture: the settings asked for, its ``model_type`` among them.
+        vocab_size: of its tokenizer.
+        num_labels: outputs that the task needs.
+        pad_id: the tokenizer's padding token; None where it has none.
 
     Raises:
         InputError: unknown ``model_type`` or setting, or a value that is none.
@@ -37,15 +44,20 @@ def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels:
         config = AutoConfig.for_model(model_type, **settings, vocab_size=vocab_size)
     except Exception as error:
         raise InputError(f"teacher.architecture: {reason_of(error)}") from error
-    if config.hidden_size % config.num_attention_heads:
+    if getattr(config, "head_dim", None) is None and config.hidden_size % config.num_attention_heads:
         raise InputError(
             f"teacher.architecture: {config.hidden_size} hidden units cannot be shared by "
             f"{config.num_attention_heads} heads; give a multiple"
         )
     config.num_labels = num_labels
+    family = family_of(config)
+    family.layers(config)  # refuses what cannot be
+    if config.pad_token_id is not None and config.pad_token_id >= vocab_size:
+        config.pad_token_id = pad_id  # the default is another vocabulary's
+    family.fit(config, pad_id)
     try:
         with torch.device("meta"):
-            AutoModelForSequenceClassification.from_config(config)
+            family.classifier().from_config(config)
     except Exception as error:
         raise InputError(f"teacher.architecture: transformers cannot build it ({reason_of(error)})") from error
     return config

@@ -9,15 +9,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from raydisc.errors import InputError, reason_of
-from raydisc.models.families import Config, family_named, family_of, layers_of
+from raydisc.models.families import family_named, family_of, layers_of
+from raydisc.models.family import Config
 from raydisc.models.widths import Widths
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
@@ -141,12 +137,15 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     return tokenizer
 
 
-def load_classifier(folder: Path, num_labels: int, finetuned: bool, trust_remote_code: bool = False) -> nn.Module:
+def load_classifier(
+    folder: Path, num_labels: int, pad_id: int | None, finetuned: bool, trust_remote_code: bool = False
+) -> nn.Module:
     """A checkpoint as a float32 sequence classifier with ``num_labels`` outputs (1 for regression).
 
     Args:
         folder: the checkpoint.
         num_labels: outputs that the task needs.
+        pad_id: the padding token of its batches; None where its tokenizer has none.
         finetuned: the checkpoint is a teacher already, so that its head must be there and fit; else a
             head that is missing or for other labels is initialised anew.
         trust_remote_code: run code that lies beside the checkpoint.
@@ -159,7 +158,9 @@ def load_classifier(folder: Path, num_labels: int, finetuned: bool, trust_remote
     if finetuned:
         check_labels(config, num_labels, folder)
     config.num_labels = num_labels
-    model, info = AutoModelForSequenceClassification.from_pretrained(
+    family = family_of(config)
+    family.fit(config, pad_id)
+    model, info = family.classifier().from_pretrained(
         folder,
         config=config,
         dtype=torch.float32,
@@ -180,7 +181,7 @@ def load_classifier(folder: Path, num_labels: int, finetuned: bool, trust_remote
 
 def _refuse_other_weights(model: Any, info: dict[str, Any], folder: Path) -> None:
     """Refuse weights that do not fit the configuration; only a head may be made anew."""
-    needed = {f"{path}.weight" for units in layers_of(model.config) for path, _, _ in units.slices()}
+    needed = {f"{carrier.path}.weight" for units in layers_of(model.config) for carrier in units.carriers}
     mismatched = {name for name, *_ in info["mismatched_keys"] if name.startswith(f"{model.base_model_prefix}.")}
     wrong = sorted(mismatched | (needed & info["missing_keys"]))
     if wrong:
@@ -197,7 +198,7 @@ def check_head(folder: Path, config: Config) -> None:
         InputError: there is none, or a weights file is no safetensors file.
     """
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = family_of(config).classifier().from_config(config)
     head = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
     missing = sorted(head - set(tensor_shapes(folder)))
     if missing:
@@ -215,10 +216,11 @@ def check_units(folder: Path, config: Config) -> None:
     """
     found, full = tensor_shapes(folder), Widths.full(config)
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in full.of(index, units):
-            name = f"{path}.weight"
+        for carrier, count in full.of(index, units):
+            name = f"{carrier.path}.weight"
             shape = found.get(name, found.get(name.partition(".")[2]))  # an encoder's own files lack the prefix
-            wanted = (size, units.hidden_size) if axis == 0 else (units.hidden_size, size)
+            size = carrier.kept(count)
+            wanted = (size, units.hidden_size) if carrier.axis == 0 else (units.hidden_size, size)
             if shape != wanted:
                 raise InputError(
                     f"teacher.model: the weights in '{folder}' are not those of its config.json: "

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from raydisc.models.families import Config, LayerUnits, layers_of
+from raydisc.models.families import family_of, layers_of
+from raydisc.models.family import Config
+from raydisc.models.units import LayerUnits
 from raydisc.models.widths import Widths
 
 STEP_FORWARDS = 3
@@ -17,32 +19,41 @@ class ForwardCost:
 
     Attributes:
         layers: the model's prunable units.
-        head_weights: weights of the linears outside the transformer layers (pooler, classifier), which
-            see one token a row.
+        head_weights: weights of the linears outside the transformer layers (pooler, classifier) that read one vector
+            for each row.
+        token_weights: weights of those that read every token.
+        head_attended: width of the head's attention of one query for each row.
     """
 
     layers: tuple[LayerUnits, ...]
     head_weights: int
+    token_weights: int
+    head_attended: int
 
     @staticmethod
     def of(model: nn.Module, config: Config) -> "ForwardCost":
         """Read a model's shapes; its widths may be any."""
-        layers = layers_of(config)
-        prunable = {path for units in layers for path, _, _ in units.slices()}
-        head_weights = sum(
-            module.in_features * module.out_features
+        layers, head = layers_of(config), family_of(config).head(config)
+        prunable = {carrier.path for units in layers for carrier in units.carriers}
+        unpruned = {
+            path: module.in_features * module.out_features
             for path, module in model.named_modules()
             if isinstance(module, nn.Linear) and path not in prunable
-        )
-        return ForwardCost(layers, head_weights)
+        }
+        token_weights = sum(unpruned[path] for path in head.tokenwise)
+        return ForwardCost(layers, sum(unpruned.values()) - token_weights, token_weights, head.attended)
 
     def flops(self, widths: Widths, batch_size: int, length: int) -> int:
-        """FLOPs of a forward on ``batch_size`` rows of ``length`` tokens, padding included."""
+        """FLOPs of a forward on ``batch_size`` rows of ``length`` tokens, padding included.
+
+        Scores that a causal or sliding mask leaves out are counted: they are computed first.
+        """
         tokens = batch_size * length
-        flops = 2 * batch_size * self.head_weights
+        flops = 2 * (batch_size * self.head_weights + tokens * self.token_weights)
+        flops += 4 * (tokens + batch_size) * self.head_attended
         for units, heads, neurons in zip(self.layers, widths.heads, widths.neurons, strict=True):
-            attended = heads * units.head_size
-            projections = (len(units.head_outputs) + 1) * attended * units.hidden_size
-            feed_forward = (len(units.neuron_outputs) + 1) * neurons * units.hidden_size
+            projections = heads * units.heads.weights(units.hidden_size)
+            feed_forward = neurons * units.neurons.weights(units.hidden_size)
+            attended = units.heads.input.kept(heads)
             flops += 2 * tokens * (projections + feed_forward) + 4 * tokens * length * attended
         return flops

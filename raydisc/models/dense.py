@@ -6,11 +6,12 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from raydisc.models.attention import SDPA_OR_NOTHING
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import family_of, layers_of
+from raydisc.models.family import Config
 from raydisc.models.widths import Widths
 
 State = Mapping[str, torch.Tensor]
@@ -28,19 +29,20 @@ def build(config: Config, widths: Widths) -> nn.Module:
     asked = config._attn_implementation
     attention = SDPA_OR_NOTHING if asked in (None, "sdpa") else asked
     with no_init_weights():
-        model: nn.Module = AutoModelForSequenceClassification.from_config(copy(config), attn_implementation=attention)
+        classifier = family_of(config).classifier()
+        model: nn.Module = classifier.from_config(copy(config), attn_implementation=attention)
     _resize(model, config, widths)
     return model
 
 
 def _resize(model: nn.Module, config: Config, widths: Widths) -> None:
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in widths.of(index, units):
-            linear = cast(nn.Linear, model.get_submodule(path))
+        for carrier, kept in widths.of(index, units):
+            linear = cast(nn.Linear, model.get_submodule(carrier.path))
             weight, bias = linear.weight, linear.bias
-            linear.weight = nn.Parameter(weight.detach().narrow(axis, 0, size).clone())
-            if axis == 0 and bias is not None:
-                linear.bias = nn.Parameter(bias.detach()[:size].clone())
+            linear.weight = nn.Parameter(carrier.first(weight.detach(), kept).clone())
+            if carrier.axis == 0 and bias is not None:
+                linear.bias = nn.Parameter(carrier.first(bias.detach(), kept).clone())
             linear.out_features, linear.in_features = linear.weight.shape
 
 
@@ -66,8 +68,9 @@ def cut(state: State, config: Config, widths: Widths) -> dict[str, torch.Tensor]
     """
     narrow = dict(state)
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in widths.of(index, units):
-            narrow[f"{path}.weight"] = narrow[f"{path}.weight"].narrow(axis, 0, size).contiguous()
-            if axis == 0 and f"{path}.bias" in narrow:
-                narrow[f"{path}.bias"] = narrow[f"{path}.bias"][:size].contiguous()
+        for carrier, kept in widths.of(index, units):
+            weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
+            narrow[weight] = carrier.first(narrow[weight], kept).contiguous()
+            if carrier.axis == 0 and bias in narrow:
+                narrow[bias] = carrier.first(narrow[bias], kept).contiguous()
     return narrow

@@ -1,115 +1,13 @@
-"""Family adapters: where the prunable units of a Hugging Face model are, and nothing else."""
-
-from dataclasses import dataclass
-from typing import Any, Protocol
+"""The families that have an adapter."""
 
 from raydisc.errors import InputError
+from raydisc.models.decoders import DECODERS
+from raydisc.models.encoders import ENCODERS
+from raydisc.models.enct5 import T5_ENCODERS
+from raydisc.models.family import Config, Family
+from raydisc.models.units import LayerUnits
 
-Config = Any
-"""A Hugging Face configuration object."""
-
-
-@dataclass(frozen=True)
-class LayerUnits:
-    """The linear layers of one transformer layer that carry its heads and its neurons.
-
-    Attributes:
-        head_outputs: paths of the projections whose output rows are heads (query, key, value).
-        head_input: path of the projection whose input columns are heads (attention output).
-        neuron_outputs: paths of the linears whose output rows are feed-forward neurons.
-        neuron_input: path of the linear whose input columns are feed-forward neurons.
-        num_heads: heads of the teacher in this layer.
-        head_size: rows that one head takes in each of ``head_outputs``.
-        num_neurons: neurons of the teacher in this layer.
-        hidden_size: width of the residual stream.
-    """
-
-    head_outputs: tuple[str, ...]
-    head_input: str
-    neuron_outputs: tuple[str, ...]
-    neuron_input: str
-    num_heads: int
-    head_size: int
-    num_neurons: int
-    hidden_size: int
-
-    def slices(self) -> list[tuple[str, int, int]]:
-        """Each prunable linear as ``(path, axis, size of one unit)``; axis 0 is its output, 1 its input."""
-        heads = [(path, 0, self.head_size) for path in self.head_outputs]
-        neurons = [(path, 0, 1) for path in self.neuron_outputs]
-        return [*heads, (self.head_input, 1, self.head_size), *neurons, (self.neuron_input, 1, 1)]
-
-
-class Family(Protocol):
-    """What an adapter says of a family of models."""
-
-    @property
-    def model_type(self) -> str:
-        """The ``model_type`` of the family's configurations."""
-        ...
-
-    def layers(self, config: Config) -> tuple[LayerUnits, ...]:
-        """The units of every layer of a model with this configuration, first layer first."""
-        ...
-
-
-@dataclass(frozen=True)
-class EncoderFamily:
-    """An encoder whose layers are alike: paths are written once with the layer's number left open."""
-
-    model_type: str
-    layer: str
-    head_outputs: tuple[str, ...]
-    head_input: str
-    neuron_outputs: tuple[str, ...]
-    neuron_input: str
-
-    def layers(self, config: Config) -> tuple[LayerUnits, ...]:
-        """The units of every layer; sizes come from the configuration's common attribute names."""
-        neurons = getattr(config, "intermediate_size", None) or config.hidden_dim
-        return tuple(
-            self._units(self.layer.format(index), config, neurons) for index in range(config.num_hidden_layers)
-        )
-
-    def _units(self, layer: str, config: Config, neurons: int) -> LayerUnits:
-        def at(name: str) -> str:
-            return f"{layer}.{name}"
-
-        return LayerUnits(
-            head_outputs=tuple(map(at, self.head_outputs)),
-            head_input=at(self.head_input),
-            neuron_outputs=tuple(map(at, self.neuron_outputs)),
-            neuron_input=at(self.neuron_input),
-            num_heads=config.num_attention_heads,
-            head_size=config.hidden_size // config.num_attention_heads,
-            num_neurons=neurons,
-            hidden_size=config.hidden_size,
-        )
-
-
-def _bert_like(model_type: str) -> EncoderFamily:
-    return EncoderFamily(
-        model_type=model_type,
-        layer=model_type + ".encoder.layer.{}",
-        head_outputs=("attention.self.query", "attention.self.key", "attention.self.value"),
-        head_input="attention.output.dense",
-        neuron_outputs=("intermediate.dense",),
-        neuron_input="output.dense",
-    )
-
-
-_DISTILBERT = EncoderFamily(
-    model_type="distilbert",
-    layer="distilbert.transformer.layer.{}",
-    head_outputs=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-    head_input="attention.out_lin",
-    neuron_outputs=("ffn.lin1",),
-    neuron_input="ffn.lin2",
-)
-
-FAMILIES: dict[str, Family] = {
-    family.model_type: family for family in (_bert_like("bert"), _bert_like("roberta"), _DISTILBERT)
-}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (*ENCODERS, *DECODERS, *T5_ENCODERS)}
 """Every family that has an adapter, by the ``model_type`` of its configuration."""
 
 

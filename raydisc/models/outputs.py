@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from raydisc.models.families import family_of
+from raydisc.models.family import Mask
 from raydisc.models.precision import Precision, computing_in
 from raydisc.tasks.tokenised import Batch
 
@@ -33,20 +35,22 @@ def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision:
         matched: the positions whose hidden states are kept.
         precision: to compute in.
     """
-    inputs = batch.inputs() | {"attention_mask": _attention_mask(batch)}
+    inputs = batch.inputs() | {"attention_mask": _attention_mask(batch, family_of(model.config).mask(model.config))}
     with computing_in(precision, batch.input_ids.device):
         result = model(**inputs, output_hidden_states=list(matched) or False)
     return Outputs(result.logits.float(), tuple(result.hidden_states[position].float() for position in matched))
 
 
-def _attention_mask(batch: Batch) -> torch.Tensor | None:
-    """What attention adds to its scores ``[B, 1, 1, S]``, none without padding.
+def _attention_mask(batch: Batch, kind: Mask) -> torch.Tensor | None:
+    """What the model is given of padding, none where there is none.
 
-    The models would make it of a mask of ones and zeros, but larger, and not before they have asked the device
-    whether there is padding at all.
+    An additive mask ``[B, 1, 1, S]`` the models would make of ones and zeros ``[B, S]`` themselves, but larger, and not
+    before they have asked the device whether there is padding at all.
     """
-    if batch.real_tokens == batch.tokens:
+    if kind == "none" or batch.real_tokens == batch.tokens:
         return None
+    if kind == "tokens":
+        return batch.attention_mask
     mask = torch.zeros(batch.attention_mask.shape, device=batch.attention_mask.device)
     mask.masked_fill_(batch.attention_mask == 0, torch.finfo(mask.dtype).min)
     return mask[:, None, None, :]

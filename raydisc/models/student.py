@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from raydisc.errors import InputError
 from raydisc.models.dense import load_trainable
+from raydisc.models.families import family_of
+from raydisc.models.family import Config
 from raydisc.models.widths import Widths
 
 _CARD = "raydisc.json"
@@ -32,6 +35,7 @@ class StudentCard:
         max_length: longest input in tokens.
         metric: the task's.
         validation_metric: on the run's validation rows.
+        plain: whether ``AutoModelForSequenceClassification.from_pretrained`` loads it too, without raydisc.
     """
 
     key: str
@@ -44,10 +48,25 @@ class StudentCard:
     max_length: int
     metric: str
     validation_metric: float
+    plain: bool = False
 
     def write(self, folder: Path) -> None:
         """Write it into a student's folder."""
         (folder / _CARD).write_text(json.dumps(asdict(self), indent=1))
+
+
+def plain_config(config: Config, widths: Widths) -> Config | None:
+    """The configuration with which a student is a plain Hugging Face model; None where it cannot be one.
+
+    All its layers must be alike, with a head and a neuron at least, and its family's heads of a size of their own.
+    """
+    heads, neurons = set(widths.heads), set(widths.neurons)
+    if len(heads) > 1 or len(neurons) > 1 or 0 in heads | neurons:
+        return None
+    plain = family_of(config).plain(config, *heads, *neurons)
+    if plain is not None:
+        plain.architectures = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type]]
+    return plain
 
 
 def read_card(folder: str | Path) -> StudentCard:

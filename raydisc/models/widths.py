@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raydisc.models.families import Config, LayerUnits, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
+from raydisc.models.units import Carrier, LayerUnits
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Widths:
     def full(config: Config) -> "Widths":
         """The teacher's widths."""
         layers = layers_of(config)
-        return Widths(tuple(units.num_heads for units in layers), tuple(units.num_neurons for units in layers))
+        return Widths(tuple(units.heads.count for units in layers), tuple(units.neurons.count for units in layers))
 
     def contains(self, other: "Widths") -> bool:
         """Whether the other widths fit inside these, layer by layer."""
@@ -29,24 +31,19 @@ class Widths:
             mine >= theirs for mine, theirs in zip(self.neurons, other.neurons, strict=True)
         )
 
-    def of(self, layer: int, units: LayerUnits) -> list[tuple[str, int, int]]:
-        """Each prunable linear of a layer as ``(path, axis, rows or columns kept)``."""
-        neurons = {*units.neuron_outputs, units.neuron_input}
-        return [
-            (path, axis, size * (self.neurons[layer] if path in neurons else self.heads[layer]))
-            for path, axis, size in units.slices()
-        ]
+    def of(self, layer: int, units: LayerUnits) -> list[tuple[Carrier, int]]:
+        """Each prunable linear of a layer, and how many of its units are kept."""
+        heads = [(carrier, self.heads[layer]) for carrier in units.heads.carriers]
+        return [*heads, *((carrier, self.neurons[layer]) for carrier in units.neurons.carriers)]
 
 
 def prunable_parameters(config: Config, heads: int, neurons: int) -> int:
     """Weights and biases that ``heads`` heads and ``neurons`` neurons take, whichever layers they are in."""
     units = layers_of(config)[0]
-    outputs, hidden = len(units.head_outputs), units.hidden_size
-    per_head = units.head_size * (outputs * (hidden + 1) + hidden)
-    per_neuron = len(units.neuron_outputs) * (hidden + 1) + hidden
+    per_head, per_neuron = (kind.weights(units.hidden_size) + kind.biases for kind in (units.heads, units.neurons))
     return heads * per_head + neurons * per_neuron
 
 
 def count_units(layers: Sequence[LayerUnits]) -> tuple[int, int]:
     """Heads and neurons of a whole teacher."""
-    return sum(units.num_heads for units in layers), sum(units.num_neurons for units in layers)
+    return sum(units.heads.count for units in layers), sum(units.neurons.count for units in layers)

@@ -6,10 +6,12 @@ import uuid
 from pathlib import Path
 
 from raydisc.durable import sync
-from raydisc.models.student import StudentCard, read_card
+from raydisc.models.student import StudentCard, plain_config, read_card
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import read_weights
+from raydisc.stages.requests import Model
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.tokenise import copy_tokenizer
 
@@ -32,7 +34,9 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
         shutil.rmtree(left)  # by a process that was killed while it wrote
     temporary = folder / f".{trial.name}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
-    config = store.json(student, "config.json")
+    weights = read_weights(store, Model(student))
+    plain = plain_config(weights.config, weights.widths)
+    config = store.json(student, "config.json") if plain is None else plain.to_dict()
     if data["kind"] == "classification":
         config["id2label"] = dict(enumerate(data["classes"]))
         config["label2id"] = {name: index for index, name in enumerate(data["classes"])}
@@ -51,6 +55,7 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
         max_length=data["max_length"],
         metric=data["metric"],
         validation_metric=student["evaluations"][-1]["metric"],
+        plain=plain is not None,
     )
     card.write(temporary)
     for path in temporary.iterdir():

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from raydisc.distillation.loop import Progress
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import config_from_dict, cut
-from raydisc.models.families import Config
+from raydisc.models.family import Config
 from raydisc.models.precision import Precision
 from raydisc.models.shared_memory import shared_tensor
 from raydisc.models.widths import Widths

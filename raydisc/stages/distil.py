@@ -27,7 +27,7 @@ from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Model, Objective
 from raydisc.stages.targets import are_kept, positions, targets_of, weighted_loss
-from raydisc.supernet.grid import size_at
+from raydisc.supernet.grid import size_of
 from raydisc.tasks.tokenised import Batch
 
 
@@ -78,7 +78,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
     )
     state = train(model, settings, source.batch, step, evaluate, context.progress)
     last = _evaluation_of_what_is_kept(state, predicted, evaluate)
-    size = size_at(start.config, request.importance["parameters"], request.scale)
+    size = size_of(start.config, request.importance["parameters"], widths)
     facts = {
         "scale": request.scale,
         "measured_scale": size.measured_scale,

@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
 
 from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
@@ -10,9 +9,11 @@ from raydisc.distillation.losses import task_loss
 from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint import load_classifier, locate
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.families import family_of
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.settings import FineTuneConfig, TeacherConfig
+from raydisc.stages.artifact import Artifact
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
 from raydisc.stages.context import (
     Context,
@@ -32,7 +33,7 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
     """Train the teacher on the labels where that is asked for, then evaluate it on validation."""
     data = request.data
     torch.manual_seed(request.seed)
-    model = _initial_model(request.teacher, data["num_labels"], data["vocab_size"]).to(context.device)
+    model = _initial_model(request.teacher, data).to(context.device)
     widths = Widths.full(model.config)
     cost = ForwardCost.of(model, model.config)
     state = TrainingState()
@@ -51,11 +52,13 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
     return Result(facts, state.flops + judged.flops, blobs, state.wall_before, state.cpu_before)
 
 
-def _initial_model(teacher: TeacherConfig, num_labels: int, vocab_size: int) -> nn.Module:
+def _initial_model(teacher: TeacherConfig, data: Artifact) -> nn.Module:
+    num_labels, pad_id = data["num_labels"], data["pad_id"]
     if teacher.model is not None:
-        return load_classifier(locate(teacher.model), num_labels, teacher.finetune is None, teacher.trust_remote_code)
-    config = from_architecture(teacher.architecture or {}, vocab_size, num_labels)
-    model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+        finished = teacher.finetune is None
+        return load_classifier(locate(teacher.model), num_labels, pad_id, finished, teacher.trust_remote_code)
+    config = from_architecture(teacher.architecture or {}, data["vocab_size"], num_labels, pad_id)
+    model: nn.Module = family_of(config).classifier().from_config(config)
     return model
 
 

@@ -47,6 +47,7 @@ def compute_importance(request: Importance, context: Context) -> Result:
     facts = {
         "parameters": request.teacher["parameters"],
         "method": request.method,
+        "allocation": request.allocation,
     }
     return Result(facts, flops, blobs)
 
@@ -89,4 +90,6 @@ def read_scores(store: ArtifactStore, importance: Artifact) -> Scores:
 
 def read_candidate(store: ArtifactStore, importance: Artifact, scale: float) -> Candidate:
     """The candidate that the scores give at a scale."""
-    return candidate(read_scores(store, importance), scale)
+    # artifacts from before there was a choice do not name it
+    allocation = (importance.facts or {}).get("allocation", "global")
+    return candidate(read_scores(store, importance), scale, allocation)

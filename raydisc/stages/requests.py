@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from raydisc.models.precision import Arithmetic
 from raydisc.settings import (
+    Allocation,
     DistillationConfig,
     FineTuneConfig,
     GridConfig,
@@ -136,7 +137,7 @@ class TeacherOutputs(Request):
 
 @dataclass(frozen=True)
 class Importance(Request):
-    """Score the teacher's units and sort its weights by the scores."""
+    """Score the teacher's units and sort its weights by the scores; say how scales are allocated to layers."""
 
     kind: ClassVar[str] = "importance"
     version: ClassVar[int] = 2
@@ -145,11 +146,16 @@ class Importance(Request):
     method: str
     rows: int
     seed: int
+    allocation: Allocation = "global"
 
     @staticmethod
     def of(data: Artifact, teacher: Artifact, grid: GridConfig, seed: int) -> "Importance":
         """The request that an experiment's grid section stands for."""
-        return Importance(data, teacher, grid.importance, grid.importance_rows, seed)
+        return Importance(data, teacher, grid.importance, grid.importance_rows, seed, grid.allocation)
+
+    def settings(self) -> dict[str, Any]:
+        """Without the allocation that there was before there was a choice."""
+        return {k: v for k, v in super().settings().items() if (k, v) != ("allocation", "global")}
 
 
 @dataclass(frozen=True)

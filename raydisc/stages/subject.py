@@ -3,11 +3,11 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import PreTrainedModel
 
 from raydisc.errors import InputError
 from raydisc.experiment import Experiment
@@ -21,7 +21,8 @@ from raydisc.models.checkpoint import (
     locate,
 )
 from raydisc.models.dense import config_from_dict
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import family_of, layers_of
+from raydisc.models.family import Config
 from raydisc.settings import TeacherConfig
 from raydisc.stages.requests import Objective
 from raydisc.stages.targets import positions
@@ -73,9 +74,9 @@ def inspect(experiment: Experiment) -> Subject:
     """
     task = load_task(experiment.task)
     tokenizer = tokenizer_of(experiment.teacher)
-    config, weights = _teacher(experiment.teacher, task, len(tokenizer))
+    config, weights = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id)
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = family_of(config).classifier().from_config(config)
     _refuse_too_small(model, len(tokenizer), task.max_length)
     positions(Objective.of(experiment.distillation), len(layers_of(config)))  # refuses a mapping that does not fit
     return Subject(
@@ -90,11 +91,11 @@ def inspect(experiment: Experiment) -> Subject:
     )
 
 
-def _teacher(teacher: TeacherConfig, task: TaskData, vocab_size: int) -> tuple[Config, str]:
+def _teacher(teacher: TeacherConfig, task: TaskData, vocab_size: int, pad_id: int | None) -> tuple[Config, str]:
     if teacher.model is None:
         architecture = dict(teacher.architecture or {})
         digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
-        return from_architecture(architecture, vocab_size, task.num_labels), digest.hexdigest()
+        return from_architecture(architecture, vocab_size, task.num_labels, pad_id), digest.hexdigest()
     folder = locate(teacher.model)
     config = load_config(folder, teacher.trust_remote_code)
     check_units(folder, config)
@@ -102,18 +103,19 @@ def _teacher(teacher: TeacherConfig, task: TaskData, vocab_size: int) -> tuple[C
         check_labels(config, task.num_labels, folder)
         check_head(folder, config)
     config.num_labels = task.num_labels
+    family_of(config).fit(config, pad_id)
     return config, checkpoint_fingerprint(folder)
 
 
 def _refuse_too_small(model: nn.Module, vocab_size: int, max_length: int) -> None:
     """Refuse a teacher without an embedding for every token and for every position of the task."""
+    words = cast(nn.Embedding, cast(PreTrainedModel, model).get_input_embeddings())
+    if vocab_size > words.num_embeddings:
+        raise InputError(
+            f"teacher: its tokenizer has {vocab_size} tokens but the model embeds {words.num_embeddings}; "
+            "give the tokenizer that belongs to the model"
+        )
     for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and name.endswith("word_embeddings"):
-            if vocab_size > module.num_embeddings:
-                raise InputError(
-                    f"teacher: its tokenizer has {vocab_size} tokens but the model embeds {module.num_embeddings}; "
-                    "give the tokenizer that belongs to the model"
-                )
         if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
             # RoBERTa's positions start behind its padding's
             positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
@@ -134,6 +136,6 @@ def student_scales(experiment: Experiment, subject: Subject) -> tuple[float, ...
         return tuple(experiment.student.scale)
     config = config_from_dict(subject.config)
     return tuple(
-        scale_for_parameters(config, subject.teacher_parameters, parameters)
+        scale_for_parameters(config, subject.teacher_parameters, parameters, experiment.grid.allocation)
         for parameters in experiment.student.parameters or ()
     )

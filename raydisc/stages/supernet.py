@@ -17,7 +17,7 @@ from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Model, OnceForAll
 from raydisc.supernet.elastic import make_elastic, select
-from raydisc.supernet.grid import Candidate, size_at
+from raydisc.supernet.grid import Candidate, size_of
 from raydisc.tasks.tokenised import Split
 
 
@@ -69,8 +69,8 @@ def evaluate_candidates(
         judged = judge(supernet.model, supernet.cost, candidate.widths, validation, data, supernet.precision)
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
-        parameters = size_at(supernet.weights.config, request.importance["parameters"], candidate.scale).parameters
-        rows.append({"scale": candidate.scale, "parameters": parameters, **judged.found})
+        size = size_of(supernet.weights.config, request.importance["parameters"], candidate.widths)
+        rows.append({"scale": candidate.scale, "parameters": size.parameters, **judged.found})
     return rows, predictions, flops
 
 
@@ -84,7 +84,7 @@ def described(
     widths = {candidate.scale: candidate.widths for candidate in supernet.candidates}
     found = []
     for row in rows:
-        size = size_at(config, request.importance["parameters"], row["scale"])
+        size = size_of(config, request.importance["parameters"], widths[row["scale"]])
         flops = supernet.cost.flops(widths[row["scale"]], 1, length)
         found.append(
             {

@@ -6,20 +6,29 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raydisc.models.families import Config, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
+from raydisc.models.units import Carrier
 from raydisc.models.widths import Widths
 
 
 class ElasticLinear(nn.Linear):
-    """A linear layer that uses its first ``active[0]`` rows and first ``active[1]`` columns."""
+    """A linear layer that uses the weights of its first units.
 
-    active: tuple[int, int]
+    Attributes:
+        carrier: where its units are.
+        active: how many of them are used.
+    """
+
+    carrier: Carrier
+    active: int
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name is nn.Linear's
         """Multiply ``[..., active columns]`` into ``[..., active rows]``."""
-        rows, columns = self.active
-        bias = None if self.bias is None else self.bias[:rows]
-        return functional.linear(input, self.weight[:rows, :columns], bias)
+        bias: torch.Tensor | None = self.bias
+        if bias is not None and self.carrier.axis == 0:
+            bias = self.carrier.first(bias, self.active)
+        return functional.linear(input, self.carrier.first(self.weight, self.active), bias)
 
 
 def make_elastic(model: nn.Module, config: Config) -> None:
@@ -28,16 +37,15 @@ def make_elastic(model: nn.Module, config: Config) -> None:
     Only the class changes: parameters, their names and hooks stay, so optimisers and checkpoints do too.
     """
     for units in layers_of(config):
-        for path, _, _ in units.slices():
-            linear = cast(nn.Linear, model.get_submodule(path))
+        for carrier in units.carriers:
+            linear = cast(ElasticLinear, model.get_submodule(carrier.path))
             linear.__class__ = ElasticLinear
-            cast(ElasticLinear, linear).active = (linear.out_features, linear.in_features)
+            linear.carrier = carrier
+            linear.active = linear.weight.shape[carrier.axis] // carrier.kept(1)
 
 
 def select(model: nn.Module, config: Config, widths: Widths) -> None:
     """Make a candidate the active one. Run its backward before another is selected."""
     for index, units in enumerate(layers_of(config)):
-        for path, axis, size in widths.of(index, units):
-            linear = cast(ElasticLinear, model.get_submodule(path))
-            rows, columns = linear.active
-            linear.active = (size, columns) if axis == 0 else (rows, size)
+        for carrier, kept in widths.of(index, units):
+            cast(ElasticLinear, model.get_submodule(carrier.path)).active = kept

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from raydisc.errors import InputError
-from raydisc.models.families import Config, LayerUnits, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
+from raydisc.models.units import LayerUnits
 from raydisc.models.widths import Widths, count_units, prunable_parameters
+from raydisc.settings import Allocation
 from raydisc.supernet.importance import Importance
 
 
@@ -39,13 +42,19 @@ def _ranked(score: torch.Tensor) -> tuple[int, ...]:
     return tuple(torch.argsort(score, descending=True, stable=True).tolist())
 
 
-def candidate(importance: Importance, scale: float) -> Candidate:
+def candidate(importance: Importance, scale: float, allocation: Allocation = "global") -> Candidate:
     """The candidate that keeps the most important ``max(1, round(s N))`` heads and, separately, neurons.
 
     Units compete over the whole model, each kind on its own (arXiv 2205.14570, section 3.2), so a layer
-    may lose all its heads or all its neurons. Candidates of one importance are nested.
+    may lose all its heads or all its neurons; or, with ``uniform``, within each layer, N being the layer's.
+    Candidates of one importance and allocation are nested.
     """
-    return Candidate(scale, Widths(_kept(importance.heads, scale), _kept(importance.neurons, scale)))
+    kept = _kept if allocation == "global" else _kept_in_each
+    return Candidate(scale, Widths(kept(importance.heads, scale), kept(importance.neurons, scale)))
+
+
+def _kept_in_each(scores: tuple[torch.Tensor, ...], scale: float) -> tuple[int, ...]:
+    return tuple(units_kept(len(score), scale) for score in scores)
 
 
 def _kept(scores: tuple[torch.Tensor, ...], scale: float) -> tuple[int, ...]:
@@ -56,7 +65,7 @@ def _kept(scores: tuple[torch.Tensor, ...], scale: float) -> tuple[int, ...]:
 
 
 def units_kept(total: int, scale: float) -> int:
-    """Units of a kind that a scale keeps over the whole model."""
+    """Units of a kind that a scale keeps of so many."""
     return max(1, round(scale * total))
 
 
@@ -73,18 +82,36 @@ class Size:
     parameters: int
 
 
-def size_at(config: Config, teacher_parameters: int, scale: float) -> Size:
+def size_at(config: Config, teacher_parameters: int, scale: float, allocation: Allocation = "global") -> Size:
     """The size of the candidate at a scale; it does not depend on which units are kept."""
-    heads, neurons = count_units(layers_of(config))
-    whole = prunable_parameters(config, heads, neurons)
-    kept = prunable_parameters(config, units_kept(heads, scale), units_kept(neurons, scale))
+    return _size(config, teacher_parameters, *_units_at(Widths.full(config), scale, allocation))
+
+
+def _units_at(full: Widths, scale: float, allocation: Allocation) -> tuple[int, int]:
+    """Heads and neurons of the candidate at a scale."""
+    if allocation == "uniform":
+        heads, neurons = ([units_kept(count, scale) for count in kind] for kind in (full.heads, full.neurons))
+        return sum(heads), sum(neurons)
+    return units_kept(sum(full.heads), scale), units_kept(sum(full.neurons), scale)
+
+
+def size_of(config: Config, teacher_parameters: int, widths: Widths) -> Size:
+    """The size of a candidate."""
+    return _size(config, teacher_parameters, sum(widths.heads), sum(widths.neurons))
+
+
+def _size(config: Config, teacher_parameters: int, heads: int, neurons: int) -> Size:
+    whole = prunable_parameters(config, *count_units(layers_of(config)))
+    kept = prunable_parameters(config, heads, neurons)
     return Size(kept / whole, teacher_parameters - whole + kept)
 
 
 _FINEST_SCALE = 0.001
 
 
-def scale_for_parameters(config: Config, teacher_parameters: int, parameters: float) -> float:
+def scale_for_parameters(
+    config: Config, teacher_parameters: int, parameters: float, allocation: Allocation = "global"
+) -> float:
     """The largest scale (a multiple of 0.001) whose model has at most this many parameters.
 
     Raises:
@@ -95,14 +122,19 @@ def scale_for_parameters(config: Config, teacher_parameters: int, parameters: fl
             f"student.parameters: {parameters:.3g} is not below the teacher's {teacher_parameters:,} parameters"
         )
     steps = round(1 / _FINEST_SCALE)
-    fitting = [
-        step for step in range(1, steps) if size_at(config, teacher_parameters, step / steps).parameters <= parameters
-    ]
+    full, per_head, per_neuron = Widths.full(config), *(prunable_parameters(config, *one) for one in ((1, 0), (0, 1)))
+    never_pruned = teacher_parameters - sum(full.heads) * per_head - sum(full.neurons) * per_neuron
+
+    def at(step: int) -> int:
+        heads, neurons = _units_at(full, step / steps, allocation)
+        return never_pruned + heads * per_head + neurons * per_neuron
+
+    fitting = [step for step in range(1, steps) if at(step) <= parameters]
     if not fitting:
-        floor = size_at(config, teacher_parameters, _FINEST_SCALE).parameters
+        left = "all units but one" if allocation == "global" else "all units but one of each kind in every layer"
         raise InputError(
-            f"student.parameters: {parameters:.3g} is below {floor:,}, what remains when all units but one are pruned "
-            "(embeddings, norms and head are never pruned)"
+            f"student.parameters: {parameters:.3g} is below {at(1):,}, what remains when {left} are "
+            "pruned (embeddings, norms and head are never pruned)"
         )
     return max(fitting) / steps
 
@@ -113,14 +145,12 @@ def reordered(
     """The teacher's weights with the units of every layer sorted by importance; the function is the same."""
     sorted_state = dict(state)
     for units, heads, neurons in zip(layers, order.heads, order.neurons, strict=True):
-        feed_forward = {*units.neuron_outputs, units.neuron_input}
-        for path, axis, size in units.slices():
-            index = _rows(neurons if path in feed_forward else heads, size)
-            sorted_state[f"{path}.weight"] = sorted_state[f"{path}.weight"].index_select(axis, index)
-            if axis == 0 and f"{path}.bias" in sorted_state:
-                sorted_state[f"{path}.bias"] = sorted_state[f"{path}.bias"].index_select(0, index)
+        for kind, ranked in ((units.heads, heads), (units.neurons, neurons)):
+            for carrier in kind.carriers:
+                weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
+                sorted_state[weight] = carrier.sorted(sorted_state[weight], ranked)
+                if carrier.axis == 0 and bias in sorted_state:
+                    sorted_state[bias] = carrier.sorted(sorted_state[bias], ranked)
+        if units.head_order is not None:
+            sorted_state[units.head_order] = sorted_state[units.head_order][list(heads)]
     return sorted_state
-
-
-def _rows(units: tuple[int, ...], size: int) -> torch.Tensor:
-    return (torch.tensor(units).unsqueeze(1) * size + torch.arange(size)).flatten()

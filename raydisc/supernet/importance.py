@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raydisc.models.families import LayerUnits
+from raydisc.models.units import LayerUnits, Units
 from raydisc.tasks.tokenised import Batch
 
 
@@ -63,21 +63,16 @@ def gradient_importance(
 
 def magnitude_importance(model: nn.Module, layers: tuple[LayerUnits, ...]) -> Importance:
     """L2 norm of the weights that would go with the unit: a baseline that looks at no data."""
-    heads = [
-        _squared_norms(model, units.head_outputs, units.head_input, units.num_heads, units.head_size)
-        for units in layers
-    ]
-    neurons = [
-        _squared_norms(model, units.neuron_outputs, units.neuron_input, units.num_neurons, 1) for units in layers
-    ]
+    heads = [_squared_norms(model, units.heads) for units in layers]
+    neurons = [_squared_norms(model, units.neurons) for units in layers]
     return _normalised([score.sqrt() for score in heads], [score.sqrt() for score in neurons])
 
 
 def random_importance(layers: tuple[LayerUnits, ...], seed: int) -> Importance:
     """Uniform random scores: the baseline that shows whether importance matters."""
     generator = torch.Generator().manual_seed(seed)
-    heads = [torch.rand(units.num_heads, generator=generator) for units in layers]
-    neurons = [torch.rand(units.num_neurons, generator=generator) for units in layers]
+    heads = [torch.rand(units.heads.count, generator=generator) for units in layers]
+    neurons = [torch.rand(units.neurons.count, generator=generator) for units in layers]
     return _normalised(heads, neurons)
 
 
@@ -100,13 +95,11 @@ def _masked(model: nn.Module, layers: tuple[LayerUnits, ...], rows: int) -> Iter
     device = next(model.parameters()).device
     masks, handles = [], []
     for units in layers:
-        for path, count, size in (
-            (units.head_input, units.num_heads, units.head_size),
-            (units.neuron_input, units.num_neurons, 1),
-        ):
-            mask = torch.ones(rows, count, device=device, requires_grad=True)
+        for kind in (units.heads, units.neurons):
+            mask = torch.ones(rows, kind.count, device=device, requires_grad=True)
             masks.append(mask)
-            handles.append(model.get_submodule(path).register_forward_pre_hook(_multiply_by(mask, size)))
+            reader = model.get_submodule(kind.input.path)
+            handles.append(reader.register_forward_pre_hook(_multiply_by(mask, kind.input.size)))
     try:
         yield masks
     finally:
@@ -121,8 +114,9 @@ def _multiply_by(mask: torch.Tensor, size: int) -> Callable[[nn.Module, tuple[to
     return hook
 
 
-def _squared_norms(model: nn.Module, outputs: tuple[str, ...], input_: str, count: int, size: int) -> torch.Tensor:
-    total = model.get_parameter(f"{input_}.weight").detach().square().sum(dim=0).view(count, size).sum(dim=1)
-    for path in outputs:
-        total = total + model.get_parameter(f"{path}.weight").detach().square().sum(dim=1).view(count, size).sum(dim=1)
+def _squared_norms(model: nn.Module, units: Units) -> torch.Tensor:
+    total = torch.zeros((), device=next(model.parameters()).device)
+    for carrier in (units.input, *units.outputs):
+        squares = model.get_parameter(f"{carrier.path}.weight").detach().square().sum(dim=1 - carrier.axis)
+        total = total + squares.view(carrier.blocks, units.count, carrier.size).sum(dim=2).sum(dim=0)
     return total

@@ -1,28 +1,54 @@
 """Tiny models and data of every family, made on the spot: large random weights, so that outputs differ visibly."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 
-from raydisc.models.families import layers_of
+from raydisc.models.families import family_of, layers_of
 from raydisc.models.outputs import Outputs, forward
 from raydisc.models.widths import Widths
 from raydisc.supernet.grid import UnitOrder, order_units, reordered
 from raydisc.supernet.importance import Importance, random_importance
 from raydisc.tasks.tokenised import Batch, Split
 
-FAMILIES = ("bert", "roberta", "distilbert")
+DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "t5", "mt5", *DECODERS)
+KINDS = ("bert", "roberta", "distilbert", "modernbert", "mt5", "qwen3")
+"""One family of each way to be built, for what does not depend on where the units are."""
 VOCABULARY = 40
 
 
 def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout=0.0):
-    """A configuration of `layers` layers with 4 heads of 6 and 20 neurons, and a residual stream of 24."""
+    """A configuration of `layers` layers with 4 heads of 6 and 20 neurons, and a residual stream of 24.
+
+    T5's feed-forward is plain, mT5's gated. A decoder has 4 key/value heads, each shared by 2 query heads; the windows
+    of those that have any are short.
+    """
     common = {"vocab_size": VOCABULARY, "initializer_range": 0.3, "attn_implementation": attention}
     if family == "distilbert":
         shape = {"dim": 24, "hidden_dim": 20, "n_layers": layers, "n_heads": 4, "max_position_embeddings": 32}
         dropouts = {"dropout": dropout, "attention_dropout": dropout, "seq_classif_dropout": dropout}
+    elif family == "modernbert":
+        shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 4}
+        shape |= {"max_position_embeddings": 34, "local_attention": 4, "global_attn_every_n_layers": 2}
+        shape |= {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+        names = ("attention_dropout", "mlp_dropout", "embedding_dropout", "classifier_dropout")
+        dropouts = dict.fromkeys(names, dropout)
+    elif family in ("t5", "mt5"):
+        common["initializer_factor"] = 0.7
+        shape = {"d_model": 24, "d_ff": 20, "num_layers": layers, "num_heads": 4, "d_kv": 6}
+        shape |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}
+        dropouts = {"dropout_rate": dropout, "classifier_dropout": dropout}
+    elif family in DECODERS:
+        shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 8}
+        shape |= {"num_key_value_heads": 4, "head_dim": 6, "max_position_embeddings": 34, "pad_token_id": 0}
+        windows = {"mistral": {}, "qwen2": {"use_sliding_window": True, "max_window_layers": 1}, "gemma3_text": {}}
+        shape |= {"sliding_window": 4, **windows[family]} if family in windows else {}
+        dropouts = {"attention_dropout": dropout}
     else:
         shape = {"hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": layers, "num_attention_heads": 4}
         shape |= {"max_position_embeddings": 34, "type_vocab_size": 2}
@@ -35,12 +61,19 @@ def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout
 def tiny_teacher(config, seed=0) -> nn.Module:
     """A teacher in evaluation mode; its biases and norms are random too."""
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_config(config)
+    model = family_of(config).classifier().from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter), alpha=0.3)
     return model.eval()
+
+
+def layer_path(units) -> str:
+    """Where the layer is that has these units."""
+    parts = (carrier.path.split(".") for carrier in units.carriers)
+    common = itertools.takewhile(lambda at: len(set(at)) == 1, zip(*parts, strict=False))
+    return ".".join(names[0] for names in common).removesuffix(".layer")
 
 
 def state_of(model) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_config, tiny_split, tiny_teacher
+from tiny_models import KINDS, tiny_config, tiny_split, tiny_teacher
 
 from raydisc.distillation.kept_outputs import (
     HIDDEN_DTYPES,
@@ -53,7 +53,7 @@ def random_batches(split, config, seed):
 
 
 @pytest.mark.parametrize(("num_labels", "dtype"), [(3, "float16"), (1, "bfloat16")])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_kept_is_online(tmp_path, family, num_labels, dtype):
     """Within what the type rounds away, and logits to float32's rounding."""
     config = tiny_config(family, num_labels)

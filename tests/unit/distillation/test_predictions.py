@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_config, tiny_split, tiny_teacher
+from tiny_models import KINDS, tiny_config, tiny_split, tiny_teacher
 
 from raydisc.distillation.predict import predict
 
@@ -9,7 +9,7 @@ LENGTHS = [5, 9, 1, 12, 3, 7, 7, 2, 10, 4, 6, 8, 11]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 13, 64])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_every_row_once_and_in_order(family, batch_size):
     config = tiny_config(family, dropout=0.5)
     model, split, seen = tiny_teacher(config), tiny_split(LENGTHS), []

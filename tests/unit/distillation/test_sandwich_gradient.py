@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import (
-    FAMILIES,
+    KINDS,
     importance_with_empty_layers,
     sorted_state,
     tiny_batch,
@@ -19,6 +19,7 @@ from raydisc.distillation.losses import LOSSES, WeightedLoss
 from raydisc.distillation.sandwich import sandwich
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import cut, load_frozen, load_trainable
+from raydisc.models.families import layers_of
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.settings import SandwichConfig
@@ -61,7 +62,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     config = tiny_config(family)
     importance = importance_with_empty_layers(config)
@@ -71,6 +72,7 @@ def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     total = sandwich_backward(supernet, lessons, LOSS, POSITIONS)
 
     sums = {name: torch.zeros_like(parameter) for name, parameter in supernet.model.named_parameters()}
+    fused = {carrier.path: carrier.blocks for units in layers_of(config) for carrier in units.carriers}
     values = []
     for lesson in lessons:
         # every candidate as a model of its own on its own rows, its gradients put where its units are
@@ -80,7 +82,9 @@ def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
         value.backward()
         values.append(float(value.detach()))
         for name, parameter in dense.named_parameters():
-            sums[name][tuple(slice(0, size) for size in parameter.shape)] += parameter.grad
+            blocks = fused.get(name.rpartition(".")[0], 1)
+            whole, part = (it.unflatten(0, (blocks, len(it) // blocks)) for it in (sums[name], parameter.grad))
+            whole[tuple(slice(0, size) for size in part.shape)] += part
     assert not total.requires_grad
     assert float(total) == pytest.approx(sum(values), rel=1e-5)
     assert len(set(values)) == len(lessons) == RULES[rule][1]

@@ -47,7 +47,7 @@ def test_a_teacher_comes_back_as_it_was(tmp_path, family):
     config = tiny_config(family)
     teacher, batch = tiny_teacher(config), tiny_batch(config)
     teacher.save_pretrained(tmp_path)
-    loaded = load_classifier(locate(str(tmp_path)), 3, finetuned=True).eval()
+    loaded = load_classifier(locate(str(tmp_path)), 3, 0, finetuned=True).eval()
     with torch.no_grad():
         assert torch.equal(loaded(**batch.inputs()).logits, teacher(**batch.inputs()).logits)
     check_head(tmp_path, load_config(tmp_path))
@@ -89,7 +89,7 @@ def test_weights_in_several_files(tmp_path):
     check_head(tmp_path, load_config(tmp_path))
     check_units(tmp_path, load_config(tmp_path))
     with torch.no_grad():
-        loaded = load_classifier(locate(str(tmp_path)), 3, finetuned=True).eval()
+        loaded = load_classifier(locate(str(tmp_path)), 3, 0, finetuned=True).eval()
         assert torch.equal(loaded(**batch.inputs()).logits, teacher(**batch.inputs()).logits)
     before = checkpoint_fingerprint(tmp_path)
     (tmp_path / shards[1]).unlink()
@@ -105,18 +105,18 @@ def test_units_of_another_configuration_are_refused_unloaded(tmp_path, family):
     tiny_teacher(config).save_pretrained(tmp_path / "teacher")
     tiny_teacher(config).base_model.save_pretrained(tmp_path / "encoder")
     narrow = tiny_config(family)
-    narrow.num_attention_heads = narrow.hidden_size
+    if not hasattr(narrow, "head_dim"):
+        narrow.num_attention_heads = narrow.hidden_size
     deep = tiny_config(family, layers=4)
     wide = tiny_config(family)
-    setattr(wide, "hidden_dim" if family == "distilbert" else "intermediate_size", 21)
+    name = {"distilbert": "hidden_dim", "t5": "d_ff", "mt5": "d_ff"}.get(family, "intermediate_size")
+    setattr(wide, name, 21)
     for name in ("teacher", "encoder"):
         check_units(tmp_path / name, config)
         check_units(tmp_path / name, narrow)
-        with pytest.raises(
-            InputError, match=r"not those of its config.json: .*layer\.3\..* is missing, not \[24, 24\]"
-        ):
+        with pytest.raises(InputError, match=r"not those of its config.json: .*\.3\..* is missing, not \[\d+, 24\]"):
             check_units(tmp_path / name, deep)
-        with pytest.raises(InputError, match=r"layer\.0\..* is \[20, 24\], not \[21, 24\]"):
+        with pytest.raises(InputError, match=r"\.0\..* is \[[24]0, 24\], not \[(21|42), 24\]"):
             check_units(tmp_path / name, wide)
 
 
@@ -141,20 +141,20 @@ def test_configurations_that_are_none(tmp_path, content):
 @pytest.mark.parametrize("model_type", ["gpt2", "electra", "never-heard-of"])
 def test_unknown_families_are_refused_by_name(tmp_path, model_type):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
-    with pytest.raises(InputError, match=f"family '{model_type}'.*bert, distilbert, roberta"):
+    with pytest.raises(InputError, match=f"family '{model_type}'.*bert, distilbert, gemma, .*roberta"):
         load_config(tmp_path)
 
 
 def test_labels_of_another_task(teacher_folder):
     with pytest.raises(InputError, match=r"has 3 labels but the task has 2; .*teacher\.finetune"):
-        load_classifier(teacher_folder, 2, finetuned=True)
+        load_classifier(teacher_folder, 2, 0, finetuned=True)
     check_labels(tiny_config(num_labels=2), 2, teacher_folder)
 
 
 def test_finetuning_gives_a_head_for_the_task(teacher_folder, encoder_folder):
     """Whether the head is missing or another task's; the rest of the weights is the checkpoint's."""
     for folder, prefix in ((teacher_folder, "bert."), (encoder_folder, "")):
-        model = load_classifier(folder, 5, finetuned=False)
+        model = load_classifier(folder, 5, 0, finetuned=False)
         assert model.get_submodule("classifier").out_features == model.config.num_labels == 5
         for name, tensor in load_file(folder / "model.safetensors").items():
             if name.startswith(prefix) and "classifier" not in name:
@@ -167,7 +167,7 @@ def test_a_teacher_needs_its_head(encoder_folder):
     config.save_pretrained(encoder_folder)
     message = r"not a fine-tuned classifier \(it lacks classifier.bias, classifier.weight\); add teacher.finetune"
     with pytest.raises(InputError, match=message):
-        load_classifier(encoder_folder, 2, finetuned=True)
+        load_classifier(encoder_folder, 2, 0, finetuned=True)
     with pytest.raises(InputError, match=message):
         check_head(encoder_folder, config)
 
@@ -178,17 +178,17 @@ def test_weights_of_another_configuration(teacher_folder):
     whole = load_file(path)
     save_file({name: tensor for name, tensor in whole.items() if "layer.2" not in name}, path, {"format": "pt"})
     with pytest.raises(InputError, match=r"not those of its config.json \(bert.encoder.layer.2"):
-        load_classifier(teacher_folder, 3, finetuned=False)
+        load_classifier(teacher_folder, 3, 0, finetuned=False)
     short = {name: tensor[:-1] if "word_embeddings" in name else tensor.clone() for name, tensor in whole.items()}
     save_file(short, path, {"format": "pt"})
     with pytest.raises(InputError, match=r"not those of its config.json \(bert.embeddings.word_embeddings"):
-        load_classifier(teacher_folder, 3, finetuned=False)
+        load_classifier(teacher_folder, 3, 0, finetuned=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_checkpoints_are_computed_in_float32(tmp_path, dtype):
     tiny_teacher(tiny_config()).to(dtype).save_pretrained(tmp_path)
-    model = load_classifier(tmp_path, 3, finetuned=True)
+    model = load_classifier(tmp_path, 3, 0, finetuned=True)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert "float32" in json.dumps(model.config.to_dict()["dtype"])  # so are the students that it shapes
 
@@ -259,8 +259,31 @@ def test_fingerprints_follow_the_contents(teacher_folder, tmp_path):
 
 
 def test_architectures():
-    config = from_architecture(TINY, VOCABULARY, 5)
+    config = from_architecture(TINY, VOCABULARY, 5, 0)
     assert (config.vocab_size, config.num_labels, config.hidden_size) == (VOCABULARY, 5, 24)
+
+
+LLAMA = {**TINY, "model_type": "llama", "num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 6}
+
+
+def test_a_decoder_knows_the_padding_of_its_batches():
+    config = from_architecture(LLAMA, VOCABULARY, 2, 7)
+    assert (config.pad_token_id, config.use_cache) == (7, False)
+    with pytest.raises(InputError, match="its tokenizer has no padding token, by which a 'llama' classifier"):
+        from_architecture(LLAMA, VOCABULARY, 2, None)
+    assert from_architecture(TINY, VOCABULARY, 2, None).pad_token_id == 0
+
+
+def test_a_finished_decoder_is_padded_as_its_tokenizer_says(tmp_path):
+    config = tiny_config("llama")
+    config.pad_token_id = None
+    tiny_teacher(config).save_pretrained(tmp_path)
+    batch = tiny_batch(tiny_config("llama"))
+    loaded = load_classifier(tmp_path, 3, 0, finetuned=True).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch.inputs()).logits, tiny_teacher(tiny_config("llama"))(**batch.inputs()).logits)
+    with pytest.raises(InputError, match="no padding token"):
+        load_classifier(tmp_path, 3, None, finetuned=True)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +295,10 @@ def test_architectures():
         ({"vocab_size": 7}, "vocab_size is the tokenizer's"),
         ({"num_hidden_layers": "two"}, "num_hidden_layers"),
         ({"hidden_size": 25}, "25 hidden units cannot be shared by 4 heads"),
+        (LLAMA | {"num_key_value_heads": 4}, "num_attention_heads is 6, which is no multiple of num_key_value_heads"),
+        (LLAMA | {"head_dim": 0}, "head_dim is 0, but must be at least 1"),
     ],
 )
 def test_architectures_that_are_none(change, message):
     with pytest.raises(InputError, match=message):
-        from_architecture(TINY | change, VOCABULARY, 2)
+        from_architecture(TINY | change, VOCABULARY, 2, 0)

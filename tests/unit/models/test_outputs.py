@@ -2,9 +2,10 @@
 
 import weakref
 
+import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import FAMILIES, KINDS, layer_path, tiny_batch, tiny_config, tiny_split, tiny_teacher
 
 from raydisc.models.families import layers_of
 from raydisc.models.outputs import forward
@@ -13,8 +14,9 @@ POSITIONS = (0, 2, 3)
 
 
 @pytest.mark.parametrize("lengths", [(9, 3, 6, 1), (5, 5)])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "attention"), [*((family, "sdpa") for family in FAMILIES), *((family, "eager") for family in KINDS)]
+)
 def test_outputs_and_gradients_are_those_of_transformers(family, attention, lengths):
     config = tiny_config(family, attention=attention)
     batch = tiny_batch(config, lengths)
@@ -32,7 +34,7 @@ def test_outputs_and_gradients_are_those_of_transformers(family, attention, leng
 
 
 @pytest.mark.parametrize("positions", [(), (2,), (0, 3), (0, 1, 2, 3)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_hidden_states_that_nobody_compares_are_not_kept(family, positions):
     config = tiny_config(family)
     model = tiny_teacher(config)
@@ -42,10 +44,24 @@ def test_hidden_states_that_nobody_compares_are_not_kept(family, positions):
         states.append(weakref.ref(output[0] if isinstance(output, tuple) else output))
 
     for units in layers_of(config):
-        model.get_submodule(units.head_input.split(".attention.")[0]).register_forward_hook(seen)
-    model.classifier.register_forward_pre_hook(lambda *_: kept.extend(state() is not None for state in states))
+        model.get_submodule(layer_path(units)).register_forward_hook(seen)
+    head = getattr(model, "score", None) or model.classifier
+    head.register_forward_pre_hook(lambda *_: kept.extend(state() is not None for state in states))
     with torch.no_grad():
         found = forward(model, tiny_batch(config), positions)
-    # the classifier reads the last one
-    assert kept == [1 in positions, 2 in positions, True]
+    assert kept[:2] == [1 in positions, 2 in positions]  # the head, or the norm before it, reads the last one
     assert len(found.hidden) == len(positions)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_changes_nothing(family):
+    """A row alone, unpadded, gives what it gives beside a longer one."""
+    config = tiny_config(family)
+    model, split = tiny_teacher(config), tiny_split((3, 11, 7))
+    with torch.no_grad():
+        together = forward(model, split.batch(np.arange(3), config.pad_token_id), POSITIONS)
+        for row, length in enumerate(split.lengths):
+            alone = forward(model, split.batch(np.array([row]), config.pad_token_id), POSITIONS)
+            torch.testing.assert_close(together.logits[row], alone.logits[0], atol=1e-5, rtol=1e-5)
+            for padded, whole in zip(together.hidden, alone.hidden, strict=True):
+                torch.testing.assert_close(padded[row, :length], whole[0], atol=1e-5, rtol=1e-5)

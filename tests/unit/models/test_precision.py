@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import KINDS, tiny_batch, tiny_config, tiny_teacher
 from torch import nn
 
 from raydisc.distillation.teacher_outputs import OnlineSignal
@@ -26,7 +26,7 @@ def multiplied_in(model) -> list[torch.dtype]:
 
 
 @pytest.mark.parametrize("lengths", [(9, 3, 6, 1), (5, 5)], ids=["padding", "none"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_outputs_are_float32_and_near(family, lengths):
     config = tiny_config(family)
     model, batch = tiny_teacher(config), tiny_batch(config, lengths)

@@ -2,8 +2,9 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_models import (
+    DECODERS,
     FAMILIES,
     importance_with_empty_layers,
     sorted_state,
@@ -11,10 +12,12 @@ from tiny_models import (
     tiny_config,
     tiny_teacher,
 )
+from transformers import AutoModelForSequenceClassification
 
 from raydisc.errors import InputError
 from raydisc.models.dense import cut, load_frozen
-from raydisc.models.student import StudentCard, load_student, read_card
+from raydisc.models.student import StudentCard, load_student, plain_config, read_card
+from raydisc.models.widths import Widths
 from raydisc.supernet.grid import candidate
 
 CARD = StudentCard(
@@ -23,17 +26,23 @@ CARD = StudentCard(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_student_is_used_from_its_folder(tmp_path, family):
-    config = tiny_config(family)
+def written(folder, config, allocation):
+    """A student of 0.3 in a folder; its widths and weights."""
     importance = importance_with_empty_layers(config)
-    widths = candidate(importance, 0.3).widths
+    widths = candidate(importance, 0.3, allocation).widths
     state = cut(sorted_state(tiny_teacher(config), config, importance), config, widths)
-    config.save_pretrained(tmp_path)
-    save_file(state, tmp_path / "model.safetensors")
-    (tmp_path / "subnet.json").write_text(json.dumps({"scale": 0.3, "heads": widths.heads, "neurons": widths.neurons}))
-    CARD.write(tmp_path)
+    (plain_config(config, widths) or config).save_pretrained(folder)
+    save_file(state, folder / "model.safetensors")
+    (folder / "subnet.json").write_text(json.dumps({"scale": 0.3, "heads": widths.heads, "neurons": widths.neurons}))
+    CARD.write(folder)
+    return widths, state
 
+
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_student_is_used_from_its_folder(tmp_path, family, allocation):
+    config = tiny_config(family)
+    widths, state = written(tmp_path, config, allocation)
     student = load_student(str(tmp_path))
     batch = tiny_batch(config)
     with torch.no_grad():
@@ -47,3 +56,29 @@ def test_a_folder_without_a_student(tmp_path):
     for call in (load_student, read_card):
         with pytest.raises(InputError, match="holds no student: it has no raydisc.json"):
             call(tmp_path)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_uniform_student_of_a_decoder_is_a_plain_model(tmp_path, family):
+    config = tiny_config(family)
+    widths, state = written(tmp_path, config, "uniform")
+    assert widths == Widths((1, 1, 1), (6, 6, 6))
+    model, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    assert (model.config.num_attention_heads, model.config.num_key_value_heads) == (2, 1)
+    assert model.config.architectures == [type(model).__name__]
+    batch = tiny_batch(config)
+    with torch.no_grad():
+        expected = load_student(tmp_path)(**batch.inputs()).logits
+        assert torch.equal(model(**batch.inputs()).logits, expected)
+    model.save_pretrained(tmp_path / "again")
+    again = load_file(tmp_path / "again" / "model.safetensors")
+    assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_no_plain_model(family):
+    config = tiny_config(family)
+    for widths in (Widths((1, 2, 1), (6, 6, 6)), Widths((1, 1, 1), (6, 5, 6)), Widths((0, 0, 0), (6, 6, 6))):
+        assert plain_config(config, widths) is None
+    assert (plain_config(config, Widths((2, 2, 2), (6, 6, 6))) is None) == (family not in DECODERS)

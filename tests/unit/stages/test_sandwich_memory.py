@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from tiny_models import FAMILIES, importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import KINDS, importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
 
 from raydisc.distillation.losses import WeightedLoss
 from raydisc.models.cost import ForwardCost
@@ -47,7 +47,7 @@ class Meter:
         self.now -= size
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_the_peak_is_that_of_the_largest_candidate_alone(family):
     config = tiny_config(family)
     importance = importance_with_empty_layers(config)

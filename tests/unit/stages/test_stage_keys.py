@@ -65,6 +65,7 @@ CHANGES = {
     "initialisation": ({"distillation": changed(BASE.distillation, initialisation="teacher")}, {"student"}),
     "importance": ({"grid": changed(BASE.grid, importance="random")}, AFTER_OUTPUTS | {"importance"}),
     "importance rows": ({"grid": changed(BASE.grid, importance_rows=65)}, AFTER_OUTPUTS | {"importance"}),
+    "allocation": ({"grid": changed(BASE.grid, allocation="uniform")}, AFTER_OUTPUTS | {"importance"}),
     "a wider grid": ({"grid": changed(BASE.grid, scales=[0.95, 0.9, 0.7, 0.5, 0.4])}, {"once_for_all"}),
     "scales below the student": ({"grid": changed(BASE.grid, scales=[0.9, 0.7, 0.5, 0.4, 0.2])}, set()),
     "fine-tuning": (
@@ -167,7 +168,7 @@ def test_every_setting_of_a_training_section_was_tried():
     assert set(SandwichConfig.model_fields) == {"largest", "middle", "draw", "slices"}
     objective = {"losses", "temperature", "layer_mapping"}
     assert set(DistillationConfig.model_fields) == training | objective | {"initialisation"}
-    assert set(GridConfig.model_fields) == {"scales", "importance", "importance_rows"}
+    assert set(GridConfig.model_fields) == {"scales", "allocation", "importance", "importance_rows"}
     assert set(FineTuneConfig.model_fields) == training - {"patience", "dropout"} | {"beta2", "curriculum"}
     assert {field for field in Objective.__dataclass_fields__} == objective
 
@@ -281,3 +282,9 @@ def test_a_promise_names_its_inputs_once():
     assert Importance.of(DATA, TEACHER, BASE.grid, 0).key(ONE_THREAD) != Importance.of(DATA, TEACHER, BASE.grid, 1).key(
         ONE_THREAD
     )
+
+
+def test_keys_from_before_units_could_be_allocated_uniformly_are_found():
+    request = Importance(DATA, TEACHER, "gradient", 64, 0)
+    assert "allocation" not in request.settings()
+    assert replace(request, allocation="uniform").settings()["allocation"] == "uniform"

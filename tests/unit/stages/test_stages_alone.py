@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES
+from tiny_models import DECODERS, FAMILIES
 from tiny_runs import ARCHITECTURE, TRAINING, Told, changed, executor, search_of, tiny_experiment
 from transformers import AutoTokenizer
 
@@ -206,6 +206,12 @@ def test_every_family_goes_the_whole_way(tmp_path, family):
     else:
         shape |= {name: ARCHITECTURE[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")}
         shape |= {"num_hidden_layers": 2}
+    if family in ("t5", "mt5"):
+        shape = {"model_type": family, "d_model": 24, "d_ff": 20, "num_layers": 2, "num_heads": 4, "d_kv": 6}
+    elif family == "qwen2":  # its configuration has no head size
+        shape |= {"num_key_value_heads": 4}
+    elif family in DECODERS:
+        shape |= {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 6}
     base = tiny_experiment(teacher=changed(BASE.teacher, architecture=shape))
     told = Told()
     run = executor(tmp_path, told)

@@ -49,7 +49,8 @@ def test_what_is_known_of_a_teacher_from_scratch():
     json.dumps(subject.config)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# transformers takes any tokenizer beside a Qwen2 for Qwen2's own
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "qwen2"])
 def test_what_is_known_of_a_finished_teacher(tmp_path, family):
     config = tiny_config(family)
     write_teacher(tmp_path, config)

@@ -23,10 +23,10 @@ def brute_force(model, config, split, regression):
         batch = split.batch(torch.tensor([row]).numpy(), config.pad_token_id)
         masks, masked = [], dict(state)
         for units in layers_of(config):
-            readers = ((units.head_input, units.num_heads, units.head_size), (units.neuron_input, units.num_neurons, 1))
-            for path, count, size in readers:
-                masks.append(torch.ones(count, requires_grad=True))
-                masked[f"{path}.weight"] = state[f"{path}.weight"] * masks[-1].repeat_interleave(size)
+            for kind in (units.heads, units.neurons):
+                masks.append(torch.ones(kind.count, requires_grad=True))
+                name = f"{kind.input.path}.weight"
+                masked[name] = state[name] * masks[-1].repeat_interleave(kind.input.size)
         logits = functional_call(model, masked, kwargs=batch.inputs()).logits
         if regression:
             loss = (logits[0, 0] - batch.labels[0]) ** 2
@@ -113,14 +113,14 @@ def test_magnitude_is_the_norm_of_what_goes_with_the_unit(family):
     state = state_of(tiny_teacher(config))
     found = magnitude_importance(tiny_teacher(config), layers_of(config))
     for units, heads, neurons in zip(layers_of(config), found.heads, found.neurons, strict=True):
-        for scores, outputs, reader, size in (
-            (heads, units.head_outputs, units.head_input, units.head_size),
-            (neurons, units.neuron_outputs, units.neuron_input, 1),
-        ):
+        for scores, kind in ((heads, units.heads), (neurons, units.neurons)):
             norms = []
             for unit in range(len(scores)):
-                rows = slice(unit * size, (unit + 1) * size)
-                parts = [state[f"{path}.weight"][rows] for path in outputs] + [state[f"{reader}.weight"][:, rows]]
+                parts = []
+                for carrier in kind.carriers:
+                    weight = state[f"{carrier.path}.weight"]
+                    for block in (weight if carrier.axis == 0 else weight.T).chunk(carrier.blocks):
+                        parts.append(block[unit * carrier.size : (unit + 1) * carrier.size])
                 norms.append(torch.cat([part.flatten() for part in parts]).norm())
             expected = torch.stack(norms) / torch.stack(norms).norm()
             torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-5)
