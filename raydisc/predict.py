@@ -35,6 +35,11 @@ def predict_file(student: str | Path, file: str | Path | None, output: str | Pat
         InputError: no student in the folder, a missing file or column, an unwritable output.
     """
     card = read_card(student)
+    if card.kind == "language":
+        raise InputError(
+            f"'{student}' is a language model, which labels nothing; load it with raydisc.load_student(...) and let it "
+            "generate"
+        )
     texts = _unlabelled(glue) if file is None else read_texts(file, card.text)
     model = load_student(student)
     tokenizer = AutoTokenizer.from_pretrained(student)

@@ -68,16 +68,17 @@ class TaskConfig(Section):
     reviews: ReviewsConfig | None = None
     """The embedded task; `{}` takes its defaults."""
     text: Annotated[list[str], Field(strict=False, max_length=2)] = []
-    """Files only: the text column, or the two of a sentence pair."""
+    """Files only: the text column, or the two of a sentence pair; a language task has one."""
     label: str = "label"
     """Files only: the label column (class number, class name, or a number for regression)."""
     metric: str | None = None
-    """accuracy, f1, matthews, accuracy_f1 (classification); pearson, spearman, pearson_spearman (regression).
-    Needed for files; the presets bring their own."""
+    """accuracy, f1, matthews, accuracy_f1 (classification); pearson, spearman, pearson_spearman (regression);
+    token_likelihood (language: the next token of texts without labels; it is 1 / perplexity). Needed for files; the
+    presets bring their own."""
     classes: Annotated[list[str], Field(strict=False, min_length=2)] | None = None
     """Files only: the class names in order; without it, the sorted labels of the training rows."""
     max_length: Annotated[int, Field(ge=4)] = 128
-    """Longest input in tokens; longer ones are cut."""
+    """Longest input in tokens; longer ones are cut. A language task's texts are joined and cut into rows of so many."""
     train_rows: Count | None = None
     """Keep only so many training rows (a fixed choice, by hash)."""
 
@@ -283,6 +284,8 @@ class DistillationConfig(TrainingConfig):
         expecting("'uniform', 'last', 'all' or a list of [student layer, teacher layer] pairs"),
     ] = "uniform"
     """Which hidden states are matched: uniform is every L/6-th layer."""
+    top_tokens: Count = 64
+    """Language tasks: how many of the teacher's likeliest tokens a student hears of; all others count together."""
     patience: Count | None = None
     """Stop after so many evaluations without a better validation metric; null: never."""
     dropout: Dropout | None = 0.0

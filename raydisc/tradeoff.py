@@ -1,6 +1,7 @@
 """The λ-tradeoff `t = m + λ (1 - s)` (arXiv 2205.14570, section 3): ranking, choice, λ sweep, uncertainty.
 
-`m` is a candidate's validation metric clipped to [0, 1], `s` its nominal scale. One tie rule holds
+`m` is a candidate's validation metric clipped to [0, 1], `s` its nominal scale. A language model's metric, the
+likelihood of a token, is taken relative to its teacher's: `m = exp(teacher loss - loss)`. One tie rule holds
 everywhere: of candidates with equal tradeoffs the **smaller scale** wins. Tradeoffs that differ by less than
 1e-12 are equal, so that rounding of `0.2 * (1 - 0.3)` and the like never decides.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -34,13 +35,31 @@ class Scored(Protocol):
     def metric(self) -> float:
         """The validation metric, not clipped."""
 
+    @property
+    def reference(self) -> float:
+        """What the metric is divided by before it enters the tradeoff (`reference_of`)."""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """The least that can be ranked: a nominal scale in (0, 1] and a validation metric, not clipped."""
+    """The least that can be ranked: a nominal scale in (0, 1], a validation metric, not clipped, and its reference."""
 
     scale: float
     metric: float
+    reference: float = 1.0
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> Measured:
+        """A candidate as once-for-all evaluates it."""
+        return Measured(row["scale"], row["metric"], row["reference"])
+
+
+def reference_of(kind: str, teacher_metric: float) -> float:
+    """What a candidate's metric is divided by: the teacher's in a language task, 1 in any other.
+
+    A teacher without any likelihood gives no measure: 1.
+    """
+    return teacher_metric if kind == "language" and teacher_metric > 0 else 1.0
 
 
 S = TypeVar("S", bound=Scored)
@@ -51,20 +70,21 @@ def clip_metric(metric: float) -> float:
     return 0.0 if math.isnan(metric) else min(max(metric, 0.0), 1.0)
 
 
-def tradeoff(metric: float, scale: float, lam: float) -> float:
+def tradeoff(metric: float, scale: float, lam: float, reference: float = 1.0) -> float:
     """`m + λ (1 - s)` with the metric clipped (arXiv 2205.14570, section 3).
 
     Args:
-        metric: Validation metric; clipped here.
+        metric: Validation metric; divided by its reference and clipped here.
         scale: Nominal scale `s` in (0, 1].
         lam: λ ≥ 0, the weight of smallness against the metric.
+        reference: See `reference_of`.
     """
-    return clip_metric(metric) + lam * (1.0 - scale)
+    return clip_metric(metric / reference) + lam * (1.0 - scale)
 
 
 def rank(candidates: Iterable[S], lam: float) -> list[S]:
     """Candidates from the best tradeoff to the worst; of equal tradeoffs the smaller scale stands first."""
-    return sorted(candidates, key=lambda c: (-round(tradeoff(c.metric, c.scale, lam), DECIMALS), c.scale))
+    return sorted(candidates, key=lambda c: (-round(tradeoff(c.metric, c.scale, lam, c.reference), DECIMALS), c.scale))
 
 
 def choose(candidates: Iterable[S], lam: float, above: float = 0.0, below: float = math.inf) -> S:
@@ -94,7 +114,7 @@ def break_points(scales: Sequence[float], metrics: Sequence[float]) -> list[tupl
 
     Args:
         scales: Nominal scales of the candidates.
-        metrics: Their validation metrics, in the same order; clipped here.
+        metrics: Their validation metrics, divided by the reference, in the same order; clipped here.
 
     Returns:
         `(lam_from, lam_to, scale)` for rising λ, the last with `lam_to = inf`; on `lam_from <= λ < lam_to`
@@ -125,6 +145,7 @@ def win_shares(
     lam: float,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    reference: float = 1.0,
 ) -> dict[float, float]:
     """The share of resamples of the validation examples in which each candidate has the best tradeoff.
 
@@ -138,6 +159,7 @@ def win_shares(
         lam: λ ≥ 0.
         resamples: Number of resamples.
         seed: Seed of the resampling; the same seed gives the same shares.
+        reference: What metrics are divided by, the same in every resample.
 
     Returns:
         Scale → share, scales falling, shares summing to 1; empty without candidates or without examples.
@@ -148,7 +170,7 @@ def win_shares(
     measure = named_metric(metric)
     metrics = np.stack([resampled_metric(measure, predictions[s], labels, resamples, seed) for s in scales])
     bonus = lam * (1.0 - np.asarray(scales))[:, None]
-    tradeoffs = np.round(np.clip(np.nan_to_num(metrics, nan=0.0), 0.0, 1.0) + bonus, DECIMALS)
+    tradeoffs = np.round(np.clip(np.nan_to_num(metrics / reference, nan=0.0), 0.0, 1.0) + bonus, DECIMALS)
     wins = np.bincount(np.argmax(tradeoffs, axis=0), minlength=len(scales))
     return {scale: float(count) / resamples for scale, count in sorted(zip(scales, wins, strict=True), reverse=True)}
 

@@ -1,7 +1,7 @@
-"""How outputs are kept: two Arrow files, filled row by row and read where they lie.
+"""How outputs are kept: Arrow files, filled row by row and read where they lie.
 
 Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows of a batch and
-U their real tokens.
+U their real tokens. A language model's row has P predicted tokens, and k likeliest ones for each.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from raydisc.tasks.tokenised import table_from_buffer
 HIDDEN_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 """Types that hidden states are kept in, by their names in the experiment file; two bytes each."""
 
-LOGITS_FILE, HIDDEN_FILE = "logits.arrow", "hidden.arrow"
+LOGITS_FILE, HIDDEN_FILE, TOKENS_FILE = "logits.arrow", "hidden.arrow", "tokens.arrow"
 
 _ARROW_TYPES = {"float16": pa.float16(), "bfloat16": pa.uint16()}  # Arrow has no bfloat16: its bits are kept
 _HALF_BYTES, _FLOAT_BYTES = 2, 4
@@ -26,13 +26,23 @@ _HALF_BYTES, _FLOAT_BYTES = 2, 4
 
 @dataclass(frozen=True)
 class OutputsShape:
-    """The size of a model's outputs on a split: N, T, K, D and C."""
+    """The size of a model's outputs on a split.
+
+    Attributes:
+        rows: N.
+        tokens: T.
+        positions: K.
+        hidden_size: D.
+        num_logits: of a row: C, or P (k + 1).
+        num_tokens: that a row names: P k; none but in a language task.
+    """
 
     rows: int
     tokens: int
     positions: int
     hidden_size: int
-    num_labels: int
+    num_logits: int
+    num_tokens: int = 0
 
     @property
     def bytes(self) -> int:
@@ -46,8 +56,13 @@ class OutputsShape:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row's logits."""
-        return self.num_labels * _FLOAT_BYTES
+        """Bytes of one row's logits and of the tokens that it names."""
+        return (self.num_logits + self.num_tokens) * _FLOAT_BYTES
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that they are kept in."""
+        return (LOGITS_FILE, HIDDEN_FILE, TOKENS_FILE) if self.num_tokens else (LOGITS_FILE, HIDDEN_FILE)
 
 
 @dataclass(frozen=True)
@@ -55,16 +70,18 @@ class KeptOutputs:
     """Outputs of every row, wherever they lie.
 
     Attributes:
-        logits: ``[N, C]`` float32.
+        logits: ``[N, C]`` float32, or ``[N, P (k + 1)]``.
         hidden: ``[T, K, D]`` float16 or bfloat16, rows one after the other; K may be 0.
+        tokens: ``[N, P k]`` int32, in a language task.
     """
 
     logits: torch.Tensor
     hidden: torch.Tensor
+    tokens: torch.Tensor | None = None
 
 
 class OutputsWriter:
-    """Writes outputs to their places in both files; nothing but the batch at hand is in memory.
+    """Writes outputs to their places in the files; nothing but the batch at hand is in memory.
 
     The files are full of zeros first, so that a full disk is an ``OSError`` before anything is computed.
 
@@ -82,23 +99,32 @@ class OutputsWriter:
         width = shape.positions * shape.hidden_size
         metadata = {"positions": str(shape.positions), "hidden_size": str(shape.hidden_size), "dtype": dtype}
         folder.mkdir(parents=True, exist_ok=True)
-        logits, hidden = folder / LOGITS_FILE, folder / HIDDEN_FILE
-        _write_zeros(logits, pa.float32(), shape.rows, shape.num_labels, {})
-        _write_zeros(hidden, _ARROW_TYPES[dtype], shape.tokens if width else 0, max(1, width), metadata)
-        self._places = _offset(logits), _offset(hidden)
-        self._files = tuple(path.open("r+b") for path in (logits, hidden))
+        paths = [folder / name for name in shape.files]
+        _write_zeros(paths[0], pa.float32(), shape.rows, shape.num_logits, {})
+        _write_zeros(paths[1], _ARROW_TYPES[dtype], shape.tokens if width else 0, max(1, width), metadata)
+        if shape.num_tokens:
+            _write_zeros(paths[2], pa.int32(), shape.rows, shape.num_tokens, {})
+        self._places = tuple(map(_offset, paths))
+        self._files = tuple(path.open("r+b") for path in paths)
 
-    def put(self, rows: np.ndarray, logits: torch.Tensor, hidden: torch.Tensor) -> None:
-        """Write some rows' outputs.
+    def put(
+        self, rows: np.ndarray, logits: torch.Tensor, hidden: torch.Tensor, tokens: torch.Tensor | None = None
+    ) -> None:
+        """Write some rows' outputs, which are in the host's memory.
 
         Args:
             rows: their numbers ``[B]``.
-            logits: ``[B, C]`` float32, in the host's memory.
-            hidden: ``[U, K, D]`` of the writer's type, in the host's memory, row after row.
+            logits: ``[B, C]`` float32, or ``[B P, k + 1]``.
+            hidden: ``[U, K, D]`` of the writer's type, row after row.
+            tokens: ``[B P, k]`` int32, in a language task.
         """
         states, begin = hidden.contiguous().view(torch.int16).numpy(), 0
-        for row, values in zip(rows, logits.contiguous().numpy(), strict=True):
-            self._write(0, int(row) * self._shape.row_bytes, values)
+        of_rows = logits.contiguous().view(len(rows), self._shape.num_logits).numpy()
+        named = None if tokens is None else tokens.contiguous().view(len(rows), self._shape.num_tokens).numpy()
+        for number, row in enumerate(rows):
+            self._write(0, int(row) * self._shape.num_logits * _FLOAT_BYTES, of_rows[number])
+            if named is not None:
+                self._write(2, int(row) * self._shape.num_tokens * _FLOAT_BYTES, named[number])
             end = begin + int(self._lengths[row])
             self._write(1, int(self._starts[row]) * self._shape.token_bytes, states[begin:end])
             begin = end
@@ -139,14 +165,18 @@ def _offset(path: Path) -> int:
     return int(values.buffers()[1].address - image.ctypes.data) if len(values) else 0
 
 
-def read_images(logits_image: np.ndarray, hidden_image: np.ndarray) -> KeptOutputs:
-    """Views of both files' bytes ``[bytes]`` uint8; neither is copied."""
+def read_images(
+    logits_image: np.ndarray, hidden_image: np.ndarray, tokens_image: np.ndarray | None = None
+) -> KeptOutputs:
+    """Views of the files' bytes ``[bytes]`` uint8; none is copied."""
     logits, hidden = (table_from_buffer(pa.py_buffer(image)) for image in (logits_image, hidden_image))
+    tokens = None if tokens_image is None else table_from_buffer(pa.py_buffer(tokens_image))
     metadata = {name.decode(): value.decode() for name, value in hidden.schema.metadata.items()}
     states = _tensor(hidden, HIDDEN_DTYPES[metadata["dtype"]])
     return KeptOutputs(
         _tensor(logits, torch.float32).view(logits.num_rows, -1),
         states.view(hidden.num_rows, int(metadata["positions"]), int(metadata["hidden_size"])),
+        None if tokens is None else _tensor(tokens, torch.int32).view(tokens.num_rows, -1),
     )
 
 

@@ -21,6 +21,7 @@ from raydisc.distillation.checkpoint import (
 from raydisc.distillation.optimiser import OptimiserSettings, adamw, decayed, lr_at
 from raydisc.distillation.vocabulary import CompactVocabulary
 from raydisc.errors import NonFiniteLoss
+from raydisc.models.kinds import put_weights, weights_of
 from raydisc.tasks.tokenised import Batch
 
 READ_EVERY = 10
@@ -96,7 +97,7 @@ def train(
     state = _train(model, settings, batch_at, step, _whole(evaluate, vocabulary, settings), progress)
     kept_steps = state.step
     if settings.patience is not None and state.best is not None:
-        model.load_state_dict(state.part("best."))
+        put_weights(model, state.part("best."))
         kept_steps = state.evaluations[-1 - state.since_best]["step"]
     if vocabulary is not None:
         vocabulary.restore(decayed(kept_steps, settings.total_steps, settings.optimiser))
@@ -188,7 +189,7 @@ def _resumed(model: nn.Module, optimiser: torch.optim.Optimizer, settings: LoopS
     state = load(settings.checkpoint_folder) if settings.checkpoint_folder else None
     if state is None:
         return None
-    model.load_state_dict(state.part("model."))
+    put_weights(model, state.part("model."))
     restore_optimiser(optimiser, state.part("optimiser."))
     _set_random_state(model, state.part("random."))
     return state
@@ -218,7 +219,7 @@ def _save(
     folder: Path,
     begun: tuple[float, float],
 ) -> None:
-    state.put("model.", model.state_dict())
+    state.put("model.", weights_of(model))
     state.put("optimiser.", optimiser_tensors(optimiser))
     state.put("random.", _random_state(model))
     wall, cpu = (now - then for now, then in zip(_clocks(), begun, strict=True))
@@ -234,7 +235,7 @@ def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, ev
     if state.best is None or found["metric"] > state.best:
         state.best, state.since_best = found["metric"], 0
         if settings.patience is not None:
-            state.put("best.", {name: tensor.clone() for name, tensor in model.state_dict().items()})
+            state.put("best.", {name: tensor.clone() for name, tensor in weights_of(model).items()})
     else:
         state.since_best += 1
     model.train()

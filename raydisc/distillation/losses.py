@@ -1,16 +1,18 @@
 """Distillation losses behind one protocol.
 
 A loss returns ``(sum, count)``, so that micro-batches and workers add up before one division.
-Shape letters: B rows, S tokens, D hidden size, C classes, K matched positions.
+Shape letters: B rows, S tokens, D hidden size, C classes, K matched positions. A language model's classes are tokens,
+and its rows, for all losses over classes, are the tokens predicted.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
 
+from raydisc.distillation.top_tokens import grouped
 from raydisc.errors import InputError
 from raydisc.models.outputs import Outputs
 from raydisc.tasks.tokenised import Batch
@@ -163,8 +165,13 @@ class WeightedLoss:
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         """The weighted sum of each loss's mean over the batch, a scalar."""
+        of_classes = student
+        if teacher.tokens is not None and any(name in _OF_CLASSES for name, _ in self.weights):
+            of_classes = replace(student, logits=grouped(student.logits, teacher.tokens))
         parts = [
-            weight * _mean(LOSSES[name](student, teacher, batch, self.temperature)) for name, weight in self.weights
+            weight
+            * _mean(LOSSES[name](of_classes if name in _OF_CLASSES else student, teacher, batch, self.temperature))
+            for name, weight in self.weights
         ]
         return torch.stack(parts).sum()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from raydisc.models.outputs import forward
 from raydisc.models.precision import Precision
@@ -20,7 +21,10 @@ def predict(
     on_batch: Callable[[Batch], None],
     precision: Precision = "float32",
 ) -> np.ndarray:
-    """Logits ``[N, C]`` of every row, each counted once, in the split's order; float32 in every precision."""
+    """Logits ``[N, C]`` of every row, each counted once, in the split's order; float32 in every precision.
+
+    Of a language model the mean loss of each row's tokens ``[N, 1]``, in nats.
+    """
     device = next(model.parameters()).device
     logits: list[np.ndarray] = []
     order: list[np.ndarray] = []
@@ -28,9 +32,16 @@ def predict(
     with torch.no_grad():
         for rows in evaluation_batches(split.lengths, batch_size):
             batch = split.batch(rows, pad_id).to(device)
-            logits.append(forward(model, batch, (), precision).logits.cpu().numpy())
+            logits.append(_of_rows(forward(model, batch, (), precision).logits, batch).cpu().numpy())
             order.append(rows)
             on_batch(batch)
     predictions = np.empty((len(split), logits[0].shape[-1]), dtype=np.float32)
     predictions[np.concatenate(order)] = np.concatenate(logits)
     return predictions
+
+
+def _of_rows(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    if not batch.language:
+        return logits
+    losses = functional.cross_entropy(logits, batch.labels, reduction="none")
+    return losses.view(len(batch.rows), -1).mean(dim=1, keepdim=True)

@@ -1,12 +1,12 @@
 """Teacher outputs: logits and matched hidden states of every training row, computed once or in every step.
 
 Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows and S tokens
-of a batch, U its real tokens.
+of a batch, U its real tokens. A language model's row has P predicted tokens, and k likeliest ones for each.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from raydisc.distillation.kept_outputs import KeptOutputs, OutputsWriter, starts_of
+from raydisc.distillation.top_tokens import likeliest
 from raydisc.models.outputs import Outputs, forward
 from raydisc.models.precision import Precision
 from raydisc.tasks.batching import evaluation_batches
@@ -24,23 +25,27 @@ class TeacherSignal(Protocol):
     """Gives the teacher's outputs on a batch of training rows."""
 
     def outputs(self, batch: Batch) -> Outputs:
-        """Logits ``[B, C]`` and K hidden states ``[B, S, D]``; padding positions hold anything finite."""
+        """Logits ``[B, C]`` and K hidden states ``[B, S, D]``; padding positions hold anything finite.
+
+        Of a language model logits ``[B P, k + 1]`` and tokens ``[B P, k]``, wherever they come from.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class OnlineSignal:
-    """Runs the frozen teacher in every step."""
+    """Runs the frozen teacher in every step; ``top_tokens`` is k, in a language task."""
 
     teacher: nn.Module
     positions: tuple[int, ...]
     on_forward: Callable[[Batch], None]
     precision: Precision = "float32"
+    top_tokens: int = 1
 
     def outputs(self, batch: Batch) -> Outputs:
         """See ``TeacherSignal``."""
         with torch.no_grad():
-            result = forward(self.teacher, batch, self.positions, self.precision)
+            result = _said(forward(self.teacher, batch, self.positions, self.precision), batch, self.top_tokens)
         self.on_forward(batch)
         return result
 
@@ -61,14 +66,28 @@ class CachedSignal:
         """See ``TeacherSignal``. Where tokens lie is known to the host, which waits for no device."""
         device = batch.input_ids.device
         logits = _gathered(self._kept.logits, batch.rows, device)
+        tokens = None
+        if self._kept.tokens is not None:
+            predicted = len(batch.labels)
+            logits = logits.view(predicted, -1)
+            tokens = _gathered(self._kept.tokens, batch.rows, device).long().view(predicted, -1)
         if self._kept.hidden.shape[1] == 0:
-            return Outputs(logits, ())
+            return Outputs(logits, (), tokens)
         size, longest = batch.input_ids.shape
         # padding is given the row's last token
         within = np.minimum(np.arange(longest), batch.lengths[:, None] - 1)
         hidden = _gathered(self._kept.hidden, (self._starts[batch.rows][:, None] + within).reshape(-1), device)
         # converted here, once for all candidates of a step
-        return Outputs(logits, hidden.to(logits.dtype).view(size, longest, *hidden.shape[1:]).unbind(dim=2))
+        states = hidden.to(logits.dtype).view(size, longest, *hidden.shape[1:]).unbind(dim=2)
+        return Outputs(logits, states, tokens)
+
+
+def _said(outputs: Outputs, batch: Batch, top_tokens: int) -> Outputs:
+    """What a student hears of the teacher's outputs: of a language model the likeliest tokens."""
+    if not batch.language:
+        return outputs
+    logits, tokens = likeliest(outputs.logits, top_tokens)
+    return replace(outputs, logits=logits, tokens=tokens)
 
 
 def _gathered(source: torch.Tensor, places: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -93,6 +112,7 @@ def write_outputs(
     on_batch: Callable[[Batch], None],
     writer: OutputsWriter,
     precision: Precision = "float32",
+    top_tokens: int = 1,
 ) -> float:
     """Run the frozen teacher once over every row, in one fixed order, so that the bits do not depend on who asks.
 
@@ -103,13 +123,13 @@ def write_outputs(
         BeyondRange: the type cannot hold a hidden state.
     """
     squares = torch.zeros(2, dtype=torch.float64)
-    batches = _computed(teacher, split, positions, pad_id, batch_size, on_batch, writer.dtype, precision)
+    batches = _computed(teacher, split, positions, pad_id, batch_size, on_batch, writer.dtype, precision, top_tokens)
     for computed in _one_behind(batches):
         norms = computed.norms.double()
         if not bool(norms.isfinite().all()):
             raise BeyondRange
         squares += norms.square()
-        writer.put(computed.rows, computed.logits, computed.hidden)
+        writer.put(computed.rows, computed.logits, computed.hidden, computed.tokens)
     error, size = squares.tolist()
     return math.sqrt(error / size) if size else 0.0
 
@@ -120,7 +140,8 @@ class _Computed:
 
     Attributes:
         rows: ``[B]``.
-        logits: ``[B, C]`` float32.
+        logits: ``[B, C]`` float32, or ``[B P, k + 1]``.
+        tokens: ``[B P, k]`` int32, in a language task.
         hidden: ``[U, K, D]`` as they are kept.
         norms: of what keeping changes in them, and of themselves ``[2]``.
         ready: none where the device is the host.
@@ -128,6 +149,7 @@ class _Computed:
 
     rows: np.ndarray
     logits: torch.Tensor
+    tokens: torch.Tensor | None
     hidden: torch.Tensor
     norms: torch.Tensor
     ready: torch.cuda.Event | None
@@ -142,20 +164,22 @@ def _computed(
     on_batch: Callable[[Batch], None],
     dtype: torch.dtype,
     precision: Precision,
+    top_tokens: int,
 ) -> Iterator[_Computed]:
     device = next(teacher.parameters()).device
     teacher.eval()
     for rows in evaluation_batches(split.lengths, batch_size):
         batch = split.batch(rows, pad_id).to(device)
         with torch.no_grad():
-            result = forward(teacher, batch, positions, precision)
+            result = _said(forward(teacher, batch, positions, precision), batch, top_tokens)
             states = _real_tokens(result, batch)
             hidden = states.to(dtype)
             # one number that is infinite or none shows in the norm
             norms = torch.stack([torch.dist(hidden.float(), states), torch.linalg.vector_norm(states)])
         on_batch(batch)
+        tokens = None if result.tokens is None else _to_host(result.tokens.int())
         logits, hidden, norms = (_to_host(part) for part in (result.logits, hidden, norms))
-        yield _Computed(rows, logits, hidden, norms, _recorded(device))
+        yield _Computed(rows, logits, tokens, hidden, norms, _recorded(device))
 
 
 def _real_tokens(result: Outputs, batch: Batch) -> torch.Tensor:

@@ -9,17 +9,22 @@ from raydisc.errors import InputError, reason_of
 from raydisc.experiment_file import nearest
 from raydisc.models.families import family_of
 from raydisc.models.family import Config
+from raydisc.models.kinds import model_class, suit
+from raydisc.tasks.metrics import Kind
 
 _SIZES = ("num_", "n_", "d_", "head_dim", "hidden_size", "intermediate_size", "hidden_dim", "dim", "max_position")
 """Beginnings of the settings that count something."""
 
 
-def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels: int, pad_id: int | None) -> Config:
+def from_architecture(
+    architecture: dict[str, Any], vocab_size: int, kind: Kind, num_labels: int, pad_id: int | None
+) -> Config:
     """The configuration of a teacher to be trained from scratch.
 
     Args:
         architecture: the settings asked for, its ``model_type`` among them.
         vocab_size: of its tokenizer.
+        kind: of the task.
         num_labels: outputs that the task needs.
         pad_id: the tokenizer's padding token; None where it has none.
 
@@ -49,15 +54,13 @@ def from_architecture(architecture: dict[str, Any], vocab_size: int, num_labels:
             f"teacher.architecture: {config.hidden_size} hidden units cannot be shared by "
             f"{config.num_attention_heads} heads; give a multiple"
         )
-    config.num_labels = num_labels
-    family = family_of(config)
-    family.layers(config)  # refuses what cannot be
+    family_of(config).layers(config)  # refuses what cannot be
     if config.pad_token_id is not None and config.pad_token_id >= vocab_size:
         config.pad_token_id = pad_id  # the default is another vocabulary's
-    family.fit(config, pad_id)
+    suit(config, kind, num_labels, pad_id)
     try:
         with torch.device("meta"):
-            family.classifier().from_config(config)
+            model_class(config).from_config(config)
     except Exception as error:
         raise InputError(f"teacher.architecture: transformers cannot build it ({reason_of(error)})") from error
     return config

@@ -14,7 +14,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from raydisc.errors import InputError, reason_of
 from raydisc.models.families import family_named, family_of, layers_of
 from raydisc.models.family import Config
+from raydisc.models.kinds import is_language_model, model_class, suit, weights_of
 from raydisc.models.widths import Widths
+from raydisc.tasks.metrics import Kind
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _WEIGHTS = "model*.safetensors"
@@ -137,13 +139,19 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     return tokenizer
 
 
-def load_classifier(
-    folder: Path, num_labels: int, pad_id: int | None, finetuned: bool, trust_remote_code: bool = False
+def load_teacher(
+    folder: Path,
+    kind: Kind,
+    num_labels: int,
+    pad_id: int | None,
+    finetuned: bool,
+    trust_remote_code: bool = False,
 ) -> nn.Module:
-    """A checkpoint as a float32 sequence classifier with ``num_labels`` outputs (1 for regression).
+    """A checkpoint as a float32 language model, or classifier with ``num_labels`` outputs (1 for regression).
 
     Args:
         folder: the checkpoint.
+        kind: of the task.
         num_labels: outputs that the task needs.
         pad_id: the padding token of its batches; None where its tokenizer has none.
         finetuned: the checkpoint is a teacher already, so that its head must be there and fit; else a
@@ -155,12 +163,10 @@ def load_classifier(
             not those of the configuration.
     """
     config = load_config(folder, trust_remote_code)
-    if finetuned:
+    if finetuned and kind != "language":
         check_labels(config, num_labels, folder)
-    config.num_labels = num_labels
-    family = family_of(config)
-    family.fit(config, pad_id)
-    model, info = family.classifier().from_pretrained(
+    suit(config, kind, num_labels, pad_id)
+    model, info = model_class(config).from_pretrained(
         folder,
         config=config,
         dtype=torch.float32,
@@ -173,10 +179,14 @@ def load_classifier(
     if finetuned and info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise InputError(
-            f"teacher.model: '{folder}' is not a fine-tuned classifier (it lacks {missing}); add teacher.finetune"
+            f"teacher.model: '{folder}' is not {_finished(config)} (it lacks {missing}); add teacher.finetune"
         )
     loaded: nn.Module = model
     return loaded
+
+
+def _finished(config: Config) -> str:
+    return "a language model" if is_language_model(config) else "a fine-tuned classifier"
 
 
 def _refuse_other_weights(model: Any, info: dict[str, Any], folder: Path) -> None:
@@ -192,18 +202,18 @@ def _refuse_other_weights(model: Any, info: dict[str, Any], folder: Path) -> Non
 
 
 def check_head(folder: Path, config: Config) -> None:
-    """Refuse a finished teacher whose files hold no classification head, without loading it.
+    """Refuse a finished teacher whose files hold no head of its kind, without loading it.
 
     Raises:
         InputError: there is none, or a weights file is no safetensors file.
     """
     with torch.device("meta"):
-        model = family_of(config).classifier().from_config(config)
-    head = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
+        model = model_class(config).from_config(config)
+    head = {name for name in weights_of(model) if not name.startswith(f"{model.base_model_prefix}.")}
     missing = sorted(head - set(tensor_shapes(folder)))
     if missing:
         raise InputError(
-            f"teacher.model: '{folder}' is not a fine-tuned classifier (it lacks {', '.join(missing[:3])}); "
+            f"teacher.model: '{folder}' is not {_finished(config)} (it lacks {', '.join(missing[:3])}); "
             "add teacher.finetune"
         )
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from raydisc.models.families import family_of, layers_of
 from raydisc.models.family import Config
+from raydisc.models.kinds import is_language_model
 from raydisc.models.units import LayerUnits
 from raydisc.models.widths import Widths
 
@@ -22,12 +23,14 @@ class ForwardCost:
         head_weights: weights of the linears outside the transformer layers (pooler, classifier) that read one vector
             for each row.
         token_weights: weights of those that read every token.
+        next_weights: weights of those that read every token but a row's last: a language model's head.
         head_attended: width of the head's attention of one query for each row.
     """
 
     layers: tuple[LayerUnits, ...]
     head_weights: int
     token_weights: int
+    next_weights: int
     head_attended: int
 
     @staticmethod
@@ -40,8 +43,10 @@ class ForwardCost:
             for path, module in model.named_modules()
             if isinstance(module, nn.Linear) and path not in prunable
         }
+        if is_language_model(config):
+            return ForwardCost(layers, 0, 0, sum(unpruned.values()), 0)
         token_weights = sum(unpruned[path] for path in head.tokenwise)
-        return ForwardCost(layers, sum(unpruned.values()) - token_weights, token_weights, head.attended)
+        return ForwardCost(layers, sum(unpruned.values()) - token_weights, token_weights, 0, head.attended)
 
     def flops(self, widths: Widths, batch_size: int, length: int) -> int:
         """FLOPs of a forward on ``batch_size`` rows of ``length`` tokens, padding included.
@@ -50,6 +55,7 @@ class ForwardCost:
         """
         tokens = batch_size * length
         flops = 2 * (batch_size * self.head_weights + tokens * self.token_weights)
+        flops += 2 * (tokens - batch_size) * self.next_weights
         flops += 4 * (tokens + batch_size) * self.head_attended
         for units, heads, neurons in zip(self.layers, widths.heads, widths.neurons, strict=True):
             projections = heads * units.heads.weights(units.hidden_size)

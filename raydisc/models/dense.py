@@ -6,12 +6,13 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from raydisc.models.attention import SDPA_OR_NOTHING
-from raydisc.models.families import family_of, layers_of
+from raydisc.models.families import layers_of
 from raydisc.models.family import Config
+from raydisc.models.kinds import model_class, put_weights
 from raydisc.models.widths import Widths
 
 State = Mapping[str, torch.Tensor]
@@ -25,12 +26,12 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def build(config: Config, widths: Widths) -> nn.Module:
-    """A sequence classifier whose layers have these widths; its weights are not yet meaningful."""
+    """A model whose layers have these widths; its weights are not yet meaningful."""
     asked = config._attn_implementation
     attention = SDPA_OR_NOTHING if asked in (None, "sdpa") else asked
     with no_init_weights():
-        classifier = family_of(config).classifier()
-        model: nn.Module = classifier.from_config(copy(config), attn_implementation=attention)
+        model: nn.Module = model_class(config).from_config(copy(config), attn_implementation=attention)
+    cast(PreTrainedModel, model).tie_weights()  # which is part of the initialisation
     _resize(model, config, widths)
     return model
 
@@ -49,14 +50,14 @@ def _resize(model: nn.Module, config: Config, widths: Widths) -> None:
 def load_frozen(config: Config, widths: Widths, state: State) -> nn.Module:
     """A model in evaluation mode whose parameters alias ``state``: no private copy, never to be trained."""
     model = build(config, widths)
-    model.load_state_dict(state, assign=True)
+    put_weights(model, state, assign=True)
     return model.requires_grad_(False).eval()
 
 
 def load_trainable(config: Config, widths: Widths, state: State) -> nn.Module:
     """A model with its own copy of ``state``."""
     model = build(config, widths)
-    model.load_state_dict(state)
+    put_weights(model, state)
     return model
 
 

@@ -15,30 +15,36 @@ from raydisc.tasks.tokenised import Batch
 class Outputs:
     """Logits and the hidden states that losses compare, float32 whatever they were computed in.
 
-    Shapes: B rows, S tokens, D hidden size, C classes (1 for regression).
+    Shapes: B rows, S tokens, D hidden size, C classes (1 for regression), P predicted tokens, V vocabulary, k likeliest
+    tokens.
 
     Attributes:
-        logits: ``[B, C]``.
+        logits: ``[B, C]``; of a language model ``[P, V]``, or what ``likeliest`` says of them ``[P, k + 1]``.
         hidden: one ``[B, S, D]`` tensor for each matched position (0 is the embeddings' output).
+        tokens: the likeliest tokens ``[P, k]``, where ``logits`` are of them and of all others together.
     """
 
     logits: torch.Tensor
     hidden: tuple[torch.Tensor, ...]
+    tokens: torch.Tensor | None = None
 
 
 def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision: Precision = "float32") -> Outputs:
-    """Run a Hugging Face sequence classifier.
+    """Run a Hugging Face sequence classifier or language model.
 
     Args:
-        model: the classifier.
+        model: it; on rows of a language task a language model, which predicts each token but a row's first.
         batch: its input, on the model's device.
         matched: the positions whose hidden states are kept.
         precision: to compute in.
     """
     inputs = batch.inputs() | {"attention_mask": _attention_mask(batch, family_of(model.config).mask(model.config))}
+    if batch.language:  # of a row's last token nothing is asked
+        inputs["logits_to_keep"] = torch.arange(batch.input_ids.shape[1] - 1, device=batch.input_ids.device)
     with computing_in(precision, batch.input_ids.device):
         result = model(**inputs, output_hidden_states=list(matched) or False)
-    return Outputs(result.logits.float(), tuple(result.hidden_states[position].float() for position in matched))
+    logits = result.logits.flatten(0, 1) if batch.language else result.logits
+    return Outputs(logits.float(), tuple(result.hidden_states[position].float() for position in matched))
 
 
 def _attention_mask(batch: Batch, kind: Mask) -> torch.Tensor | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from raydisc.report.ledger import Ledger
 from raydisc.report.regret import ORACLE_SCHEDULE
-from raydisc.report.rows import Row, grouped
+from raydisc.report.rows import Row, grouped, reference
 from raydisc.report.summary import REFERENCE
 from raydisc.tradeoff import kendall, tradeoff
 
@@ -67,7 +67,9 @@ def correlations(ledger: Ledger, rows: Sequence[Row]) -> list[Correlation]:
 def _pairs(ledger: Ledger, row: Row, paths: Sequence[Row]) -> dict[float, tuple[float, float]]:
     """Scale → (its tradeoff in the row's supernet, test metric of the student through it), one seed."""
     tradeoffs = {
-        c["scale"]: tradeoff(float("nan") if c["metric"] is None else c["metric"], c["scale"], row.lam or 0.0)
+        c["scale"]: tradeoff(
+            float("nan") if c["metric"] is None else c["metric"], c["scale"], row.lam or 0.0, reference(c)
+        )
         for c in ledger.rows("candidates", keys=[row.supernet or ""])
     }
     return {

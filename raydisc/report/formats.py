@@ -35,6 +35,13 @@ def estimate(value: Estimate) -> str:
     return with_error(value.mean, value.se)
 
 
+def perplexity(likelihood: float | None) -> str:
+    """The perplexity that a token's likelihood stands for; infinite where that is 0."""
+    if likelihood is None:
+        return DASH
+    return significant(1 / likelihood, 4) if likelihood > 0 else "∞"
+
+
 def interval(value: Interval | None) -> str:
     """A difference with its 95% interval, with decimals enough to see on which side of 0 a bound lies."""
     if value is None:

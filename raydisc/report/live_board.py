@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from raydisc.report.rows import number
+from raydisc.report.rows import number, reference
 from raydisc.tradeoff import DEFAULT_LAM, rank, tradeoff
 
 News = Literal["finished", "failed", "notice"]
@@ -46,6 +46,7 @@ class Entry:
         place: 1 for the best tradeoff.
         scale: Nominal scale.
         metric: Validation metric.
+        reference: What the metric is divided by in the tradeoff.
         tradeoff: By the run's λ.
         row: All that was told of it.
     """
@@ -53,6 +54,7 @@ class Entry:
     place: int | None
     scale: float
     metric: float
+    reference: float
     tradeoff: float
     row: Mapping[str, Any]
 
@@ -77,14 +79,16 @@ class Board:
         own = min(row["scale"] for row in rows)
         entries = [self._entry(row) for row in rows]
         ranked = rank([entry for entry in entries if entry.scale > own], self.lam)
-        placed = [Entry(n, e.scale, e.metric, e.tradeoff, e.row) for n, e in enumerate(ranked, start=1)]
+        placed = [replace(entry, place=n) for n, entry in enumerate(ranked, start=1)]
         self.rankings.pop(supernet, None)  # the one that changed last stands last
         self.rankings[supernet] = [*placed, *(entry for entry in entries if entry.scale == own)]
 
     def _entry(self, row: Mapping[str, Any]) -> Entry:
         metric = number(row["metric"])
         shown = float("nan") if metric is None else metric
-        return Entry(None, row["scale"], shown, tradeoff(shown, row["scale"], self.lam), row)
+        relative_to = reference(row)
+        value = tradeoff(shown, row["scale"], self.lam, relative_to)
+        return Entry(None, row["scale"], shown, relative_to, value, row)
 
     def counts(self) -> str:
         """How many trials stand how, in words."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydisc.report.ledger import Ledger
-from raydisc.report.rows import number
+from raydisc.report.rows import number, reference
 from raydisc.tasks.metrics import METRICS
 from raydisc.tradeoff import DEFAULT_LAM, break_points, indistinguishable, rank, tradeoff, win_shares
 
@@ -27,6 +27,7 @@ class Candidate:
         flops: FLOPs of a forward pass, as the once-for-all stage states them.
         metric: Validation metric; not a number where it could not be computed.
         metric_se: Its standard error over validation examples.
+        reference: What the metric is divided by in the tradeoff: the teacher's in a language task, else 1.
         tradeoff: `m + λ (1 - s)`.
         place: 1 for the best tradeoff.
         win_share: Share of bootstrap resamples of the validation examples in which it is the best.
@@ -40,6 +41,7 @@ class Candidate:
     flops: float | None
     metric: float
     metric_se: float | None
+    reference: float
     tradeoff: float
     place: int
     win_share: float | None
@@ -119,7 +121,7 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
     """Rank the candidates above the student's scale."""
     rows = ledger.rows("candidates", keys=[use.supernet])
     eligible = [row for row in rows if row["scale"] > use.student_scale + EPSILON]
-    shares = _shares(ledger, use, [row["scale"] for row in eligible])
+    shares = _shares(ledger, use, eligible)
     found = ledger.rows("metrics", keys=[use.supernet], split="validation")
     finals = {row["scale"]: row["value"] for row in found if row["step"] is None and row["metric"] == use.metric}
     unranked = [_candidate(row, use, shares, finals) for row in eligible]
@@ -128,21 +130,22 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
     return Ranking(
         use=use,
         candidates=tuple(ranked),
-        steps=tuple(break_points([c.scale for c in ranked], [c.metric for c in ranked])),
+        steps=tuple(break_points([c.scale for c in ranked], [c.metric / c.reference for c in ranked])),
         within_noise=tuple(alike) if len(alike) > 1 else (),
         subnet=next((row for row in rows if abs(row["scale"] - use.student_scale) <= EPSILON), None),
         early=any(candidate.final_metric is None for candidate in ranked),
     )
 
 
-def _shares(ledger: Ledger, use: Use, scales: Sequence[float]) -> dict[float, float]:
-    """Win shares of the scales; nothing where the predictions of one of them are missing."""
-    stored = {scale: ledger.predictions(use.supernet, "validation", scale) for scale in scales}
+def _shares(ledger: Ledger, use: Use, rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:
+    """Win shares of candidates; nothing where the predictions of one of them are missing."""
+    stored = {row["scale"]: ledger.predictions(use.supernet, "validation", row["scale"]) for row in rows}
     known = {scale: found for scale, found in stored.items() if found is not None}
     if not known or len(known) < len(stored):
         return {}
     _, labels = next(iter(known.values()))
-    return win_shares({scale: found[0] for scale, found in known.items()}, labels, use.metric, use.lam)
+    predictions = {scale: found[0] for scale, found in known.items()}
+    return win_shares(predictions, labels, use.metric, use.lam, reference=reference(rows[0]))
 
 
 def _candidate(
@@ -157,7 +160,8 @@ def _candidate(
         flops=number(row["flops"]),
         metric=metric,
         metric_se=number(row["metric_se"]),
-        tradeoff=tradeoff(metric, scale, use.lam),
+        reference=reference(row),
+        tradeoff=tradeoff(metric, scale, use.lam, reference(row)),
         place=0,
         win_share=shares.get(scale),
         chosen=any(abs(scale - other) <= EPSILON for other in use.chosen),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -129,3 +129,8 @@ def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[
     for item in items:
         groups[key(item)].append(item)
     return dict(groups)
+
+
+def reference(candidate: Mapping[str, Any]) -> float:
+    """What a candidate's metric is divided by in the tradeoff; rows of an earlier version do not say."""
+    return number(candidate.get("reference")) or 1.0

@@ -28,6 +28,8 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
     "candidates": {
         "key": _TEXT, "scale": _REAL, "measured_scale": _REAL, "flops_share": _REAL, "parameters": _WHOLE,
         "flops": _REAL, "heads": _WHOLES, "neurons": _WHOLES, "metric": _REAL, "metric_se": _REAL,
+        # What the metric is divided by before it enters the tradeoff.
+        "reference": _REAL,
     },
     # One row per example: logits, or one number in regression.
     "predictions": {

@@ -72,10 +72,14 @@ def _sheets(ledger: Ledger, runs: Sequence[str]) -> list[Sheet]:
 def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, float | None]) -> Sheet:
     unit, size = formats.flop_unit(s.cost.flops if s.cost else None for s in summaries)
     spread = any(s.test.sd is not None for s in summaries)
-    columns = ["<schedule", "<path", "student", "validation", "test", *(["sd"] if spread else []), unit,
+    language = summaries[0].metric == "token_likelihood"
+    columns = ["<schedule", "<path", "student", "validation", "test", *(["perplexity"] if language else []),
+               *(["sd"] if spread else []), unit,
                "device s", "wall s", "× MiniDisc", "× oracle"]  # fmt: skip
     tested = formats.with_error(teacher["test_metric"], teacher["test_se"])
     first = ["teacher", formats.DASH, "1", formats.decimal(teacher["validation_metric"]), tested]
+    if language:
+        first.append(formats.perplexity(teacher["test_metric"]))
     lines = [first + [formats.DASH] * (len(columns) - len(first))]
     for s in summaries:
         lines.append([
@@ -84,6 +88,7 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
             formats.scale(s.student_scale),
             formats.estimate(s.validation),
             formats.estimate(s.test),
+            *([formats.perplexity(s.test.mean)] if language else []),
             *([formats.decimal(s.test.sd)] if spread else []),
             formats.significant(s.cost.flops / size if s.cost else None),
             formats.seconds(s.cost.device_seconds if s.cost else None),

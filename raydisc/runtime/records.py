@@ -126,7 +126,17 @@ def _metric_rows(artifact: Artifact, metric: str) -> list[dict[str, Any]]:
 
 
 def _candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
-    columns = ("scale", "measured_scale", "flops_share", "parameters", "flops", "heads", "neurons", "metric")
+    columns = (
+        "scale",
+        "measured_scale",
+        "flops_share",
+        "parameters",
+        "flops",
+        "heads",
+        "neurons",
+        "metric",
+        "reference",
+    )
     rows = (artifact.facts or {}).get("candidates", [])
     return [
         {"key": artifact.key, "metric_se": row["se"], **{column: row[column] for column in columns}} for row in rows

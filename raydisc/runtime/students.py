@@ -40,6 +40,8 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
     if data["kind"] == "classification":
         config["id2label"] = dict(enumerate(data["classes"]))
         config["label2id"] = {name: index for index, name in enumerate(data["classes"])}
+    if data["kind"] == "language":
+        config["use_cache"] = True  # it is to generate now
     (temporary / "config.json").write_text(json.dumps(config, indent=1))
     for name in ("model.safetensors", "subnet.json"):
         (temporary / name).write_bytes(store.blob(student, name).data)

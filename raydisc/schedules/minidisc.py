@@ -37,7 +37,7 @@ def choose_path(
     Fewer than ``assistants`` where the candidates run out.
     """
     path: list[float] = []
-    left = [Measured(row["scale"], row["metric"]) for row in candidates if row["scale"] > student_scale]
+    left = [Measured.of(row) for row in candidates if row["scale"] > student_scale]
     while left and len(path) < assistants:
         path.append(choose(left, lam).scale)
         left = [candidate for candidate in left if candidate.scale < path[-1]]

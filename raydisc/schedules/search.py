@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from raydisc.distillation.kept_outputs import OutputsShape
 from raydisc.experiment import Experiment
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import (
@@ -90,7 +91,7 @@ class Search:
         teacher = experiment.teacher
         data = yield Tokenise(subject.task_fingerprint, subject.tokenizer_fingerprint, experiment.task, teacher)
         if data.facts is not None:  # so that outputs which do not fit are refused before the teacher is trained
-            kept_in(experiment.teacher_outputs, outputs_shape(data, self._matched, subject.hidden_size))
+            kept_in(experiment.teacher_outputs, self._outputs_shape(data))
         trained = yield FineTune(data, subject.weights_fingerprint, teacher.finetune, teacher.seed, teacher)
         importance = yield Importance.of(data, trained, experiment.grid, teacher.seed)
         return Ready(data, trained, Model(importance), importance)
@@ -156,7 +157,12 @@ class Search:
             return ()
         # the teacher as it was made computes the same as the sorted one, whatever the importance
         model = Model(ready.finetuned) if teacher == ready.teacher else teacher
-        return ((yield TeacherOutputs(ready.data, model, self._matched, self.experiment.teacher_outputs)),)
+        config, top_tokens = self.experiment.teacher_outputs, self.experiment.distillation.top_tokens
+        return ((yield TeacherOutputs(ready.data, model, self._matched, config, top_tokens)),)
+
+    def _outputs_shape(self, data: Artifact) -> OutputsShape:
+        top_tokens = self.experiment.distillation.top_tokens
+        return outputs_shape(data, self._matched, self.subject.hidden_size, top_tokens)
 
     @property
     def _matched(self) -> tuple[int, ...]:

@@ -63,8 +63,10 @@ class BatchSource:
         lengths = self.lengths(step)
         return len(lengths), int(lengths.max())
 
-    def tokens(self) -> np.ndarray:
-        """The tokens that batches hold, padding included; int64."""
+    def tokens(self) -> np.ndarray | None:
+        """The tokens that batches hold, padding included; int64. None of a language task, which asks for any."""
+        if self._split.language:
+            return None
         return np.union1d(self._split.tokens(), [self._pad_id])
 
     def batch(self, step: int) -> Batch:

@@ -44,7 +44,7 @@ class Contest:
         """Whom step ``step`` (from 0) trains alone; None while all are trained."""
         if self.chooses_at is None or self._lam is None or step < self.chooses_at:
             return None
-        contestants = [Measured(row["scale"], row["metric"]) for row in self.rows]
+        contestants = [Measured.of(row) for row in self.rows]
         scale = choose(contestants, self._lam, above=self._candidates[-1].scale).scale
         return next(candidate for candidate in self._candidates if candidate.scale == scale)
 

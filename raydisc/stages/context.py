@@ -170,9 +170,9 @@ def read_table(store: ArtifactStore, artifact: Artifact, name: str) -> pa.Table:
 def read_split(store: ArtifactStore, data: Artifact, split: str, rows: int | None = None) -> Split:
     """A tokenised split, a view of shared memory; or a fixed choice of so many of its rows."""
     table = read_table(store, data, f"{split}.arrow")
-    if rows is None or rows >= table.num_rows:
-        return Split(table)
-    return Split(table.take(pa.array(sampled(table.num_rows, rows, seed=0))).combine_chunks())
+    if rows is not None and rows < table.num_rows:
+        table = table.take(pa.array(sampled(table.num_rows, rows, seed=0))).combine_chunks()
+    return Split(table, language=data["kind"] == "language")
 
 
 def sampled(total: int, rows: int, seed: int) -> np.ndarray:

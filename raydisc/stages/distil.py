@@ -11,6 +11,7 @@ from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.loop import LoopSettings, even_steps, train
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import cut, load_trainable
+from raydisc.models.kinds import weights_of
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.stages.batches import BatchSource, optimiser_settings, pass_flops, steps_of
@@ -26,7 +27,7 @@ from raydisc.stages.context import (
 from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Model, Objective
-from raydisc.stages.targets import are_kept, positions, targets_of, weighted_loss
+from raydisc.stages.targets import are_kept, positions, targets_of, tokens_named, weighted_loss
 from raydisc.supernet.grid import size_of
 from raydisc.tasks.tokenised import Batch
 
@@ -46,7 +47,9 @@ def compute_distil(request: Distil, context: Context) -> Result:
 
     objective = Objective.of(config)
     student_positions, teacher_positions = positions(objective, len(cost.layers))
-    targets = targets_of(context, request.outputs, request.teacher, split, teacher_positions)
+    targets = targets_of(
+        context, request.outputs, request.teacher, split, teacher_positions, tokens_named(data, objective.top_tokens)
+    )
     loss = weighted_loss(objective, data)
 
     def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
@@ -89,7 +92,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
             {"step": None, "split": "validation", "metric": last["metric"], "se": last["se"]},
         ],
     }
-    blobs = weight_blobs(start.config, widths, request.scale, model.state_dict())
+    blobs = weight_blobs(start.config, widths, request.scale, weights_of(model))
     table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
     blobs["predictions.arrow"] = table_blob(table)
     return Result(facts, state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)

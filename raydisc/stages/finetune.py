@@ -7,9 +7,9 @@ from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
 from raydisc.distillation.losses import task_loss
 from raydisc.models.architecture import from_architecture
-from raydisc.models.checkpoint import load_classifier, locate
+from raydisc.models.checkpoint import load_teacher, locate
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.families import family_of
+from raydisc.models.kinds import model_class, weights_of
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.settings import FineTuneConfig, TeacherConfig
@@ -45,7 +45,7 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "evaluations": [{"step": None, "split": "validation", **judged.found}],
     }
-    blobs = weight_blobs(model.config, widths, 1.0, model.state_dict())
+    blobs = weight_blobs(model.config, widths, 1.0, weights_of(model))
     blobs["predictions.arrow"] = table_blob(
         prediction_table({None: judged.predictions}, validation.labels, "validation")
     )
@@ -53,12 +53,12 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
 
 
 def _initial_model(teacher: TeacherConfig, data: Artifact) -> nn.Module:
-    num_labels, pad_id = data["num_labels"], data["pad_id"]
+    kind, num_labels, pad_id = data["kind"], data["num_labels"], data["pad_id"]
     if teacher.model is not None:
         finished = teacher.finetune is None
-        return load_classifier(locate(teacher.model), num_labels, pad_id, finished, teacher.trust_remote_code)
-    config = from_architecture(teacher.architecture or {}, data["vocab_size"], num_labels, pad_id)
-    model: nn.Module = family_of(config).classifier().from_config(config)
+        return load_teacher(locate(teacher.model), kind, num_labels, pad_id, finished, teacher.trust_remote_code)
+    config = from_architecture(teacher.architecture or {}, data["vocab_size"], kind, num_labels, pad_id)
+    model: nn.Module = model_class(config).from_config(config)
     return model
 
 

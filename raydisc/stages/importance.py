@@ -32,6 +32,7 @@ from raydisc.supernet.importance import (
     random_importance,
 )
 from raydisc.tasks.batching import evaluation_batches
+from raydisc.tradeoff import reference_of
 
 
 def compute_importance(request: Importance, context: Context) -> Result:
@@ -47,6 +48,7 @@ def compute_importance(request: Importance, context: Context) -> Result:
     facts = {
         "parameters": request.teacher["parameters"],
         "method": request.method,
+        "reference": reference_of(request.data["kind"], request.teacher["evaluations"][-1]["metric"]),
         "allocation": request.allocation,
     }
     return Result(facts, flops, blobs)

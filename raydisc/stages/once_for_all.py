@@ -14,6 +14,7 @@ from raydisc.distillation.losses import WeightedLoss
 from raydisc.distillation.sandwich import Share, even_rows, sandwich
 from raydisc.distillation.teacher_outputs import TeacherSignal
 from raydisc.models.cost import STEP_FORWARDS
+from raydisc.models.kinds import weights_of
 from raydisc.models.outputs import Outputs, forward
 from raydisc.models.widths import Widths
 from raydisc.settings import OnceForAllConfig
@@ -22,7 +23,7 @@ from raydisc.stages.contest import Contest
 from raydisc.stages.context import Context, Result, prediction_table, read_split, table_blob, weight_blobs
 from raydisc.stages.requests import Model, OnceForAll
 from raydisc.stages.supernet import Supernet, build_supernet, described, draw_chances, evaluate_candidates
-from raydisc.stages.targets import positions, targets_of, weighted_loss
+from raydisc.stages.targets import positions, targets_of, tokens_named, weighted_loss
 from raydisc.supernet.grid import Candidate
 from raydisc.tasks.tokenised import Batch
 
@@ -39,7 +40,8 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     split = read_split(context.store, data, "train")
     judges = read_split(context.store, data, "validation", config.evaluation_rows)
     student_positions, teacher_positions = positions(request.objective, len(supernet.cost.layers))
-    targets = targets_of(context, request.outputs, Model(request.importance), split, teacher_positions)
+    named = tokens_named(data, request.objective.top_tokens)
+    targets = targets_of(context, request.outputs, Model(request.importance), split, teacher_positions, named)
     loss = weighted_loss(request.objective, data)
     source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
     steps = steps_of(config, source.steps_per_epoch)
@@ -92,7 +94,7 @@ def _result(
     rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation)
     history = _history(state.evaluations, rows)
     weights = supernet.weights
-    blobs = weight_blobs(weights.config, weights.widths, weights.scale, supernet.model.state_dict())
+    blobs = weight_blobs(weights.config, weights.widths, weights.scale, weights_of(supernet.model))
     if chosen is None:
         context.progress({"step": state.step, "steps": steps, "candidates": rows})
         blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))

@@ -133,6 +133,7 @@ class TeacherOutputs(Request):
     teacher: Model
     positions: tuple[int, ...]
     config: TeacherOutputsConfig
+    top_tokens: int
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Importance(Request):
     """Score the teacher's units and sort its weights by the scores; say how scales are allocated to layers."""
 
     kind: ClassVar[str] = "importance"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     data: Artifact
     teacher: Artifact
     method: str
@@ -165,6 +166,7 @@ class Objective:
     losses: tuple[tuple[str, float], ...]
     temperature: float
     layer_mapping: str | tuple[tuple[int, ...], ...]
+    top_tokens: int
 
     @staticmethod
     def of(config: DistillationConfig) -> "Objective":
@@ -174,6 +176,7 @@ class Objective:
             losses=tuple(sorted(config.losses.items())),
             temperature=config.temperature,
             layer_mapping=mapping if isinstance(mapping, str) else tuple(tuple(pair) for pair in mapping),
+            top_tokens=config.top_tokens,
         )
 
 

@@ -21,8 +21,9 @@ from raydisc.models.checkpoint import (
     locate,
 )
 from raydisc.models.dense import config_from_dict
-from raydisc.models.families import family_of, layers_of
+from raydisc.models.families import layers_of
 from raydisc.models.family import Config
+from raydisc.models.kinds import model_class, suit
 from raydisc.settings import TeacherConfig
 from raydisc.stages.requests import Objective
 from raydisc.stages.targets import positions
@@ -76,7 +77,7 @@ def inspect(experiment: Experiment) -> Subject:
     tokenizer = tokenizer_of(experiment.teacher)
     config, weights = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id)
     with torch.device("meta"):
-        model = family_of(config).classifier().from_config(config)
+        model = model_class(config).from_config(config)
     _refuse_too_small(model, len(tokenizer), task.max_length)
     positions(Objective.of(experiment.distillation), len(layers_of(config)))  # refuses a mapping that does not fit
     return Subject(
@@ -95,15 +96,16 @@ def _teacher(teacher: TeacherConfig, task: TaskData, vocab_size: int, pad_id: in
     if teacher.model is None:
         architecture = dict(teacher.architecture or {})
         digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
-        return from_architecture(architecture, vocab_size, task.num_labels, pad_id), digest.hexdigest()
+        config = from_architecture(architecture, vocab_size, task.kind, task.num_labels, pad_id)
+        return config, digest.hexdigest()
     folder = locate(teacher.model)
     config = load_config(folder, teacher.trust_remote_code)
     check_units(folder, config)
-    if teacher.finetune is None:
+    if teacher.finetune is None and task.kind != "language":
         check_labels(config, task.num_labels, folder)
+    suit(config, task.kind, task.num_labels, pad_id)
+    if teacher.finetune is None:
         check_head(folder, config)
-    config.num_labels = task.num_labels
-    family_of(config).fit(config, pad_id)
     return config, checkpoint_fingerprint(folder)
 
 

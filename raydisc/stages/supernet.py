@@ -70,7 +70,8 @@ def evaluate_candidates(
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
         size = size_of(supernet.weights.config, request.importance["parameters"], candidate.widths)
-        rows.append({"scale": candidate.scale, "parameters": size.parameters, **judged.found})
+        row = {"scale": candidate.scale, "parameters": size.parameters, "reference": request.importance["reference"]}
+        rows.append({**row, **judged.found})
     return rows, predictions, flops
 
 

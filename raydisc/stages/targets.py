@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, read_images
+from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, TOKENS_FILE, read_images
 from raydisc.distillation.losses import WeightedLoss
 from raydisc.distillation.matching import matched_positions
 from raydisc.distillation.teacher_outputs import CachedSignal, OnlineSignal, TeacherSignal
@@ -35,6 +35,11 @@ def positions(objective: Objective, num_layers: int) -> tuple[tuple[int, ...], t
     return matched_positions(objective.layer_mapping, num_layers)
 
 
+def tokens_named(data: Artifact, top_tokens: int) -> int:
+    """How many tokens a language model's outputs name: one at least counts among all others."""
+    return min(top_tokens, int(data["vocab_size"]) - 1)
+
+
 def are_kept(outputs: Artifact | None) -> bool:
     """Whether outputs were computed ahead; else the model is run in every step."""
     return outputs is not None and outputs["source"] != "online"
@@ -59,7 +64,12 @@ class Targets:
 
 
 def targets_of(
-    context: Context, outputs: Artifact | None, teacher: Model, split: Split, teacher_positions: tuple[int, ...]
+    context: Context,
+    outputs: Artifact | None,
+    teacher: Model,
+    split: Split,
+    teacher_positions: tuple[int, ...],
+    top_tokens: int,
 ) -> Targets:
     """A teacher's outputs: views of those that were kept, else of the teacher, run in every step.
 
@@ -69,12 +79,14 @@ def targets_of(
         teacher: the model.
         split: training rows.
         teacher_positions: of the hidden states wanted.
+        top_tokens: how many tokens a language model's outputs name.
     """
     if outputs is not None and are_kept(outputs):
         read = context.store.map_blob if outputs["source"] == "disk" else context.store.blob
-        kept = read_images(*(read(outputs, name) for name in (LOGITS_FILE, HIDDEN_FILE)))
+        files = [name for name in (LOGITS_FILE, HIDDEN_FILE, TOKENS_FILE) if name in outputs.blobs]
+        kept = read_images(*(read(outputs, name) for name in files))
         return Targets(CachedSignal(kept, split.lengths), None)
     weights = read_weights(context.store, teacher)
     model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    return Targets(OnlineSignal(model, teacher_positions, meter, context.precision), meter)
+    return Targets(OnlineSignal(model, teacher_positions, meter, context.precision, top_tokens), meter)

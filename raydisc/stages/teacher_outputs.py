@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, OutputsShape, OutputsWriter
+from raydisc.distillation.kept_outputs import OutputsShape, OutputsWriter
 from raydisc.distillation.teacher_outputs import BeyondRange, write_outputs
 from raydisc.errors import InputError
 from raydisc.models.cost import ForwardCost
@@ -16,20 +16,19 @@ from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import EVALUATION_BATCH, Context, FlopMeter, Result, read_split, read_weights
 from raydisc.stages.requests import TeacherOutputs
 from raydisc.stages.store import Blob
+from raydisc.stages.targets import tokens_named
 from raydisc.tasks.tokenised import Split
 
 _GIB = 2**30
 
 
-def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int) -> OutputsShape:
-    """The size of a model's outputs on a task's training rows."""
-    return OutputsShape(
-        rows=data["rows"]["train"],
-        tokens=data["tokens"]["train"],
-        positions=len(positions),
-        hidden_size=hidden_size,
-        num_labels=data["num_labels"],
-    )
+def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int, top_tokens: int) -> OutputsShape:
+    """The size of a model's outputs on a task's training rows; in a language task it names so many tokens."""
+    rows, tokens = data["rows"]["train"], data["tokens"]["train"]
+    if data["kind"] != "language":
+        return OutputsShape(rows, tokens, len(positions), hidden_size, num_logits=data["num_labels"])
+    predicted, named = tokens // rows - 1, tokens_named(data, top_tokens)
+    return OutputsShape(rows, tokens, len(positions), hidden_size, predicted * (named + 1), predicted * named)
 
 
 def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:
@@ -78,7 +77,7 @@ def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result
         InputError: they do not fit where they are to be kept.
     """
     weights = read_weights(context.store, request.teacher)
-    shape = outputs_shape(request.data, request.positions, weights.config.hidden_size)
+    shape = outputs_shape(request.data, request.positions, weights.config.hidden_size, request.top_tokens)
     source, folder = kept_in(request.config, shape), context.checkpoint_folder
     if source != "online" and not has_room(request.config, folder, shape):
         source = "online"
@@ -89,7 +88,7 @@ def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result
     model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     dtype, error = _written(request, model, split, meter, shape, context)
-    blobs = {name: _moved_blob(folder / name) for name in (LOGITS_FILE, HIDDEN_FILE)}
+    blobs = {name: _moved_blob(folder / name) for name in shape.files}
     if request.positions:
         facts |= {"dtype": dtype, "error": error}
     return Result(facts, meter.flops, blobs)
@@ -107,7 +106,15 @@ def _written(
         with OutputsWriter(context.checkpoint_folder, shape, dtype, split.lengths) as writer:
             try:
                 return dtype, write_outputs(
-                    model, split, request.positions, pad_id, EVALUATION_BATCH, meter, writer, precision
+                    model,
+                    split,
+                    request.positions,
+                    pad_id,
+                    EVALUATION_BATCH,
+                    meter,
+                    writer,
+                    precision,
+                    tokens_named(request.data, request.top_tokens),
                 )
             except BeyondRange:
                 continue

@@ -16,7 +16,7 @@ from raydisc.stages.requests import Tokenise
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.tasks.base import TaskData, load_task
 from raydisc.tasks.reviews import word_tokenizer
-from raydisc.tasks.tokenised import tokenise
+from raydisc.tasks.tokenised import pack, tokenise
 
 TOKENIZER_PREFIX = "tokenizer/"
 
@@ -56,11 +56,17 @@ def compute_tokenise(request: Tokenise, context: Context) -> Result:
         raise InputError("task: the data changed while the run was starting; run again")
     tokenizer = tokenizer_of(request.teacher)
     labelled = {name: table for name, table in task.splits.items() if name != "unlabelled"}
-    splits = {name: tokenise(table, tokenizer, task.max_length, len(task.text)) for name, table in labelled.items()}
+    splits = {name: _tokenised(name, table, task, tokenizer) for name, table in labelled.items()}
     blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
     for name, content in tokenizer_files(tokenizer).items():
         blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
     return Result(facts=_facts(task, tokenizer, splits), flops=0.0, blobs=blobs)
+
+
+def _tokenised(name: str, table: pa.Table, task: TaskData, tokenizer: PreTrainedTokenizerBase) -> pa.Table:
+    if task.kind == "language":
+        return pack(table, tokenizer, task.max_length, name)
+    return tokenise(table, tokenizer, task.max_length, len(task.text))
 
 
 def _facts(task: TaskData, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pa.Table]) -> dict[str, object]:

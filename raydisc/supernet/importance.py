@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from raydisc.models.outputs import forward
 from raydisc.models.units import LayerUnits, Units
 from raydisc.tasks.tokenised import Batch
 
@@ -50,8 +51,8 @@ def gradient_importance(
     model.requires_grad_(False).eval()
     totals: list[torch.Tensor] | None = None
     for batch in batches:
-        with _masked(model, layers, len(batch.labels)) as masks:
-            logits = model(**batch.inputs()).logits
+        with _masked(model, layers, len(batch.rows)) as masks:
+            logits = forward(model, batch, ()).logits
             gradients = torch.autograd.grad(_summed_loss(logits, batch.labels, regression), masks)
         sums = [gradient.abs().sum(dim=0).double() for gradient in gradients]
         totals = sums if totals is None else [total + new for total, new in zip(totals, sums, strict=True)]

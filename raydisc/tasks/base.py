@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raydisc.errors import InputError
 from raydisc.tasks.files import read_files
 from raydisc.tasks.glue import read_glue
 from raydisc.tasks.labels import encode_labels
@@ -30,14 +31,14 @@ class TaskData:
 
     Attributes:
         name: Name for tables and logs.
-        kind: `classification` or `regression`.
-        classes: Class names in label order; empty for regression.
+        kind: `classification`, `regression` or `language` (predicting the next token of packed texts).
+        classes: Class names in label order; empty for regression and language.
         text: The one or two columns that the texts come from.
         metric: Name of the metric (`raydisc.tasks.metrics`).
-        max_length: Most tokens of a row.
+        max_length: Most tokens of a row; for language, those of every row.
         splits: `train`, `validation` and `test`: string columns `text_0` (`text_1`) and `label`, an int64
-            class index or a float32 number. `unlabelled`, without `label`, where the task came with a test
-            that has no labels.
+            class index or a float32 number (none for language). `unlabelled`, without `label`, where the task
+            came with a test that has no labels.
         fingerprint: SHA-256 of the contents and the settings above, hexadecimal.
         notices: What the user should be told.
     """
@@ -54,7 +55,7 @@ class TaskData:
 
     @property
     def num_labels(self) -> int:
-        """Outputs that a model of this task has: one for each class, one for regression."""
+        """Outputs that a classifier of this task has: one for each class, one for regression."""
         return len(self.classes) or 1
 
 
@@ -71,8 +72,14 @@ def load_task(config: TaskConfig, name: str = "") -> TaskData:
     """
     source = _read(config)
     judge = metric(source.metric)
+    if judge.kind == "language" and len(source.text) > 1:
+        raise InputError(
+            f"task.text: metric {source.metric!r} is for texts of one column, but {', '.join(source.text)} are two"
+        )
+    if judge.kind == "language" and config.classes is not None:
+        raise InputError(f"task.classes: metric {source.metric!r} judges a language model, which has no classes")
     classes, tables = encode_labels(source, judge)
-    splits, notices = apply_test_rule(tables)
+    splits, notices = apply_test_rule(tables, needs_labels=judge.kind != "language")
     if config.train_rows is not None:
         splits["train"], more = _cut(splits["train"], config.train_rows)
         notices += more

@@ -12,6 +12,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from raydisc.errors import InputError
+from raydisc.tasks.metrics import METRICS
 from raydisc.tasks.source import Source, select_columns
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def read_files(config: TaskConfig) -> Source:
     """
     splits: dict[str, pa.Table] = {}
     places: dict[str, str] = {}
+    language = config.metric in METRICS and METRICS[config.metric].kind == "language"
     for split, path in (("train", config.train), ("validation", config.validation), ("test", config.test)):
         if path is None:
             continue
@@ -69,7 +71,7 @@ def read_files(config: TaskConfig) -> Source:
         splits[split] = select_columns(
             read_table(path, f"task.{split}"),
             config.text,
-            config.label,
+            None if language else config.label,
             places[split],
             label_optional=split == "test",
         )

@@ -19,12 +19,15 @@ def encode_labels(source: Source, metric: Metric) -> tuple[tuple[str, ...], dict
     among the classes by value; where the given classes are names, they are positions among them.
 
     Returns:
-        The classes (none for regression) and the splits, `label` int64 class index or float32 number.
+        The classes (none for regression and language) and the splits, `label` int64 class index or float32 number; a
+        language task has no labels but the texts themselves, and none are kept.
 
     Raises:
         InputError: A row without a label or with one outside the classes, labels that do not fit the metric,
             or fewer than two classes.
     """
+    if metric.kind == "language":
+        return (), {split: _texts_only(table) for split, table in source.splits.items()}
     for split, table in source.splits.items():
         if "label" in table.column_names:
             _check_present(table.column("label"), source.places[split])
@@ -40,6 +43,10 @@ def encode_labels(source: Source, metric: Metric) -> tuple[tuple[str, ...], dict
             f"({', '.join(classes)}); use {' or '.join(others)}"
         )
     return classes, {split: _indices(table, classes, source, split, metric) for split, table in source.splits.items()}
+
+
+def _texts_only(table: pa.Table) -> pa.Table:
+    return table.select([name for name in table.column_names if name != "label"])
 
 
 def _check_present(column: pa.ChunkedArray, place: str) -> None:

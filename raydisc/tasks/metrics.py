@@ -1,4 +1,4 @@
-"""GLUE's metrics, exact by scikit-learn and SciPy, and as functions of per-example means for the bootstrap.
+"""GLUE's metrics, exact by scikit-learn and SciPy, and a language model's; for the bootstrap of per-example means.
 
 A metric is never "not a number": where it is undefined (one class only, constant predictions, fewer than two
 rows) and where a prediction is not finite it is 0.
@@ -19,7 +19,7 @@ from sklearn import metrics as sklearn_metrics
 
 from raydisc.errors import InputError
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "language"]
 RESAMPLES = 1000
 BLOCK = 100  # resamples multiplied at once: bounds the memory of a large split's bootstrap
 FLAT = 1e-12  # a denominator below this is rounding error: the metric is undefined there
@@ -32,8 +32,9 @@ class Metric:
     Attributes:
         name: Its name in the experiment file.
         kind: The tasks it is for.
-        value: `(predictions, labels) -> float`, exact. Predictions are logits `[N, C]` for classification and
-            `[N]` or `[N, 1]` for regression; labels are `[N]`.
+        value: `(predictions, labels) -> float`, exact. Predictions are logits `[N, C]` for classification,
+            `[N]` or `[N, 1]` for regression, and for language the mean loss of each row's tokens, `[N]` or `[N, 1]`
+            in nats; labels are `[N]`, and mean nothing for language.
         statistics: `(predictions, labels) -> [N, K]` float64 whose means over examples determine the metric.
         from_means: `[..., K] -> [...]`, the metric from means of the statistics.
         two_classes: Whether it is defined for exactly two classes only (the second is the positive one).
@@ -152,6 +153,17 @@ def _pearson_spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
     return (_pearson(predictions, labels) + _spearman(predictions, labels)) / 2
 
 
+def _token_likelihood(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The geometric mean of the probabilities of all tokens: 1 / perplexity. Rows have equally many tokens."""
+    return math.exp(-float(_flat(predictions).mean())) if _finite(predictions) else 0.0
+
+
+def _losses(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Each row's loss `[N, 1]`; infinite everywhere where one is not finite."""
+    losses = _flat(predictions)[:, None]
+    return losses if _finite(losses) else np.full_like(losses, np.inf)
+
+
 def _hits(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """1 where the prediction is right, `[N, 1]`."""
     hits = np.zeros((len(labels), 1))
@@ -198,6 +210,11 @@ def _standardised(values: np.ndarray) -> np.ndarray:
         return np.zeros_like(values)
     standardised: np.ndarray = (values - values.mean()) / values.std()
     return standardised
+
+
+def _token_likelihood_from_means(means: np.ndarray) -> np.ndarray:
+    likelihood: np.ndarray = np.exp(-means[..., 0])
+    return likelihood
 
 
 def _accuracy_from_means(means: np.ndarray) -> np.ndarray:
@@ -260,6 +277,7 @@ METRICS: dict[str, Metric] = {
             _accuracy_f1_from_means,
             two_classes=True,
         ),
+        Metric("token_likelihood", "language", _token_likelihood, _losses, _token_likelihood_from_means),
         Metric("pearson_spearman", "regression", _pearson_spearman, _both_moments, _pearson_spearman_from_means),
     )
 }

@@ -19,8 +19,10 @@ def text_hashes(table: pa.Table) -> np.ndarray:
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
-def apply_test_rule(splits: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
-    """Makes sure that there is a test with labels.
+def apply_test_rule(
+    splits: dict[str, pa.Table], needs_labels: bool = True
+) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
+    """Makes sure that there is a test, with labels where the task has any.
 
     Where there is none, the validation becomes the test and a tenth of the training rows, chosen by the hash
     of their text, becomes the validation; a test without labels is kept as `unlabelled`.
@@ -32,7 +34,7 @@ def apply_test_rule(splits: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], t
         InputError: Too few training rows to hold any out.
     """
     test = splits.get("test")
-    if test is not None and "label" in test.column_names:
+    if test is not None and ("label" in test.column_names or not needs_labels):
         return splits, ()
     train = splits["train"]
     held = text_hashes(train) < np.uint64(HELD_OUT * 2**64)

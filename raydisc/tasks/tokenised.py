@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from raydisc.errors import InputError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -24,9 +26,11 @@ class Batch:
         attention_mask: 1 for a token and 0 for padding, `[B, S]`, int64.
         token_type_ids: Segment of each token `[B, S]`, int64; None where the tokenizer makes none.
         labels: `[B]`, int64 class index or float32 target; float32 NaN where the split has no labels, so that
-            a metric or loss which touches them is seen at once.
+            a metric or loss which touches them is seen at once. In a language task the tokens to be predicted, those
+            of each row but its first, row after row: `[B * (S - 1)]`, int64.
         rows: Row numbers in the split `[B]`, int64; always in the host's memory.
         lengths: Tokens of each row that are no padding `[B]`, int64; always in the host's memory.
+        language: Whether it is of a language task, whose rows are equally long.
     """
 
     input_ids: torch.Tensor
@@ -35,6 +39,7 @@ class Batch:
     labels: torch.Tensor
     rows: np.ndarray
     lengths: np.ndarray
+    language: bool = False
 
     @property
     def tokens(self) -> int:
@@ -106,6 +111,45 @@ def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: in
     return pa.table(columns).combine_chunks()
 
 
+def pack(split: pa.Table, tokenizer: PreTrainedTokenizerBase, length: int, place: str) -> pa.Table:
+    """Tokenises the texts of a language task, joins them, each ended by the end-of-text token, and cuts them into rows.
+
+    What is left at the end, shorter than a row, is dropped.
+
+    Args:
+        split: Column `text_0`.
+        tokenizer: A Hugging Face tokenizer.
+        length: Tokens of a row.
+        place: What the split is called, for errors.
+
+    Returns:
+        A table with `input_ids` list<int32>, every row `length` long.
+
+    Raises:
+        InputError: The tokenizer has no token that ends a text, or the texts do not fill a row.
+    """
+    end = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    if end is None:
+        raise InputError(
+            "teacher.tokenizer: it has no end-of-text token (eos_token), which a language task puts between texts; "
+            "set one and save the tokenizer"
+        )
+    texts = split.column("text_0").to_pylist()
+    parts: list[np.ndarray] = []
+    for start in range(0, len(texts), CHUNK):
+        encoded = tokenizer(texts[start : start + CHUNK], add_special_tokens=False, return_attention_mask=False)
+        parts += [np.asarray([*ids, end], np.int32) for ids in encoded["input_ids"]]
+    tokens = np.concatenate(parts)
+    rows = len(tokens) // length
+    if rows == 0:
+        raise InputError(
+            f"task.max_length: the {place} texts have {len(tokens)} tokens together, fewer than one row of "
+            f"{length}; set it lower or give more texts"
+        )
+    offsets = np.arange(rows + 1, dtype=np.int32) * length
+    return pa.table({"input_ids": pa.ListArray.from_arrays(offsets, tokens[: rows * length])})
+
+
 def table_to_buffer(table: pa.Table) -> pa.Buffer:
     """The table as one buffer in Arrow's IPC file format."""
     sink = pa.BufferOutputStream()
@@ -128,10 +172,12 @@ class Split:
     Attributes:
         lengths: Tokens of each row `[N]`, int64.
         labels: `[N]`, int64 class index or float32 target; float32 NaN where the table has no labels.
+        language: Whether the rows are those of a language task (`pack`).
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        """Views a table with the columns that `tokenise` makes."""
+    def __init__(self, table: pa.Table, language: bool = False) -> None:
+        """Views a table with the columns that `tokenise` or `pack` makes."""
+        self.language = language
         ids, self._offsets = _list_view(table, "input_ids")
         self._ids = ids
         self._types = _list_view(table, "token_type_ids")[0] if "token_type_ids" in table.column_names else None
@@ -160,13 +206,15 @@ class Split:
         positions = np.arange(lengths.max(initial=0))
         mask = positions < lengths[:, None]
         source = (self._offsets[rows][:, None] + positions)[mask]
+        ids = _padded(self._ids, source, mask, pad_id)
         return Batch(
-            input_ids=_padded(self._ids, source, mask, pad_id),
+            input_ids=ids,
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
             token_type_ids=None if self._types is None else _padded(self._types, source, mask, 0),
-            labels=torch.from_numpy(self.labels[rows]),
+            labels=ids[:, 1:].flatten() if self.language else torch.from_numpy(self.labels[rows]),
             rows=rows,
             lengths=lengths,
+            language=self.language,
         )
 
 

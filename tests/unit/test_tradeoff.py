@@ -16,6 +16,7 @@ from raydisc.tradeoff import (
     indistinguishable,
     kendall,
     rank,
+    reference_of,
     tradeoff,
     win_shares,
 )
@@ -30,6 +31,7 @@ QQP = (0.887, 0.886, 0.883, 0.881, 0.877, 0.870)
 class Candidate:
     scale: float
     metric: float
+    reference: float = 1.0
 
 
 def candidates(metrics: tuple[float, ...], scales: tuple[float, ...] = SCALES) -> list[Candidate]:
@@ -175,3 +177,22 @@ def test_kendall_leaves_out_what_is_missing_and_knows_when_it_is_undefined() -> 
     assert kendall([1.0, 1.0], [1.0, 2.0]) is None
     assert kendall([1.0], [1.0]) is None
     assert kendall([], []) is None
+
+
+def test_a_language_models_likelihood_is_taken_relative_to_its_teachers() -> None:
+    """m = exp(teacher loss - loss): likelihoods of .05 and .04 are far apart where the teacher's is .05."""
+    teacher_loss, losses, scales = 3.0, np.array([3.1, 3.6]), (0.5, 0.2)
+    reference = reference_of("language", math.exp(-teacher_loss))
+    assert tradeoff(math.exp(-losses[0]), 0.5, 0.2, reference) == pytest.approx(math.exp(-0.1) + 0.1)
+    found = [Candidate(s, math.exp(-loss), reference) for s, loss in zip(scales, losses, strict=True)]
+    assert rank(found, 0.2)[0].scale == 0.5
+    assert rank([Candidate(c.scale, c.metric) for c in found], 0.2)[0].scale == 0.2
+    predictions = {s: np.full((8, 1), loss) for s, loss in zip(scales, losses, strict=True)}
+    labels = np.full(8, np.nan)
+    assert win_shares(predictions, labels, "token_likelihood", 0.2, 50, reference=reference) == {0.5: 1.0, 0.2: 0.0}
+    assert win_shares(predictions, labels, "token_likelihood", 0.2, 50) == {0.5: 0.0, 0.2: 1.0}
+
+
+def test_the_metric_of_other_tasks_and_of_a_teacher_without_any_is_taken_as_it_is() -> None:
+    assert reference_of("classification", 0.9) == reference_of("regression", 0.5) == 1.0
+    assert reference_of("language", 0.0) == 1.0

@@ -6,7 +6,7 @@ from tiny_models import importance_with_empty_layers, sorted_state, tiny_batch, 
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 
 from raydisc.errors import InputError
-from raydisc.models.checkpoint import check_head, check_units, load_classifier, load_config, locate
+from raydisc.models.checkpoint import check_head, check_units, load_config, load_teacher, locate
 from raydisc.models.families import layers_of
 
 
@@ -25,7 +25,7 @@ def pretrained(config):
 def test_it_takes_a_checkpoint_of_t5(tmp_path, config, pretrained):
     pretrained.save_pretrained(tmp_path)
     check_units(locate(str(tmp_path)), load_config(tmp_path))
-    loaded = load_classifier(tmp_path, 2, 0, finetuned=False).eval()
+    loaded = load_teacher(tmp_path, "classification", 2, 0, finetuned=False).eval()
     config.num_decoder_layers = 1
     one_layer = AutoModel.from_config(config).eval()
     one_layer.load_state_dict(pretrained.state_dict(), strict=False)
@@ -47,7 +47,7 @@ def test_a_checkpoint_of_t5_is_no_teacher(tmp_path, config, pretrained):
     config.num_labels = 3
     for refuse in (
         lambda: check_head(tmp_path, config),
-        lambda: load_classifier(tmp_path, 3, 0, finetuned=True),
+        lambda: load_teacher(tmp_path, "classification", 3, 0, finetuned=True),
     ):
         with pytest.raises(InputError, match=r"lacks classifier.bias, classifier.weight.*add teacher.finetune"):
             refuse()

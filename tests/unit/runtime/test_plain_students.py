@@ -33,11 +33,30 @@ save_file({"logits": logits, **tokens}, output)
 """
 
 
-def exported(folder, architecture, allocation):
+GENERATE = """
+import sys, torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, output = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(folder)
+ids = AutoTokenizer.from_pretrained(folder)("the food was", add_special_tokens=False, return_tensors="pt").input_ids
+with torch.no_grad():
+    found = {"ids": ids, "logits": model(ids).logits}
+    for cached in (True, False):
+        how = {"max_new_tokens": 6, "do_sample": False, "use_cache": cached, "pad_token_id": 0}
+        found[f"said {cached}"] = model.generate(ids, **how)
+assert model.config.use_cache
+assert "raydisc" not in sys.modules
+save_file(found, output)
+"""
+
+
+def exported(folder, architecture, allocation, **task):
     """The student of a whole MiniDisc run."""
     base = tiny_experiment()
+    base = tiny_experiment(task=changed(base.task, **task))
     teacher = changed(base.teacher, architecture=architecture, finetune=changed(base.teacher.finetune, epochs=1.0))
-    experiment = tiny_experiment(teacher=teacher, grid=changed(base.grid, allocation=allocation))
+    experiment = tiny_experiment(task=base.task, teacher=teacher, grid=changed(base.grid, allocation=allocation))
     told, trial = Told(), Trial("minidisc", STUDENT, 0, lam=0.2)
     run, search = executor(folder / "storage", told), search_of(experiment)
     outcome = run.run(trial.run(experiment, search.subject))
@@ -58,6 +77,18 @@ def test_transformers_alone_computes_the_same_bits(tmp_path):
     with torch.no_grad():
         logits = load_student(folder)(input_ids=found["input_ids"], attention_mask=found["attention_mask"]).logits
     assert torch.equal(found["logits"], logits)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_transformers_alone_lets_a_language_model_speak(tmp_path, tied):
+    architecture = {**DECODER, "model_type": "qwen3", "tie_word_embeddings": tied}
+    folder = exported(tmp_path, architecture, "uniform", metric="token_likelihood", max_length=12)
+    assert read_card(folder).plain
+    subprocess.run([sys.executable, "-c", GENERATE, folder, tmp_path / "found"], check=True, env={}, cwd=tmp_path)
+    found = load_file(tmp_path / "found")
+    with torch.no_grad():
+        assert torch.equal(load_student(folder)(input_ids=found["ids"]).logits, found["logits"])
+    assert torch.equal(found["said True"], found["said False"])
 
 
 @pytest.mark.parametrize(

@@ -356,7 +356,7 @@ def test_outputs_that_do_not_fit_are_refused_before_the_teacher_is_trained(searc
 
 
 def test_a_full_disk_is_seen_before_anything_is_computed(tmp_path):
-    endless = OutputsShape(rows=10**9, tokens=10**12, positions=13, hidden_size=768, num_labels=2)
+    endless = OutputsShape(rows=10**9, tokens=10**12, positions=13, hidden_size=768, num_logits=2)
     assert not has_room(TeacherOutputsConfig(), tmp_path / "new", endless)  # computed online instead
     assert has_room(TeacherOutputsConfig(), tmp_path, replace(endless, rows=1, tokens=1))
     for source in ("memory", "disk"):

@@ -176,7 +176,7 @@ def outputs_of_altered_teacher(prepared_base, storage, key, factor):
     state["bert.embeddings.LayerNorm.weight"] = factor * state["bert.embeddings.LayerNorm.weight"]
     blobs = weight_blobs(weights.config, weights.widths, 1.0, state)
     artifact = ArtifactStore(storage).commit(Artifact(key * 64, "finetune"), {}, Cost(), blobs)
-    return TeacherOutputs(ready.data, Model(artifact), (0, 1), TeacherOutputsConfig())
+    return TeacherOutputs(ready.data, Model(artifact), (0, 1), TeacherOutputsConfig(), 64)
 
 
 def test_what_float16_cannot_hold_is_kept_in_bfloat16(prepared_base, storage):

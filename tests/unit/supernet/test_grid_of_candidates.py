@@ -155,4 +155,3 @@ def test_reordering_moves_whole_units(family):
     untouched = state.keys() - touched - {units.head_order for units in layers_of(config)}
     assert untouched
     assert all(moved[name] is state[name] for name in untouched)
-

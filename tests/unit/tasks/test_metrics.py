@@ -37,6 +37,7 @@ def test_names_are_the_documented_ones():
         "pearson",
         "pearson_spearman",
         "spearman",
+        "token_likelihood",
     ]
     with pytest.raises(InputError, match=r"no metric 'accuracy1'; the metrics are accuracy, f1"):
         metric("accuracy1")
@@ -136,7 +137,7 @@ def test_bootstrap_weights_count_draws():
 
 @pytest.mark.parametrize("judge", [m for m in METRICS.values() if "spearman" not in m.name], ids=lambda m: m.name)
 def test_from_means_of_weights_is_the_metric_of_the_resample(judge):
-    predictions, labels = regressed(60, 1) if judge.kind == "regression" else classified(60, 2, 1)
+    predictions, labels = classified(60, 2, 1) if judge.kind == "classification" else regressed(60, 1)
     weights = bootstrap_weights(60, 20, seed=0)
     values = judge.from_means(weights @ judge.statistics(predictions, labels) / 60)
     for row, value in zip(weights, values, strict=True):
@@ -153,6 +154,6 @@ def test_standard_error_of_accuracy_is_the_binomial_one():
 
 @pytest.mark.parametrize("judge", METRICS.values(), ids=lambda m: m.name)
 def test_standard_error_is_a_number(judge):
-    predictions, labels = regressed(40, 4) if judge.kind == "regression" else classified(40, 2, 4)
+    predictions, labels = classified(40, 2, 4) if judge.kind == "classification" else regressed(40, 4)
     assert 0 < standard_error(judge, predictions, labels, resamples=200) < 0.5
     assert standard_error(judge, np.zeros_like(predictions), np.zeros_like(labels), resamples=20) == 0.0
