@@ -27,7 +27,8 @@ quickstart: install
 	$(BIN)/raydisc run experiments/quickstart.yaml
 
 test: install
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest tests/unit -m 'not slow and not gpu' -n auto --dist loadfile
+	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu'
 
 lint: install
 	$(BIN)/ruff check raydisc tests experiments

@@ -57,7 +57,7 @@ def run_outputs(bench: Bench, scale: float, batches: int, tick: Tick) -> None:
         tokens=int(split.lengths.sum()),
         positions=len(matched),
         hidden_size=weights.config.hidden_size,
-        num_labels=data["num_labels"],
+        num_logits=data["num_labels"],
     )
     dtype = bench.experiment.teacher_outputs.dtype
     with (

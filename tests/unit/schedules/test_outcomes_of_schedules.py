@@ -144,7 +144,7 @@ def test_no_weight_on_size_picks_the_best_and_a_huge_one_the_smallest(mini, sear
 
 
 def scored(*pairs):
-    return [{"scale": scale, "metric": metric} for scale, metric in pairs]
+    return [{"scale": scale, "metric": metric, "reference": 1.0} for scale, metric in pairs]
 
 
 CURVE = scored((0.9, 0.90), (0.7, 0.91), (0.5, 0.88), (0.4, 0.70), (0.25, 0.99), (0.1, 1.0))

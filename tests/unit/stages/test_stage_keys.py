@@ -118,14 +118,15 @@ def test_training_settings_reach_their_own_stages(base_search, base_keys, field,
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("losses", {"hidden_mse": 0.5}), ("temperature", 2.0), ("layer_mapping", "last")]
+    ("field", "value"),
+    [("losses", {"hidden_mse": 0.5}), ("temperature", 2.0), ("layer_mapping", "last"), ("top_tokens", 8)],
 )
 def test_the_objective_reaches_all_that_is_trained_by_it(base_search, base_keys, field, value):
     experiment = BASE.model_copy(update={"distillation": changed(BASE.distillation, **{field: value})})
     keys = keys_of(replace(base_search, experiment=experiment))
     reached = {name for name in keys if keys[name] != base_keys[name]}
-    # other positions are other outputs; another temperature or weight is not
-    assert reached == AFTER_OUTPUTS | ({"teacher_outputs"} if field == "layer_mapping" else set())
+    # other positions or numbers of tokens are other outputs; another temperature or weight is not
+    assert reached == AFTER_OUTPUTS | ({"teacher_outputs"} if field in {"layer_mapping", "top_tokens"} else set())
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_every_setting_of_a_training_section_was_tried():
     own = {"sandwich", "candidates", "choose_at", "evaluations", "evaluation_rows"}
     assert set(OnceForAllConfig.model_fields) == training | own
     assert set(SandwichConfig.model_fields) == {"largest", "middle", "draw", "slices"}
-    objective = {"losses", "temperature", "layer_mapping"}
+    objective = {"losses", "temperature", "layer_mapping", "top_tokens"}
     assert set(DistillationConfig.model_fields) == training | objective | {"initialisation"}
     assert set(GridConfig.model_fields) == {"scales", "allocation", "importance", "importance_rows"}
     assert set(FineTuneConfig.model_fields) == training - {"patience", "dropout"} | {"beta2", "curriculum"}
