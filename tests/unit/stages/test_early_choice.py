@@ -218,7 +218,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("died_after", [6, 10])
 def test_a_stage_goes_on_with_the_same_choice_and_bits(storage, untrained, died_after):
     """Whether it died before its choice or after it."""
-    config = {"sandwich": SandwichConfig(middle=2, draw="importance"), "evaluation_rows": 20, **HALFWAY}
+    config = {"sandwich": SandwichConfig(middle=2, draw="uniform"), "evaluation_rows": 20, **HALFWAY}
     _, straight, store = trained(storage, **config)
 
     def progress(state):
