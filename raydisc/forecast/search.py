@@ -78,6 +78,12 @@ class Forecast:
         """Of its search as if it had run alone."""
         return search_cost(self.stages, [self.student]).flops
 
+    @property
+    def needed(self) -> tuple[Stage, ...]:
+        """The stages that its student depends on, and the student's test; not those that it only looks at."""
+        keys = _graph(self.stages).closure([self.student])
+        return tuple(stage for stage in self.stages if stage.key in keys or isinstance(stage.request, Evaluate))
+
 
 class Forecaster:
     """Foresees the trials of an experiment.
@@ -169,6 +175,10 @@ def search_cost(
     stages: Iterable[Stage], ends: Iterable[str], seconds: Callable[[Stage], float] = lambda stage: 0.0
 ) -> SearchCost:
     """The cost of the search that ends with stages of these keys, as the ledger would count it."""
+    return _graph(stages, seconds).search_cost(ends)
+
+
+def _graph(stages: Iterable[Stage], seconds: Callable[[Stage], float] = lambda stage: 0.0) -> StageGraph:
     rows = [
         {
             "key": stage.key, "kind": stage.request.kind, "state": "finished", "inputs": stage.artifact.inputs,
@@ -177,4 +187,4 @@ def search_cost(
         }
         for stage in stages
     ]  # fmt: skip
-    return StageGraph(rows).search_cost(ends)
+    return StageGraph(rows)
