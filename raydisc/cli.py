@@ -88,8 +88,6 @@ def _validate(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
-    if options.price is not None and not options.probe:
-        raise InputError("--price needs --probe: without seconds on this machine's device there is nothing to multiply")
     from raydisc.forecast.tables import plan_sheets
     from raydisc.report.sheet import print_sheets
     from raydisc.runtime.forecast import forecast

@@ -274,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     experiment = read_experiment(options)
     resources = experiment.resources.model_copy(update={"cpus": options.threads})
     experiment = experiment.model_copy(update={"resources": resources})
-    peaks = peaks_of(experiment, options.memory_steps)
+    peaks = peaks_of(experiment, options.memory_steps) if options.memory_steps else []
     with storage_of(options) as storage:
         lines = lines_of(experiment, storage)
     by_stage: dict[str, Row] = {row["stage"]: row for row in peaks}
@@ -286,8 +286,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(NAME, ABOUT, EXAMPLES)
     parser.add_experiment()
-    parser.add_argument("--memory-steps", type=int, default=20,
-                        help="training steps of each stage while memory is measured (default 20)")  # fmt: skip
+    told = "training steps of each stage while memory is measured; 0 leaves it out (default 20)"
+    parser.add_argument("--memory-steps", type=int, default=20, help=told)
     return parser.parse_args(arguments)
 
 

@@ -85,7 +85,7 @@ class Footprints:
         set_dropout(model, teaching.dropout)
         counted.watch(model)
         with counted:
-            CompactVocabulary(model, source_of(self._world, teaching.request).tokens())
+            vocabulary = CompactVocabulary(model, source_of(self._world, teaching.request).tokens())
             weights, trained = counted.now, [it for it in model.parameters() if it.requires_grad]
             counted.watch_gradients(trained)
             optimiser = adamw(trained, optimiser_settings(teaching.config))
@@ -102,6 +102,7 @@ class Footprints:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 counted.gradients_gone()
+            del vocabulary  # held the whole table until now
         return Footprint(
             weights=weights,
             gradients=sum(parameter.nbytes for parameter in trained),
@@ -127,14 +128,15 @@ class Footprints:
         """The largest batch of a stage that trains nothing."""
         [passes], request = stage.work.passes, stage.request
         data: Artifact = request.data  # type: ignore[attr-defined]
-        batch = empty_batch(*passes.largest, data["num_labels"], has_types(self._world, data))
+        types = has_types(self._world, data)
+        batches = [empty_batch(*shape, data["num_labels"], types) for shape in passes.heaviest(2)]
         with counted:
             if isinstance(request, Importance):
                 layers, regression = layers_of(self._world.config), data["kind"] == "regression"
-                gradient_importance(model, layers, [batch], regression, lambda batch: None)
+                gradient_importance(model, layers, batches[:1], regression, lambda batch: None)
             else:
                 matched = request.positions if isinstance(request, TeacherOutputs) else ()
-                run_frozen(model, batch, matched, self._precision)
+                run_frozen(model, batches, matched, self._precision)
 
     def _block(self, widths: Widths) -> int:
         """Bytes of the largest of what a sharded model gathers at once: a layer, or what is outside of the layers."""

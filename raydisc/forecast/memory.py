@@ -5,7 +5,7 @@ whatever its family, by the code that trains it.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,10 +116,17 @@ def bytes_of(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
-def run_frozen(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision: Precision) -> None:
-    """A forward as evaluations run it; with matched positions as teacher outputs do, which keep hidden states."""
-    with torch.no_grad():
-        result = forward(model, batch, matched, precision)
-        if matched:  # real tokens side by side, in half precision, compared with what they were
+def run_frozen(model: nn.Module, batches: Sequence[Batch], matched: tuple[int, ...], precision: Precision) -> None:
+    """Forwards as evaluations run them; with matched positions as teacher outputs do, which keep hidden states.
+
+    What a batch left lives until the next one's takes its place.
+    """
+    for batch in batches:
+        with torch.no_grad():
+            if not matched:
+                forward(model, batch, (), precision)
+                continue
+            result = forward(model, batch, matched, precision)
             states = torch.stack([states.flatten(0, 1) for states in result.hidden], dim=1)
-            torch.dist(states.half().float(), states)
+            hidden = states.half()
+            torch.dist(hidden.float(), states)

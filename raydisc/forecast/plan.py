@@ -154,14 +154,11 @@ def _path_costs(groups: dict[Any, dict[int, list[Sequence[Forecast]]]]) -> dict[
 
 
 def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, seconds: Seconds | None) -> list[Row]:
-    """One row for each distinct stage of the first seed: what it is, who asks for it, what it costs and leaves."""
-    seed = forecasts[0][0].trial.seed
+    """One row for each distinct stage of one seed: what it is, who asks for it, what it costs and leaves."""
     lines: dict[tuple[str, str], dict[tuple[str, ...], list[Stage]]] = defaultdict(dict)
     askers: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     peaks: dict[tuple[str, str], int] = defaultdict(int)
     for ways in forecasts:
-        if ways[0].trial.seed != seed:
-            continue
         for same in _aligned(ways):
             stages = [stage for stage, _ in same]
             line = (stages[0].request.kind, label_of(stages))
@@ -263,6 +260,7 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
         seconds = None if pace is None else lambda stage: seconds_of(stage.work, stage.request, world, pace)
         data = next(stage.artifact for stage in forecasts[0][0].stages if isinstance(stage.request, Tokenise))
         footprints = Footprints(world, precision)
+        one_seed = [ways for ways in forecasts if ways[0].trial.seed == asked.seeds[0]]
         plan = {
             "name": asked.name,
             "task": subject.task_name,
@@ -270,10 +268,10 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
             "precision": precision,
             "devices": asdict(devices),
             "candidates": candidate_rows(world, data, asked.grid.scales, students),
-            "stages": stage_rows(forecasts, footprints, seconds),
+            "stages": stage_rows(one_seed, footprints, seconds),
             "schedules": schedule_rows(forecasts, wanted, seconds),
             "experiment": total_row(forecasts[: len(wanted)], seconds),
-            "fits": fit_rows(forecasts, footprints, devices),
+            "fits": fit_rows(one_seed, footprints, devices),
         }
     return plan | ({"probe": asdict(pace)} if pace else {}) | ({} if price is None else _priced(plan, price))
 

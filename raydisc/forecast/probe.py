@@ -187,7 +187,7 @@ class _Timer:
         blocks = []
         for batch, kept in product(self._batches(request), ((), matched)):
             flops = self._world.cost.flops(widths, *batch.input_ids.shape)
-            seconds = self._timed(partial(run_frozen, model, batch, kept, self._precision))
+            seconds = self._timed(partial(run_frozen, model, [batch], kept, self._precision))
             blocks.append(_Block((1, batch.tokens, batch.tokens if kept else 0, flops), seconds))
         return blocks
 

@@ -42,10 +42,15 @@ class Passes:
         """Tokens of all batches, padding included."""
         return sum(count * rows * length for (rows, length), count in self.shapes.items())
 
+    def heaviest(self, count: int) -> list[Shape]:
+        """The batches with the most tokens."""
+        ordered = sorted(self.shapes, key=lambda shape: (shape[0] * shape[1], shape[1]), reverse=True)
+        return [shape for shape in ordered[:count] for _ in range(min(count, self.shapes[shape]))][:count]
+
     @property
     def largest(self) -> Shape:
         """The batch with the most tokens."""
-        return max(self.shapes, key=lambda shape: (shape[0] * shape[1], shape[1]))
+        return self.heaviest(1)[0]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ def forecast(
     """
     if price is not None and not (math.isfinite(price) and price >= 0):
         raise InputError(f"--price: {price} is no price of a device-hour")
+    if price is not None and not probed:
+        raise InputError("--price needs --probe: without seconds on this machine's device there is nothing to multiply")
     devices = _devices(gpus, gpu_memory, address)
     return make_plan(experiment, devices, _prober(experiment) if probed else None, price)
 
