@@ -86,6 +86,22 @@ def _validate(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _plan(options: argparse.Namespace) -> int:
+    experiment = _experiment(options)
+    from raydisc.forecast.tables import plan_sheets
+    from raydisc.report.sheet import print_sheets
+    from raydisc.runtime.forecast import forecast
+
+    plan = forecast(experiment, options.gpus, options.gpu_memory, options.address, options.probe, options.price)
+    for notice in plan["notices"]:
+        print(f"notice: {notice}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(plan, indent=2))
+    else:
+        print_sheets(plan_sheets(plan), sys.stdout)
+    return DONE
+
+
 def _show(options: argparse.Namespace) -> int:
     from raydisc.report.ledger import Ledger
     from raydisc.report.show import show
@@ -181,6 +197,7 @@ def _write(path: Path, text: str) -> None:
 _COMMANDS = {
     "run": _run,
     "validate": _validate,
+    "plan": _plan,
     "show": _show,
     "compare": _compare,
     "resume": _resume,

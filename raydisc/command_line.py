@@ -43,6 +43,19 @@ examples:
   raydisc validate experiments/sst2.yaml
   raydisc validate experiments/sst2.yaml --set task.glue=sst2 > resolved.yaml"""
 
+_PLAN = """\
+What an experiment will cost, before anything is paid: candidates, every stage with its FLOPs, what it
+keeps and how much memory it needs, what MiniDisc and MaxiDisc cost side by side, and how the model fits the
+devices. Nothing is trained: it reads the file, the data and the teacher's configuration, no weights."""
+
+_PLAN_EXAMPLES = """\
+examples:
+  raydisc plan experiments/quickstart.yaml
+  raydisc plan experiments/sst2.yaml --gpus 8 --gpu-memory 80GiB
+  raydisc plan experiments/sst2.yaml --address auto            the cluster that runs here
+  raydisc plan experiments/quickstart.yaml --probe --price 2.5
+  raydisc plan experiments/quickstart.yaml --json | jq '.schedules[0].flops'"""
+
 _SHOW = "What a run did: its stages with their cost, and its candidates ranked by λ-tradeoff."
 
 _SHOW_EXAMPLES = """\
@@ -109,6 +122,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_experiment(validate)
 
+    plan = commands.add_parser(
+        "plan", help="what an experiment will cost, before it is run", description=_PLAN, epilog=_PLAN_EXAMPLES
+    )
+    _add_experiment(plan)
+    plan.add_argument("--gpus", metavar="N", type=int, help="plan for so many GPUs (default: this machine)")
+    plan.add_argument("--gpu-memory", metavar="SIZE", help="memory of each: 80GiB, 40000MB")
+    plan.add_argument("--address", metavar="ADDRESS", help="plan for the Ray cluster at this address; auto finds it")
+    plan.add_argument("--probe", action="store_true", help="time a few steps on this machine's device, tell hours")
+    plan.add_argument("--price", metavar="MONEY", type=float, help="of a device-hour, with --probe: tell money too")
+    plan.add_argument("--json", action="store_true", help="print JSON")
+
     show = commands.add_parser(
         "show", help="stages, candidates and ranking of a run", description=_SHOW, epilog=_SHOW_EXAMPLES
     )
@@ -133,7 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plain(resume)
 
     ls = commands.add_parser("ls", help="list the runs", description=_LS, epilog=_LS_EXAMPLES)
-    for command in (run, validate, show, compare, resume, ls):
+    for command in (run, validate, plan, show, compare, resume, ls):
         _add_storage(command, default=argparse.SUPPRESS)
 
     predict = commands.add_parser(

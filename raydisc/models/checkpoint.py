@@ -24,14 +24,21 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model"]
 
 
-def locate(model: str) -> Path:
+def locate(model: str, weights: bool = True) -> Path:
     """The local folder of a checkpoint: a folder, ``package:NAME/FOLDER``, or a hub name (downloaded).
+
+    Args:
+        model: its name.
+        weights: whether its weights are needed; without them its configuration and its tokenizer do.
 
     Raises:
         InputError: nothing of that name can be found, or what is there is not a safe checkpoint.
     """
-    folder = _find(model, "teacher.model", [_WEIGHTS, *_BESIDE_WEIGHTS])
-    _check(folder)
+    folder = _find(model, "teacher.model", [_WEIGHTS, *_BESIDE_WEIGHTS] if weights else _BESIDE_WEIGHTS)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"teacher.model: '{folder}' is no checkpoint: it has no config.json")
+    if weights:
+        _check_weights(folder)
     return folder
 
 
@@ -73,9 +80,7 @@ def _from_hub(model: str, setting: str, wanted: list[str]) -> Path:
         ) from error
 
 
-def _check(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise InputError(f"teacher.model: '{folder}' is no checkpoint: it has no config.json")
+def _check_weights(folder: Path) -> None:
     if not any(folder.glob(_WEIGHTS)):
         if any((folder / name).exists() for name in _PICKLED):
             raise InputError(

@@ -7,6 +7,7 @@ import torch
 from ray.exceptions import RayTaskError
 
 from raydisc.errors import InputError
+from raydisc.forecast.cluster import Devices
 from raydisc.models.precision import Arithmetic, Precision, has_bfloat16
 from raydisc.runtime.machine import refuse_without
 from raydisc.settings import ResourcesConfig
@@ -47,6 +48,21 @@ def arithmetic_of(resources: ResourcesConfig) -> Arithmetic:
         if isinstance(error.cause, InputError):
             raise error.cause from None
         raise
+
+
+def devices_of_cluster() -> Devices:
+    """The GPUs of the cluster, of which one is asked for its memory; without any, its machines' memory."""
+    total = ray.cluster_resources()
+    if count := int(total.get("GPU", 0)):
+        ask: Any = ray.remote(num_cpus=0, num_gpus=1, max_calls=1)(_memory_of_gpu)
+        return Devices("gpu", count, ray.get(ask.remote()), f"the cluster's {count} GPU{'s' if count > 1 else ''}")
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    memory = min(int(machine.get("memory", 0)) for machine in machines)
+    return Devices("cpu", len(machines), memory, f"the cluster's {len(machines)} machine(s), without a GPU")
+
+
+def _memory_of_gpu() -> int:
+    return int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def _settled_on_gpu(asked: str) -> Precision:

@@ -95,13 +95,18 @@ def read_weights(store: ArtifactStore, model: Model) -> Weights:
     artifact = model.artifact
     config = config_from_dict(store.json(artifact, "config.json"))
     state = tensor_views(store.blob(artifact, "model.safetensors"))
-    subnet = store.json(artifact, "subnet.json")
-    widths = Widths(tuple(subnet["heads"]), tuple(subnet["neurons"]))
-    if model.scale is None or model.scale == subnet["scale"]:
-        return Weights(config, widths, state, subnet["scale"])
-    found = next(row for row in artifact["candidates"] if row["scale"] == model.scale)
-    widths = Widths(tuple(found["heads"]), tuple(found["neurons"]))
+    scale, widths = store.json(artifact, "subnet.json")["scale"], read_widths(store, model)
+    if model.scale is None or model.scale == scale:
+        return Weights(config, widths, state, scale)
     return Weights(config, widths, cut(state, config, widths), model.scale)
+
+
+def read_widths(store: ArtifactStore, model: Model) -> Widths:
+    """The widths of a model of an artifact, without its weights."""
+    kept = store.json(model.artifact, "subnet.json")
+    if model.scale is not None and model.scale != kept["scale"]:
+        kept = next(row for row in model.artifact["candidates"] if row["scale"] == model.scale)
+    return Widths(tuple(kept["heads"]), tuple(kept["neurons"]))
 
 
 def weight_blobs(config: Config, widths: Widths, scale: float, state: Mapping[str, torch.Tensor]) -> dict[str, Blob]:

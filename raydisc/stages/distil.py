@@ -21,12 +21,14 @@ from raydisc.stages.context import (
     prediction_table,
     read_split,
     read_weights,
+    read_widths,
     table_blob,
     weight_blobs,
 )
 from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Model, Objective
+from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, positions, targets_of, tokens_named, weighted_loss
 from raydisc.supernet.grid import size_of
 from raydisc.tasks.tokenised import Batch
@@ -43,7 +45,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
     split = read_split(context.store, data, "train")
     validation = read_split(context.store, data, "validation")
     source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
-    steps = _steps(request, context, source, cost, widths)
+    steps = planned_steps(request, context.store, source, cost, widths)
 
     objective = Objective.of(config)
     student_positions, teacher_positions = positions(objective, len(cost.layers))
@@ -67,14 +69,13 @@ def compute_distil(request: Distil, context: Context) -> Result:
         predicted[step_number] = judged.predictions
         return {**judged.found, "flops": judged.flops}
 
-    patience = None if request.budget_flops else config.patience
     settings = LoopSettings(
         stage=f"distil to {request.scale:g}",
         total_steps=steps,
         seed=request.seed,
         optimiser=optimiser_settings(config),
-        evaluate_at=even_steps(steps, max(1, round(config.epochs)), last=True) if patience else frozenset(),
-        patience=patience,
+        evaluate_at=evaluation_steps(request, steps),
+        patience=None if request.budget_flops else config.patience,
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
         tokens=source.tokens(),
@@ -112,9 +113,16 @@ def _evaluation_of_what_is_kept(
     return {**best, "flops": 0.0}
 
 
-def _steps(request: Distil, context: Context, source: BatchSource, cost: ForwardCost, widths: Widths) -> int:
+def evaluation_steps(request: Distil, steps: int) -> frozenset[int]:
+    """The steps after which the student is evaluated; none where nothing is decided there."""
+    if request.budget_flops or not request.config.patience:
+        return frozenset()
+    return even_steps(steps, max(1, round(request.config.epochs)), last=True)
+
+
+def planned_steps(request: Distil, store: ArtifactStore, source: BatchSource, cost: ForwardCost, widths: Widths) -> int:
     """Steps of the epochs and of what is reinvested, or of the whole budget; a teacher that is run is paid too."""
-    teacher = None if are_kept(request.outputs) else read_weights(context.store, request.teacher).widths
+    teacher = None if are_kept(request.outputs) else read_widths(store, request.teacher)
 
     def step_flops(step: int) -> float:
         shape = source.shape(step)
@@ -122,17 +130,17 @@ def _steps(request: Distil, context: Context, source: BatchSource, cost: Forward
 
     if request.budget_flops is not None:
         steps, budget = 0, request.budget_flops
-        spent = pass_flops(cost, widths, read_split(context.store, request.data, "validation"))
+        spent = pass_flops(cost, widths, read_split(store, request.data, "validation"))
         spent += request.outputs.flops if request.outputs else 0.0
     else:
         steps, spent = steps_of(request.config, source.steps_per_epoch), 0.0
-        budget = _saved(request, context, source, cost)
+        budget = _saved(request, store, source, cost)
     while (spent := spent + step_flops(steps)) <= budget:
         steps += 1
     return max(1, steps)
 
 
-def _saved(request: Distil, context: Context, source: BatchSource, cost: ForwardCost) -> float:
+def _saved(request: Distil, store: ArtifactStore, source: BatchSource, cost: ForwardCost) -> float:
     """FLOPs by which the supernet was cheaper than distilling an assistant alone; negative where it was not.
 
     To either side belong the outputs that were learned from, the teacher's and the assistant's: kept ones are computed
@@ -141,11 +149,9 @@ def _saved(request: Distil, context: Context, source: BatchSource, cost: Forward
     if request.instead_of is None or request.instead_of.scale is None:
         return 0.0
     supernet, scale = request.instead_of.artifact, request.instead_of.scale
-    alone = read_candidate(context.store, request.importance, scale).widths
-    taught, teacher = (
-        read_weights(context.store, model).widths for model in (request.teacher, Model(request.importance))
-    )
-    train, validation = (read_split(context.store, request.data, split) for split in ("train", "validation"))
+    alone = read_candidate(store, request.importance, scale).widths
+    taught, teacher = (read_widths(store, model) for model in (request.teacher, Model(request.importance)))
+    train, validation = (read_split(store, request.data, split) for split in ("train", "validation"))
     steps = range(steps_of(request.config, source.steps_per_epoch))
     times = 1.0 if are_kept(request.outputs) else request.config.epochs
     path = times * sum(pass_flops(cost, widths, train) for widths in (teacher, alone))

@@ -41,6 +41,17 @@ OnStage = Callable[[Request, Artifact, bool], None]
 """Told of every stage that a schedule asked for: the request, its artifact, and whether it was there already."""
 
 
+def driven(schedule: Schedule[Outcome], execute: Callable[[Request], Artifact]) -> Outcome:
+    """Give a schedule the artifact of everything it asks for; what it ends with."""
+    try:
+        request = next(schedule)
+        while True:
+            request = schedule.send(execute(request))
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
 class Executor:
     """Computes stages in this process.
 
@@ -84,13 +95,7 @@ class Executor:
 
     def run(self, schedule: Schedule[Outcome]) -> Outcome:
         """Execute everything that a schedule asks for."""
-        try:
-            request = next(schedule)
-            while True:
-                request = schedule.send(self.execute(request))
-        except StopIteration as end:
-            outcome: Outcome = end.value
-            return outcome
+        return driven(schedule, self.execute)
 
     def _compute(self, request: Request, promise: Artifact) -> Artifact:
         def progress(state: dict[str, Any]) -> None:

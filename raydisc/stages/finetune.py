@@ -26,7 +26,7 @@ from raydisc.stages.context import (
 from raydisc.stages.evaluation import judge
 from raydisc.stages.requests import FineTune
 from raydisc.tasks.batching import shorter_half
-from raydisc.tasks.tokenised import Batch
+from raydisc.tasks.tokenised import Batch, Split
 
 
 def compute_finetune(request: FineTune, context: Context) -> Result:
@@ -62,10 +62,10 @@ def _initial_model(teacher: TeacherConfig, data: Artifact) -> nn.Module:
     return model
 
 
-def _finetune(
-    model: nn.Module, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
-) -> TrainingState:
-    split = read_split(context.store, request.data, "train")
+def curriculum_of(
+    request: FineTune, config: FineTuneConfig, split: Split, device: torch.device
+) -> tuple[BatchSource, int]:
+    """The batch of every step, the shorter rows first where that is asked for, and how many steps there are."""
     steps = steps_of(config, -(-len(split) // config.batch_size))
     short_rows, short_steps = shorter_half(split.lengths), round(config.curriculum * steps)
     source = BatchSource(
@@ -73,9 +73,16 @@ def _finetune(
         config.batch_size,
         request.seed,
         request.data["pad_id"],
-        context.device,
+        device,
         lambda step: short_rows if step < short_steps else None,
     )
+    return source, steps
+
+
+def _finetune(
+    model: nn.Module, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
+) -> TrainingState:
+    source, steps = curriculum_of(request, config, read_split(context.store, request.data, "train"), context.device)
     widths = Widths.full(model.config)
 
     def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:

@@ -1,5 +1,6 @@
 """The stage that scores the teacher's units and sorts its weights by the scores."""
 
+import numpy as np
 import torch
 
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
@@ -32,7 +33,11 @@ from raydisc.supernet.importance import (
     random_importance,
 )
 from raydisc.tasks.batching import evaluation_batches
+from raydisc.tasks.tokenised import Split
 from raydisc.tradeoff import reference_of
+
+IMPORTANCE_FORWARDS = STEP_FORWARDS - 1
+"""Gradient importance in forwards: parameters are frozen, so that the backward multiplies for the inputs alone."""
 
 
 def compute_importance(request: Importance, context: Context) -> Result:
@@ -44,7 +49,7 @@ def compute_importance(request: Importance, context: Context) -> Result:
     state = reordered(weights.state, layers, order)
     blobs = weight_blobs(weights.config, weights.widths, 1.0, state)
     blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
-    blobs["scores.safetensors"] = tensor_blob(_named(scores))
+    blobs["scores.safetensors"] = tensor_blob(named_scores(scores))
     facts = {
         "parameters": request.teacher["parameters"],
         "method": request.method,
@@ -63,8 +68,7 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
         return magnitude_importance(model, layers), 0.0
     data = request.data
     split = read_split(context.store, data, "train")
-    chosen = sampled(len(split), request.rows, request.seed)
-    batches = [chosen[rows] for rows in evaluation_batches(split.lengths[chosen], EVALUATION_BATCH)]
+    batches = importance_batches(request, split)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     scores = gradient_importance(
         model,
@@ -73,10 +77,17 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
         regression=data["kind"] == "regression",
         on_batch=meter,
     )
-    return scores, meter.flops * (STEP_FORWARDS - 1)
+    return scores, meter.flops * IMPORTANCE_FORWARDS
 
 
-def _named(scores: Scores) -> dict[str, torch.Tensor]:
+def importance_batches(request: Importance, split: Split) -> list[np.ndarray]:
+    """Row numbers of each batch that gradient importance looks at."""
+    chosen = sampled(len(split), request.rows, request.seed)
+    return [chosen[rows] for rows in evaluation_batches(split.lengths[chosen], EVALUATION_BATCH)]
+
+
+def named_scores(scores: Scores) -> dict[str, torch.Tensor]:
+    """The scores as they are kept, by name."""
     named = {f"heads.{layer:03}": score for layer, score in enumerate(scores.heads)}
     return named | {f"neurons.{layer:03}": score for layer, score in enumerate(scores.neurons)}
 

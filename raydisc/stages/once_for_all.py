@@ -9,20 +9,19 @@ import torch
 
 from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.dropout import set_dropout
-from raydisc.distillation.loop import LoopSettings, even_steps, train
+from raydisc.distillation.loop import LoopSettings, train
 from raydisc.distillation.losses import WeightedLoss
-from raydisc.distillation.sandwich import Share, even_rows, sandwich
+from raydisc.distillation.sandwich import Share
 from raydisc.distillation.teacher_outputs import TeacherSignal
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.kinds import weights_of
 from raydisc.models.outputs import Outputs, forward
-from raydisc.models.widths import Widths
-from raydisc.settings import OnceForAllConfig
-from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
+from raydisc.stages.batches import BatchSource, optimiser_settings
 from raydisc.stages.contest import Contest
 from raydisc.stages.context import Context, Result, prediction_table, read_split, table_blob, weight_blobs
+from raydisc.stages.course import course_of
 from raydisc.stages.requests import Model, OnceForAll
-from raydisc.stages.supernet import Supernet, build_supernet, described, draw_chances, evaluate_candidates
+from raydisc.stages.supernet import Supernet, build_supernet, described, evaluate_candidates
 from raydisc.stages.targets import positions, targets_of, tokens_named, weighted_loss
 from raydisc.supernet.grid import Candidate
 from raydisc.tasks.tokenised import Batch
@@ -44,17 +43,12 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     targets = targets_of(context, request.outputs, Model(request.importance), split, teacher_positions, named)
     loss = weighted_loss(request.objective, data)
     source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
-    steps = steps_of(config, source.steps_per_epoch)
-    chances = draw_chances(config.sandwich, supernet)
-    contest = Contest(supernet.candidates, request.lam, _choice_step(request, steps), context.checkpoint_folder)
-    fractions = _fractions(supernet, round(float(split.lengths.mean())), targets.meter is not None)
+    course = course_of(request, context.store, supernet.candidates, supernet.cost)
+    contest = Contest(supernet.candidates, request.lam, course.chooses_at, context.checkpoint_folder)
 
     def step(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
-        if (chosen := contest.chosen(index)) is None:
-            shares = sandwich(supernet.candidates, config.sandwich, chances, request.seed, index)
-        else:
-            shares = [Share(chosen, even_rows(len(batch.rows), fractions[chosen.scale]))]
+        shares = course.shares(index, contest.chosen(index), len(batch.rows))
         lessons = _lessons(shares, batch, source, targets.signal)
         total = sandwich_backward(supernet, lessons, loss, student_positions)
         forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.input_ids.shape) for it in lessons)
@@ -69,19 +63,19 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
 
     settings = LoopSettings(
         stage="once_for_all",
-        total_steps=steps,
+        total_steps=course.steps,
         seed=request.seed,
         optimiser=optimiser_settings(config),
-        evaluate_at=_evaluation_steps(config, contest.chooses_at, steps),
+        evaluate_at=course.evaluate_at,
         patience=config.patience,
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
         tokens=source.tokens(),
     )
     if contest.rows:  # of an earlier process, which may have told nobody
-        context.progress({"step": 0, "steps": steps, "candidates": contest.rows})
+        context.progress({"step": 0, "steps": course.steps, "candidates": contest.rows})
     state = train(supernet.model, settings, source.batch, step, evaluate, context.progress)
-    return _result(request, context, supernet, contest, state, steps)
+    return _result(request, context, supernet, contest, state, course.steps)
 
 
 def _result(
@@ -111,28 +105,6 @@ def _result(
         "outputs_flops": request.outputs.flops if request.outputs else 0.0,
     }
     return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
-
-
-def _choice_step(request: OnceForAll, steps: int) -> int | None:
-    """The step after which the assistant is chosen; None where all candidates are trained to the end."""
-    if request.lam is None:
-        return None
-    step = max(1, round(request.config.choose_at * steps))
-    return step if step < steps else None
-
-
-def _evaluation_steps(config: OnceForAllConfig, chooses_at: int | None, steps: int) -> frozenset[int]:
-    if chooses_at is not None:
-        return even_steps(chooses_at, config.evaluations, last=True)
-    return even_steps(steps, config.evaluations, last=config.patience is not None)
-
-
-def _fractions(supernet: Supernet, length: int, teacher_is_run: bool) -> dict[float, float]:
-    """For each assistant's scale the share of a batch with which its step costs what the smallest one's does."""
-    cost = supernet.cost
-    teacher = cost.flops(Widths.full(supernet.weights.config), 1, length) if teacher_is_run else 0
-    row = {it.scale: STEP_FORWARDS * cost.flops(it.widths, 1, length) + teacher for it in supernet.candidates[:-1]}
-    return {scale: min(row.values()) / flops for scale, flops in row.items()}
 
 
 @dataclass(frozen=True)

@@ -67,15 +67,19 @@ class Subject:
         return int(config_from_dict(self.config).hidden_size)
 
 
-def inspect(experiment: Experiment) -> Subject:
+def inspect(experiment: Experiment, weights: bool = True) -> Subject:
     """Read the task and the teacher's files, and refuse what cannot work.
+
+    Args:
+        experiment: what is asked for.
+        weights: whether the teacher's weights are looked at too; without them its configuration stands for them.
 
     Raises:
         InputError: one sentence about the task, the teacher or its tokenizer.
     """
     task = load_task(experiment.task)
     tokenizer = tokenizer_of(experiment.teacher)
-    config, weights = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id)
+    config, fingerprint = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id, weights)
     with torch.device("meta"):
         model = model_class(config).from_config(config)
     _refuse_too_small(model, len(tokenizer), task.max_length)
@@ -85,28 +89,34 @@ def inspect(experiment: Experiment) -> Subject:
         metric=task.metric,
         task_fingerprint=task.fingerprint,
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
-        weights_fingerprint=weights,
+        weights_fingerprint=fingerprint,
         config=config.to_dict(),
         teacher_parameters=sum(parameter.numel() for parameter in model.parameters()),
         notices=task.notices,
     )
 
 
-def _teacher(teacher: TeacherConfig, task: TaskData, vocab_size: int, pad_id: int | None) -> tuple[Config, str]:
+def _teacher(
+    teacher: TeacherConfig, task: TaskData, vocab_size: int, pad_id: int | None, weights: bool
+) -> tuple[Config, str]:
     if teacher.model is None:
         architecture = dict(teacher.architecture or {})
-        digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
         config = from_architecture(architecture, vocab_size, task.kind, task.num_labels, pad_id)
-        return config, digest.hexdigest()
-    folder = locate(teacher.model)
+        return config, _digest(architecture)
+    folder = locate(teacher.model, weights)
     config = load_config(folder, teacher.trust_remote_code)
-    check_units(folder, config)
+    if weights:
+        check_units(folder, config)
     if teacher.finetune is None and task.kind != "language":
         check_labels(config, task.num_labels, folder)
     suit(config, task.kind, task.num_labels, pad_id)
-    if teacher.finetune is None:
+    if teacher.finetune is None and weights:
         check_head(folder, config)
-    return config, checkpoint_fingerprint(folder)
+    return config, checkpoint_fingerprint(folder) if weights else _digest(config.to_dict())
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_too_small(model: nn.Module, vocab_size: int, max_length: int) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from raydisc.distillation.sandwich import Rule
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import cut, load_trainable
 from raydisc.models.precision import Precision
@@ -16,6 +15,7 @@ from raydisc.stages.context import Context, Weights, read_weights
 from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Model, OnceForAll
+from raydisc.stages.store import ArtifactStore
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.supernet.grid import Candidate, size_of
 from raydisc.tasks.tokenised import Split
@@ -36,24 +36,23 @@ class Supernet:
         select(self.model, self.weights.config, candidate.widths)
 
 
+def read_candidates(request: OnceForAll, store: ArtifactStore) -> tuple[Candidate, ...]:
+    """The candidates of a request, largest first."""
+    scales = sorted(request.scales, reverse=True)
+    return tuple(read_candidate(store, request.importance, scale) for scale in scales)
+
+
 def build_supernet(request: OnceForAll, context: Context) -> Supernet:
     """The sorted teacher, cut to the largest candidate and made elastic."""
     teacher = read_weights(context.store, Model(request.importance))
-    scales = sorted(request.scales, reverse=True)
-    candidates = tuple(read_candidate(context.store, request.importance, scale) for scale in scales)
+    candidates = read_candidates(request, context.store)
     largest = candidates[0]
     state = cut(teacher.state, teacher.config, largest.widths)
     model = load_trainable(teacher.config, largest.widths, state).to(context.device)
     make_elastic(model, teacher.config)
-    weights = Weights(teacher.config, largest.widths, state, largest.scale)
+    del state  # the model has a copy of its own
+    weights = Weights(teacher.config, largest.widths, {}, largest.scale)
     return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config), context.precision)
-
-
-def draw_chances(rule: Rule, supernet: Supernet) -> dict[float, float]:
-    """How likely a step's draw takes each candidate."""
-    if rule == "all" or rule.draw == "uniform":
-        return {candidate.scale: 1.0 for candidate in supernet.candidates}
-    return {candidate.scale: 1 / supernet.cost.flops(candidate.widths, 1, 1) for candidate in supernet.candidates}
 
 
 def evaluate_candidates(

@@ -131,7 +131,15 @@ def has_room(config: TeacherOutputsConfig, folder: Path, shape: OutputsShape) ->
         InputError: it has none, and they were asked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    return fits(config, shape, shutil.disk_usage(folder).free)
+
+
+def fits(config: TeacherOutputsConfig, shape: OutputsShape, free: int) -> bool:
+    """Whether outputs fit so many free bytes, as in ``has_room``.
+
+    Raises:
+        InputError: they do not, and were asked for.
+    """
     if config.source == "auto":
         return shape.bytes <= free / 2
     if shape.bytes > free:

@@ -30,7 +30,7 @@ def tokenizer_of(teacher: TeacherConfig) -> PreTrainedTokenizerBase:
     if teacher.tokenizer is not None:
         return load_tokenizer(locate_tokenizer(teacher.tokenizer), teacher.trust_remote_code)
     if teacher.model is not None:
-        return load_tokenizer(locate(teacher.model), teacher.trust_remote_code)
+        return load_tokenizer(locate(teacher.model, weights=False), teacher.trust_remote_code)
     return word_tokenizer()
 
 

@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic, and each that needs no Ray once from end to end; never how fast anything is."""
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import common  # noqa: E402
+import forecast  # noqa: E402
 import machine  # noqa: E402
 import makespan  # noqa: E402
 import peer_loops  # noqa: E402
@@ -27,6 +29,7 @@ from tiny_models import tiny_batch, tiny_config, tiny_split, tiny_teacher  # noq
 
 from raydisc.distillation.losses import WeightedLoss  # noqa: E402
 from raydisc.errors import InputError  # noqa: E402
+from raydisc.experiment import load_experiment  # noqa: E402
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost  # noqa: E402
 from raydisc.models.dense import cut  # noqa: E402
 from raydisc.models.outputs import Outputs  # noqa: E402
@@ -383,6 +386,23 @@ def test_roofline_from_end_to_end(experiment, tmp_path, capsys):
 
 
 @pytest.mark.integration
+def test_a_forecast_beside_a_run_from_end_to_end(experiment, tmp_path, capsys):
+    forecast.main([str(experiment), "--memory-steps", "0", "--output", str(tmp_path), "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["kind"] for row in rows].count("once_for_all") == 1
+    for row in rows:
+        assert row["flops_predicted"] == pytest.approx(row["flops"], rel=0.15)
+        assert row["stored_predicted"] == pytest.approx(row["stored"], rel=0.15, abs=12_000)
+        assert row["seconds"] > 0
+        assert row["seconds_predicted"] > 0
+        assert row["peak_bytes"] is None
+
+
+def test_a_forecast_needs_all_three_schedules(experiment):
+    with pytest.raises(InputError, match="kd, maxidisc and minidisc are all needed"):
+        forecast.trials_of(load_experiment(experiment, ["schedules=[kd]"]))
+
+
 def test_peers_from_end_to_end(experiment, tmp_path, capsys):
     peers.main([str(experiment), "--repetitions", "1", "--device", "cpu", "--output", str(tmp_path), "--json"])
     capsys.readouterr()

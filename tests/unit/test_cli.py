@@ -14,7 +14,7 @@ from raydisc.errors import InputError
 from raydisc.experiment import load_experiment
 from raydisc.report.ledger import Ledger
 
-COMMANDS = ["run", "validate", "show", "compare", "resume", "ls", "predict"]
+COMMANDS = ["run", "validate", "plan", "show", "compare", "resume", "ls", "predict"]
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
 
@@ -127,7 +127,7 @@ def test_a_missing_file(capsys):
     )
 
 
-@pytest.mark.parametrize("command", ["run", "validate"])
+@pytest.mark.parametrize("command", ["run", "validate", "plan"])
 def test_an_unknown_key(capsys, command):
     sentence = refusal(capsys, command, str(QUICKSTART), "--set", "student.scal=0.1")
     assert sentence == f"{QUICKSTART}: unknown key 'scal' in student (did you mean 'scale'?)"

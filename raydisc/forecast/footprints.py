@@ -1,0 +1,151 @@
+"""The footprint of each stage: its heaviest step, run on tensors without contents."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from raydisc.distillation.dropout import set_dropout
+from raydisc.distillation.optimiser import adamw
+from raydisc.distillation.vocabulary import CompactVocabulary
+from raydisc.forecast.memory import Allocations, bytes_of, empty_batch, run_frozen, without_contents
+from raydisc.forecast.search import Stage
+from raydisc.forecast.stages import World
+from raydisc.forecast.teaching import Teaching, has_types, heaviest_steps, source_of
+from raydisc.models.dense import build
+from raydisc.models.families import layers_of
+from raydisc.models.precision import Precision
+from raydisc.models.widths import Widths
+from raydisc.parallel.footprint import Footprint
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.batches import optimiser_settings
+from raydisc.stages.requests import Distil, FineTune, Importance, OnceForAll, TeacherOutputs
+from raydisc.supernet.elastic import make_elastic
+from raydisc.supernet.importance import gradient_importance
+
+Backward = Callable[[nn.Module], None]
+"""Forward and backward of a step; leaves gradients."""
+
+
+class Footprints:
+    """The footprints of a forecast's stages; stages with equal steps are run once.
+
+    Args:
+        world: what the forecast knows.
+        precision: to compute in.
+    """
+
+    def __init__(self, world: World, precision: Precision) -> None:
+        """See the class."""
+        self._world, self._precision = world, precision
+        self._known: dict[Any, Footprint] = {}
+
+    def of(self, stage: Stage, assistants: tuple[float, ...] = ()) -> Footprint | None:
+        """The footprint of a stage of a trial that chooses these assistants; None where no model is run."""
+        if not stage.work.passes:
+            return None
+        heaviest = tuple((passes.way, passes.widths, passes.largest) for passes in stage.work.passes)
+        key = (type(stage.request), heaviest, stage.work.trained)
+        if key not in self._known:
+            self._known[key] = self._measured(stage, assistants)
+        return self._known[key]
+
+    def _measured(self, stage: Stage, assistants: tuple[float, ...]) -> Footprint:
+        request = stage.request
+        if stage.work.trained is None or not isinstance(request, FineTune | OnceForAll | Distil):
+            return self._frozen(stage)
+        if isinstance(request, OnceForAll):
+            heaviest = heaviest_steps(request, self._world.choosing(assistants, 0.0))
+            shapes = [[shape for _, shape in taught] for taught in heaviest]
+        else:
+            shapes = [[passes.largest for passes in stage.work.passes if passes.way == "train"]]
+        with without_contents():
+            counted = Allocations()
+            teaching = Teaching.of(self._world, request, self._precision, counted)
+            steps: list[Backward] = (
+                [
+                    partial(teaching.learn_together, taught=[(it, teaching.batch(shape)) for it, shape in taught])
+                    for taught in heaviest
+                ]
+                if isinstance(request, OnceForAll)
+                else [partial(teaching.learn, batch=teaching.batch(shape)) for [shape] in shapes]
+            )
+            return self._trained(stage, teaching, counted, steps, max(map(teaching.target_bytes, shapes)))
+
+    def _trained(
+        self, stage: Stage, teaching: Teaching, counted: Allocations, steps: Sequence[Backward], targets: int
+    ) -> Footprint:
+        """The steps of a model that has been trained before."""
+        widths = stage.work.trained or Widths.full(self._world.config)
+        model = build(self._world.config, widths)
+        if isinstance(stage.request, OnceForAll):
+            make_elastic(model, self._world.config)
+        set_dropout(model, teaching.dropout)
+        counted.watch(model)
+        with counted:
+            tokens = source_of(self._world, teaching.request).tokens()
+            assert tokens is not None  # no language task is planned
+            vocabulary = CompactVocabulary(model, tokens)
+            weights, trained = counted.now, [it for it in model.parameters() if it.requires_grad]
+            counted.watch_gradients(trained)
+            optimiser = adamw(trained, optimiser_settings(teaching.config))
+            for parameter in trained:  # the moments are made by the first step, and live ever after
+                parameter.grad = torch.zeros_like(parameter)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            moments = counted.now - weights
+            counted.forget()
+            model.train()
+            for backward in steps:
+                backward(model)
+                nn.utils.clip_grad_norm_(trained, teaching.config.max_grad_norm)
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+                counted.gradients_gone()
+            del vocabulary  # held the whole table until now
+        return Footprint(
+            weights=weights,
+            gradients=sum(parameter.nbytes for parameter in trained),
+            optimiser=moments,
+            activations=max(0, counted.peak - weights - moments - targets - counted.gradients_at_peak),
+            targets=targets,
+            block=self._block(widths),
+            peak=counted.peak,
+        )
+
+    def _frozen(self, stage: Stage) -> Footprint:
+        [passes] = stage.work.passes
+        with without_contents():
+            counted = Allocations()
+            model = build(self._world.config, passes.widths).requires_grad_(False).eval()
+            counted.watch(model)
+            weights = counted.now
+            self._run(model, stage, counted)
+        activations = counted.peak - weights
+        return Footprint(weights, 0, 0, activations, 0, self._block(passes.widths), counted.peak)
+
+    def _run(self, model: nn.Module, stage: Stage, counted: Allocations) -> None:
+        """The largest batch of a stage that trains nothing."""
+        [passes], request = stage.work.passes, stage.request
+        data: Artifact = request.data  # type: ignore[attr-defined]
+        types = has_types(self._world, data)
+        batches = [empty_batch(*shape, data["num_labels"], types) for shape in passes.heaviest(2)]
+        with counted:
+            if isinstance(request, Importance):
+                layers, regression = layers_of(self._world.config), data["kind"] == "regression"
+                gradient_importance(model, layers, batches[:1], regression, lambda batch: None)
+            else:
+                matched = request.positions if isinstance(request, TeacherOutputs) else ()
+                run_frozen(model, batches, matched, self._precision)
+
+    def _block(self, widths: Widths) -> int:
+        """Bytes of the largest of what a sharded model gathers at once: a layer, or what is outside of the layers."""
+        with torch.device("meta"):
+            model = build(self._world.config, widths)
+        layers = [
+            sum(model.get_parameter(f"{carrier.path}.weight").nbytes for carrier in units.carriers)
+            for units in layers_of(self._world.config)
+        ]
+        return max(*layers, bytes_of(model) - sum(layers))

@@ -1,0 +1,293 @@
+"""The plan of an experiment: candidates, stages, search costs and how stages fit devices, as JSON values."""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from raydisc.errors import InputError
+from raydisc.experiment import (
+    Experiment,
+    GridConfig,
+    MaxidiscOptions,
+    MinidiscOptions,
+    ScheduleConfig,
+)
+from raydisc.forecast.cluster import Devices
+from raydisc.forecast.footprints import Footprints
+from raydisc.forecast.labels import label_of
+from raydisc.forecast.probe import Pace, seconds_of
+from raydisc.forecast.search import Forecast, Forecaster, Stage, search_cost
+from raydisc.forecast.stages import World
+from raydisc.models.widths import Widths
+from raydisc.parallel.footprint import Footprint, fewest_workers, lay_out
+from raydisc.report.rows import ratio, schedule_order
+from raydisc.schedules.trials import Trial, expand
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import read_split
+from raydisc.stages.requests import OnceForAll, Tokenise
+from raydisc.stages.subject import inspect, student_scales
+from raydisc.supernet.grid import candidate, size_of
+from raydisc.tasks.metrics import metric
+
+Row = dict[str, Any]
+"""A line of a plan: name → JSON value."""
+
+Seconds = Callable[[Stage], float]
+"""Device-seconds of a stage."""
+
+_BOTH = ("minidisc", "maxidisc")
+
+
+Prober = Callable[[Sequence[Sequence[Forecast]], World], Pace]
+"""Times steps of forecast trials."""
+
+
+def with_both(experiment: Experiment, students: Sequence[float]) -> Experiment:
+    """The experiment with MiniDisc and MaxiDisc, whichever it lacks, and no more controls than it had.
+
+    A grid that has too few scales for them is left as it is.
+    """
+    named = {schedule.name: schedule.options for schedule in experiment.schedules}
+    told = [options.assistants for options in named.values() if isinstance(options, MaxidiscOptions | MinidiscOptions)]
+    assistants = min(told[0], 2) if told else 1
+    missing = {"minidisc": MinidiscOptions(assistants=assistants), "maxidisc": MaxidiscOptions(assistants=assistants)}
+    room = all(sum(scale > student for scale in experiment.grid.scales) >= assistants for student in students)
+    more = [ScheduleConfig(name=name, options=missing[name]) for name in _BOTH if room and name not in named]
+    controls = experiment.controls and "minidisc" in named
+    return experiment.model_copy(update={"schedules": [*experiment.schedules, *more], "controls": controls})
+
+
+def candidate_rows(world: World, data: Artifact, grid: GridConfig, students: Sequence[float]) -> list[Row]:
+    """Each scale of the grid and each student's: sizes, and FLOPs of a forward at the data's mean length."""
+    length = round(float(read_split(world.store, data, "train").lengths.mean()))
+    whole = world.cost.flops(Widths.full(world.config), 1, length)
+    rows = [_teacher_row(world.subject.teacher_parameters, whole)]
+    for scale in sorted({*grid.scales, *students}, reverse=True):
+        if scale < min(students):
+            continue
+        widths = candidate(world.scores, scale, grid.allocation).widths
+        size = size_of(world.config, world.subject.teacher_parameters, widths)
+        flops = world.cost.flops(widths, 1, length)
+        rows.append({
+            "scale": scale, "measured_scale": size.measured_scale, "parameters": size.parameters, "flops": flops,
+            "flops_share": flops / whole, "student": scale in students,
+        })  # fmt: skip
+    return [{**row, "length": length} for row in rows]
+
+
+def _teacher_row(parameters: int, flops: int) -> Row:
+    return {
+        "scale": 1.0, "measured_scale": 1.0, "parameters": parameters, "flops": flops, "flops_share": 1.0,
+        "student": False,
+    }  # fmt: skip
+
+
+def schedule_rows(
+    forecasts: Sequence[Sequence[Forecast]], wanted: Sequence[Trial], seconds: Seconds | None
+) -> list[Row]:
+    """One row for each schedule and student: its search cost, the mean over seeds, beside the cheapest path's.
+
+    What MiniDisc chooses is not known: ``expected`` takes every choice for as likely as the others.
+    """
+    groups: dict[Any, dict[int, list[Sequence[Forecast]]]] = defaultdict(lambda: defaultdict(list))
+    for ways in forecasts:
+        trial = ways[0].trial
+        groups[_schedule(trial)][trial.seed].append(ways)
+    floors = _path_costs(groups)
+    rows = []
+    for (name, student, *_), seeds in groups.items():
+        costs = [_cost(trials, seconds) for trials in seeds.values()]
+        some = next(iter(seeds.values()))
+        row: Row = {
+            "schedule": name, "student_scale": student, "trials": len(some), "seeds": len(seeds),
+            "lam": some[0][0].trial.lam, "assistants": _assistants(some), "asked": some[0][0].trial in wanted,
+        }  # fmt: skip
+        for quantity in costs[0]:
+            row[quantity] = {bound: sum(cost[quantity][bound] for cost in costs) / len(costs) for bound in _BOUNDS}
+        low, high = floors.get(student, (None, None))
+        row["relative_to_cheapest_path"] = {bound: ratio(row["flops"][bound], low) for bound in _BOUNDS}
+        row["relative_to_dearest_path"] = {bound: ratio(row["flops"][bound], high) for bound in _BOUNDS}
+        rows.append(row)
+    return sorted(rows, key=lambda row: (-row["student_scale"], schedule_order(row["schedule"])))
+
+
+_BOUNDS = ("expected", "low", "high")
+
+
+def _schedule(trial: Trial) -> tuple[Any, ...]:
+    return trial.schedule, trial.student_scale, trial.lam, trial.assistants, trial.reinvest, len(trial.path)
+
+
+def _assistants(trials: Sequence[Sequence[Forecast]]) -> list[list[float]]:
+    """The assistants of each trial, or those that it may choose."""
+    return [list(way.assistants or way.trial.path) for ways in trials for way in ways]
+
+
+def _cost(trials: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> dict[str, dict[str, float]]:
+    """Search cost of all trials of a schedule with one seed; only a schedule of one trial has choices."""
+    if len(trials) == 1:
+        costs = [search_cost(way.stages, [way.student], seconds or _no_seconds) for way in trials[0]]
+    else:
+        stages = {stage.key: stage for ways in trials for stage in ways[0].stages}
+        costs = [search_cost(stages.values(), [ways[0].student for ways in trials], seconds or _no_seconds)]
+    found = {"flops": _bounds([cost.flops for cost in costs])}
+    return found | ({"device_seconds": _bounds([cost.device_seconds for cost in costs])} if seconds else {})
+
+
+def _no_seconds(stage: Stage) -> float:
+    return 0.0
+
+
+def _bounds(values: Sequence[float]) -> dict[str, float]:
+    return {"expected": sum(values) / len(values), "low": min(values), "high": max(values)}
+
+
+def _path_costs(groups: dict[Any, dict[int, list[Sequence[Forecast]]]]) -> dict[float, tuple[float, float]]:
+    """For each student the cost of MaxiDisc's cheapest and dearest path alone, the mean over seeds."""
+    found: dict[float, tuple[float, float]] = {}
+    for (name, student, *_), seeds in groups.items():
+        if name == "maxidisc":
+            costs = [[ways[0].flops for ways in trials] for trials in seeds.values()]
+            low, high = (sum(map(pick, costs)) / len(costs) for pick in (min, max))
+            found[student] = (min(low, found.get(student, (low, high))[0]), max(high, found.get(student, (0, high))[1]))
+    return found
+
+
+def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, seconds: Seconds | None) -> list[Row]:
+    """One row for each distinct stage of one seed: what it is, who asks for it, what it costs and leaves."""
+    lines: dict[tuple[str, str], dict[tuple[str, ...], list[Stage]]] = defaultdict(dict)
+    askers: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    peaks: dict[tuple[str, str], int] = defaultdict(int)
+    for ways in forecasts:
+        for same in _aligned(ways):
+            stages = [stage for stage, _ in same]
+            line = (stages[0].request.kind, label_of(stages))
+            lines[line][tuple(dict.fromkeys(stage.key for stage in stages))] = stages
+            askers[line][ways[0].trial.schedule] = None
+            for stage, way in (same[0], same[-1]):  # of the largest and of the smallest choice
+                footprint = footprints.of(stage, way.assistants)
+                peaks[line] = max(peaks[line], footprint.peak if footprint else 0)
+    rows = []
+    for line, found in lines.items():
+        row: Row = {
+            "kind": line[0], "stage": line[1], "count": len(found), "schedules": list(askers[line]),
+            "searched": next(iter(found.values()))[0].searched,
+            "flops": _summed(found.values(), lambda stage: stage.artifact.flops),
+            "stored_bytes": _summed(found.values(), lambda stage: float(stage.stored)),
+            "peak_bytes": peaks[line],
+        }  # fmt: skip
+        rows.append(row | ({"device_seconds": _summed(found.values(), seconds)} if seconds else {}))
+    return rows
+
+
+def _aligned(ways: Sequence[Forecast]) -> list[list[tuple[Stage, Forecast]]]:
+    """The stages of a trial, each as it is for every way in which its choices may fall."""
+    needed = [(way.needed, way) for way in ways]
+    most = max(len(stages) for stages, _ in needed)
+    alike = [(stages, way) for stages, way in needed if len(stages) == most]
+    return [[(stages[place], way) for stages, way in alike] for place in range(most)]
+
+
+def _summed(found: Iterable[Sequence[Stage]], amount: Callable[[Stage], float]) -> dict[str, float]:
+    parts = [_bounds([amount(stage) for stage in stages]) for stages in found]
+    return {bound: sum(part[bound] for part in parts) for bound in _BOUNDS}
+
+
+def total_row(forecasts: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> Row:
+    """What the experiment as it is asked for spends and leaves, every stage once, of all seeds."""
+    found: dict[tuple[str, ...], list[Stage]] = {}
+    for ways in forecasts:
+        for same in _aligned(ways):
+            found[tuple(dict.fromkeys(stage.key for stage, _ in same))] = [stage for stage, _ in same]
+    row: Row = {
+        "stages": len(found),
+        "flops": _summed(found.values(), lambda stage: stage.artifact.flops),
+        "stored_bytes": _summed(found.values(), lambda stage: float(stage.stored)),
+    }
+    return row | ({"device_seconds": _summed(found.values(), seconds)} if seconds else {})
+
+
+def fit_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, devices: Devices) -> list[Row]:
+    """For each kind of stage the one that needs the most, and how it fits the devices."""
+    heaviest: dict[str, tuple[Footprint, Stage]] = {}
+    for ways in forecasts:
+        for way in (ways[0], ways[-1]):
+            for stage in way.needed:
+                footprint = footprints.of(stage, way.assistants)
+                kind = stage.request.kind
+                if footprint and (kind not in heaviest or footprint.peak > heaviest[kind][0].peak):
+                    heaviest[kind] = (footprint, stage)
+    return [_fit_row(kind, *found, devices) for kind, found in heaviest.items()]
+
+
+def _fit_row(kind: str, footprint: Footprint, stage: Stage, devices: Devices) -> Row:
+    rows = max(passes.largest[0] for passes in stage.work.passes)
+    row: Row = {
+        "kind": kind, "stage": label_of([stage]), "rows": rows, **asdict(footprint),
+        "fewest_workers": fewest_workers(footprint, rows, devices.memory), "fit": None, "refusal": None,
+    }  # fmt: skip
+    try:
+        elastic = isinstance(stage.request, OnceForAll)
+        row["fit"] = asdict(lay_out(footprint, rows, devices.count, devices.memory, elastic))
+    except InputError as refused:
+        row["refusal"] = str(refused)
+    return row
+
+
+def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None, price: float | None = None) -> Row:
+    """Everything that ``raydisc plan`` tells.
+
+    Args:
+        asked: the experiment.
+        devices: that it is to fit.
+        prober: times steps on the device at hand, where seconds are wanted.
+        price: of a device-hour, where money is wanted.
+
+    Raises:
+        InputError: the experiment cannot work.
+    """
+    subject = inspect(asked, weights=False)
+    if metric(subject.metric).kind == "language":
+        raise InputError(
+            f"plan: '{asked.name}' is a language task, which cannot be planned yet; run it"
+        )
+    students = student_scales(asked, subject)
+    both = with_both(asked, students)
+    wanted = expand(asked, students)
+    more = [trial for trial in expand(both, students) if trial not in wanted]
+    precision = devices.precision(asked.resources)
+    with tempfile.TemporaryDirectory(prefix="raydisc-plan-") as scratch:
+        forecaster = Forecaster(both, subject, Path(scratch))
+        world = forecaster.world
+        forecasts = [forecaster.forecasts(trial) for trial in [*wanted, *more]]
+        pace = prober(forecasts, world) if prober else None
+        seconds = None if pace is None else lambda stage: seconds_of(stage.work, stage.request, world, pace)
+        data = next(stage.artifact for stage in forecasts[0][0].stages if isinstance(stage.request, Tokenise))
+        footprints = Footprints(world, precision)
+        one_seed = [ways for ways in forecasts if ways[0].trial.seed == asked.seeds[0]]
+        plan = {
+            "name": asked.name,
+            "task": subject.task_name,
+            "notices": [*asked.notices(), *subject.notices],
+            "precision": precision,
+            "devices": asdict(devices),
+            "candidates": candidate_rows(world, data, asked.grid, students),
+            "stages": stage_rows(one_seed, footprints, seconds),
+            "schedules": schedule_rows(forecasts, wanted, seconds),
+            "experiment": total_row(forecasts[: len(wanted)], seconds),
+            "fits": fit_rows(one_seed, footprints, devices),
+        }
+    return plan | ({"probe": asdict(pace)} if pace else {}) | ({} if price is None else _priced(plan, price))
+
+
+def _priced(plan: Row, price: float) -> Row:
+    """Money of schedules and of the whole, from their device-seconds."""
+
+    def money(row: Row) -> Row:
+        return row | {"money": {bound: price * row["device_seconds"][bound] / 3600 for bound in _BOUNDS}}
+
+    schedules = [money(row) for row in plan["schedules"]]
+    return {"price": price, "schedules": schedules, "experiment": money(plan["experiment"])}
