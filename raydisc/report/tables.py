@@ -18,6 +18,7 @@ from raydisc.report.rows import FIELDS, Row, grouped
 from raydisc.report.sheet import Sheet, Style, as_markdown, print_sheets
 from raydisc.report.stages import run_teacher
 from raydisc.report.summary import REFERENCE, Summary, summarise
+from raydisc.tasks.metrics import METRICS
 
 
 def print_comparison(ledger: Ledger, runs: Sequence[str], file: IO[str] | None = None, plain: bool = False) -> None:
@@ -72,7 +73,7 @@ def _sheets(ledger: Ledger, runs: Sequence[str]) -> list[Sheet]:
 def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, float | None]) -> Sheet:
     unit, size = formats.flop_unit(s.cost.flops if s.cost else None for s in summaries)
     spread = any(s.test.sd is not None for s in summaries)
-    language = summaries[0].metric == "token_likelihood"
+    language = METRICS[summaries[0].metric].kind == "language"
     columns = ["<schedule", "<path", "student", "validation", "test", *(["perplexity"] if language else []),
                *(["sd"] if spread else []), unit,
                "device s", "wall s", "× MiniDisc", "× oracle"]  # fmt: skip
