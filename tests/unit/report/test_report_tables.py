@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -11,11 +12,12 @@ from ledger_world import World
 from rich.console import Console
 
 from raydisc.report import formats
-from raydisc.report.compare import compare
+from raydisc.report.compare import compare, comparison
 from raydisc.report.costs import Cost
 from raydisc.report.regret import Interval
 from raydisc.report.sheet import Sheet, as_html, as_markdown, as_text, fitting, print_sheets
-from raydisc.report.tables import comparison_markdown, csv_text, print_comparison
+from raydisc.report.summary import summarise
+from raydisc.report.tables import comparison_markdown, comparison_sheets, csv_text, print_comparison
 
 
 def table_text(world: World) -> str:
@@ -175,3 +177,13 @@ def test_numbers_as_people_read_them(shown: str, text: str) -> None:
 
 def test_costs_add_up() -> None:
     assert Cost(1, 2, 3, 4) + Cost(1, 1, 1, 1) == Cost(2, 3, 4, 5)
+
+
+def test_of_a_language_model_the_perplexity_stands_beside_the_likelihood(filled: World) -> None:
+    rows = comparison(filled.ledger, ["r"])
+    summaries = [dataclasses.replace(s, metric="token_likelihood") for s in summarise(filled.ledger, rows)]
+    sheet = comparison_sheets(filled.ledger, rows, summaries)[0]
+    text = as_text(sheet)
+    assert cells(text, "schedule")[4:6] == ["test", "perplexity"]
+    assert cells(text, "minidisc   ")[5] == formats.perplexity(5 / 8) == "1.600"
+    assert (formats.perplexity(0.0), formats.perplexity(None)) == ("∞", formats.DASH)
