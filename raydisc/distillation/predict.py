@@ -8,6 +8,7 @@ from torch import nn
 
 from raydisc.models.outputs import forward
 from raydisc.models.precision import Precision
+from raydisc.parallel.place import ALONE, Place
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 
@@ -19,18 +20,22 @@ def predict(
     batch_size: int,
     on_batch: Callable[[Batch], None],
     precision: Precision = "float32",
+    place: Place = ALONE,
 ) -> np.ndarray:
-    """Logits ``[N, C]`` of every row, each counted once, in the split's order; float32 in every precision."""
+    """Logits ``[N, C]`` of every row, each counted once, in the split's order; float32 in every precision.
+
+    Each worker computes its share of the rows; all are given all logits.
+    """
     device = next(model.parameters()).device
     logits: list[np.ndarray] = []
     order: list[np.ndarray] = []
     model.eval()
     with torch.no_grad():
         for rows in evaluation_batches(split.lengths, batch_size):
-            batch = split.batch(rows, pad_id).to(device)
+            batch = split.batch(rows, pad_id).share(place.rank, place.workers).to(device)
             logits.append(forward(model, batch, (), precision).logits.cpu().numpy())
-            order.append(rows)
+            order.append(batch.rows)
             on_batch(batch)
-    predictions = np.empty((len(split), logits[0].shape[-1]), dtype=np.float32)
+    predictions = np.zeros((len(split), logits[0].shape[-1]), dtype=np.float32)
     predictions[np.concatenate(order)] = np.concatenate(logits)
-    return predictions
+    return place.total(torch.from_numpy(predictions)).numpy()  # zeros where it was another's row

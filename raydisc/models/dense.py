@@ -4,17 +4,14 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Any, cast
 
-import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.initialization import no_init_weights
 
 from raydisc.models.attention import SDPA_OR_NOTHING
 from raydisc.models.families import Config, layers_of
+from raydisc.models.state import PartState, State, Taking
 from raydisc.models.widths import Widths
-
-State = Mapping[str, torch.Tensor]
-"""Weights by parameter name."""
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
@@ -58,16 +55,16 @@ def load_trainable(config: Config, widths: Widths, state: State) -> nn.Module:
     return model
 
 
-def cut(state: State, config: Config, widths: Widths) -> dict[str, torch.Tensor]:
+def cut(state: State, config: Config, widths: Widths) -> State:
     """The weights of the first units of every layer: a narrower nested model's state dict.
 
-    ``state`` must be ordered by importance and at least as wide. Returned tensors are contiguous copies
-    where they were cut and the same tensors elsewhere.
+    ``state`` must be ordered by importance and at least as wide. Tensors are cut as they are asked for; they are
+    contiguous copies where that needs one and the same memory elsewhere.
     """
-    narrow = dict(state)
+    takings: dict[str, list[Taking]] = {}
     for index, units in enumerate(layers_of(config)):
         for path, axis, size in widths.of(index, units):
-            narrow[f"{path}.weight"] = narrow[f"{path}.weight"].narrow(axis, 0, size).contiguous()
-            if axis == 0 and f"{path}.bias" in narrow:
-                narrow[f"{path}.bias"] = narrow[f"{path}.bias"][:size].contiguous()
-    return narrow
+            takings.setdefault(f"{path}.weight", []).append((axis, size))
+            if axis == 0 and f"{path}.bias" in state:
+                takings.setdefault(f"{path}.bias", []).append((0, size))
+    return PartState(state, takings)

@@ -36,7 +36,10 @@ def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision:
     inputs = batch.inputs() | {"attention_mask": _attention_mask(batch)}
     with computing_in(precision, batch.input_ids.device):
         result = model(**inputs, output_hidden_states=list(matched) or False)
-    return Outputs(result.logits.float(), tuple(result.hidden_states[position].float() for position in matched))
+    logits, hidden = result.logits.float(), tuple(result.hidden_states[position].float() for position in matched)
+    if not len(batch.rows):  # run on another share's row, since models cannot be run on none
+        return Outputs(logits[:0], tuple(states[:0] for states in hidden))
+    return Outputs(logits, hidden)
 
 
 def _attention_mask(batch: Batch) -> torch.Tensor | None:

@@ -1,18 +1,21 @@
 """The stage that makes the teacher, or takes in a finished one."""
 
+from typing import Any
+
 import torch
-from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
 from raydisc.distillation.losses import task_loss
 from raydisc.models.architecture import from_architecture
-from raydisc.models.checkpoint import load_classifier, locate
+from raydisc.models.checkpoint import load_classifier, load_config, locate
+from raydisc.models.checkpoint_state import CheckpointState
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.settings import FineTuneConfig, TeacherConfig
+from raydisc.stages.artifact import Artifact
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
 from raydisc.stages.context import (
     Context,
@@ -23,6 +26,7 @@ from raydisc.stages.context import (
     weight_blobs,
 )
 from raydisc.stages.evaluation import judge
+from raydisc.stages.models import trainable_model
 from raydisc.stages.requests import FineTune
 from raydisc.tasks.batching import shorter_half
 from raydisc.tasks.tokenised import Batch
@@ -32,35 +36,44 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
     """Train the teacher on the labels where that is asked for, then evaluate it on validation."""
     data = request.data
     torch.manual_seed(request.seed)
-    model = _initial_model(request.teacher, data["num_labels"], data["vocab_size"]).to(context.device)
+    model = _initial_model(request.teacher, data, context)
     widths = Widths.full(model.config)
     cost = ForwardCost.of(model, model.config)
     state = TrainingState()
     if request.finetune is not None:
         state = _finetune(model, request, request.finetune, cost, context)
     validation = read_split(context.store, data, "validation")
-    judged = judge(model, cost, widths, validation, data, context.precision)
+    judged = judge(model, cost, widths, validation, data, context.precision, context.place)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "evaluations": [{"step": None, "split": "validation", **judged.found}],
     }
-    blobs = weight_blobs(model.config, widths, 1.0, model.state_dict())
+    blobs = weight_blobs(model.config, widths, 1.0, model.state_dict(), context.place)
     blobs["predictions.arrow"] = table_blob(
         prediction_table({None: judged.predictions}, validation.labels, "validation")
     )
     return Result(facts, state.flops + judged.flops, blobs, state.wall_before, state.cpu_before)
 
 
-def _initial_model(teacher: TeacherConfig, num_labels: int, vocab_size: int) -> nn.Module:
-    if teacher.model is not None:
-        return load_classifier(locate(teacher.model), num_labels, teacher.finetune is None, teacher.trust_remote_code)
-    config = from_architecture(teacher.architecture or {}, vocab_size, num_labels)
-    model: nn.Module = AutoModelForSequenceClassification.from_config(config)
-    return model
+def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> Any:
+    """The model as it is before the stage; one from scratch is whole on every worker before it is sharded."""
+    num_labels, finetuned = data["num_labels"], teacher.finetune is None
+    if teacher.model is None:
+        config = from_architecture(teacher.architecture or {}, data["vocab_size"], num_labels)
+        model = AutoModelForSequenceClassification.from_config(config)
+        if context.place.mesh is None:
+            return model.to(context.device)
+        return trainable_model(config, Widths.full(config), model.state_dict(), context)
+    folder = locate(teacher.model)
+    if context.place.mesh is None:
+        return load_classifier(folder, num_labels, finetuned, teacher.trust_remote_code).to(context.device)
+    config = load_config(folder, teacher.trust_remote_code)
+    config.num_labels = num_labels
+    return trainable_model(config, Widths.full(config), CheckpointState(folder, config, finetuned), context)
 
 
 def _finetune(
-    model: nn.Module, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
+    model: Any, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
 ) -> TrainingState:
     split = read_split(context.store, request.data, "train")
     steps = steps_of(config, -(-len(split) // config.batch_size))
@@ -72,6 +85,7 @@ def _finetune(
         request.data["pad_id"],
         context.device,
         lambda step: short_rows if step < short_steps else None,
+        context.place,
     )
     widths = Widths.full(model.config)
 
@@ -79,7 +93,7 @@ def _finetune(
         total, count = task_loss(forward(model, batch, (), context.precision).logits, batch)
         loss = total / count
         loss.backward()
-        return loss.detach(), STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)
+        return loss.detach(), STEP_FORWARDS * cost.flops(widths, *batch.shape)
 
     settings = LoopSettings(
         stage="finetune",
@@ -92,4 +106,4 @@ def _finetune(
         checkpoint_every_s=context.checkpoint_every_s,
         tokens=source.tokens(),
     )
-    return train(model, settings, source.batch, step, no_evaluation, context.progress)
+    return train(model, settings, source.batch, step, no_evaluation, context.progress, context.place)

@@ -16,6 +16,7 @@ from raydisc.distillation.teacher_outputs import TeacherSignal
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.outputs import Outputs, forward
 from raydisc.models.widths import Widths
+from raydisc.parallel.shard import backwards
 from raydisc.settings import OnceForAllConfig
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
 from raydisc.stages.contest import Contest
@@ -41,10 +42,10 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     student_positions, teacher_positions = positions(request.objective, len(supernet.cost.layers))
     targets = targets_of(context, request.outputs, Model(request.importance), split, teacher_positions)
     loss = weighted_loss(request.objective, data)
-    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
+    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device, place=context.place)
     steps = steps_of(config, source.steps_per_epoch)
     chances = draw_chances(request, context, supernet)
-    contest = Contest(supernet.candidates, request.lam, _choice_step(request, steps), context.checkpoint_folder)
+    contest = Contest(supernet.candidates, request.lam, _choice_step(request, steps), context)
     fractions = _fractions(supernet, round(float(split.lengths.mean())), targets.meter is not None)
 
     def step(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
@@ -52,10 +53,10 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
         if (chosen := contest.chosen(index)) is None:
             shares = sandwich(supernet.candidates, config.sandwich, chances, request.seed, index)
         else:
-            shares = [Share(chosen, even_rows(len(batch.rows), fractions[chosen.scale]))]
-        lessons = _lessons(shares, batch, source, targets.signal)
+            shares = [Share(chosen, even_rows(batch.mean_rows, fractions[chosen.scale]))]
+        lessons = _lessons(shares, batch, source.rows(index), source, targets.signal)
         total = sandwich_backward(supernet, lessons, loss, student_positions)
-        forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.input_ids.shape) for it in lessons)
+        forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.shape) for it in lessons)
         return total, STEP_FORWARDS * forwards + targets.flops - before
 
     def evaluate(index: int) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     )
     if contest.rows:  # of an earlier process, which may have told nobody
         context.progress({"step": 0, "steps": steps, "candidates": contest.rows})
-    state = train(supernet.model, settings, source.batch, step, evaluate, context.progress)
+    state = train(supernet.model, settings, source.batch, step, evaluate, context.progress, context.place)
     return _result(request, context, supernet, contest, state, steps)
 
 
@@ -92,7 +93,7 @@ def _result(
     rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation)
     history = _history(state.evaluations, rows)
     weights = supernet.weights
-    blobs = weight_blobs(weights.config, weights.widths, weights.scale, supernet.model.state_dict())
+    blobs = weight_blobs(weights.config, weights.widths, weights.scale, supernet.model.state_dict(), context.place)
     if chosen is None:
         context.progress({"step": state.step, "steps": steps, "candidates": rows})
         blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
@@ -142,13 +143,23 @@ class Lesson:
     wanted: Outputs
 
 
-def _lessons(shares: Sequence[Share], batch: Batch, source: BatchSource, signal: TeacherSignal) -> list[Lesson]:
-    """The lessons of a step; where all see the whole batch, its outputs are read once. No rows, no lesson."""
+def _lessons(
+    shares: Sequence[Share], batch: Batch, rows: np.ndarray, source: BatchSource, signal: TeacherSignal
+) -> list[Lesson]:
+    """The lessons of a step; where all see the whole batch, its outputs are read once. No rows, no lesson.
+
+    Args:
+        shares: whom the step trains on what.
+        batch: the worker's share of the step's.
+        rows: of the batch of all workers.
+        source: of batches.
+        signal: the teacher's.
+    """
     if all(share.whole for share in shares):
         wanted = signal.outputs(batch)
         return [Lesson(share.candidate, batch, wanted) for share in shares]
-    rows = [(share.candidate, batch.rows[share.rows]) for share in shares]
-    parts = [(candidate, source.batch_of(own)) for candidate, own in rows if len(own)]
+    taught = [(share.candidate, rows[share.rows]) for share in shares]
+    parts = [(candidate, source.batch_of(own)) for candidate, own in taught if len(own)]
     return [Lesson(candidate, part, signal.outputs(part)) for candidate, part in parts]
 
 
@@ -158,10 +169,10 @@ def sandwich_backward(
     """Accumulate the gradients of the candidates' losses, each backward before the next forward.
 
     Returns:
-        The sum of their losses, a detached scalar on the device.
+        The sum of their losses, or the worker's part of it, a detached scalar on the device.
     """
     losses = []
-    for lesson in lessons:
+    for lesson in backwards(supernet.model, lessons, supernet.place.once):
         supernet.select(lesson.candidate)
         outputs = forward(supernet.model, lesson.batch, student_positions, supernet.precision)
         value = loss(outputs, lesson.wanted, lesson.batch)

@@ -7,6 +7,7 @@ import torch
 
 from raydisc.errors import InputError
 from raydisc.models.families import Config, LayerUnits, layers_of
+from raydisc.models.state import PartState, State, Taking
 from raydisc.models.widths import Widths, count_units, prunable_parameters
 from raydisc.supernet.importance import Importance
 
@@ -123,19 +124,20 @@ def scale_for_parameters(config: Config, teacher_parameters: int, parameters: fl
     return max(fitting) / steps
 
 
-def reordered(
-    state: dict[str, torch.Tensor], layers: Sequence[LayerUnits], order: UnitOrder
-) -> dict[str, torch.Tensor]:
-    """The teacher's weights with the units of every layer sorted by importance; the function is the same."""
-    sorted_state = dict(state)
+def reordered(state: State, layers: Sequence[LayerUnits], order: UnitOrder) -> State:
+    """The teacher's weights with the units of every layer sorted by importance; the function is the same.
+
+    Tensors are sorted as they are asked for, so that no second model is in memory.
+    """
+    takings: dict[str, list[Taking]] = {}
     for units, heads, neurons in zip(layers, order.heads, order.neurons, strict=True):
         feed_forward = {*units.neuron_outputs, units.neuron_input}
         for path, axis, size in units.slices():
             index = _rows(neurons if path in feed_forward else heads, size)
-            sorted_state[f"{path}.weight"] = sorted_state[f"{path}.weight"].index_select(axis, index)
-            if axis == 0 and f"{path}.bias" in sorted_state:
-                sorted_state[f"{path}.bias"] = sorted_state[f"{path}.bias"].index_select(0, index)
-    return sorted_state
+            takings.setdefault(f"{path}.weight", []).append((axis, index))
+            if axis == 0 and f"{path}.bias" in state:
+                takings.setdefault(f"{path}.bias", []).append((0, index))
+    return PartState(state, takings)
 
 
 def _rows(units: tuple[int, ...], size: int) -> torch.Tensor:

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from raydisc.models.families import LayerUnits
+from raydisc.parallel.place import ALONE, Place
+from raydisc.parallel.shard import whole
 from raydisc.tasks.tokenised import Batch
 
 
@@ -34,6 +36,7 @@ def gradient_importance(
     batches: Iterable[Batch],
     regression: bool,
     on_batch: Callable[[Batch], None],
+    place: Place = ALONE,
 ) -> Importance:
     """Expectation over training examples of the absolute gradient of the loss by a mask on the unit.
 
@@ -43,26 +46,31 @@ def gradient_importance(
     Args:
         model: the teacher; its parameters are left without gradients.
         layers: its units.
-        batches: labelled training rows, each row once.
+        batches: labelled training rows, each row once; a worker's shares of them.
         regression: squared error of the one output instead of cross entropy.
         on_batch: called after each batch.
+        place: of this worker; each is given the scores of all rows.
     """
     model.requires_grad_(False).eval()
     totals: list[torch.Tensor] | None = None
     for batch in batches:
-        with _masked(model, layers, len(batch.labels)) as masks:
-            logits = model(**batch.inputs()).logits
+        with _masked(model, layers, len(batch.input_ids)) as masks:
+            logits = model(**batch.inputs()).logits[: len(batch.rows)]  # none of a share without rows
             gradients = torch.autograd.grad(_summed_loss(logits, batch.labels, regression), masks)
         sums = [gradient.abs().sum(dim=0).double() for gradient in gradients]
         totals = sums if totals is None else [total + new for total, new in zip(totals, sums, strict=True)]
         on_batch(batch)
     if totals is None:
         raise ValueError("importance needs at least one training row")
-    return _normalised([score.float() for score in totals[0::2]], [score.float() for score in totals[1::2]])
+    summed = [place.total(total).float() for total in totals]
+    return _normalised(summed[0::2], summed[1::2])
 
 
 def magnitude_importance(model: nn.Module, layers: tuple[LayerUnits, ...]) -> Importance:
-    """L2 norm of the weights that would go with the unit: a baseline that looks at no data."""
+    """L2 norm of the weights that would go with the unit: a baseline that looks at no data.
+
+    Every worker must ask; of a sharded model one weight at a time is gathered.
+    """
     heads = [
         _squared_norms(model, units.head_outputs, units.head_input, units.num_heads, units.head_size)
         for units in layers
@@ -122,7 +130,9 @@ def _multiply_by(mask: torch.Tensor, size: int) -> Callable[[nn.Module, tuple[to
 
 
 def _squared_norms(model: nn.Module, outputs: tuple[str, ...], input_: str, count: int, size: int) -> torch.Tensor:
-    total = model.get_parameter(f"{input_}.weight").detach().square().sum(dim=0).view(count, size).sum(dim=1)
+    total = whole(model.get_parameter(f"{input_}.weight").detach()).square().sum(dim=0).view(count, size).sum(dim=1)
     for path in outputs:
-        total = total + model.get_parameter(f"{path}.weight").detach().square().sum(dim=1).view(count, size).sum(dim=1)
+        total = total + whole(model.get_parameter(f"{path}.weight").detach()).square().sum(dim=1).view(count, size).sum(
+            dim=1
+        )
     return total

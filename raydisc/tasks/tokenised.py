@@ -27,6 +27,7 @@ class Batch:
             a metric or loss which touches them is seen at once.
         rows: Row numbers in the split `[B]`, int64; always in the host's memory.
         lengths: Tokens of each row that are no padding `[B]`, int64; always in the host's memory.
+        whole_lengths: Those of all rows of the batch that this is a worker's share of; None where it is all of it.
     """
 
     input_ids: torch.Tensor
@@ -35,6 +36,7 @@ class Batch:
     labels: torch.Tensor
     rows: np.ndarray
     lengths: np.ndarray
+    whole_lengths: np.ndarray | None = None
 
     @property
     def tokens(self) -> int:
@@ -45,6 +47,41 @@ class Batch:
     def real_tokens(self) -> int:
         """Tokens that are no padding; known without asking the device."""
         return int(self.lengths.sum())
+
+    @property
+    def mean_rows(self) -> int:
+        """What a mean over rows divides by: those of all workers."""
+        return len(self.lengths if self.whole_lengths is None else self.whole_lengths)
+
+    @property
+    def mean_tokens(self) -> int:
+        """What a mean over tokens that are no padding divides by: those of all workers."""
+        return int((self.lengths if self.whole_lengths is None else self.whole_lengths).sum())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and padded length that all workers compute together."""
+        return self.mean_rows, self.input_ids.shape[1]
+
+    def share(self, rank: int, workers: int) -> Batch:
+        """Every `workers`-th row from `rank` on, as wide as the batch; none where there are too few.
+
+        A batch is sorted by length, so the shares have about the same number of tokens. A share without rows has the
+        first row's tokens, since models cannot be run on none; nobody sees what comes of them (`models.outputs`).
+        """
+        if workers == 1:
+            return self
+        own = slice(rank, None, workers)
+        run = own if rank < len(self.rows) else slice(1)
+        return Batch(
+            input_ids=self.input_ids[run],
+            attention_mask=self.attention_mask[run],
+            token_type_ids=None if self.token_type_ids is None else self.token_type_ids[run],
+            labels=self.labels[own],
+            rows=self.rows[own],
+            lengths=self.lengths[own],
+            whole_lengths=self.lengths,
+        )
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """Keyword arguments of a Hugging Face forward, without labels."""

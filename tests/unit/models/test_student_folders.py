@@ -30,7 +30,7 @@ def test_a_student_is_used_from_its_folder(tmp_path, family):
     widths = candidate(importance, 0.3).widths
     state = cut(sorted_state(tiny_teacher(config), config, importance), config, widths)
     config.save_pretrained(tmp_path)
-    save_file(state, tmp_path / "model.safetensors")
+    save_file(dict(state), tmp_path / "model.safetensors")
     (tmp_path / "subnet.json").write_text(json.dumps({"scale": 0.3, "heads": widths.heads, "neurons": widths.neurons}))
     CARD.write(tmp_path)
 

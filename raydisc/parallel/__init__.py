@@ -1,0 +1,1 @@
+"""Workers that compute one stage together: device mesh, sharding, synchronisation, sharded files."""
