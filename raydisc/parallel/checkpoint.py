@@ -4,6 +4,7 @@
 """
 
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def read_tensors(path: Path, like: Mapping[str, torch.Tensor]) -> dict[str, torc
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     reader = HuggingFaceStorageReader(str(path if path.is_dir() else path.parent))
     targets = dict(_targets(reader.read_metadata().state_dict_metadata, like))
-    load(targets, storage_reader=reader, no_dist=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # each worker reads for itself
+        load(targets, storage_reader=reader, no_dist=True)
     return targets
 
 

@@ -2,14 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from raydisc.errors import InputError
-
-Parallel = Literal["auto", "data", "shard", "hybrid"]
-"""``data``: every worker holds all weights; ``shard``: a part of them; ``hybrid``: groups of workers a copy each."""
+from raydisc.settings import ResourcesConfig
 
 STATE_BYTES = 16
 """Of a parameter that is trained: the weight, its gradient and AdamW's two moments in float32."""
@@ -30,6 +27,14 @@ class Layout:
         """All of them."""
         return self.replicate * self.shard
 
+    def smaller(self, workers: int) -> "Layout":
+        """A layout of the same kind for so many workers or, of a hybrid one, as many as make whole copies."""
+        if self.shard == 1:
+            return Layout(replicate=workers)
+        if self.replicate == 1 or workers < self.shard:
+            return Layout(shard=workers)
+        return Layout(workers // self.shard, self.shard)
+
     def __str__(self) -> str:
         """As keys and people read it: copies × shards."""
         return f"{self.replicate}x{self.shard}"
@@ -41,37 +46,30 @@ class Layout:
         return init_device_mesh(device_type, (self.replicate, self.shard), mesh_dim_names=("replicate", "shard"))
 
 
-def layout_of(workers: int, parallel: Parallel, shard: int | None, parameters: int, device_bytes: float) -> Layout:
+def layout_of(resources: ResourcesConfig, parameters: int, device_bytes: float) -> Layout:
     """The layout that a trial's settings stand for.
 
     Args:
-        workers: of a trial.
-        parallel: how they share the work; ``auto`` shards what one device cannot train.
-        shard: workers that hold one copy of the weights together, of ``hybrid``.
+        resources: of a trial; ``parallel: auto`` shards what one device cannot train.
         parameters: of the teacher.
         device_bytes: memory of one worker's device.
 
     Raises:
-        InputError: the copies do not divide the workers.
+        InputError: the workers cannot hold what training keeps of the teacher.
     """
+    workers, parallel = resources.workers, resources.parallel
+    state = parameters * STATE_BYTES
     if parallel == "auto":
-        parallel = "data" if parameters * STATE_BYTES <= _ROOM * device_bytes else "shard"
-    if parallel == "data":
-        return Layout(replicate=workers)
-    if parallel == "shard":
-        return Layout(shard=workers)
-    if shard is None or workers % shard:
+        parallel = "data" if state <= _ROOM * device_bytes else "shard"
+    parts = {"data": 1, "shard": workers, "hybrid": resources.shard or 1}[parallel]
+    if workers > 1 and not resources.offload and state > parts * device_bytes:
+        needed = math.ceil(state / (_ROOM * device_bytes))
         raise InputError(
-            f"resources.shard: copies of {shard} workers do not divide {workers} workers; "
-            f"give one of {', '.join(str(size) for size in _divisors(workers))}"
+            f"resources.workers: {_gib(state)} of weights, gradients and AdamW's moments do not fit {parts} "
+            f"device{'s' * (parts > 1)} of {_gib(device_bytes)}; it takes {needed} workers with parallel: shard"
         )
-    return Layout(workers // shard, shard)
+    return Layout(workers // parts, parts)
 
 
-def fewest_workers(parameters: int, device_bytes: float) -> int:
-    """Workers that it takes to hold the training state of a model, sharded."""
-    return math.ceil(parameters * STATE_BYTES / (_ROOM * device_bytes))
-
-
-def _divisors(number: int) -> list[int]:
-    return [size for size in range(1, number + 1) if number % size == 0]
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.3g} GiB"

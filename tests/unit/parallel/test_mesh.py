@@ -3,34 +3,42 @@
 import pytest
 
 from raydisc.errors import InputError
-from raydisc.parallel.mesh import Layout, fewest_workers, layout_of
+from raydisc.parallel.mesh import Layout, layout_of
+from raydisc.settings import ResourcesConfig
 
 GIB = 2**30
+BASE, XXL = 110 * 10**6, 11 * 10**9
 
 
 @pytest.mark.parametrize(
-    ("parallel", "shard", "parameters", "wanted"),
+    ("settings", "parameters", "wanted"),
     [
-        ("data", None, 10**12, Layout(8, 1)),
-        ("shard", None, 10, Layout(1, 8)),
-        ("hybrid", 4, 10, Layout(2, 4)),
-        ("auto", None, 110 * 10**6, Layout(8, 1)),
-        ("auto", None, 11 * 10**9, Layout(1, 8)),
+        ({"parallel": "data"}, BASE, Layout(8, 1)),
+        ({"parallel": "shard"}, BASE, Layout(1, 8)),
+        ({"parallel": "hybrid", "shard": 4}, BASE, Layout(2, 4)),
+        ({"parallel": "auto"}, BASE, Layout(8, 1)),
+        ({"parallel": "auto"}, XXL, Layout(1, 8)),
     ],
 )
-def test_layouts(parallel, shard, parameters, wanted):
-    found = layout_of(8, parallel, shard, parameters, 80 * GIB)
+def test_layouts(settings, parameters, wanted):
+    found = layout_of(ResourcesConfig(workers=8, **settings), parameters, 80 * GIB)
     assert found == wanted
     assert found.workers == 8
 
 
-@pytest.mark.parametrize("shard", [None, 3, 16])
-def test_copies_that_do_not_divide_the_workers_are_refused(shard):
-    with pytest.raises(InputError, match=r"copies of .* do not divide 8 workers; give one of 1, 2, 4, 8"):
-        layout_of(8, "hybrid", shard, 10, GIB)
+def test_a_model_that_does_not_fit_says_what_it_takes():
+    with pytest.raises(InputError, match="164 GiB .* do not fit 2 devices of 80 GiB; it takes 3 workers"):
+        layout_of(ResourcesConfig(workers=2), XXL, 80 * GIB)
 
 
-def test_as_many_workers_as_the_training_state_needs():
-    needed = fewest_workers(11 * 10**9, 80 * GIB)
-    assert needed == 3
-    assert needed * 80 * GIB * 0.7 > 11 * 10**9 * 16 > (needed - 1) * 80 * GIB * 0.7
+@pytest.mark.parametrize(
+    ("layout", "left", "wanted"),
+    [
+        (Layout(4, 1), 3, Layout(3, 1)),
+        (Layout(1, 4), 3, Layout(1, 3)),
+        (Layout(2, 4), 7, Layout(1, 4)),
+        (Layout(2, 4), 3, Layout(1, 3)),
+    ],
+)
+def test_a_gang_that_has_lost_workers_is_laid_out_alike(layout, left, wanted):
+    assert layout.smaller(left) == wanted
