@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import tempfile
 import threading
@@ -91,6 +92,10 @@ class RandomState(State):
         """How many there are."""
         return len(self._meta)
 
+    def described(self, name: str) -> tuple[torch.Size, torch.dtype]:
+        """A weight's shape and type."""
+        return self._meta[name].shape, torch.float32
+
 
 class Peak:
     """Watches the memory that only this process has and that no file backs."""
@@ -136,6 +141,7 @@ class Parts:
 
     def __call__(self, name: str, work: Callable[[], Any]) -> Any:
         """Do a part; gives what it gives."""
+        gc.collect()  # sharded models are in cycles of references
         begun = time.perf_counter()
         with self._peak.watching():
             result = work()
@@ -262,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         pipes = [context.Pipe() for _ in range(options.workers)]
         processes = [
-            context.Process(target=_work, args=(rank, options.workers, once, shape, folder, theirs))
+            context.Process(target=_work, args=(rank, options.workers, once, shape, folder, theirs), daemon=True)
             for rank, (_, theirs) in enumerate(pipes)
         ]
         for process, (_, theirs) in zip(processes, pipes, strict=True):

@@ -1,6 +1,7 @@
 """Weights by name, some of them in part or in another order: made when they are asked for, one at a time in memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -9,6 +10,15 @@ State = Mapping[str, torch.Tensor]
 
 Taking = tuple[int, torch.Tensor | int]
 """What is taken of a tensor along an axis: the places of an index, in its order, or the first so many."""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """Weights that are made when they are asked for, of which shape and type are known before."""
+
+    def described(self, name: str) -> tuple[torch.Size, torch.dtype]:
+        """A weight's shape and type, without making it."""
+        ...
 
 
 class PartState(State):
@@ -49,6 +59,6 @@ class PartState(State):
 
 def described(state: State, name: str) -> tuple[torch.Size, torch.dtype]:
     """A weight's shape and type, without making it where it is yet to be made."""
-    if isinstance(state, PartState):
+    if isinstance(state, Described):
         return state.described(name)
     return state[name].shape, state[name].dtype

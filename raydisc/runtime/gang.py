@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from torch import distributed
 
 from raydisc.distillation.loop import Progress
+from raydisc.errors import InputError, NonFiniteLoss
 from raydisc.models.precision import Precision
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.place import Place
@@ -164,12 +165,12 @@ class Gang:
         actor: Any = ray.remote(GangWorker)
         options = actor.options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_concurrency=2)
         workers = [options.remote(self._team, self._copies) for _ in range(layout.workers)]
+        self._workers = workers
         nodes = _answers([worker.node.remote() for worker in workers], _START_TIMEOUT_S)
         here = sorted((node, number) for number, node in enumerate(nodes) if node is not None)
         if len(here) < layout.workers:
             layout = self._with(len(here))
             here = here[: layout.workers]
-        self._workers = workers
         chosen = [workers[number] for _, number in here]
         for worker in set(workers) - set(chosen):
             ray.kill(worker)
@@ -251,7 +252,7 @@ def _all_or_raise(references: Sequence[Any], workers: Sequence[Any], meanwhile: 
         except RayActorError as error:
             raise WorkerLost("a worker's process died") from error
         except RayTaskError as error:
-            if _one_is_gone(workers):
+            if not isinstance(error.cause, InputError | NonFiniteLoss) and _one_is_gone(workers):
                 raise WorkerLost("a worker's process died") from error
             raise (error.cause if isinstance(error.cause, Exception) else error) from None
     return list(ray.get(list(references)))

@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import gc
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -116,7 +117,9 @@ def _return_memory() -> None:
     """Give what a stage's batches of many shapes have left in the allocator back to the system.
 
     Without this a trial's process keeps several times what any one stage needs (glibc only; elsewhere nothing to do).
+    A sharded model is in cycles of references, so that it goes only with them.
     """
+    gc.collect()
     library = ctypes.util.find_library("c")
     trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
     if trim is not None:
