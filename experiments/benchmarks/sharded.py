@@ -30,6 +30,7 @@ from raydisc.models.outputs import forward
 from raydisc.models.state import State
 from raydisc.models.widths import Widths
 from raydisc.parallel.files import TensorFile
+from raydisc.parallel.heap import return_freed_memory
 from raydisc.parallel.mesh import STATE_BYTES, Layout
 from raydisc.parallel.place import ALONE, Place
 from raydisc.report.sheet import Sheet
@@ -224,6 +225,7 @@ def _train(supernet: Supernet, batch: Batch) -> torch.optim.Optimizer:
 def _work(rank: int, workers: int, once: bool, shape: Shape, folder: Path, pipe: Any) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    return_freed_memory()
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers, timeout=timedelta(hours=1)
     )

@@ -20,6 +20,7 @@ from torch import distributed
 from raydisc.distillation.loop import Progress
 from raydisc.errors import InputError, NonFiniteLoss
 from raydisc.models.precision import Precision
+from raydisc.parallel.heap import return_freed_memory
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.place import Place
 from raydisc.runtime.hot_store import hot_store
@@ -95,6 +96,8 @@ class GangWorker:
             backend, init_method=f"file://{meeting}", rank=rank, world_size=layout.workers, timeout=_PEER_TIMEOUT
         )
         mesh = layout.mesh(device.type) if layout.shard > 1 else None
+        if mesh is not None and device.type == "cpu":
+            return_freed_memory()
         storage = Path(team.storage)
         # a sharded model is read by rows, from the file: a hot copy would hold it whole in the machine's memory
         store = hot_store(storage, self._copies) if mesh is None else ArtifactStore(storage)
