@@ -319,9 +319,26 @@ class ResourcesConfig(Section):
     trials: Annotated[Literal["auto"] | Count, expecting("'auto' or a whole number from 1")] = "auto"
     """Trials at once; auto fills the machine or cluster."""
     cpus: Count = 1
-    """CPU threads of one trial; the last digits of a result depend on it."""
+    """CPU threads of one trial, or of each of its workers; the last digits of a result depend on it."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs of one trial: a part of one, or a whole number."""
+    """GPUs of one trial: a part of one, or a whole number; of each worker where there are several: one or none."""
+    workers: Count = 1
+    """Workers of one trial, each with a device, on one machine where that is possible."""
+    min_workers: Count | None = None
+    """Go on with as few workers when some are lost and none can be had instead; null: with all or not at all."""
+    parallel: Literal["auto", "data", "shard", "hybrid"] = "auto"
+    """How workers share a model: data: each has all weights and sees its share of a batch; shard: each has but a part
+    of the weights (FSDP); hybrid: groups of workers shard a copy each. auto: data where a device holds what training
+    keeps, else shard."""
+    shard: Count | None = None
+    """hybrid only: workers that share one copy of the weights; a divisor of `workers`."""
+    synchronise: Literal["step", "candidate"] = "step"
+    """Sharded supernets: add gradients up once a step, with weights and gradients unsharded meanwhile, or after every
+    candidate, which takes less memory and sends more."""
+    checkpointing: bool = False
+    """Compute activations again in the backward instead of keeping them: less memory, a third more computation."""
+    offload: bool = False
+    """Sharded models on GPUs: keep the shards in the host's memory."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the models' matrix multiplications; all that is kept or added up stays in float32. auto: bfloat16 on a GPU
     that has it, else float32, since processors differ in which of the two is the faster."""
@@ -332,3 +349,20 @@ class ResourcesConfig(Section):
         if gpus > 1 and gpus != int(gpus):
             raise ValueError(f"{gpus:g} GPUs: above 1 only whole numbers can be given to a trial")
         return gpus
+
+    @model_validator(mode="after")
+    def _workers_fit(self) -> Self:
+        if self.workers > 1 and self.gpus not in (0, 1):
+            raise ValueError(f"'gpus' is {self.gpus:g}, but each of several workers has one GPU or none")
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"'min_workers' is {self.min_workers}, more than the {self.workers} of 'workers'")
+        if self.parallel == "hybrid" and (self.shard is None or self.workers % self.shard):
+            raise ValueError(
+                f"'hybrid' needs 'shard', a divisor of the {self.workers} workers, but it is {self.shard}: "
+                "that many workers hold one copy of the weights"
+            )
+        if self.parallel != "hybrid" and self.shard is not None:
+            raise ValueError(f"'shard' belongs to parallel: hybrid, but it is {self.parallel}")
+        if self.offload and not self.gpus:
+            raise ValueError("'offload' keeps the shards of GPUs in the host's memory, but 'gpus' is 0")
+        return self

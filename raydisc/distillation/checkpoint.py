@@ -1,20 +1,31 @@
 """Checkpoints of a training stage: everything that the next step depends on, as safetensors and JSON.
 
-One file holds tensors and scalars, so that a checkpoint is whole or absent. Nothing is pickled.
+Weights that a worker holds whole are in one file with the scalars, so that a checkpoint is whole or absent. Sharded
+ones are in a folder of shards, which counts once the scalars beside it are there. Nothing is pickled, and any number of
+workers can go on from either.
 """
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
+
+from raydisc.durable import sync
+from raydisc.parallel.checkpoint import read_tensors, write_shards
+from raydisc.parallel.place import ALONE, Place
 
 _FILE = "checkpoint.safetensors"
+_SHARDED = "checkpoint.json"
+_ALL_WHOLE: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
 @dataclass
@@ -23,7 +34,7 @@ class TrainingState:
 
     Attributes:
         step: optimiser steps done.
-        flops: executed so far.
+        flops: executed so far, by all workers.
         evaluations: every evaluation so far, as the stage's evaluate function gave it.
         best: the highest mean metric so far, and how many evaluations ago.
         wall_before: seconds that earlier processes trained up to the checkpoint this one went on from.
@@ -50,40 +61,75 @@ class TrainingState:
         self.tensors.update({prefix + name: tensor.detach() for name, tensor in tensors.items()})
 
 
-def save(folder: Path, state: TrainingState) -> None:
-    """Write the checkpoint atomically over the one before."""
+def save(folder: Path, state: TrainingState, place: Place = ALONE) -> None:
+    """Write the checkpoint atomically over the one before; every worker must ask."""
     folder.mkdir(parents=True, exist_ok=True)
-    scalars = {
-        "step": state.step, "flops": state.flops, "evaluations": state.evaluations,
-        "best": state.best, "since_best": state.since_best,
-        "wall_before": state.wall_before, "cpu_before": state.cpu_before,
-    }  # fmt: skip
-    temporary = folder / f"{_FILE}.{os.getpid()}"
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in state.tensors.items()}
-    save_file(tensors, temporary, metadata={"state": json.dumps(scalars)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / _FILE)
+    told = json.dumps(asdict(replace(state, tensors={})))
+    if any(isinstance(tensor, DTensor) for tensor in state.tensors.values()):
+        shards = folder / f"shards-{state.step}"
+        write_shards(shards, state.tensors, place)
+        if place.leads:
+            _write_atomically(folder / _SHARDED, told)
+            _forget(folder, but=shards)
+    elif place.leads:
+        temporary = folder / f"{_FILE}.{os.getpid()}"
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in state.tensors.items()}
+        save_file(tensors, temporary, metadata={"state": told})
+        sync(temporary)
+        temporary.replace(folder / _FILE)
+        (folder / _SHARDED).unlink(missing_ok=True)
+        _forget(folder, but=folder / _FILE)
 
 
-def load(folder: Path) -> TrainingState | None:
-    """The checkpoint in a folder, or none; an unreadable one counts as none, since it can be computed again."""
-    path = folder / _FILE
-    if not path.exists():
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    sync(temporary)
+    temporary.replace(path)
+
+
+def _forget(folder: Path, but: Path) -> None:
+    """Remove what an earlier checkpoint has left."""
+    for shards in set(folder.glob("shards-*")) - {but}:
+        shutil.rmtree(shards, ignore_errors=True)
+    if but.name != _FILE:
+        (folder / _FILE).unlink(missing_ok=True)
+
+
+def load(folder: Path, like: Mapping[str, torch.Tensor] = _ALL_WHOLE, place: Place = ALONE) -> TrainingState | None:
+    """The checkpoint in a folder, or none; an unreadable one counts as none, since it can be computed again.
+
+    Args:
+        folder: where it may lie.
+        like: for the name of each tensor that is to be sharded, one that is; none where all are whole.
+        place: of this worker; every worker must ask.
+    """
+    state = place.from_leader(progress_in(folder))
+    if state is None:
         return None
+    shards = folder / f"shards-{state.step}"
+    state.tensors = read_tensors(shards if shards.is_dir() else folder / _FILE, like)
+    return state
+
+
+def progress_in(folder: Path) -> TrainingState | None:
+    """What the checkpoint in a folder says, without its tensors; none without one that can be read."""
     try:
-        with safe_open(path, framework="pt") as file:
-            scalars = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        return TrainingState(**scalars, tensors=tensors)
+        if (folder / _SHARDED).exists():
+            return TrainingState(**json.loads((folder / _SHARDED).read_text()))
+        if not (folder / _FILE).exists():
+            return None
+        with safe_open(folder / _FILE, framework="pt") as file:
+            return TrainingState(**json.loads(file.metadata()["state"]))
     except Exception:
-        path.unlink(missing_ok=True)
+        (folder / _SHARDED).unlink(missing_ok=True)
+        (folder / _FILE).unlink(missing_ok=True)
         return None
 
 
 def evaluations_in(folder: Path) -> list[dict[str, Any]]:
     """The evaluations that the checkpoint in a folder remembers; none without one that can be read."""
-    state = load(folder)
+    state = progress_in(folder)
     return [] if state is None else state.evaluations
 
 

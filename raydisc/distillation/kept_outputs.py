@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 
 from raydisc.models.shared_memory import shared_tensor
+from raydisc.parallel.place import ALONE, Place
 from raydisc.tasks.tokenised import table_from_buffer
 
 HIDDEN_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -90,20 +91,26 @@ class OutputsWriter:
         shape: of the outputs.
         dtype: a name of ``HIDDEN_DTYPES``.
         lengths: real tokens of each row ``[N]``.
+        place: of this worker; all write to the same files, each the rows that it computed.
     """
 
-    def __init__(self, folder: Path, shape: OutputsShape, dtype: str, lengths: np.ndarray) -> None:
-        """Create the files."""
+    def __init__(
+        self, folder: Path, shape: OutputsShape, dtype: str, lengths: np.ndarray, place: Place = ALONE
+    ) -> None:
+        """Create the files, or wait until they are there."""
         self.dtype = HIDDEN_DTYPES[dtype]
         self._shape, self._lengths, self._starts = shape, lengths, starts_of(lengths)
         width = shape.positions * shape.hidden_size
         metadata = {"positions": str(shape.positions), "hidden_size": str(shape.hidden_size), "dtype": dtype}
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / name for name in shape.files]
-        _write_zeros(paths[0], pa.float32(), shape.rows, shape.num_logits, {})
-        _write_zeros(paths[1], _ARROW_TYPES[dtype], shape.tokens if width else 0, max(1, width), metadata)
-        if shape.num_tokens:
-            _write_zeros(paths[2], pa.int32(), shape.rows, shape.num_tokens, {})
+        place.wait()  # until nobody writes to those before
+        if place.leads:
+            _write_zeros(paths[0], pa.float32(), shape.rows, shape.num_logits, {})
+            _write_zeros(paths[1], _ARROW_TYPES[dtype], shape.tokens if width else 0, max(1, width), metadata)
+            if shape.num_tokens:
+                _write_zeros(paths[2], pa.int32(), shape.rows, shape.num_tokens, {})
+        place.wait()
         self._places = tuple(map(_offset, paths))
         self._files = tuple(path.open("r+b") for path in paths)
 

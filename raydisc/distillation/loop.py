@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from raydisc.distillation.checkpoint import (
     TrainingState,
     load,
     optimiser_tensors,
+    progress_in,
     restore_optimiser,
     save,
 )  # fmt: skip
@@ -22,14 +23,19 @@ from raydisc.distillation.optimiser import OptimiserSettings, adamw, decayed, lr
 from raydisc.distillation.vocabulary import CompactVocabulary
 from raydisc.errors import NonFiniteLoss
 from raydisc.models.kinds import put_weights, weights_of
+from raydisc.parallel.place import ALONE, Place
+from raydisc.parallel.shard import is_sharded, whole
 from raydisc.tasks.tokenised import Batch
+
+_SEED_STRIDE = 2**32
+"""Between the workers' seeds: those of stages are below it."""
 
 READ_EVERY = 10
 """Steps between two looks at the loss: each makes the host wait for the device."""
 
 Step = Callable[[Batch, int], tuple[torch.Tensor, float]]
-"""Runs forward and backward on a batch at a step and leaves gradients; gives the loss, detached and wherever it was
-computed, and the FLOPs executed."""
+"""Runs forward and backward on a worker's share of a batch at a step and leaves gradients; gives its part of the loss,
+detached and wherever it was computed, and the FLOPs that all workers executed."""
 
 Evaluate = Callable[[int], dict[str, Any]]
 """Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops``, and whatever else it found."""
@@ -74,6 +80,7 @@ def train(
     step: Step,
     evaluate: Evaluate,
     progress: Progress,
+    place: Place = ALONE,
 ) -> TrainingState:
     """Train a model in place, from the last checkpoint if there is one.
 
@@ -84,17 +91,20 @@ def train(
         model: its trainable parameters are optimised; on return it holds the weights to keep, all of them. A run
             that goes on from a checkpoint is given the weights that it began with.
         settings: how.
-        batch_at: the batch of a step.
+        batch_at: the worker's share of the batch of a step.
         step: forward and backward on a batch.
         evaluate: evaluation after some steps.
         progress: told of every step.
+        place: of this worker; each runs the same loop.
 
     Raises:
         NonFiniteLoss: the loss or a gradient is; names the stage and the first such step, though it may be noticed
             some steps later; the last good checkpoint stays.
     """
-    vocabulary = None if settings.tokens is None else CompactVocabulary(model, settings.tokens)
-    state = _train(model, settings, batch_at, step, _whole(evaluate, vocabulary, settings), progress)
+    # a sharded embedding is as small already as its number of workers makes it
+    tokens = None if is_sharded(model) else settings.tokens
+    vocabulary = None if tokens is None else CompactVocabulary(model, tokens)
+    state = _train(model, settings, batch_at, step, _whole(evaluate, vocabulary, settings), progress, place)
     kept_steps = state.step
     if settings.patience is not None and state.best is not None:
         put_weights(model, state.part("best."))
@@ -124,33 +134,35 @@ def _train(
     step: Step,
     evaluate: Evaluate,
     progress: Progress,
+    place: Place,
 ) -> TrainingState:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = adamw(trained, settings.optimiser)
-    state = _resumed(model, optimiser, settings) or _fresh(settings)
+    state = _resumed(model, optimiser, settings, place) or _fresh(settings, place)
     folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()
     unread: list[_Signs] = []
     model.train()
     for index in _remaining(state, settings):
         _set_lr(optimiser, lr_at(index, settings.total_steps, settings.optimiser))
         loss, flops = step(batch_at(index), index)
-        norm = nn.utils.clip_grad_norm_(trained, settings.optimiser.max_grad_norm)
+        place.add_gradients(trained)
+        norm = whole(nn.utils.clip_grad_norm_(trained, settings.optimiser.max_grad_norm))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         unread.append(_Signs(index, loss, norm))
         state.step, state.flops = index + 1, state.flops + flops
         evaluates = state.step in settings.evaluate_at
-        saves = folder is not None and time.monotonic() - saved > settings.checkpoint_every_s
+        saves = folder is not None and place.from_leader(time.monotonic() - saved > settings.checkpoint_every_s)
         told: dict[str, Any] = {"step": state.step, "steps": settings.total_steps}
         if evaluates or saves or state.step == settings.total_steps or index % READ_EVERY == 0:
-            told["loss"] = _read(unread, settings)
+            told["loss"] = _read(unread, settings, place)
             unread.clear()
         progress(told)
         if evaluates:
             _evaluate(model, state, settings, evaluate)
             progress({"step": state.step, "steps": settings.total_steps, **state.evaluations[-1]})
         if folder is not None and saves:
-            _save(model, optimiser, state, folder, begun)
+            _save(model, optimiser, state, folder, begun, place)
             saved = time.monotonic()
     return state
 
@@ -164,9 +176,10 @@ class _Signs:
     norm: torch.Tensor
 
 
-def _read(unread: Sequence[_Signs], settings: LoopSettings) -> float:
+def _read(unread: Sequence[_Signs], settings: LoopSettings, place: Place) -> float:
     """Look at the steps since the last look in one go; gives the last one's loss."""
-    values = torch.stack([torch.stack([signs.loss, signs.norm]) for signs in unread]).tolist()
+    losses = place.total(torch.stack([signs.loss for signs in unread]))
+    values = torch.stack([losses, torch.stack([signs.norm for signs in unread])], dim=1).tolist()
     for signs, (loss, norm) in zip(unread, values, strict=True):
         _refuse_non_finite("loss", loss, signs.index, settings)
         _refuse_non_finite("gradient's norm", norm, signs.index, settings)
@@ -180,31 +193,53 @@ def _remaining(state: TrainingState, settings: LoopSettings) -> Iterator[int]:
         yield state.step
 
 
-def _fresh(settings: LoopSettings) -> TrainingState:
-    torch.manual_seed(settings.seed)
+def _fresh(settings: LoopSettings, place: Place) -> TrainingState:
+    torch.manual_seed(settings.seed + place.rank * _SEED_STRIDE)
     return TrainingState()
 
 
-def _resumed(model: nn.Module, optimiser: torch.optim.Optimizer, settings: LoopSettings) -> TrainingState | None:
-    state = load(settings.checkpoint_folder) if settings.checkpoint_folder else None
+def _resumed(
+    model: nn.Module, optimiser: torch.optim.Optimizer, settings: LoopSettings, place: Place
+) -> TrainingState | None:
+    folder = settings.checkpoint_folder
+    like = _sharded_tensors(model, optimiser) if is_sharded(model) else {}
+    state = load(folder, like, place) if folder else None
     if state is None:
         return None
     put_weights(model, state.part("model."))
     restore_optimiser(optimiser, state.part("optimiser."))
-    _set_random_state(model, state.part("random."))
+    _set_random_state(model, state, settings, place)
     return state
 
 
-def _random_state(model: nn.Module) -> dict[str, torch.Tensor]:
+def _sharded_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """What a checkpoint of a sharded model may hold sharded, by name: its weights, the best ones, AdamW's moments."""
+    weights = model.state_dict()
+    like = {f"{part}.{name}": tensor for part in ("model", "best") for name, tensor in weights.items()}
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for index, parameter in enumerate(trained):
+        like |= {f"optimiser.{index}.{moment}": parameter.detach() for moment in ("exp_avg", "exp_avg_sq")}
+    return like
+
+
+def _random_state(model: nn.Module, place: Place) -> dict[str, torch.Tensor]:
+    """Of every worker, by its number."""
     device = next(model.parameters()).device
-    on_device = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"cpu": torch.get_rng_state(), **on_device}
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return {f"{kind}.{rank}": state for kind, own in states.items() for rank, state in enumerate(place.all_of(own))}
 
 
-def _set_random_state(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    torch.set_rng_state(tensors["cpu"])
-    if "cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["cuda"], next(model.parameters()).device)
+def _set_random_state(model: nn.Module, state: TrainingState, settings: LoopSettings, place: Place) -> None:
+    """Go on where the worker was; one that was not there begins anew."""
+    states = state.part("random.")
+    if f"cpu.{place.rank}" not in states:
+        torch.manual_seed(settings.seed + place.rank * _SEED_STRIDE + state.step)
+        return
+    torch.set_rng_state(states[f"cpu.{place.rank}"])
+    if f"cuda.{place.rank}" in states:
+        torch.cuda.set_rng_state(states[f"cuda.{place.rank}"], next(model.parameters()).device)
 
 
 def _clocks() -> tuple[float, float]:
@@ -218,13 +253,15 @@ def _save(
     state: TrainingState,
     folder: Path,
     begun: tuple[float, float],
+    place: Place,
 ) -> None:
     state.put("model.", weights_of(model))
     state.put("optimiser.", optimiser_tensors(optimiser))
-    state.put("random.", _random_state(model))
+    state.put("random.", _random_state(model, place))
     wall, cpu = (now - then for now, then in zip(_clocks(), begun, strict=True))
+    cpu = float(place.total(torch.tensor(cpu, dtype=torch.float64)))
     before = replace(state, wall_before=state.wall_before + wall, cpu_before=state.cpu_before + cpu)
-    save(folder, before)
+    save(folder, before, place)
 
 
 def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, evaluate: Evaluate) -> None:
@@ -243,7 +280,7 @@ def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, ev
 
 def _refuse_non_finite(name: str, value: float, index: int, settings: LoopSettings) -> None:
     if not math.isfinite(value):
-        before = load(settings.checkpoint_folder) if settings.checkpoint_folder else None
+        before = progress_in(settings.checkpoint_folder) if settings.checkpoint_folder else None
         kept = f"the checkpoint of step {before.step} is kept" if before else "no checkpoint had been written yet"
         raise NonFiniteLoss(
             f"{settings.stage}: the {name} is {value} at step {index + 1} of {settings.total_steps}; {kept}; "

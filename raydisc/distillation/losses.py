@@ -1,6 +1,7 @@
 """Distillation losses behind one protocol.
 
-A loss returns ``(sum, count)``, so that micro-batches and workers add up before one division.
+A loss returns ``(sum, count)``: the sum over a worker's share of a batch and the count of the whole batch, so that the
+workers' losses and gradients add up to those of one.
 Shape letters: B rows, S tokens, D hidden size, C classes, K matched positions. A language model's classes are tokens,
 and its rows, for all losses over classes, are the tokens predicted.
 """
@@ -18,7 +19,7 @@ from raydisc.models.outputs import Outputs
 from raydisc.tasks.tokenised import Batch
 
 Part = tuple[torch.Tensor, float]
-"""A loss's sum over a batch, and what to divide it by."""
+"""A loss's sum over a worker's share of a batch, and what to divide it by."""
 
 
 class Loss(Protocol):
@@ -38,7 +39,7 @@ def hidden_mse(student: Outputs, teacher: Outputs, batch: Batch, temperature: fl
         _SquaredError.apply(mine, theirs, mask)  # type: ignore[no-untyped-call]
         for mine, theirs in _pairs(student, teacher)
     ]
-    return torch.stack(distances).sum(), batch.real_tokens * len(student.hidden) * student.hidden[0].shape[-1]
+    return torch.stack(distances).sum(), batch.mean_tokens * len(student.hidden) * student.hidden[0].shape[-1]
 
 
 class _SquaredError(torch.autograd.Function):
@@ -68,24 +69,24 @@ def hidden_cosine(student: Outputs, teacher: Outputs, batch: Batch, temperature:
             for mine, theirs in _pairs(student, teacher)
         ]
     ).sum()
-    return total, batch.real_tokens * len(student.hidden)
+    return total, batch.mean_tokens * len(student.hidden)
 
 
 def soft_cross_entropy(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
     """Cross entropy of the student under the teacher's softened classes, times τ² (Hinton et al. 2015)."""
     target = functional.softmax(teacher.logits / temperature, dim=-1)
     total = -(target * functional.log_softmax(student.logits / temperature, dim=-1)).sum()
-    return total * temperature**2, len(batch.labels)
+    return total * temperature**2, batch.mean_labels
 
 
 def kl_forward(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
     """KL(teacher ‖ student) of the softened classes, times τ²."""
-    return _kl(teacher.logits, student.logits, temperature) * temperature**2, len(batch.labels)
+    return _kl(teacher.logits, student.logits, temperature) * temperature**2, batch.mean_labels
 
 
 def kl_reverse(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
     """KL(student ‖ teacher) of the softened classes, times τ²."""
-    return _kl(student.logits, teacher.logits, temperature) * temperature**2, len(batch.labels)
+    return _kl(student.logits, teacher.logits, temperature) * temperature**2, batch.mean_labels
 
 
 def kl_symmetric(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
@@ -102,12 +103,12 @@ def jsd(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) ->
     ) - torch.log(torch.tensor(2.0))
     # the mixture is normalised already, so it passes through a softmax at temperature 1 unchanged
     halves = _kl(student.logits / temperature, mixture, 1.0) + _kl(teacher.logits / temperature, mixture, 1.0)
-    return halves / 2 * temperature**2, len(batch.labels)
+    return halves / 2 * temperature**2, batch.mean_labels
 
 
 def logit_mse(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
     """Squared error of the logits: the soft loss of a regression task."""
-    return (student.logits - teacher.logits).square().sum(), student.logits.numel()
+    return (student.logits - teacher.logits).square().sum(), batch.mean_labels * student.logits.shape[-1]
 
 
 def label(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
@@ -118,8 +119,8 @@ def label(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) 
 def task_loss(logits: torch.Tensor, batch: Batch) -> Part:
     """Cross entropy of integer labels, squared error of real ones; ``(sum, count)``."""
     if batch.labels.is_floating_point():
-        return (logits.squeeze(-1) - batch.labels).square().sum(), len(batch.labels)
-    return functional.cross_entropy(logits, batch.labels, reduction="sum"), len(batch.labels)
+        return (logits.squeeze(-1) - batch.labels).square().sum(), batch.mean_labels
+    return functional.cross_entropy(logits, batch.labels, reduction="sum"), batch.mean_labels
 
 
 LOSSES: dict[str, Loss] = {
@@ -164,7 +165,7 @@ class WeightedLoss:
         return WeightedLoss(tuple(sorted(fitted.items())), temperature)
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        """The weighted sum of each loss's mean over the batch, a scalar."""
+        """The weighted sum of each loss's mean over the batch, a scalar; of a worker, its part of that."""
         of_classes = student
         if teacher.tokens is not None and any(name in _OF_CLASSES for name, _ in self.weights):
             of_classes = replace(student, logits=grouped(student.logits, teacher.tokens))

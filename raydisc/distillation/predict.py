@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from raydisc.models.outputs import forward
 from raydisc.models.precision import Precision
+from raydisc.parallel.place import ALONE, Place
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 
@@ -20,10 +21,12 @@ def predict(
     batch_size: int,
     on_batch: Callable[[Batch], None],
     precision: Precision = "float32",
+    place: Place = ALONE,
 ) -> np.ndarray:
     """Logits ``[N, C]`` of every row, each counted once, in the split's order; float32 in every precision.
 
-    Of a language model the mean loss of each row's tokens ``[N, 1]``, in nats.
+    Of a language model the mean loss of each row's tokens ``[N, 1]``, in nats. Each worker computes its share of the
+    rows; all are given all logits.
     """
     device = next(model.parameters()).device
     logits: list[np.ndarray] = []
@@ -31,17 +34,17 @@ def predict(
     model.eval()
     with torch.no_grad():
         for rows in evaluation_batches(split.lengths, batch_size):
-            batch = split.batch(rows, pad_id).to(device)
+            batch = split.batch(rows, pad_id).share(place.rank, place.workers).to(device)
             logits.append(_of_rows(forward(model, batch, (), precision).logits, batch).cpu().numpy())
-            order.append(rows)
+            order.append(batch.rows)
             on_batch(batch)
-    predictions = np.empty((len(split), logits[0].shape[-1]), dtype=np.float32)
+    predictions = np.zeros((len(split), logits[0].shape[-1]), dtype=np.float32)
     predictions[np.concatenate(order)] = np.concatenate(logits)
-    return predictions
+    return place.total(torch.from_numpy(predictions)).numpy()  # zeros where it was another's row
 
 
 def _of_rows(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     if not batch.language:
         return logits
     losses = functional.cross_entropy(logits, batch.labels, reduction="none")
-    return losses.view(len(batch.rows), -1).mean(dim=1, keepdim=True)
+    return losses.view(len(batch.rows), batch.labels_of_row).mean(dim=1, keepdim=True)

@@ -17,6 +17,7 @@ from raydisc.distillation.kept_outputs import KeptOutputs, OutputsWriter, starts
 from raydisc.distillation.top_tokens import likeliest
 from raydisc.models.outputs import Outputs, forward
 from raydisc.models.precision import Precision
+from raydisc.parallel.place import ALONE, Place
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 
@@ -68,12 +69,11 @@ class CachedSignal:
         logits = _gathered(self._kept.logits, batch.rows, device)
         tokens = None
         if self._kept.tokens is not None:
-            predicted = len(batch.labels)
-            logits = logits.view(predicted, -1)
-            tokens = _gathered(self._kept.tokens, batch.rows, device).long().view(predicted, -1)
+            tokens = _gathered(self._kept.tokens, batch.rows, device).long()
+            logits, tokens = (it.unflatten(1, (batch.labels_of_row, -1)).flatten(0, 1) for it in (logits, tokens))
         if self._kept.hidden.shape[1] == 0:
             return Outputs(logits, (), tokens)
-        size, longest = batch.input_ids.shape
+        size, longest = len(batch.rows), batch.input_ids.shape[1]
         # padding is given the row's last token
         within = np.minimum(np.arange(longest), batch.lengths[:, None] - 1)
         hidden = _gathered(self._kept.hidden, (self._starts[batch.rows][:, None] + within).reshape(-1), device)
@@ -113,8 +113,11 @@ def write_outputs(
     writer: OutputsWriter,
     precision: Precision = "float32",
     top_tokens: int = 1,
+    place: Place = ALONE,
 ) -> float:
     """Run the frozen teacher once over every row, in one fixed order, so that the bits do not depend on who asks.
+
+    Each worker writes its share of every batch.
 
     Returns:
         The error that the hidden states' type brings: root mean square relative to that of the float32 ones.
@@ -123,12 +126,14 @@ def write_outputs(
         BeyondRange: the type cannot hold a hidden state.
     """
     squares = torch.zeros(2, dtype=torch.float64)
-    batches = _computed(teacher, split, positions, pad_id, batch_size, on_batch, writer.dtype, precision, top_tokens)
+    batches = _computed(
+        teacher, split, positions, pad_id, batch_size, on_batch, writer.dtype, precision, top_tokens, place
+    )
     for computed in _one_behind(batches):
-        norms = computed.norms.double()
-        if not bool(norms.isfinite().all()):
+        found = place.total(computed.norms.double().square())  # so that all workers stop, or none
+        if not bool(found.isfinite().all()):
             raise BeyondRange
-        squares += norms.square()
+        squares += found
         writer.put(computed.rows, computed.logits, computed.hidden, computed.tokens)
     error, size = squares.tolist()
     return math.sqrt(error / size) if size else 0.0
@@ -165,11 +170,12 @@ def _computed(
     dtype: torch.dtype,
     precision: Precision,
     top_tokens: int,
+    place: Place,
 ) -> Iterator[_Computed]:
     device = next(teacher.parameters()).device
     teacher.eval()
     for rows in evaluation_batches(split.lengths, batch_size):
-        batch = split.batch(rows, pad_id).to(device)
+        batch = split.batch(rows, pad_id).share(place.rank, place.workers).to(device)
         with torch.no_grad():
             result = _said(forward(teacher, batch, positions, precision), batch, top_tokens)
             states = _real_tokens(result, batch)
@@ -179,12 +185,12 @@ def _computed(
         on_batch(batch)
         tokens = None if result.tokens is None else _to_host(result.tokens.int())
         logits, hidden, norms = (_to_host(part) for part in (result.logits, hidden, norms))
-        yield _Computed(rows, logits, tokens, hidden, norms, _recorded(device))
+        yield _Computed(batch.rows, logits, tokens, hidden, norms, _recorded(device))
 
 
 def _real_tokens(result: Outputs, batch: Batch) -> torch.Tensor:
     """The hidden states of real tokens, row after row ``[U, K, D]`` float32."""
-    size, longest = batch.input_ids.shape
+    longest = batch.input_ids.shape[1]
     if not result.hidden:
         return torch.empty(batch.real_tokens, 0, 0)
     real = np.flatnonzero(np.arange(longest) < batch.lengths[:, None])

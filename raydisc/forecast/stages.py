@@ -177,7 +177,7 @@ def foresee_importance(request: Importance, world: World) -> Foreseen:
         train = read_split(world.store, request.data, "train")
         work = Work((over_batches("score", widths, train.lengths, importance_batches(request, train)),))
     facts = {"parameters": request.teacher["parameters"], "method": request.method, "allocation": request.allocation}
-    blobs = {**_model_blobs(world, widths, 1.0), "scores.safetensors": tensor_blob(named_scores(world.scores))}
+    blobs = _model_blobs(world, widths, 1.0) | {"scores.safetensors": tensor_blob(named_scores(world.scores))}
     return Foreseen(facts, work, weight_bytes(world.config, widths), blobs)
 
 

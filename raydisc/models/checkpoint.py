@@ -3,8 +3,9 @@
 import hashlib
 import importlib.util
 import json
+from collections.abc import Collection, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -167,10 +168,7 @@ def load_teacher(
         InputError: a finetuned teacher without a head, or with one for another number of labels; weights that are
             not those of the configuration.
     """
-    config = load_config(folder, trust_remote_code)
-    if finetuned and kind != "language":
-        check_labels(config, num_labels, folder)
-    suit(config, kind, num_labels, pad_id)
+    config = suited_config(folder, kind, num_labels, pad_id, finetuned, trust_remote_code)
     model, info = model_class(config).from_pretrained(
         folder,
         config=config,
@@ -180,26 +178,61 @@ def load_teacher(
         output_loading_info=True,
         trust_remote_code=trust_remote_code,
     )
-    _refuse_other_weights(model, info, folder)
-    if finetuned and info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise InputError(
-            f"teacher.model: '{folder}' is not {_finished(config)} (it lacks {missing}); add teacher.finetune"
-        )
+    refuse_other_weights(model, info["missing_keys"], {name for name, *_ in info["mismatched_keys"]}, folder)
+    if finetuned:
+        refuse_unfinished(config, info["missing_keys"], folder)
     loaded: nn.Module = model
     return loaded
+
+
+def suited_config(
+    folder: Path,
+    kind: Kind,
+    num_labels: int,
+    pad_id: int | None,
+    finetuned: bool,
+    trust_remote_code: bool = False,
+) -> Config:
+    """The configuration of a checkpoint, as a model of a task needs it; arguments and errors as of ``load_teacher``."""
+    config = load_config(folder, trust_remote_code)
+    if finetuned and kind != "language":
+        check_labels(config, num_labels, folder)
+    suit(config, kind, num_labels, pad_id)
+    return config
+
+
+def refuse_unfinished(config: Config, missing: Collection[str], folder: Path) -> None:
+    """Refuse a finished teacher that lacks weights.
+
+    Raises:
+        InputError: it does.
+    """
+    if missing:
+        raise InputError(
+            f"teacher.model: '{folder}' is not {_finished(config)} (it lacks {', '.join(sorted(missing)[:3])}); "
+            "add teacher.finetune"
+        )
 
 
 def _finished(config: Config) -> str:
     return "a language model" if is_language_model(config) else "a fine-tuned classifier"
 
 
-def _refuse_other_weights(model: Any, info: dict[str, Any], folder: Path) -> None:
-    """Refuse weights that do not fit the configuration; only a head may be made anew."""
+def refuse_other_weights(model: Any, missing: Set[str], mismatched: Set[str], folder: Path) -> None:
+    """Refuse weights that do not fit the configuration; only a head may be made anew.
+
+    Args:
+        model: of the configuration.
+        missing: names of weights that the checkpoint does not have.
+        mismatched: of those that it has in another shape.
+        folder: the checkpoint.
+
+    Raises:
+        InputError: they do not.
+    """
     needed = {f"{carrier.path}.weight" for units in layers_of(model.config) for carrier in units.carriers}
-    mismatched = {name for name, *_ in info["mismatched_keys"] if name.startswith(f"{model.base_model_prefix}.")}
-    wrong = sorted(mismatched | (needed & info["missing_keys"]))
-    if wrong:
+    of_encoder = {name for name in mismatched if name.startswith(f"{model.base_model_prefix}.")}
+    if wrong := sorted(of_encoder | (needed & missing)):
         raise InputError(
             f"teacher.model: the weights in '{folder}' are not those of its config.json "
             f"({wrong[0]} is missing or of another shape)"
@@ -215,12 +248,7 @@ def check_head(folder: Path, config: Config) -> None:
     with torch.device("meta"):
         model = model_class(config).from_config(config)
     head = {name for name in weights_of(model) if not name.startswith(f"{model.base_model_prefix}.")}
-    missing = sorted(head - set(tensor_shapes(folder)))
-    if missing:
-        raise InputError(
-            f"teacher.model: '{folder}' is not {_finished(config)} (it lacks {', '.join(missing[:3])}); "
-            "add teacher.finetune"
-        )
+    refuse_unfinished(config, head - set(stored_tensors(folder)), folder)
 
 
 def check_units(folder: Path, config: Config) -> None:
@@ -229,11 +257,12 @@ def check_units(folder: Path, config: Config) -> None:
     Raises:
         InputError: a layer is missing or of another shape, or a weights file is no safetensors file.
     """
-    found, full = tensor_shapes(folder), Widths.full(config)
+    stored, full = stored_tensors(folder), Widths.full(config)
     for index, units in enumerate(layers_of(config)):
         for carrier, count in full.of(index, units):
             name = f"{carrier.path}.weight"
-            shape = found.get(name, found.get(name.partition(".")[2]))  # an encoder's own files lack the prefix
+            found = stored.get(name, stored.get(name.partition(".")[2]))  # an encoder's own files lack the prefix
+            shape = None if found is None else found.shape
             size = carrier.kept(count)
             wanted = (size, units.hidden_size) if carrier.axis == 0 else (units.hidden_size, size)
             if shape != wanted:
@@ -243,23 +272,31 @@ def check_units(folder: Path, config: Config) -> None:
                 )
 
 
-def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a checkpoint's weights, by name.
+class StoredTensor(NamedTuple):
+    """Where a tensor lies, and its shape."""
+
+    path: Path
+    shape: tuple[int, ...]
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Every tensor in a checkpoint's weights, by name; none is read.
 
     Raises:
         InputError: a file is no safetensors file.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    stored: dict[str, StoredTensor] = {}
     for path in sorted(folder.glob(_WEIGHTS)):
         try:
             with safe_open(path, framework="pt") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                for name in file.keys():  # noqa: SIM118 - no mapping
+                    stored[name] = StoredTensor(path, tuple(file.get_slice(name).get_shape()))
         except (SafetensorError, OSError) as error:
             raise InputError(
                 f"teacher.model: '{path}' is no safetensors file ({reason_of(error)}); "
                 "it may be cut short, or a Git LFS pointer instead of the weights"
             ) from error
-    return shapes
+    return stored
 
 
 def check_labels(config: Config, num_labels: int, folder: Path) -> None:

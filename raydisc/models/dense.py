@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from copy import copy
+from functools import partial
 from typing import Any, cast
 
-import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
@@ -13,10 +13,8 @@ from raydisc.models.attention import SDPA_OR_NOTHING
 from raydisc.models.families import layers_of
 from raydisc.models.family import Config
 from raydisc.models.kinds import model_class, put_weights
+from raydisc.models.state import PartState, State, Taking
 from raydisc.models.widths import Widths
-
-State = Mapping[str, torch.Tensor]
-"""Weights by parameter name."""
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
@@ -61,17 +59,17 @@ def load_trainable(config: Config, widths: Widths, state: State) -> nn.Module:
     return model
 
 
-def cut(state: State, config: Config, widths: Widths) -> dict[str, torch.Tensor]:
+def cut(state: State, config: Config, widths: Widths) -> State:
     """The weights of the first units of every layer: a narrower nested model's state dict.
 
-    ``state`` must be ordered by importance and at least as wide. Returned tensors are contiguous copies
-    where they were cut and the same tensors elsewhere.
+    ``state`` must be ordered by importance and at least as wide. Tensors are cut as they are asked for; they are
+    contiguous copies where that needs one and the same memory elsewhere.
     """
-    narrow = dict(state)
+    takings: dict[str, list[Taking]] = {}
     for index, units in enumerate(layers_of(config)):
         for carrier, kept in widths.of(index, units):
-            weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
-            narrow[weight] = carrier.first(narrow[weight], kept).contiguous()
-            if carrier.axis == 0 and bias in narrow:
-                narrow[bias] = carrier.first(narrow[bias], kept).contiguous()
-    return narrow
+            taking = partial(carrier.first, units=kept)
+            takings.setdefault(f"{carrier.path}.weight", []).append(taking)
+            if carrier.axis == 0 and f"{carrier.path}.bias" in state:
+                takings.setdefault(f"{carrier.path}.bias", []).append(taking)
+    return PartState(state, takings)

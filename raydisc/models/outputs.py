@@ -43,8 +43,11 @@ def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision:
         inputs["logits_to_keep"] = torch.arange(batch.input_ids.shape[1] - 1, device=batch.input_ids.device)
     with computing_in(precision, batch.input_ids.device):
         result = model(**inputs, output_hidden_states=list(matched) or False)
-    logits = result.logits.flatten(0, 1) if batch.language else result.logits
-    return Outputs(logits.float(), tuple(result.hidden_states[position].float() for position in matched))
+    logits = (result.logits.flatten(0, 1) if batch.language else result.logits).float()
+    hidden = tuple(result.hidden_states[position].float() for position in matched)
+    if not len(batch.rows):  # run on another share's row, since models cannot be run on none
+        return Outputs(logits[:0], tuple(states[:0] for states in hidden))
+    return Outputs(logits, hidden)
 
 
 def _attention_mask(batch: Batch, kind: Mask) -> torch.Tensor | None:

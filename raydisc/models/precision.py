@@ -27,10 +27,12 @@ class Arithmetic:
     Attributes:
         threads: of the CPU that computes; None on other devices.
         precision: of the models.
+        layout: of the workers that share a stage (``parallel.mesh.Layout``), since sums depend on it; None of one.
     """
 
     threads: int | None
     precision: Precision = "float32"
+    layout: str | None = None
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

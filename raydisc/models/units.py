@@ -47,7 +47,7 @@ class Carrier:
         """The weight, or the bias as in ``first``, with its units in another order; a copy."""
         within = (torch.tensor(order).unsqueeze(1) * self.size + torch.arange(self.size)).flatten()
         starts = torch.arange(self.blocks).unsqueeze(1) * len(within)
-        return tensor.index_select(self.axis, (starts + within).flatten())
+        return tensor.index_select(self.axis, (starts + within).flatten().to(tensor.device))
 
 
 @dataclass(frozen=True)

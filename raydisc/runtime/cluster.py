@@ -1,5 +1,6 @@
 """What the cluster can do for a trial. Import this inside a ``ray_session``: Ray reads its settings when imported."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -9,6 +10,7 @@ from ray.exceptions import RayTaskError
 from raydisc.errors import InputError
 from raydisc.forecast.cluster import Devices
 from raydisc.models.precision import Arithmetic, Precision, has_bfloat16
+from raydisc.parallel.mesh import Layout, layout_of
 from raydisc.runtime.machine import refuse_without
 from raydisc.settings import ResourcesConfig
 
@@ -28,6 +30,39 @@ def refuse_beyond_cluster(resources: ResourcesConfig) -> None:
                 f"has {most:g}"
             )
         machines = [machine for machine in machines if machine.get(kind, 0) >= asked]
+    room = sum(_workers_on(machine, resources) for machine in machines)
+    if resources.workers > room:
+        raise InputError(
+            f"resources.workers: a trial asks for {resources.workers} workers with {resources.cpus} CPUs and "
+            f"{resources.gpus:g} GPUs each, but the cluster has room for {room}"
+        )
+
+
+def _workers_on(machine: Mapping[str, float], resources: ResourcesConfig) -> int:
+    shares = [machine.get("CPU", 0) // resources.cpus]
+    if resources.gpus:
+        shares.append(machine.get("GPU", 0) // resources.gpus)
+    return int(min(shares))
+
+
+def settled_layout(resources: ResourcesConfig, parameters: int) -> Layout:
+    """How a trial's workers share a teacher of so many parameters, settled before a key is made of it.
+
+    Raises:
+        InputError: they cannot hold it.
+    """
+    if resources.workers == 1:
+        return Layout()
+    if resources.gpus:
+        ask: Any = ray.remote(num_cpus=0, num_gpus=1, max_calls=1)(_gpu_bytes)
+        return layout_of(resources, parameters, ray.get(ask.remote()))
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    memory = min(machine.get("memory", 0.0) for machine in machines)
+    return layout_of(resources, parameters, memory / resources.workers)
+
+
+def _gpu_bytes() -> float:
+    return float(torch.cuda.get_device_properties(0).total_memory)
 
 
 def arithmetic_of(resources: ResourcesConfig) -> Arithmetic:

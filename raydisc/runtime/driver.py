@@ -1,7 +1,7 @@
 """The driver: checks an experiment, runs its plan, gathers what it left."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,17 +111,20 @@ def _run_plan(
     experiment: Experiment, subject: Subject, storage: Path, trials: Sequence[Trial], reporter: LiveReporter
 ) -> list[str]:
     with ray_session():
-        from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster
+        from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, settled_layout
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs
 
         refuse_beyond_cluster(experiment.resources)
+        layout = settled_layout(experiment.resources, subject.teacher_parameters)
         arithmetic = arithmetic_of(experiment.resources)
+        if layout.workers > 1:
+            arithmetic = replace(arithmetic, layout=str(layout))
         jobs = make_plan(experiment, subject, trials, arithmetic, ArtifactStore(storage).find)
         lam = next((trial.lam for trial in trials if trial.lam is not None), DEFAULT_LAM)
         reporter.start(experiment.name, len(jobs), lam)
         try:
-            run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic)
+            run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic, layout)
             return tune_jobs(run, jobs, reporter)
         finally:
             reporter.stop()

@@ -23,10 +23,15 @@ def refuse_beyond_machine(resources: ResourcesConfig) -> None:
     """Refuse a trial that this machine cannot run, before Ray is started.
 
     Raises:
-        InputError: more threads than cores, or bfloat16 on a processor without it.
+        InputError: more threads or workers than cores, or bfloat16 on a processor without it.
     """
     if resources.cpus > cores():
         raise InputError(f"resources.cpus: a trial asks for {resources.cpus}, but this machine has {cores()} to use")
+    if not resources.gpus and resources.workers * resources.cpus > cores():
+        raise InputError(
+            f"resources.workers: {resources.workers} workers with {resources.cpus} threads each are more than the "
+            f"{cores()} cores that this machine has to use"
+        )
     if resources.precision == "bfloat16" and not resources.gpus:
         refuse_without(resources.precision, torch.device("cpu"))
 

@@ -12,7 +12,9 @@ from ray import tune
 from raydisc.errors import InputError, NonFiniteLoss
 from raydisc.experiment import Experiment
 from raydisc.models.precision import Arithmetic
+from raydisc.parallel.mesh import Layout
 from raydisc.report.ledger import Ledger
+from raydisc.runtime.gang import Team, gang_of
 from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.machine import bound_threads, refuse_without
 from raydisc.runtime.plan import Job
@@ -39,6 +41,7 @@ class Run:
         storage: the storage folder.
         jobs: the plan, by name.
         arithmetic: in which stages are computed.
+        layout: of a trial's workers.
     """
 
     experiment: Experiment
@@ -46,6 +49,7 @@ class Run:
     storage: str
     jobs: dict[str, Job]
     arithmetic: Arithmetic
+    layout: Layout = Layout()
 
     @property
     def folder(self) -> Path:
@@ -85,17 +89,22 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         copies: the handle of the ``HotCopies`` actor.
     """
     job = run.jobs[config["job"]]
-    bound_threads(run.experiment.resources.cpus)
-    device = torch.device("cuda" if run.experiment.resources.gpus else "cpu")
+    resources = run.experiment.resources
+    bound_threads(resources.cpus)
+    device = torch.device("cuda" if resources.gpus else "cpu")
+    gang = None
+    if run.layout.workers > 1:
+        gang = gang_of(Team(run.layout, resources, run.arithmetic.precision, run.storage), copies)
     store = hot_store(Path(run.storage), copies)
     ledger = Ledger(Path(run.storage) / "ledger")
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
     reporting = Reporting()
-    executor = Executor(store, device, run.arithmetic, reporting, recorder.stage)
+    executor = Executor(store, device, run.arithmetic, reporting, recorder.stage, workers=gang)
     failure, message = config.get("inherited_failure"), ""
     try:
         if failure is None:
-            refuse_without(run.arithmetic.precision, device)
+            if gang is None:
+                refuse_without(run.arithmetic.precision, device)
             message = _perform(job, run, executor, recorder)
     except (InputError, NonFiniteLoss, AlteredArtifact) as error:
         failure = str(error)

@@ -7,14 +7,26 @@ from typing import Any
 import ray
 from ray import tune
 
+from raydisc.parallel.mesh import Layout
 from raydisc.report.live import LiveReporter
 from raydisc.runtime.hot_store import HotCopies
 from raydisc.runtime.live import ReporterCallback
 from raydisc.runtime.plan import Job
 from raydisc.runtime.searcher import PlanSearcher
 from raydisc.runtime.trainable import Run, run_job
+from raydisc.settings import ResourcesConfig
 
 _CRASHES_FORGIVEN = 2
+
+
+def _resources(resources: ResourcesConfig, layout: Layout) -> Any:
+    """What a trial holds: a share for each of its workers, on one node if that is possible."""
+    share = {"CPU": float(resources.cpus), "GPU": float(resources.gpus)}
+    if layout.workers == 1:
+        return {"cpu": resources.cpus, "gpu": resources.gpus}
+    # the trial's own process waits for its workers, and takes nothing
+    return tune.PlacementGroupFactory([{}, *([share] * layout.workers)], strategy="PACK")
+
 
 _HOT_SHARE = 0.6
 """Of the object store, for artifacts; Ray and Tune need some of it too."""
@@ -37,7 +49,7 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_job, run=run, copies=_hot_copies(run.storage)),
-            {"cpu": resources.cpus, "gpu": resources.gpus},
+            _resources(resources, run.layout),
         ),
         tune_config=tune.TuneConfig(
             search_alg=PlanSearcher(list(jobs), None if resources.trials == "auto" else resources.trials),

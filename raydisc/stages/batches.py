@@ -9,6 +9,7 @@ import torch
 from raydisc.distillation.optimiser import OptimiserSettings
 from raydisc.models.cost import ForwardCost
 from raydisc.models.widths import Widths
+from raydisc.parallel.place import ALONE, Place
 from raydisc.settings import TrainingConfig
 from raydisc.stages.context import EVALUATION_BATCH
 from raydisc.tasks.batching import evaluation_batches, training_batches
@@ -25,6 +26,7 @@ class BatchSource:
         pad_id: the tokenizer's padding token.
         device: where batches are put.
         rows_at: the rows that a step may draw from, None for all; for a curriculum.
+        place: of the worker that is given its share of each batch.
     """
 
     def __init__(
@@ -35,16 +37,17 @@ class BatchSource:
         pad_id: int,
         device: torch.device,
         rows_at: Callable[[int], np.ndarray | None] = lambda step: None,
+        place: Place = ALONE,
     ) -> None:
         """See the class."""
         self._split, self._batch_size, self._seed, self._pad_id = split, batch_size, seed, pad_id
-        self._device, self._rows_at = device, rows_at
+        self._device, self._rows_at, self._place = device, rows_at, place
         self._epoch: tuple[int, int] | None = None
         self._batches: list[np.ndarray] = []
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
 
     def rows(self, step: int) -> np.ndarray:
-        """Row numbers of a step's batch; a curriculum's steps go round its smaller set more often."""
+        """Row numbers of a step's batch, of all workers; a curriculum's steps go round its smaller set more often."""
         allowed = self._rows_at(step)
         per_epoch = self.steps_per_epoch if allowed is None else math.ceil(len(allowed) / self._batch_size)
         epoch, position = divmod(step, per_epoch)
@@ -70,12 +73,12 @@ class BatchSource:
         return np.union1d(self._split.tokens(), [self._pad_id])
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step."""
+        """The worker's share of a step's batch."""
         return self.batch_of(self.rows(step))
 
     def batch_of(self, rows: np.ndarray) -> Batch:
-        """Some rows as a batch."""
-        return self._split.batch(rows, self._pad_id).to(self._device)
+        """The worker's share of some rows, as a batch."""
+        return self._split.batch(rows, self._pad_id).share(self._place.rank, self._place.workers).to(self._device)
 
 
 def steps_of(config: TrainingConfig, steps_per_epoch: int) -> int:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from raydisc.distillation.checkpoint import evaluations_in
 from raydisc.durable import sync
-from raydisc.stages.context import table_blob
+from raydisc.stages.context import Context, table_blob
 from raydisc.supernet.grid import Candidate
 from raydisc.tradeoff import Measured, choose
 
@@ -27,16 +27,17 @@ class Contest:
         candidates: all, largest first; the last is the student's own and no contestant.
         lam: λ of the choice; None where there is none before the end.
         chooses_at: the step after which the choice is made; None where it is not.
-        folder: of the stage's checkpoint, from which it goes on.
+        context: of the stage, which goes on from its checkpoint.
     """
 
     def __init__(
-        self, candidates: Sequence[Candidate], lam: float | None, chooses_at: int | None, folder: Path
+        self, candidates: Sequence[Candidate], lam: float | None, chooses_at: int | None, context: Context
     ) -> None:
         """See the class."""
-        self._candidates, self._lam, self._folder = tuple(candidates), lam, folder
+        self._candidates, self._lam = tuple(candidates), lam
+        self._folder, self._writes = context.checkpoint_folder, context.place.leads
         self.chooses_at = chooses_at
-        made = [found["candidates"] for found in evaluations_in(folder) if found["step"] == chooses_at]
+        made = [found["candidates"] for found in evaluations_in(self._folder) if found["step"] == chooses_at]
         self.rows: list[dict[str, Any]] = made[-1] if made else []
         """The evaluation that the choice was made by, empty before."""
 
@@ -51,6 +52,8 @@ class Contest:
     def choose(self, rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> None:
         """Make the choice by an evaluation of all candidates; what they predicted is kept at once."""
         self.rows = [dict(row) for row in rows]
+        if not self._writes:
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"{_PREDICTIONS}.{os.getpid()}"
         table_blob(predictions)(temporary)

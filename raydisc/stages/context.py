@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import save_file
 
 from raydisc.distillation.loop import Progress
 from raydisc.models.cost import ForwardCost
@@ -17,7 +16,10 @@ from raydisc.models.dense import config_from_dict, cut
 from raydisc.models.family import Config
 from raydisc.models.precision import Precision
 from raydisc.models.shared_memory import shared_tensor
+from raydisc.models.state import State
 from raydisc.models.widths import Widths
+from raydisc.parallel.files import TensorFile
+from raydisc.parallel.place import ALONE, Place
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Model
 from raydisc.stages.store import ArtifactStore, Blob
@@ -38,6 +40,9 @@ class Context:
         progress: told of the state of the running stage.
         checkpoint_folder: where the stage keeps what it needs to go on after a crash.
         checkpoint_every_s: seconds between checkpoints.
+        place: of this worker among those that compute the stage.
+        checkpointing: compute a layer's activations again in the backward instead of keeping them.
+        offload: keep the shards of weights in the host's memory.
     """
 
     store: ArtifactStore
@@ -46,6 +51,9 @@ class Context:
     progress: Progress
     checkpoint_folder: Path
     checkpoint_every_s: float
+    place: Place = ALONE
+    checkpointing: bool = False
+    offload: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class FlopMeter:
 
     def __call__(self, batch: Batch) -> None:
         """Count a forward on a batch."""
-        self.flops += self._cost.flops(self._widths, *batch.input_ids.shape)
+        self.flops += self._cost.flops(self._widths, *batch.shape)
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Weights:
 
     config: Config
     widths: Widths
-    state: dict[str, torch.Tensor]
+    state: State
     scale: float
 
 
@@ -109,13 +117,13 @@ def read_widths(store: ArtifactStore, model: Model) -> Widths:
     return Widths(tuple(kept["heads"]), tuple(kept["neurons"]))
 
 
-def weight_blobs(config: Config, widths: Widths, scale: float, state: Mapping[str, torch.Tensor]) -> dict[str, Blob]:
-    """The files that ``read_weights`` reads."""
+def weight_blobs(config: Config, widths: Widths, scale: float, state: State, place: Place = ALONE) -> dict[str, Blob]:
+    """The files that ``read_weights`` reads; sharded weights are written by all workers together."""
     subnet = {"scale": scale, "heads": list(widths.heads), "neurons": list(widths.neurons)}
     return {
         "config.json": json_blob(config.to_dict()),
         "subnet.json": json_blob(subnet),
-        "model.safetensors": tensor_blob(state),
+        "model.safetensors": tensor_blob(state, place),
     }
 
 
@@ -143,9 +151,9 @@ def _view(image: np.ndarray, start: int, entry: Mapping[str, Any]) -> torch.Tens
     return shared_tensor(image, dtype, offset=start + begin, count=count).view(entry["shape"])
 
 
-def tensor_blob(state: Mapping[str, torch.Tensor]) -> Blob:
-    """Tensors as safetensors."""
-    return lambda path: save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, path)
+def tensor_blob(state: State, place: Place = ALONE) -> TensorFile:
+    """Tensors as safetensors, each made as it is written; sharded ones by all workers together."""
+    return TensorFile(state, place)
 
 
 def json_blob(value: Any) -> Blob:

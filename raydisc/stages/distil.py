@@ -10,7 +10,7 @@ from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.loop import LoopSettings, even_steps, train
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import cut, load_trainable
+from raydisc.models.dense import cut
 from raydisc.models.kinds import weights_of
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
@@ -27,6 +27,7 @@ from raydisc.stages.context import (
 )
 from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate
+from raydisc.stages.models import trainable_model
 from raydisc.stages.requests import Distil, Model, Objective
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, positions, targets_of, tokens_named, weighted_loss
@@ -39,12 +40,12 @@ def compute_distil(request: Distil, context: Context) -> Result:
     data, config = request.data, request.config
     start = read_weights(context.store, request.start)
     widths = read_candidate(context.store, request.importance, request.scale).widths
-    model = load_trainable(start.config, widths, cut(start.state, start.config, widths)).to(context.device)
+    model = trainable_model(start.config, widths, cut(start.state, start.config, widths), context)
     set_dropout(model, config.dropout)
     cost = ForwardCost.of(model, start.config)
     split = read_split(context.store, data, "train")
     validation = read_split(context.store, data, "validation")
-    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
+    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device, place=context.place)
     steps = planned_steps(request, context.store, source, cost, widths)
 
     objective = Objective.of(config)
@@ -59,13 +60,13 @@ def compute_distil(request: Distil, context: Context) -> Result:
         wanted = targets.signal.outputs(batch)
         value = loss(forward(model, batch, student_positions, context.precision), wanted, batch)
         value.backward()
-        flops = STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)
+        flops = STEP_FORWARDS * cost.flops(widths, *batch.shape)
         return value.detach(), flops + targets.flops - before
 
     predicted: dict[int | None, np.ndarray] = {}
 
     def evaluate(step_number: int | None) -> dict[str, Any]:
-        judged = judge(model, cost, widths, validation, data, context.precision)
+        judged = judge(model, cost, widths, validation, data, context.precision, context.place)
         predicted[step_number] = judged.predictions
         return {**judged.found, "flops": judged.flops}
 
@@ -80,7 +81,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
         checkpoint_every_s=context.checkpoint_every_s,
         tokens=source.tokens(),
     )
-    state = train(model, settings, source.batch, step, evaluate, context.progress)
+    state = train(model, settings, source.batch, step, evaluate, context.progress, context.place)
     last = _evaluation_of_what_is_kept(state, predicted, evaluate)
     size = size_of(start.config, request.importance["parameters"], widths)
     facts = {
@@ -93,7 +94,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
             {"step": None, "split": "validation", "metric": last["metric"], "se": last["se"]},
         ],
     }
-    blobs = weight_blobs(start.config, widths, request.scale, weights_of(model))
+    blobs = weight_blobs(start.config, widths, request.scale, weights_of(model), context.place)
     table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
     blobs["predictions.arrow"] = table_blob(table)
     return Result(facts, state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)

@@ -8,9 +8,9 @@ from torch import nn
 
 from raydisc.distillation.predict import predict
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import load_frozen
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
+from raydisc.parallel.place import ALONE, Place
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import (
     EVALUATION_BATCH,
@@ -22,6 +22,7 @@ from raydisc.stages.context import (
     read_weights,
     table_blob,
 )
+from raydisc.stages.models import frozen_model
 from raydisc.stages.requests import Evaluate, Model
 from raydisc.tasks.metrics import metric, standard_error
 from raydisc.tasks.tokenised import Split
@@ -43,20 +44,26 @@ class Judged:
 
 
 def judge(
-    model: nn.Module, cost: ForwardCost, widths: Widths, split: Split, data: Artifact, precision: Precision
+    model: nn.Module,
+    cost: ForwardCost,
+    widths: Widths,
+    split: Split,
+    data: Artifact,
+    precision: Precision,
+    place: Place = ALONE,
 ) -> Judged:
     """Run a model, at some widths, once over every row of a split of the task."""
     meter = FlopMeter(cost, widths)
-    predictions = predict(model, split, data["pad_id"], EVALUATION_BATCH, meter, precision)
+    predictions = predict(model, split, data["pad_id"], EVALUATION_BATCH, meter, precision, place)
     return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)
 
 
 def compute_evaluate(request: Evaluate, context: Context) -> Result:
     """Predict every test row with the finished student."""
     weights = read_weights(context.store, Model(request.student))
-    model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
+    model = frozen_model(weights, context)
     split = read_split(context.store, request.data, "test")
     cost = ForwardCost.of(model, weights.config)
-    judged = judge(model, cost, weights.widths, split, request.data, context.precision)
+    judged = judge(model, cost, weights.widths, split, request.data, context.precision, context.place)
     blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
     return Result({"evaluations": [{"step": None, "split": "test", **judged.found}]}, judged.flops, blobs)

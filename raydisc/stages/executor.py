@@ -1,8 +1,5 @@
 """Executing requests: find a finished stage, or compute it once and keep it."""
 
-import ctypes
-import ctypes.util
-import time
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
@@ -10,28 +7,10 @@ import torch
 
 from raydisc.distillation.loop import Progress
 from raydisc.models.precision import Arithmetic
-from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.context import Compute, Context
-from raydisc.stages.distil import compute_distil
-from raydisc.stages.evaluation import compute_evaluate
-from raydisc.stages.finetune import compute_finetune
-from raydisc.stages.importance import compute_importance
-from raydisc.stages.once_for_all import compute_once_for_all
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.compute import Worker
 from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.teacher_outputs import compute_teacher_outputs
-from raydisc.stages.tokenise import compute_tokenise
-
-COMPUTE: dict[str, Compute] = {
-    "tokenise": compute_tokenise,
-    "finetune": compute_finetune,
-    "teacher_outputs": compute_teacher_outputs,
-    "importance": compute_importance,
-    "once_for_all": compute_once_for_all,
-    "distil": compute_distil,
-    "evaluate": compute_evaluate,
-}
-"""How each kind of stage is computed."""
 
 Outcome = TypeVar("Outcome")
 Schedule = Generator[Request, Artifact, Outcome]
@@ -39,6 +18,9 @@ Schedule = Generator[Request, Artifact, Outcome]
 
 OnStage = Callable[[Request, Artifact, bool], None]
 """Told of every stage that a schedule asked for: the request, its artifact, and whether it was there already."""
+
+Workers = Callable[[Request, Artifact, Progress], Artifact]
+"""Compute a stage and keep it: ``stages.compute.Worker``, or several of them."""
 
 
 def driven(schedule: Schedule[Outcome], execute: Callable[[Request], Artifact]) -> Outcome:
@@ -53,15 +35,16 @@ def driven(schedule: Schedule[Outcome], execute: Callable[[Request], Artifact]) 
 
 
 class Executor:
-    """Computes stages in this process.
+    """Sees to it that the stages of schedules are there.
 
     Args:
         store: artifacts, found and kept.
-        device: to compute on.
+        device: to compute on, in this process.
         arithmetic: how to compute; it enters keys.
         progress: told of the running stage, with its ``stage`` and ``key``.
         on_stage: told of every finished stage.
         checkpoint_every_s: seconds between checkpoints.
+        workers: who computes instead of this process.
     """
 
     def __init__(
@@ -72,11 +55,12 @@ class Executor:
         progress: Progress,
         on_stage: OnStage,
         checkpoint_every_s: float = 60.0,
+        workers: Workers | None = None,
     ) -> None:
         """See the class."""
         self.store = store
-        self._device, self._progress, self._on_stage = device, progress, on_stage
-        self._arithmetic, self._checkpoint_every_s = arithmetic, checkpoint_every_s
+        self._arithmetic, self._progress, self._on_stage = arithmetic, progress, on_stage
+        self._workers = workers or Worker(store, device, arithmetic.precision, checkpoint_every_s)
 
     def execute(self, request: Request) -> Artifact:
         """The stage's artifact: found, waited for while another process computes it, or computed here."""
@@ -101,32 +85,5 @@ class Executor:
         def progress(state: dict[str, Any]) -> None:
             self._progress({"stage": request.kind, "key": promise.key, **state})
 
-        context = Context(
-            store=self.store,
-            device=self._device,
-            precision=self._arithmetic.precision,
-            progress=progress,
-            checkpoint_folder=self.store.checkpoint_folder(promise.key),
-            checkpoint_every_s=self._checkpoint_every_s,
-        )
         progress({"step": 0})
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = COMPUTE[request.kind](request, context)
-        wall = time.perf_counter() - wall + result.wall_before
-        cpu = time.process_time() - cpu + result.cpu_before
-        cost = Cost(result.flops, device_seconds=wall, wall_seconds=wall, cpu_seconds=cpu)
-        artifact = self.store.commit(promise, result.facts, cost, result.blobs)
-        del result
-        _return_memory()
-        return artifact
-
-
-def _return_memory() -> None:
-    """Give what a stage's batches of many shapes have left in the allocator back to the system.
-
-    Without this a trial's process keeps several times what any one stage needs (glibc only; elsewhere nothing to do).
-    """
-    library = ctypes.util.find_library("c")
-    trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
-    if trim is not None:
-        trim(0)
+        return self._workers(request, promise, progress)

@@ -7,11 +7,13 @@ from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
 from raydisc.distillation.losses import task_loss
 from raydisc.models.architecture import from_architecture
-from raydisc.models.checkpoint import load_teacher, locate
+from raydisc.models.checkpoint import load_teacher, locate, suited_config
+from raydisc.models.checkpoint_state import CheckpointState
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.kinds import model_class, weights_of
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
+from raydisc.parallel.place import ALONE, Place
 from raydisc.settings import FineTuneConfig, TeacherConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
@@ -24,6 +26,7 @@ from raydisc.stages.context import (
     weight_blobs,
 )
 from raydisc.stages.evaluation import judge
+from raydisc.stages.models import trainable_model
 from raydisc.stages.requests import FineTune
 from raydisc.tasks.batching import shorter_half
 from raydisc.tasks.tokenised import Batch, Split
@@ -33,37 +36,47 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
     """Train the teacher on the labels where that is asked for, then evaluate it on validation."""
     data = request.data
     torch.manual_seed(request.seed)
-    model = _initial_model(request.teacher, data).to(context.device)
+    model = _initial_model(request.teacher, data, context)
     widths = Widths.full(model.config)
     cost = ForwardCost.of(model, model.config)
     state = TrainingState()
     if request.finetune is not None:
         state = _finetune(model, request, request.finetune, cost, context)
     validation = read_split(context.store, data, "validation")
-    judged = judge(model, cost, widths, validation, data, context.precision)
+    judged = judge(model, cost, widths, validation, data, context.precision, context.place)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "evaluations": [{"step": None, "split": "validation", **judged.found}],
     }
-    blobs = weight_blobs(model.config, widths, 1.0, weights_of(model))
+    blobs = weight_blobs(model.config, widths, 1.0, weights_of(model), context.place)
     blobs["predictions.arrow"] = table_blob(
         prediction_table({None: judged.predictions}, validation.labels, "validation")
     )
     return Result(facts, state.flops + judged.flops, blobs, state.wall_before, state.cpu_before)
 
 
-def _initial_model(teacher: TeacherConfig, data: Artifact) -> nn.Module:
+def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> nn.Module:
+    """The model as it is before the stage; one from scratch is whole on every worker before it is sharded."""
     kind, num_labels, pad_id = data["kind"], data["num_labels"], data["pad_id"]
-    if teacher.model is not None:
-        finished = teacher.finetune is None
-        return load_teacher(locate(teacher.model), kind, num_labels, pad_id, finished, teacher.trust_remote_code)
-    config = from_architecture(teacher.architecture or {}, data["vocab_size"], kind, num_labels, pad_id)
-    model: nn.Module = model_class(config).from_config(config)
-    return model
+    alone = context.place.mesh is None
+    if teacher.model is None:
+        config = from_architecture(teacher.architecture or {}, data["vocab_size"], kind, num_labels, pad_id)
+        model: nn.Module = model_class(config).from_config(config)
+        return (
+            model.to(context.device)
+            if alone
+            else trainable_model(config, Widths.full(config), weights_of(model), context)
+        )
+    folder, finished = locate(teacher.model), teacher.finetune is None
+    if alone:
+        loaded = load_teacher(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
+        return loaded.to(context.device)
+    config = suited_config(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
+    return trainable_model(config, Widths.full(config), CheckpointState(folder, config, finished), context)
 
 
 def curriculum_of(
-    request: FineTune, config: FineTuneConfig, split: Split, device: torch.device
+    request: FineTune, config: FineTuneConfig, split: Split, device: torch.device, place: Place = ALONE
 ) -> tuple[BatchSource, int]:
     """The batch of every step, the shorter rows first where that is asked for, and how many steps there are."""
     steps = steps_of(config, -(-len(split) // config.batch_size))
@@ -75,6 +88,7 @@ def curriculum_of(
         request.data["pad_id"],
         device,
         lambda step: short_rows if step < short_steps else None,
+        place,
     )
     return source, steps
 
@@ -82,14 +96,15 @@ def curriculum_of(
 def _finetune(
     model: nn.Module, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
 ) -> TrainingState:
-    source, steps = curriculum_of(request, config, read_split(context.store, request.data, "train"), context.device)
+    split = read_split(context.store, request.data, "train")
+    source, steps = curriculum_of(request, config, split, context.device, context.place)
     widths = Widths.full(model.config)
 
     def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
         total, count = task_loss(forward(model, batch, (), context.precision).logits, batch)
         loss = total / count
         loss.backward()
-        return loss.detach(), STEP_FORWARDS * cost.flops(widths, *batch.input_ids.shape)
+        return loss.detach(), STEP_FORWARDS * cost.flops(widths, *batch.shape)
 
     settings = LoopSettings(
         stage="finetune",
@@ -102,4 +117,4 @@ def _finetune(
         checkpoint_every_s=context.checkpoint_every_s,
         tokens=source.tokens(),
     )
-    return train(model, settings, source.batch, step, no_evaluation, context.progress)
+    return train(model, settings, source.batch, step, no_evaluation, context.progress, context.place)

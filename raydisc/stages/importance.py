@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import load_frozen
 from raydisc.models.families import layers_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import (
@@ -21,6 +20,7 @@ from raydisc.stages.context import (
     tensor_views,
     weight_blobs,
 )
+from raydisc.stages.models import frozen_model
 from raydisc.stages.requests import Importance, Model
 from raydisc.stages.store import ArtifactStore
 from raydisc.supernet.grid import Candidate, candidate, order_units, reordered
@@ -47,7 +47,7 @@ def compute_importance(request: Importance, context: Context) -> Result:
     layers = layers_of(weights.config)
     order = order_units(scores)
     state = reordered(weights.state, layers, order)
-    blobs = weight_blobs(weights.config, weights.widths, 1.0, state)
+    blobs = weight_blobs(weights.config, weights.widths, 1.0, state, context.place)
     blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
     blobs["scores.safetensors"] = tensor_blob(named_scores(scores))
     facts = {
@@ -63,19 +63,20 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
     layers = layers_of(weights.config)
     if request.method == "random":
         return random_importance(layers, request.seed), 0.0
-    model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
+    model = frozen_model(weights, context)
     if request.method == "magnitude":
         return magnitude_importance(model, layers), 0.0
-    data = request.data
+    data, place = request.data, context.place
     split = read_split(context.store, data, "train")
     batches = importance_batches(request, split)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     scores = gradient_importance(
         model,
         layers,
-        (split.batch(rows, data["pad_id"]).to(context.device) for rows in batches),
+        (split.batch(rows, data["pad_id"]).share(place.rank, place.workers).to(context.device) for rows in batches),
         regression=data["kind"] == "regression",
         on_batch=meter,
+        place=place,
     )
     return scores, meter.flops * IMPORTANCE_FORWARDS
 

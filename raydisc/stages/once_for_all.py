@@ -16,6 +16,7 @@ from raydisc.distillation.teacher_outputs import TeacherSignal
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.kinds import weights_of
 from raydisc.models.outputs import Outputs, forward
+from raydisc.parallel.shard import backwards
 from raydisc.stages.batches import BatchSource, optimiser_settings
 from raydisc.stages.contest import Contest
 from raydisc.stages.context import Context, Result, prediction_table, read_split, table_blob, weight_blobs
@@ -42,16 +43,16 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     named = tokens_named(data, request.objective.top_tokens)
     targets = targets_of(context, request.outputs, Model(request.importance), split, teacher_positions, named)
     loss = weighted_loss(request.objective, data)
-    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device)
+    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device, place=context.place)
     course = course_of(request, context.store, supernet.candidates, supernet.cost)
-    contest = Contest(supernet.candidates, request.lam, course.chooses_at, context.checkpoint_folder)
+    contest = Contest(supernet.candidates, request.lam, course.chooses_at, context)
 
     def step(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
-        shares = course.shares(index, contest.chosen(index), len(batch.rows))
-        lessons = _lessons(shares, batch, source, targets.signal)
+        shares = course.shares(index, contest.chosen(index), batch.shape[0])
+        lessons = _lessons(shares, batch, source.rows(index), source, targets.signal)
         total = sandwich_backward(supernet, lessons, loss, student_positions)
-        forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.input_ids.shape) for it in lessons)
+        forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.shape) for it in lessons)
         return total, STEP_FORWARDS * forwards + targets.flops - before
 
     def evaluate(index: int) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     )
     if contest.rows:  # of an earlier process, which may have told nobody
         context.progress({"step": 0, "steps": course.steps, "candidates": contest.rows})
-    state = train(supernet.model, settings, source.batch, step, evaluate, context.progress)
+    state = train(supernet.model, settings, source.batch, step, evaluate, context.progress, context.place)
     return _result(request, context, supernet, contest, state, course.steps)
 
 
@@ -88,7 +89,7 @@ def _result(
     rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation)
     history = _history(state.evaluations, rows)
     weights = supernet.weights
-    blobs = weight_blobs(weights.config, weights.widths, weights.scale, weights_of(supernet.model))
+    blobs = weight_blobs(weights.config, weights.widths, weights.scale, weights_of(supernet.model), context.place)
     if chosen is None:
         context.progress({"step": state.step, "steps": steps, "candidates": rows})
         blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
@@ -116,13 +117,23 @@ class Lesson:
     wanted: Outputs
 
 
-def _lessons(shares: Sequence[Share], batch: Batch, source: BatchSource, signal: TeacherSignal) -> list[Lesson]:
-    """The lessons of a step; where all see the whole batch, its outputs are read once. No rows, no lesson."""
+def _lessons(
+    shares: Sequence[Share], batch: Batch, rows: np.ndarray, source: BatchSource, signal: TeacherSignal
+) -> list[Lesson]:
+    """The lessons of a step; where all see the whole batch, its outputs are read once. No rows, no lesson.
+
+    Args:
+        shares: whom the step trains on what.
+        batch: the worker's share of the step's.
+        rows: of the batch of all workers.
+        source: of batches.
+        signal: the teacher's.
+    """
     if all(share.whole for share in shares):
         wanted = signal.outputs(batch)
         return [Lesson(share.candidate, batch, wanted) for share in shares]
-    rows = [(share.candidate, batch.rows[share.rows]) for share in shares]
-    parts = [(candidate, source.batch_of(own)) for candidate, own in rows if len(own)]
+    taught = [(share.candidate, rows[share.rows]) for share in shares]
+    parts = [(candidate, source.batch_of(own)) for candidate, own in taught if len(own)]
     return [Lesson(candidate, part, signal.outputs(part)) for candidate, part in parts]
 
 
@@ -132,10 +143,10 @@ def sandwich_backward(
     """Accumulate the gradients of the candidates' losses, each backward before the next forward.
 
     Returns:
-        The sum of their losses, a detached scalar on the device.
+        The sum of their losses, or the worker's part of it, a detached scalar on the device.
     """
     losses = []
-    for lesson in lessons:
+    for lesson in backwards(supernet.model, lessons, supernet.place.once):
         supernet.select(lesson.candidate)
         outputs = forward(supernet.model, lesson.batch, student_positions, supernet.precision)
         value = loss(outputs, lesson.wanted, lesson.batch)

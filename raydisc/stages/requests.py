@@ -65,6 +65,8 @@ class Request:
         }
         if arithmetic.precision != "float32":  # left out, so that what was kept before there was a choice is found
             content["precision"] = arithmetic.precision
+        if arithmetic.layout is not None:
+            content["layout"] = arithmetic.layout
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def promise(self, arithmetic: Arithmetic) -> Artifact:

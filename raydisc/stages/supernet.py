@@ -8,12 +8,14 @@ import numpy as np
 from torch import nn
 
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import cut, load_trainable
+from raydisc.models.dense import cut
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
+from raydisc.parallel.place import ALONE, Place
 from raydisc.stages.context import Context, Weights, read_weights
 from raydisc.stages.evaluation import judge
 from raydisc.stages.importance import read_candidate
+from raydisc.stages.models import trainable_model
 from raydisc.stages.requests import Model, OnceForAll
 from raydisc.stages.store import ArtifactStore
 from raydisc.supernet.elastic import make_elastic, select
@@ -23,13 +25,14 @@ from raydisc.tasks.tokenised import Split
 
 @dataclass(frozen=True)
 class Supernet:
-    """The elastic model with its candidates, largest first, and the precision to compute them in."""
+    """The elastic model with its candidates, largest first, the precision to compute in, and the worker's place."""
 
     model: nn.Module
     weights: Weights
     candidates: tuple[Candidate, ...]
     cost: ForwardCost
     precision: Precision = "float32"
+    place: Place = ALONE
 
     def select(self, candidate: Candidate) -> None:
         """Make a candidate the active one."""
@@ -48,11 +51,11 @@ def build_supernet(request: OnceForAll, context: Context) -> Supernet:
     candidates = read_candidates(request, context.store)
     largest = candidates[0]
     state = cut(teacher.state, teacher.config, largest.widths)
-    model = load_trainable(teacher.config, largest.widths, state).to(context.device)
+    model = trainable_model(teacher.config, largest.widths, state, context)
     make_elastic(model, teacher.config)
     del state  # the model has a copy of its own
     weights = Weights(teacher.config, largest.widths, {}, largest.scale)
-    return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config), context.precision)
+    return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config), context.precision, context.place)
 
 
 def evaluate_candidates(
@@ -65,7 +68,9 @@ def evaluate_candidates(
     flops = 0.0
     for candidate in candidates:
         supernet.select(candidate)
-        judged = judge(supernet.model, supernet.cost, candidate.widths, validation, data, supernet.precision)
+        judged = judge(
+            supernet.model, supernet.cost, candidate.widths, validation, data, supernet.precision, supernet.place
+        )
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
         size = size_of(supernet.weights.config, request.importance["parameters"], candidate.widths)

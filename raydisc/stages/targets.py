@@ -7,9 +7,9 @@ from raydisc.distillation.losses import WeightedLoss
 from raydisc.distillation.matching import matched_positions
 from raydisc.distillation.teacher_outputs import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import load_frozen
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context, FlopMeter, read_weights
+from raydisc.stages.models import frozen_model
 from raydisc.stages.requests import Model, Objective
 from raydisc.tasks.tokenised import Split
 
@@ -87,6 +87,6 @@ def targets_of(
         kept = read_images(*(read(outputs, name) for name in files))
         return Targets(CachedSignal(kept, split.lengths), None)
     weights = read_weights(context.store, teacher)
-    model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
+    model = frozen_model(weights, context)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     return Targets(OnlineSignal(model, teacher_positions, meter, context.precision, top_tokens), meter)

@@ -10,10 +10,10 @@ from raydisc.distillation.kept_outputs import OutputsShape, OutputsWriter
 from raydisc.distillation.teacher_outputs import BeyondRange, write_outputs
 from raydisc.errors import InputError
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import load_frozen
 from raydisc.settings import TeacherOutputsConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import EVALUATION_BATCH, Context, FlopMeter, Result, read_split, read_weights
+from raydisc.stages.models import frozen_model
 from raydisc.stages.requests import TeacherOutputs
 from raydisc.stages.store import Blob
 from raydisc.stages.targets import tokens_named
@@ -78,16 +78,18 @@ def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result
     """
     weights = read_weights(context.store, request.teacher)
     shape = outputs_shape(request.data, request.positions, weights.config.hidden_size, request.top_tokens)
-    source, folder = kept_in(request.config, shape), context.checkpoint_folder
-    if source != "online" and not has_room(request.config, folder, shape):
+    source, folder, place = kept_in(request.config, shape), context.checkpoint_folder, context.place
+    # each worker looks, so that all raise; what counts is what the leader saw
+    if source != "online" and not place.from_leader(has_room(request.config, folder, shape)):
         source = "online"
     facts = {"bytes": shape.bytes, "positions": list(request.positions), "source": source}
     if source == "online":
         return Result(facts, flops=0.0)
     split = read_split(context.store, request.data, "train")
-    model = load_frozen(weights.config, weights.widths, weights.state).to(context.device)
+    model = frozen_model(weights, context)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     dtype, error = _written(request, model, split, meter, shape, context)
+    place.wait()
     blobs = {name: _moved_blob(folder / name) for name in shape.files}
     if request.positions:
         facts |= {"dtype": dtype, "error": error}
@@ -101,9 +103,9 @@ def _written(
 
     A hidden state that float16 cannot hold has all of them kept in bfloat16, whose range is float32's.
     """
-    pad_id, precision = request.data["pad_id"], context.precision
+    pad_id, precision, place = request.data["pad_id"], context.precision, context.place
     for dtype in dict.fromkeys((request.config.dtype, "bfloat16")):
-        with OutputsWriter(context.checkpoint_folder, shape, dtype, split.lengths) as writer:
+        with OutputsWriter(context.checkpoint_folder, shape, dtype, split.lengths, place) as writer:
             try:
                 return dtype, write_outputs(
                     model,
@@ -115,6 +117,7 @@ def _written(
                     writer,
                     precision,
                     tokens_named(request.data, request.top_tokens),
+                    place,
                 )
             except BeyondRange:
                 continue

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 
 import torch
 
 from raydisc.errors import InputError
 from raydisc.models.families import layers_of
 from raydisc.models.family import Config
+from raydisc.models.state import PartState, State, Taking
 from raydisc.models.units import LayerUnits
 from raydisc.models.widths import Widths, count_units, prunable_parameters
 from raydisc.settings import Allocation
@@ -139,18 +142,19 @@ def scale_for_parameters(
     return max(fitting) / steps
 
 
-def reordered(
-    state: dict[str, torch.Tensor], layers: Sequence[LayerUnits], order: UnitOrder
-) -> dict[str, torch.Tensor]:
-    """The teacher's weights with the units of every layer sorted by importance; the function is the same."""
-    sorted_state = dict(state)
+def reordered(state: State, layers: Sequence[LayerUnits], order: UnitOrder) -> State:
+    """The teacher's weights with the units of every layer sorted by importance; the function is the same.
+
+    Tensors are sorted as they are asked for, so that no second model is in memory.
+    """
+    takings: dict[str, list[Taking]] = {}
     for units, heads, neurons in zip(layers, order.heads, order.neurons, strict=True):
         for kind, ranked in ((units.heads, heads), (units.neurons, neurons)):
             for carrier in kind.carriers:
-                weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
-                sorted_state[weight] = carrier.sorted(sorted_state[weight], ranked)
-                if carrier.axis == 0 and bias in sorted_state:
-                    sorted_state[bias] = carrier.sorted(sorted_state[bias], ranked)
+                taking = partial(carrier.sorted, order=ranked)
+                takings.setdefault(f"{carrier.path}.weight", []).append(taking)
+                if carrier.axis == 0 and f"{carrier.path}.bias" in state:
+                    takings.setdefault(f"{carrier.path}.bias", []).append(taking)
         if units.head_order is not None:
-            sorted_state[units.head_order] = sorted_state[units.head_order][list(heads)]
-    return sorted_state
+            takings[units.head_order] = [itemgetter(list(heads))]
+    return PartState(state, takings)

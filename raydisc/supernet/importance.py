@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from raydisc.models.outputs import forward
 from raydisc.models.units import LayerUnits, Units
+from raydisc.parallel.place import ALONE, Place
+from raydisc.parallel.shard import whole
 from raydisc.tasks.tokenised import Batch
 
 
@@ -35,6 +37,7 @@ def gradient_importance(
     batches: Iterable[Batch],
     regression: bool,
     on_batch: Callable[[Batch], None],
+    place: Place = ALONE,
 ) -> Importance:
     """Expectation over training examples of the absolute gradient of the loss by a mask on the unit.
 
@@ -44,14 +47,15 @@ def gradient_importance(
     Args:
         model: the teacher; its parameters are left without gradients.
         layers: its units.
-        batches: labelled training rows, each row once.
+        batches: labelled training rows, each row once; a worker's shares of them.
         regression: squared error of the one output instead of cross entropy.
         on_batch: called after each batch.
+        place: of this worker; each is given the scores of all rows.
     """
     model.requires_grad_(False).eval()
     totals: list[torch.Tensor] | None = None
     for batch in batches:
-        with _masked(model, layers, len(batch.rows)) as masks:
+        with _masked(model, layers, len(batch.input_ids)) as masks:
             logits = forward(model, batch, ()).logits
             gradients = torch.autograd.grad(_summed_loss(logits, batch.labels, regression), masks)
         sums = [gradient.abs().sum(dim=0).double() for gradient in gradients]
@@ -59,11 +63,15 @@ def gradient_importance(
         on_batch(batch)
     if totals is None:
         raise ValueError("importance needs at least one training row")
-    return _normalised([score.float() for score in totals[0::2]], [score.float() for score in totals[1::2]])
+    summed = [place.total(total).float() for total in totals]
+    return _normalised(summed[0::2], summed[1::2])
 
 
 def magnitude_importance(model: nn.Module, layers: tuple[LayerUnits, ...]) -> Importance:
-    """L2 norm of the weights that would go with the unit: a baseline that looks at no data."""
+    """L2 norm of the weights that would go with the unit: a baseline that looks at no data.
+
+    Every worker must ask; of a sharded model one weight at a time is gathered.
+    """
     heads = [_squared_norms(model, units.heads) for units in layers]
     neurons = [_squared_norms(model, units.neurons) for units in layers]
     return _normalised([score.sqrt() for score in heads], [score.sqrt() for score in neurons])
@@ -118,6 +126,6 @@ def _multiply_by(mask: torch.Tensor, size: int) -> Callable[[nn.Module, tuple[to
 def _squared_norms(model: nn.Module, units: Units) -> torch.Tensor:
     total = torch.zeros((), device=next(model.parameters()).device)
     for carrier in (units.input, *units.outputs):
-        squares = model.get_parameter(f"{carrier.path}.weight").detach().square().sum(dim=1 - carrier.axis)
+        squares = whole(model.get_parameter(f"{carrier.path}.weight").detach()).square().sum(dim=1 - carrier.axis)
         total = total + squares.view(carrier.blocks, units.count, carrier.size).sum(dim=2).sum(dim=0)
     return total

@@ -31,6 +31,7 @@ class Batch:
         rows: Row numbers in the split `[B]`, int64; always in the host's memory.
         lengths: Tokens of each row that are no padding `[B]`, int64; always in the host's memory.
         language: Whether it is of a language task, whose rows are equally long.
+        whole_lengths: Those of all rows of the batch that this is a worker's share of; None where it is all of it.
     """
 
     input_ids: torch.Tensor
@@ -40,6 +41,7 @@ class Batch:
     rows: np.ndarray
     lengths: np.ndarray
     language: bool = False
+    whole_lengths: np.ndarray | None = None
 
     @property
     def tokens(self) -> int:
@@ -50,6 +52,47 @@ class Batch:
     def real_tokens(self) -> int:
         """Tokens that are no padding; known without asking the device."""
         return int(self.lengths.sum())
+
+    @property
+    def labels_of_row(self) -> int:
+        """Labels that each row has: its predicted tokens in a language task, else one."""
+        return self.input_ids.shape[1] - 1 if self.language else 1
+
+    @property
+    def mean_labels(self) -> int:
+        """What a mean over labels divides by: those of all workers."""
+        return self.shape[0] * self.labels_of_row
+
+    @property
+    def mean_tokens(self) -> int:
+        """What a mean over tokens that are no padding divides by: those of all workers."""
+        return int((self.lengths if self.whole_lengths is None else self.whole_lengths).sum())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and padded length that all workers compute together."""
+        return len(self.lengths if self.whole_lengths is None else self.whole_lengths), self.input_ids.shape[1]
+
+    def share(self, rank: int, workers: int) -> Batch:
+        """Every `workers`-th row from `rank` on, as wide as the batch; none where there are too few.
+
+        A batch is sorted by length, so the shares have about the same number of tokens. A share without rows has the
+        first row's tokens, since models cannot be run on none; nobody sees what comes of them (`models.outputs`).
+        """
+        if workers == 1:
+            return self
+        own = slice(rank, None, workers)
+        run = own if rank < len(self.rows) else slice(1)
+        return replace(
+            self,
+            input_ids=self.input_ids[run],
+            attention_mask=self.attention_mask[run],
+            token_type_ids=None if self.token_type_ids is None else self.token_type_ids[run],
+            labels=self.labels.view(len(self.rows), self.labels_of_row)[own].flatten(),
+            rows=self.rows[own],
+            lengths=self.lengths[own],
+            whole_lengths=self.lengths,
+        )
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """Keyword arguments of a Hugging Face forward, without labels."""

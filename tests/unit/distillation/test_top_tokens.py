@@ -20,7 +20,8 @@ def logits():
 
 def batch():
     labels = torch.arange(PREDICTIONS)
-    return Batch(torch.zeros(2, 4), torch.ones(2, 4), None, labels, rows=[0, 1], lengths=torch.tensor([4, 4]).numpy())
+    lengths = torch.tensor([4, 4]).numpy()
+    return Batch(torch.zeros(2, 4), torch.ones(2, 4), None, labels, rows=[0, 1], lengths=lengths, language=True)
 
 
 def test_probabilities_of_the_likeliest_and_of_the_rest(logits):

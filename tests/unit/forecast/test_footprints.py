@@ -15,7 +15,7 @@ from raydisc.forecast.stages import weight_bytes
 from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
 from raydisc.schedules.trials import Trial
 from raydisc.settings import FineTuneConfig, OnceForAllConfig, TeacherConfig, TeacherOutputsConfig
-from raydisc.stages.executor import COMPUTE
+from raydisc.stages.compute import COMPUTE
 from raydisc.stages.subject import inspect
 
 MIB = 2**20

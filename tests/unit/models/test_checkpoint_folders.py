@@ -20,7 +20,7 @@ from raydisc.models.checkpoint import (
     load_tokenizer,
     locate,
     locate_tokenizer,
-    tensor_shapes,
+    stored_tensors,
 )
 from raydisc.tasks.reviews import word_tokenizer
 
@@ -125,7 +125,7 @@ def test_weights_that_are_no_safetensors(teacher_folder, content):
     path = teacher_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
     with pytest.raises(InputError, match=r"model.safetensors' is no safetensors file .*Git LFS"):
-        tensor_shapes(teacher_folder)
+        stored_tensors(teacher_folder)
 
 
 @pytest.mark.parametrize(

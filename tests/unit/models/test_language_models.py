@@ -141,7 +141,7 @@ def test_a_student_is_used_from_its_folder(tmp_path):
     config = language_config("qwen3")
     _, small, widths = narrow(config, 0.3)
     config.save_pretrained(tmp_path)
-    save_file(small, tmp_path / "model.safetensors")
+    save_file(dict(small), tmp_path / "model.safetensors")
     (tmp_path / "subnet.json").write_text(json.dumps({"scale": 0.3, "heads": widths.heads, "neurons": widths.neurons}))
     StudentCard(
         key="0" * 64, schedule="minidisc", path=(0.5,), scale=0.3, kind="language", classes=(), text=("text",),

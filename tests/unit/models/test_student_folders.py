@@ -32,7 +32,7 @@ def written(folder, config, allocation):
     widths = candidate(importance, 0.3, allocation).widths
     state = cut(sorted_state(tiny_teacher(config), config, importance), config, widths)
     (plain_config(config, widths) or config).save_pretrained(folder)
-    save_file(state, folder / "model.safetensors")
+    save_file(dict(state), folder / "model.safetensors")
     (folder / "subnet.json").write_text(json.dumps({"scale": 0.3, "heads": widths.heads, "neurons": widths.neurons}))
     CARD.write(folder)
     return widths, state

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_runs import Told, executor, search_of, tiny_experiment
 
-from raydisc.stages import executor as executor_module
+from raydisc.stages import compute as compute_module
 from raydisc.stages.artifact import Artifact, Cost, NotYetKnown
 from raydisc.stages.context import Result, json_blob, read_weights, tensor_blob, tensor_views, weight_blobs
 from raydisc.stages.requests import Evaluate, Model
@@ -195,7 +195,7 @@ def in_processes(target, count):
 
 @pytest.mark.integration
 def test_two_processes_that_ask_for_one_key_compute_it_once(tmp_path, monkeypatch):
-    monkeypatch.setitem(executor_module.COMPUTE, "evaluate", slow_stage(tmp_path / "log"))
+    monkeypatch.setitem(compute_module.COMPUTE, "evaluate", slow_stage(tmp_path / "log"))
     results = FORKED.Queue()
 
     def ask():
@@ -214,7 +214,7 @@ def test_two_processes_that_ask_for_one_key_compute_it_once(tmp_path, monkeypatc
 
 @pytest.mark.integration
 def test_a_holder_that_is_killed_frees_the_key(tmp_path, monkeypatch):
-    monkeypatch.setitem(executor_module.COMPUTE, "evaluate", lambda request, context: time.sleep(60))
+    monkeypatch.setitem(compute_module.COMPUTE, "evaluate", lambda request, context: time.sleep(60))
 
     def hold():
         executor(tmp_path, progress=lambda state: (tmp_path / "holding").touch()).execute(REQUEST)
@@ -224,7 +224,7 @@ def test_a_holder_that_is_killed_frees_the_key(tmp_path, monkeypatch):
     while not (tmp_path / "holding").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
-    monkeypatch.setitem(executor_module.COMPUTE, "evaluate", slow_stage(tmp_path / "log"))
+    monkeypatch.setitem(compute_module.COMPUTE, "evaluate", slow_stage(tmp_path / "log"))
     results = FORKED.Queue()
     [waiting] = in_processes(lambda: results.put(executor(tmp_path).execute(REQUEST)["by"]), 1)
     time.sleep(0.3)

@@ -1,0 +1,98 @@
+"""A checkpoint's weights by name, read from its files one tensor at a time; what is missing is made anew."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import PreTrainedModel
+
+from raydisc.models.checkpoint import refuse_other_weights, refuse_unfinished, stored_tensors
+from raydisc.models.dense import build
+from raydisc.models.family import Config
+from raydisc.models.kinds import weights_of
+from raydisc.models.state import State
+from raydisc.models.widths import Widths
+
+
+class CheckpointState(State):
+    """The float32 weights of a classifier or language model as a checkpoint has them, whatever type it keeps them in.
+
+    Args:
+        folder: the checkpoint; an encoder's own files may leave out the encoder's name.
+        config: of the model.
+        finetuned: whether all must be there and fit; else torch's random state decides what a new head is.
+
+    Raises:
+        InputError: weights are missing that are no head, or the head of a finished teacher.
+    """
+
+    def __init__(self, folder: Path, config: Config, finetuned: bool) -> None:
+        """Find every weight."""
+        with torch.device("meta"):
+            model = cast(PreTrainedModel, build(config, Widths.full(config)))
+        self._files = stored_tensors(folder)
+        self._named: dict[str, str] = {}
+        missing: set[str] = set()
+        mismatched: set[str] = set()
+        wanted_weights = weights_of(model)
+        self._order = list(wanted_weights)
+        for name, wanted in wanted_weights.items():
+            found = next((it for it in (name, name.partition(".")[2]) if it in self._files), None)
+            if found is None:
+                missing.add(name)
+            elif self._files[found].shape != tuple(wanted.shape):
+                mismatched.add(name)
+            else:
+                self._named[name] = found
+        refuse_other_weights(model, missing, mismatched, folder)
+        if finetuned:
+            refuse_unfinished(config, missing | mismatched, folder)
+        self._new: dict[str, torch.Tensor] = {}
+        self._new = self._initialised(model, missing | mismatched)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """A weight."""
+        if name in self._new:
+            return self._new[name]
+        found = self._named[name]
+        with safe_open(self._files[found].path, framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(found)
+        return tensor.float() if tensor.is_floating_point() else tensor
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, as the model has them."""
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        """How many weights there are."""
+        return len(self._order)
+
+    def _initialised(self, model: PreTrainedModel, missing: set[str]) -> dict[str, torch.Tensor]:
+        """Weights that no file holds, as the model's own code initialises them, in the library's order.
+
+        The word embedding is read for it, since some are made from that.
+        """
+        if not missing:
+            return {}
+        embedding = model.get_input_embeddings()
+        read = {name for name, tensor in model.named_parameters() if tensor is embedding.weight} - missing
+        for name, tensor in dict(model.state_dict(keep_vars=True)).items():
+            if name in missing | read:
+                owner, _, own = name.rpartition(".")
+                tensor = _put(model.get_submodule(owner), own, torch.empty_like(tensor, device="cpu"))
+            if name in read:
+                tensor.data.copy_(self[name])
+            tensor._is_hf_initialized = name not in missing
+        model.initialize_weights()
+        made = weights_of(model)
+        return {name: made[name] for name in missing}
+
+
+def _put(module: nn.Module, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if name in module._parameters:
+        tensor = nn.Parameter(tensor)
+    setattr(module, name, tensor)
+    return tensor

@@ -1,0 +1,276 @@
+"""The gang of a trial: workers with a device each, in the trial's placement group, that compute its stages together."""
+
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RayTaskError
+from torch import distributed
+
+from raydisc.distillation.loop import Progress
+from raydisc.errors import InputError, NonFiniteLoss
+from raydisc.models.precision import Precision
+from raydisc.parallel.heap import return_freed_memory
+from raydisc.parallel.mesh import Layout
+from raydisc.parallel.place import Place
+from raydisc.runtime.hot_store import hot_store
+from raydisc.runtime.machine import bound_threads, refuse_without
+from raydisc.settings import ResourcesConfig
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.compute import Worker
+from raydisc.stages.requests import Request
+from raydisc.stages.store import ArtifactStore
+
+_NEWS_EVERY_S = 0.5
+_START_TIMEOUT_S = 180.0
+_LOSS_SHOWS_S = 10.0
+"""By then a worker that was killed is known to be gone: the others may notice before Ray does."""
+
+_LOSSES_FORGIVEN = 2
+"""In one stage."""
+
+_PEER_TIMEOUT = timedelta(hours=12)
+"""Workers wait for one that writes or tokenises alone; a lost one shows at once."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """What every worker of a gang is told.
+
+    Attributes:
+        layout: of the workers.
+        resources: of a trial.
+        precision: to compute models in.
+        storage: the storage folder.
+        checkpoint_every_s: seconds between checkpoints.
+    """
+
+    layout: Layout
+    resources: ResourcesConfig
+    precision: Precision
+    storage: str
+    checkpoint_every_s: float = 60.0
+
+
+class WorkerLost(RuntimeError):
+    """A worker's process has died."""
+
+
+class GangWorker:
+    """One worker; an actor whose news can be asked for while it computes."""
+
+    def __init__(self, team: Team, copies: Any) -> None:
+        """Start without peers."""
+        self._team, self._copies = team, copies
+        self._worker: Worker | None = None
+        self._news: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def node(self) -> str:
+        """The machine that the worker is on."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def meet(self, rank: int, layout: Layout, meeting: str, one_machine: bool) -> None:
+        """Join the workers of a layout at a file that all see.
+
+        Raises:
+            InputError: the device lacks the precision.
+        """
+        team = self._team
+        device = torch.device("cuda" if team.resources.gpus else "cpu")
+        refuse_without(team.precision, device)
+        if one_machine and sys.platform == "linux":  # nothing listens beyond it
+            os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(
+            backend, init_method=f"file://{meeting}", rank=rank, world_size=layout.workers, timeout=_PEER_TIMEOUT
+        )
+        mesh = layout.mesh(device.type) if layout.shard > 1 else None
+        if mesh is not None and device.type == "cpu":
+            return_freed_memory()
+        storage = Path(team.storage)
+        # a sharded model is read by rows, from the file: a hot copy would hold it whole in the machine's memory
+        store = hot_store(storage, self._copies) if mesh is None else ArtifactStore(storage)
+        place = Place(rank, layout, mesh, team.resources.synchronise == "step")
+        self._worker = Worker(
+            store, device, team.precision, team.checkpoint_every_s, place,
+            team.resources.checkpointing, team.resources.offload,
+        )  # fmt: skip
+
+    def compute(self, request: Request, promise: Artifact) -> Artifact:
+        """Compute a stage with the others."""
+        assert self._worker is not None
+        bound_threads(self._team.resources.cpus)  # of this thread: an actor has several
+        return self._worker(request, promise, self._note)
+
+    def _note(self, state: dict[str, Any]) -> None:
+        with self._lock:
+            kept = [it for it in self._news if "candidates" in it]
+            self._news = [*kept, state]
+
+    def news(self) -> list[dict[str, Any]]:
+        """What there is to tell since the last time: all candidates, and the latest state."""
+        with self._lock:
+            news, self._news = self._news, []
+        return news
+
+
+class Gang:
+    """Computes stages by the workers of a trial; they are started when the first is wanted.
+
+    A lost worker has all of them started anew, and the stage goes on from its last checkpoint.
+
+    Args:
+        team: what workers are told.
+        copies: the handle of the ``HotCopies`` actor.
+    """
+
+    def __init__(self, team: Team, copies: Any) -> None:
+        """Start nothing yet."""
+        self._team, self._copies = team, copies
+        self._workers: list[Any] = []
+
+    def __call__(self, request: Request, promise: Artifact, progress: Progress) -> Artifact:
+        """The stage's artifact, computed and kept.
+
+        Raises:
+            WorkerLost: workers died more often than they may, or too few can be had.
+        """
+        for losses in range(_LOSSES_FORGIVEN + 1):
+            try:
+                self._workers = self._workers or self._started()
+                return self._computed(request, promise, progress)
+            except BaseException as error:
+                self.disband()
+                if not isinstance(error, WorkerLost) or losses == _LOSSES_FORGIVEN:
+                    raise
+        raise AssertionError("unreachable")
+
+    def disband(self) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            ray.kill(worker)
+        self._workers = []
+
+    def _started(self) -> list[Any]:
+        """Workers that have met, by rank; those of one machine are neighbours."""
+        resources, layout = self._team.resources, self._team.layout
+        actor: Any = ray.remote(GangWorker)
+        options = actor.options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_concurrency=2)
+        workers = [options.remote(self._team, self._copies) for _ in range(layout.workers)]
+        self._workers = workers
+        nodes = _answers([worker.node.remote() for worker in workers], _START_TIMEOUT_S)
+        here = sorted((node, number) for number, node in enumerate(nodes) if node is not None)
+        if len(here) < layout.workers:
+            layout = self._with(len(here))
+            here = here[: layout.workers]
+        chosen = [workers[number] for _, number in here]
+        for worker in set(workers) - set(chosen):
+            ray.kill(worker)
+        self._workers = chosen
+        meeting = Path(self._team.storage) / "locks" / f"gang-{uuid.uuid4().hex}"
+        one_machine = len({node for node, _ in here}) == 1
+        try:
+            met = [it.meet.remote(rank, layout, str(meeting), one_machine) for rank, it in enumerate(chosen)]
+            _all_or_raise(met, chosen, lambda: None)
+        finally:
+            meeting.unlink(missing_ok=True)
+        return chosen
+
+    def _with(self, workers: int) -> Layout:
+        least = self._team.resources.min_workers or self._team.layout.workers
+        layout = self._team.layout.smaller(workers) if workers else None
+        if layout is None or layout.workers < least:
+            raise WorkerLost(
+                f"{workers} of {self._team.layout.workers} workers could be started within {_START_TIMEOUT_S:g} "
+                "seconds; set resources.min_workers to go on with fewer"
+            )
+        return layout
+
+    def _computed(self, request: Request, promise: Artifact, progress: Progress) -> Artifact:
+        leader = self._workers[0]
+
+        def tell() -> None:
+            for state in _answers([leader.news.remote()], _LOSS_SHOWS_S)[0] or []:
+                progress(state)
+
+        artifacts = _all_or_raise([it.compute.remote(request, promise) for it in self._workers], self._workers, tell)
+        artifact: Artifact = artifacts[0]
+        return artifact
+
+
+_HELD: list[tuple[Team, Gang]] = []
+"""This process's gang: its next job takes it over, since starting one takes seconds."""
+
+
+def gang_of(team: Team, copies: Any) -> Gang:
+    """The gang that this process's jobs share; it ends with the process, and by ``disband`` after a failure.
+
+    Args:
+        team: see ``Gang``.
+        copies: see ``Gang``.
+    """
+    if not _HELD or _HELD[0][0] != team:
+        for _, gang in _HELD:
+            gang.disband()
+        _HELD[:] = [(team, Gang(team, copies))]
+    return _HELD[0][1]
+
+
+def _answers(references: Sequence[Any], timeout: float) -> list[Any]:
+    """What has come of each within some seconds; None of what has not, or failed."""
+    ray.wait(list(references), num_returns=len(references), timeout=timeout)
+    answers: list[Any] = []
+    for reference in references:
+        answer = None
+        with suppress(ray.exceptions.RayError):
+            answer = ray.get(reference, timeout=0)
+        answers.append(answer)
+    return answers
+
+
+def _all_or_raise(references: Sequence[Any], workers: Sequence[Any], meanwhile: Any) -> list[Any]:
+    """The workers' answers, all of them.
+
+    Raises:
+        WorkerLost: one has died, which the others may have been the first to notice.
+        Exception: what one has raised.
+    """
+    waiting = list(references)
+    while waiting:
+        done, waiting = ray.wait(waiting, num_returns=1, timeout=_NEWS_EVERY_S)
+        meanwhile()
+        try:
+            ray.get(done)
+        except RayActorError as error:
+            raise WorkerLost("a worker's process died") from error
+        except RayTaskError as error:
+            if not isinstance(error.cause, InputError | NonFiniteLoss) and _one_is_gone(workers):
+                raise WorkerLost("a worker's process died") from error
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
+    return list(ray.get(list(references)))
+
+
+def _one_is_gone(workers: Sequence[Any]) -> bool:
+    """Whether a worker has died; asked for a while, since Ray may be the last to know."""
+    end = time.monotonic() + _LOSS_SHOWS_S
+    while time.monotonic() < end:
+        for worker in workers:
+            try:
+                ray.get(worker.node.remote(), timeout=1.0)
+            except RayActorError:
+                return True
+            except ray.exceptions.GetTimeoutError:
+                continue
+        time.sleep(_NEWS_EVERY_S)
+    return False

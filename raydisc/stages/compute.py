@@ -1,0 +1,126 @@
+"""Computing a stage: alone, or as one of several workers that run the same code on their shares."""
+
+import ctypes
+import ctypes.util
+import gc
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raydisc.distillation.loop import Progress
+from raydisc.models.precision import Precision
+from raydisc.parallel.files import TensorFile
+from raydisc.parallel.place import ALONE, Place
+from raydisc.stages.artifact import Artifact, Cost
+from raydisc.stages.context import Compute, Context
+from raydisc.stages.distil import compute_distil
+from raydisc.stages.evaluation import compute_evaluate
+from raydisc.stages.finetune import compute_finetune
+from raydisc.stages.importance import compute_importance
+from raydisc.stages.once_for_all import compute_once_for_all
+from raydisc.stages.requests import Request
+from raydisc.stages.store import ArtifactStore, Blob
+from raydisc.stages.teacher_outputs import compute_teacher_outputs
+from raydisc.stages.tokenise import compute_tokenise
+
+COMPUTE: dict[str, Compute] = {
+    "tokenise": compute_tokenise,
+    "finetune": compute_finetune,
+    "teacher_outputs": compute_teacher_outputs,
+    "importance": compute_importance,
+    "once_for_all": compute_once_for_all,
+    "distil": compute_distil,
+    "evaluate": compute_evaluate,
+}
+"""How each kind of stage is computed."""
+
+_BY_ONE = {"tokenise"}
+"""Kinds that have no model, so that one worker computes them for all."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Computes stages in this process.
+
+    Attributes:
+        store: artifacts, read and kept.
+        device: to compute on.
+        precision: to compute models in.
+        checkpoint_every_s: seconds between checkpoints.
+        place: among the workers that compute a stage together.
+        checkpointing: see ``Context``.
+        offload: see ``Context``.
+    """
+
+    store: ArtifactStore
+    device: torch.device
+    precision: Precision
+    checkpoint_every_s: float = 60.0
+    place: Place = ALONE
+    checkpointing: bool = False
+    offload: bool = False
+
+    def __call__(self, request: Request, promise: Artifact, progress: Progress) -> Artifact:
+        """The stage's artifact, once it is computed and kept; the caller holds its key, and all workers are asked.
+
+        Args:
+            request: the stage.
+            promise: its artifact as it is known before.
+            progress: told of the running stage by the worker that leads.
+        """
+        if request.kind in _BY_ONE and not self.place.leads:
+            return self.place.from_leader(promise)
+        place = ALONE if request.kind in _BY_ONE else self.place
+        context = Context(
+            store=self.store,
+            device=self.device,
+            precision=self.precision,
+            progress=progress if place.leads else _tell_nobody,
+            checkpoint_folder=self.store.checkpoint_folder(promise.key),
+            checkpoint_every_s=self.checkpoint_every_s,
+            place=place,
+            checkpointing=self.checkpointing,
+            offload=self.offload,
+        )
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = COMPUTE[request.kind](request, context)
+        wall = time.perf_counter() - wall + result.wall_before
+        cpu = time.process_time() - cpu
+        cpu = float(place.total(torch.tensor(cpu, dtype=torch.float64))) + result.cpu_before
+        cost = Cost(result.flops, device_seconds=wall * self.place.workers, wall_seconds=wall, cpu_seconds=cpu)
+        if self.place.leads:
+            artifact = self.store.commit(promise, result.facts, cost, result.blobs)
+        else:
+            artifact = _written_along(promise, result.blobs)
+        del result
+        _return_memory()
+        return self.place.from_leader(artifact)
+
+
+def _tell_nobody(_: dict[str, Any]) -> None:
+    """The progress of a worker that does not lead."""
+
+
+def _written_along(promise: Artifact, blobs: Mapping[str, Blob]) -> Artifact:
+    """Take part in writing what all write together, in the leader's order."""
+    for blob in blobs.values():
+        if isinstance(blob, TensorFile) and blob.together:
+            blob(Path())
+    return promise
+
+
+def _return_memory() -> None:
+    """Give what a stage's batches of many shapes have left in the allocator back to the system.
+
+    Without this a trial's process keeps several times what any one stage needs (glibc only; elsewhere nothing to do).
+    A sharded model is in cycles of references, so that it goes only with them.
+    """
+    gc.collect()
+    library = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
+    if trim is not None:
+        trim(0)

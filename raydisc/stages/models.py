@@ -1,0 +1,42 @@
+"""The models that stages compute with, on the worker's device: whole, or sharded over the workers."""
+
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from raydisc.models.dense import build, load_frozen, load_trainable
+from raydisc.models.family import Config
+from raydisc.models.state import State
+from raydisc.models.widths import Widths
+from raydisc.parallel.load import load_shards
+from raydisc.parallel.shard import shard
+from raydisc.stages.context import Context, Weights
+
+
+def frozen_model(weights: Weights, context: Context) -> nn.Module:
+    """A model in evaluation mode, never to be trained; it shares the artifact's memory where that is possible."""
+    if context.place.mesh is None:
+        return load_frozen(weights.config, weights.widths, weights.state).to(context.device)
+    model = _sharded(weights.config, weights.widths, weights.state, context)
+    return model.requires_grad_(False).eval()
+
+
+def trainable_model(config: Config, widths: Widths, state: State, context: Context) -> nn.Module:
+    """A model with its own copy of some weights, to be trained."""
+    if context.place.mesh is None:
+        model = load_trainable(config, widths, state).to(context.device)
+    else:
+        model = _sharded(config, widths, state, context)
+    if context.checkpointing:
+        cast(PreTrainedModel, model).gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _sharded(config: Config, widths: Widths, state: State, context: Context) -> nn.Module:
+    with torch.device("meta"):
+        model = build(config, widths)
+    shard(model, config, context.place, context.precision, context.offload)
+    load_shards(model, state, torch.device("cpu") if context.offload else context.device)
+    return model

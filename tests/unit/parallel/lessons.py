@@ -1,0 +1,138 @@
+"""A few sandwich steps of a tiny supernet, alone or as one of several workers."""
+
+from collections import Counter
+
+import numpy as np
+import torch
+from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_split, tiny_teacher
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from raydisc.distillation.loop import LoopSettings, no_evaluation, train
+from raydisc.distillation.losses import WeightedLoss
+from raydisc.distillation.optimiser import OptimiserSettings
+from raydisc.models.cost import ForwardCost
+from raydisc.models.dense import build, load_trainable
+from raydisc.models.outputs import forward
+from raydisc.models.widths import Widths
+from raydisc.parallel.load import load_shards
+from raydisc.parallel.shard import shard, whole
+from raydisc.stages.context import Weights
+from raydisc.stages.once_for_all import Lesson, sandwich_backward
+from raydisc.stages.supernet import Supernet
+from raydisc.supernet.elastic import make_elastic
+from raydisc.supernet.grid import candidate
+
+LENGTHS = (12, 12, 9, 9, 7, 6, 6, 4, 3, 2, 1)
+"""Eleven rows: no number of workers divides them."""
+
+SCALES = (0.9, 0.5, 0.2)
+POSITIONS = (0, 2, 3)
+LOSS = WeightedLoss.of(
+    {"hidden_mse": 1.0, "hidden_cosine": 1.0, "soft_cross_entropy": 0.5, "label": 0.25, "logit_mse": 0.1}, 2.0, False
+)
+
+
+class Communications(TorchDispatchMode):
+    """Counts what is communicated."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "c10d":
+            self.counts[function._schema.name.removeprefix("c10d::")] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def supernet_at(place, family, precision="float32"):
+    """The supernet of a worker: whole, or its shard."""
+    config = tiny_config(family)
+    importance = importance_with_empty_layers(config)
+    state = sorted_state(tiny_teacher(config), config, importance)
+    full = Widths.full(config)
+    if place.mesh is None:
+        model = load_trainable(config, full, state)
+    else:
+        with torch.device("meta"):
+            model = build(config, full)
+        shard(model, config, place, precision)
+        load_shards(model, state, torch.device("cpu"))
+    make_elastic(model, config)
+    model.eval()
+    candidates = tuple(candidate(importance, scale) for scale in SCALES)
+    return Supernet(
+        model, Weights(config, full, state, 1.0), candidates, ForwardCost.of(model, config), precision, place
+    )
+
+
+def lessons_at(place, config, supernet, rows):
+    """A lesson on some rows for each candidate; the smallest has two rows only, fewer than there may be workers."""
+    split = tiny_split(LENGTHS, config.num_labels, types=config.model_type == "bert")
+    teacher = tiny_teacher(config, seed=1)
+    lessons = []
+    for each in supernet.candidates:
+        own = rows[:2] if each is supernet.candidates[-1] else rows
+        batch = split.batch(own, config.pad_token_id).share(place.rank, place.workers)
+        with torch.no_grad():
+            lessons.append(Lesson(each, batch, forward(teacher, batch, POSITIONS)))
+    return lessons
+
+
+def gradients(place, family, precision="float32"):
+    """One step's loss, its gradients by name, and what was communicated."""
+    supernet = supernet_at(place, family, precision)
+    lessons = lessons_at(place, supernet.weights.config, supernet, np.arange(len(LENGTHS)))
+    with Communications() as told:
+        loss = sandwich_backward(supernet, lessons, LOSS, POSITIONS)
+        place.add_gradients(supernet.model.parameters())
+    found = {name: whole(parameter.grad).numpy() for name, parameter in supernet.model.named_parameters()}
+    return float(place.total(loss)), found, dict(told.counts)
+
+
+def trained(place, family, optimiser, folder=None, steps=3, every_s=1e9, until=None):
+    """The losses of a few steps of the training loop, and the weights after them."""
+    supernet = supernet_at(place, family)
+    config = supernet.weights.config
+    settings = LoopSettings(
+        "once_for_all", steps, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, every_s
+    )
+    losses = []
+
+    def step(rows, index):
+        lessons = lessons_at(place, config, supernet, rows)
+        loss = sandwich_backward(supernet, lessons, LOSS, POSITIONS)
+        losses.append(float(place.total(loss)))
+        if index == until:
+            raise KeyboardInterrupt
+        return loss, 0.0
+
+    def rows_at(index):
+        return np.sort(np.random.default_rng(index).permutation(len(LENGTHS))[:9])
+
+    if optimiser == "sgd":
+        weights = [p for p in supernet.model.parameters()]
+        rule = torch.optim.SGD(weights, lr=0.05, momentum=0.9)
+        for index in range(steps):
+            step(rows_at(index), index)
+            place.add_gradients(weights)
+            nn.utils.clip_grad_norm_(weights, 0.5)
+            rule.step()
+            rule.zero_grad()
+    else:
+        try:
+            train(supernet.model, settings, rows_at, step, no_evaluation, lambda state: None, place)
+        except KeyboardInterrupt:
+            pass
+    return losses, {name: whole(tensor).numpy() for name, tensor in supernet.model.state_dict().items()}
+
+
+def everything(place, families, optimisers):
+    """All of it for every family, so that workers are started once."""
+    found = {}
+    for family in families:
+        found[family, "step"] = gradients(place, family)
+        for optimiser in optimisers:
+            found[family, optimiser] = trained(place, family, optimiser)
+    return found

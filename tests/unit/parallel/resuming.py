@@ -1,0 +1,13 @@
+"""Training that is interrupted on some workers and goes on, on others."""
+
+from lessons import trained
+
+
+def interrupted(place, folder, until):
+    """Four steps with a checkpoint after each, ended in the middle of the last."""
+    return trained(place, "bert", "adamw", folder, steps=6, every_s=-1.0, until=until)
+
+
+def resumed(place, folder):
+    """The rest of six steps."""
+    return trained(place, "bert", "adamw", folder, steps=6)

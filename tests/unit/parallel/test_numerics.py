@@ -1,0 +1,56 @@
+"""Several workers compute what one does, and talk once a step."""
+
+import pytest
+from lessons import SCALES, everything, gradients
+from tiny_models import FAMILIES, tiny_config
+from tolerance import close, seen
+from workers import run_workers
+
+from raydisc.parallel.mesh import Layout
+from raydisc.parallel.place import ALONE
+
+BOTH = ("adamw", "sgd")
+LAYOUTS = [
+    (Layout(2, 1), BOTH), (Layout(1, 2), BOTH), (Layout(4, 1), ()), (Layout(1, 4), ()), (Layout(2, 2), ("sgd",)),
+]  # fmt: skip
+
+
+def groups(family):
+    """Of weights that are gathered together: a layer each, T5's decoder too, and all the rest."""
+    return tiny_config().num_hidden_layers + 1 + family.endswith("t5")
+
+
+def once(layout, family):
+    """What a step communicates."""
+    gathered = dict.fromkeys(("_allgather_base_", "_reduce_scatter_base_"), groups(family))
+    copies = {"allreduce_": 1 if layout.shard == 1 else groups(family)}
+    return (gathered if layout.shard > 1 else {}) | (copies if layout.replicate > 1 else {})
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return everything(ALONE, FAMILIES, BOTH)
+
+
+@pytest.mark.parametrize(("layout", "optimisers"), LAYOUTS, ids=lambda it: str(it) if isinstance(it, Layout) else "")
+def test_workers_give_the_losses_and_gradients_of_one(alone, tmp_path, layout, optimisers):
+    """Of uneven shares, of a candidate that has no row for some workers, of layers without heads or neurons."""
+    for found in run_workers(layout, everything, tmp_path, FAMILIES, optimisers):
+        for family in FAMILIES:
+            loss, grads, told = found[family, "step"]
+            assert loss == pytest.approx(alone[family, "step"][0], rel=1e-5)
+            close(grads, alone[family, "step"][1])
+            assert told == once(layout, family)
+            for optimiser in optimisers:
+                losses, weights = found[family, optimiser]
+                wanted_losses, wanted_weights = alone[family, optimiser]
+                assert losses == pytest.approx(wanted_losses, rel=1e-5)
+                close(seen(weights), seen(wanted_weights), 1e-4 if optimiser == "adamw" else 1e-5)
+
+
+def test_workers_with_little_memory_synchronise_for_each_candidate(alone, tmp_path):
+    for loss, grads, told in run_workers(Layout(1, 2), gradients, tmp_path, "bert", once=False):
+        assert loss == pytest.approx(alone["bert", "step"][0], rel=1e-5)
+        close(grads, alone["bert", "step"][1])
+        assert told["_reduce_scatter_base_"] == groups("bert") * len(SCALES)
+        assert told["_allgather_base_"] > groups("bert") * len(SCALES)
