@@ -328,13 +328,16 @@ class ResourcesConfig(Section):
     """Go on with as few workers when some are lost and none can be had instead; null: with all or not at all."""
     parallel: Literal["auto", "data", "shard", "hybrid"] = "auto"
     """How workers share a model: data: each has all weights and sees its share of a batch; shard: each has but a part
-    of the weights (FSDP); hybrid: groups of workers shard a copy each. auto: data where a device holds what training
-    keeps, else shard."""
+    of the weights (FSDP); hybrid: groups of workers shard a copy each. auto: as few parts as will do, by what
+    `raydisc plan` computes of every stage's memory."""
     shard: Count | None = None
     """hybrid only: workers that share one copy of the weights; a divisor of `workers`."""
-    synchronise: Literal["step", "candidate"] = "step"
+    synchronise: Literal["auto", "step", "candidate"] = "auto"
     """Sharded supernets: add gradients up once a step, with weights and gradients unsharded meanwhile, or after every
-    candidate, which takes less memory and sends more."""
+    candidate, which takes less memory and sends more. auto: once a step where that fits."""
+    teacher_workers: Count | None = None
+    """Workers of a gang that computes the teacher's own stages (fine-tuning, importance, outputs) and then leaves, so
+    that no trial holds the teacher; null: a trial's own workers do it."""
     checkpointing: bool = False
     """Compute activations again in the backward instead of keeping them: less memory, a third more computation."""
     offload: bool = False
@@ -352,7 +355,7 @@ class ResourcesConfig(Section):
 
     @model_validator(mode="after")
     def _workers_fit(self) -> Self:
-        if self.workers > 1 and self.gpus not in (0, 1):
+        if max(self.workers, self.teacher_workers or 1) > 1 and self.gpus not in (0, 1):
             raise ValueError(f"'gpus' is {self.gpus:g}, but each of several workers has one GPU or none")
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"'min_workers' is {self.min_workers}, more than the {self.workers} of 'workers'")

@@ -39,6 +39,7 @@ class TrainingState:
         best: the highest mean metric so far, and how many evaluations ago.
         wall_before: seconds that earlier processes trained up to the checkpoint this one went on from.
         cpu_before: their process time, seconds.
+        whole_table: whether the whole word embedding is trained; else the rows of the tokens that occur.
         tensors: model, optimiser, random state and best weights, by prefixed name.
     """
 
@@ -49,6 +50,7 @@ class TrainingState:
     since_best: int = 0
     wall_before: float = 0.0
     cpu_before: float = 0.0
+    whole_table: bool = False
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, torch.Tensor]:

@@ -101,8 +101,7 @@ def train(
         NonFiniteLoss: the loss or a gradient is; names the stage and the first such step, though it may be noticed
             some steps later; the last good checkpoint stays.
     """
-    # a sharded embedding is as small already as its number of workers makes it
-    tokens = None if is_sharded(model) else settings.tokens
+    tokens = None if _trains_whole_table(model, settings, place) else settings.tokens
     vocabulary = None if tokens is None else CompactVocabulary(model, tokens)
     state = _train(model, settings, batch_at, step, _whole(evaluate, vocabulary, settings), progress, place)
     kept_steps = state.step
@@ -113,6 +112,14 @@ def train(
         vocabulary.restore(decayed(kept_steps, settings.total_steps, settings.optimiser))
     state.tensors.clear()
     return state
+
+
+def _trains_whole_table(model: nn.Module, settings: LoopSettings, place: Place) -> bool:
+    """Of a sharded model, whose embedding is as small already as its workers make it; and who goes on from there."""
+    if is_sharded(model) or settings.checkpoint_folder is None:
+        return is_sharded(model)
+    before = place.from_leader(progress_in(settings.checkpoint_folder))
+    return before is not None and before.whole_table
 
 
 def _whole(evaluate: Evaluate, vocabulary: CompactVocabulary | None, settings: LoopSettings) -> Evaluate:
@@ -138,7 +145,7 @@ def _train(
 ) -> TrainingState:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = adamw(trained, settings.optimiser)
-    state = _resumed(model, optimiser, settings, place) or _fresh(settings, place)
+    state = _resumed(model, optimiser, settings, place) or _fresh(model, settings, place)
     folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()
     unread: list[_Signs] = []
     model.train()
@@ -193,9 +200,9 @@ def _remaining(state: TrainingState, settings: LoopSettings) -> Iterator[int]:
         yield state.step
 
 
-def _fresh(settings: LoopSettings, place: Place) -> TrainingState:
+def _fresh(model: nn.Module, settings: LoopSettings, place: Place) -> TrainingState:
     torch.manual_seed(settings.seed + place.rank * _SEED_STRIDE)
-    return TrainingState()
+    return TrainingState(whole_table=is_sharded(model))
 
 
 def _resumed(
@@ -204,7 +211,7 @@ def _resumed(
     folder = settings.checkpoint_folder
     like = _sharded_tensors(model, optimiser) if is_sharded(model) else {}
     state = load(folder, like, place) if folder else None
-    if state is None:
+    if state is None or (is_sharded(model) and not state.whole_table):
         return None
     put_weights(model, state.part("model."))
     restore_optimiser(optimiser, state.part("optimiser."))

@@ -14,7 +14,7 @@ from raydisc.forecast.memory import Allocations, bytes_of, empty_batch, run_froz
 from raydisc.forecast.search import Stage
 from raydisc.forecast.stages import World
 from raydisc.forecast.teaching import Teaching, has_types, heaviest_steps, source_of
-from raydisc.models.dense import build
+from raydisc.models.dense import build, compute_twice
 from raydisc.models.families import layers_of
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
@@ -35,11 +35,12 @@ class Footprints:
     Args:
         world: what the forecast knows.
         precision: to compute in.
+        checkpointing: whether activations are computed again in the backward.
     """
 
-    def __init__(self, world: World, precision: Precision) -> None:
+    def __init__(self, world: World, precision: Precision, checkpointing: bool = False) -> None:
         """See the class."""
-        self._world, self._precision = world, precision
+        self._world, self._precision, self._checkpointing = world, precision, checkpointing
         self._known: dict[Any, Footprint] = {}
 
     def of(self, stage: Stage, assistants: tuple[float, ...] = ()) -> Footprint | None:
@@ -83,6 +84,8 @@ class Footprints:
         if isinstance(stage.request, OnceForAll):
             make_elastic(model, self._world.config)
         set_dropout(model, teaching.dropout)
+        if self._checkpointing:
+            compute_twice(model)
         counted.watch(model)
         with counted:
             tokens = source_of(self._world, teaching.request).tokens()

@@ -18,16 +18,17 @@ from raydisc.experiment import (
 from raydisc.forecast.cluster import Devices
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.labels import label_of
+from raydisc.forecast.layouts import fit_of, heaviest_stages, rows_of
 from raydisc.forecast.probe import Pace, seconds_of
 from raydisc.forecast.search import Forecast, Forecaster, Stage, search_cost
 from raydisc.forecast.stages import World
 from raydisc.models.widths import Widths
-from raydisc.parallel.footprint import Footprint, fewest_workers, lay_out
+from raydisc.parallel.footprint import Footprint, fewest_workers
 from raydisc.report.rows import ratio, schedule_order
 from raydisc.schedules.trials import Trial, expand
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import read_split
-from raydisc.stages.requests import OnceForAll, Tokenise
+from raydisc.stages.requests import Tokenise
 from raydisc.stages.subject import inspect, student_scales
 from raydisc.supernet.grid import candidate, size_of
 from raydisc.tasks.metrics import metric
@@ -211,27 +212,18 @@ def total_row(forecasts: Sequence[Sequence[Forecast]], seconds: Seconds | None) 
 
 
 def fit_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, devices: Devices) -> list[Row]:
-    """For each kind of stage the one that needs the most, and how it fits the devices."""
-    heaviest: dict[str, tuple[Footprint, Stage]] = {}
-    for ways in forecasts:
-        for way in (ways[0], ways[-1]):
-            for stage in way.needed:
-                footprint = footprints.of(stage, way.assistants)
-                kind = stage.request.kind
-                if footprint and (kind not in heaviest or footprint.peak > heaviest[kind][0].peak):
-                    heaviest[kind] = (footprint, stage)
-    return [_fit_row(kind, *found, devices) for kind, found in heaviest.items()]
+    """For each kind of stage, the teacher's own and others, the neediest one, and how it fits the devices."""
+    return [_fit_row(*found, devices) for found in heaviest_stages(forecasts, footprints)]
 
 
-def _fit_row(kind: str, footprint: Footprint, stage: Stage, devices: Devices) -> Row:
-    rows = max(passes.largest[0] for passes in stage.work.passes)
+def _fit_row(footprint: Footprint, stage: Stage, devices: Devices) -> Row:
+    rows = rows_of(stage)
     row: Row = {
-        "kind": kind, "stage": label_of([stage]), "rows": rows, **asdict(footprint),
+        "kind": stage.request.kind, "stage": label_of([stage]), "rows": rows, **asdict(footprint),
         "fewest_workers": fewest_workers(footprint, rows, devices.memory), "fit": None, "refusal": None,
     }  # fmt: skip
     try:
-        elastic = isinstance(stage.request, OnceForAll)
-        row["fit"] = asdict(lay_out(footprint, rows, devices.count, devices.memory, elastic))
+        row["fit"] = asdict(fit_of(footprint, stage, devices.count, devices.memory))
     except InputError as refused:
         row["refusal"] = str(refused)
     return row
@@ -264,7 +256,7 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
         pace = prober(forecasts, world) if prober else None
         seconds = None if pace is None else lambda stage: seconds_of(stage.work, stage.request, world, pace)
         data = next(stage.artifact for stage in forecasts[0][0].stages if isinstance(stage.request, Tokenise))
-        footprints = Footprints(world, precision)
+        footprints = Footprints(world, precision, asked.resources.checkpointing)
         one_seed = [ways for ways in forecasts if ways[0].trial.seed == asked.seeds[0]]
         plan = {
             "name": asked.name,

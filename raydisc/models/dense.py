@@ -59,6 +59,11 @@ def load_trainable(config: Config, widths: Widths, state: State) -> nn.Module:
     return model
 
 
+def compute_twice(model: nn.Module) -> None:
+    """Have layers compute their activations again in the backward instead of keeping them."""
+    cast(PreTrainedModel, model).activation_checkpointing_enable({"use_reentrant": False})
+
+
 def cut(state: State, config: Config, widths: Widths) -> State:
     """The weights of the first units of every layer: a narrower nested model's state dict.
 

@@ -28,11 +28,13 @@ class Arithmetic:
         threads: of the CPU that computes; None on other devices.
         precision: of the models.
         layout: of the workers that share a stage (``parallel.mesh.Layout``), since sums depend on it; None of one.
+        teacher_layout: of those that share a stage of the teacher's.
     """
 
     threads: int | None
     precision: Precision = "float32"
     layout: str | None = None
+    teacher_layout: str | None = None
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

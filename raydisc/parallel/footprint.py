@@ -63,7 +63,9 @@ class Fit:
     bytes: int
 
 
-def worker_bytes(footprint: Footprint, rows: int, replicas: int, shards: int, unsharded_step: bool) -> int:
+def worker_bytes(
+    footprint: Footprint, rows: int, replicas: int, shards: int, unsharded_step: bool, offload: bool = False
+) -> int:
     """The most that a worker holds, as if all parts lived at once.
 
     Args:
@@ -72,19 +74,42 @@ def worker_bytes(footprint: Footprint, rows: int, replicas: int, shards: int, un
         replicas: copies of the model.
         shards: workers that share a copy; one gathers a block's weights and makes its gradient at a time.
         unsharded_step: weights and gradients stay gathered until a step's last candidate.
+        offload: shards are in the host's memory.
     """
     if replicas == shards == 1:
         return footprint.peak
     mine = -(-rows // (replicas * shards)) / rows
     state = footprint.state / shards
     if shards > 1:
+        state = 0.0 if offload else state
         trained = footprint.gradients > 0
         gathered = footprint.weights + footprint.gradients if unsharded_step else footprint.block * (1 + trained)
         state += gathered
     return round(state + mine * (footprint.activations + footprint.targets))
 
 
-def lay_out(footprint: Footprint, rows: int, workers: int, memory: float, elastic: bool) -> Fit:
+@dataclass(frozen=True)
+class Allowed:
+    """What a layout may be.
+
+    Attributes:
+        shards: workers that share a copy; None leaves it open.
+        synchronises: of an elastic model; None leaves it open.
+        offload: shards are in the host's memory.
+    """
+
+    shards: int | None = None
+    synchronises: Literal["step", "candidate"] | None = None
+    offload: bool = False
+
+
+ANY_LAYOUT = Allowed()
+"""All is left open."""
+
+
+def lay_out(
+    footprint: Footprint, rows: int, workers: int, memory: float, elastic: bool, allowed: Allowed = ANY_LAYOUT
+) -> Fit:
     """The layout with the least communication that fits: replicas, then shards as few as will do.
 
     Synchronising a sandwich after each candidate is the last resort.
@@ -95,26 +120,31 @@ def lay_out(footprint: Footprint, rows: int, workers: int, memory: float, elasti
         workers: to lay it out over, all of them.
         memory: bytes of a worker's device.
         elastic: whether a step trains several candidates, so that gradients may wait for the last of them.
+        allowed: what it may be.
 
     Raises:
         InputError: no layout fits; says how many workers would do.
     """
     if workers < 1:
         raise InputError(f"workers: {workers} are none; give at least 1")
-    sizes = [count for count in range(1, workers + 1) if workers % count == 0]
-    for unsharded_step, shards in product((True, False) if elastic else (False,), sizes):
+    sizes = [count for count in range(1, workers + 1) if workers % count == 0 and allowed.shards in (None, count)]
+    ways = [name == "step" for name in ("step", "candidate") if allowed.synchronises in (None, name)]
+    for unsharded_step, shards in product(ways if elastic else (False,), sizes):
         replicas = workers // shards
-        held = worker_bytes(footprint, rows, replicas, shards, unsharded_step)
+        held = worker_bytes(footprint, rows, replicas, shards, unsharded_step, allowed.offload)
         if held <= USABLE * memory:
-            once = unsharded_step or not elastic or shards == 1
+            once = unsharded_step or not elastic or (shards == 1 and allowed.synchronises is None)
             return Fit(_kind(replicas, shards), replicas, shards, "step" if once else "candidate", held)
     least = fewest_workers(footprint, rows, memory)
     advice = (
-        f"it takes {least} of them" if least else "no number of them is enough: a batch's row and one layer must fit"
+        f"sharded over all, it takes {least} of them"
+        if least
+        else "no number of them is enough: a batch's row and one layer must fit"
     )
+    shares = {None: "even sharded", 1: "with a whole copy on each"}.get(allowed.shards, f"{allowed.shards} to a copy")
     raise InputError(
-        f"the model does not fit {workers} device{'s' if workers > 1 else ''} of {memory / _GIB:.3g} GiB, "
-        f"even sharded; {advice}"
+        f"the model does not fit {workers} device{'s' if workers > 1 else ''} of {memory / _GIB:.3g} GiB, {shares}; "
+        f"{advice}"
     )
 
 

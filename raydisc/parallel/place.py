@@ -25,14 +25,11 @@ class Place:
         rank: its number; 0 leads, which means that it tells of progress and writes what only one may write.
         layout: of all workers.
         mesh: on which weights are sharded; None where every worker holds them whole.
-        once: whether a step synchronises once, with its weights and gradients unsharded meanwhile, or sharded again
-            after every candidate, which takes less memory.
     """
 
     rank: int = 0
     layout: Layout = Layout()
     mesh: DeviceMesh | None = None
-    once: bool = True
 
     @property
     def workers(self) -> int:

@@ -10,7 +10,6 @@ from ray.exceptions import RayTaskError
 from raydisc.errors import InputError
 from raydisc.forecast.cluster import Devices
 from raydisc.models.precision import Arithmetic, Precision, has_bfloat16
-from raydisc.parallel.mesh import Layout, layout_of
 from raydisc.runtime.machine import refuse_without
 from raydisc.settings import ResourcesConfig
 
@@ -31,11 +30,12 @@ def refuse_beyond_cluster(resources: ResourcesConfig) -> None:
             )
         machines = [machine for machine in machines if machine.get(kind, 0) >= asked]
     room = sum(_workers_on(machine, resources) for machine in machines)
-    if resources.workers > room:
-        raise InputError(
-            f"resources.workers: a trial asks for {resources.workers} workers with {resources.cpus} CPUs and "
-            f"{resources.gpus:g} GPUs each, but the cluster has room for {room}"
-        )
+    for name, workers in (("workers", resources.workers), ("teacher_workers", resources.teacher_workers or 1)):
+        if workers > room:
+            raise InputError(
+                f"resources.{name}: {workers} workers are asked for, with {resources.cpus} CPUs and "
+                f"{resources.gpus:g} GPUs each, but the cluster has room for {room}"
+            )
 
 
 def _workers_on(machine: Mapping[str, float], resources: ResourcesConfig) -> int:
@@ -45,24 +45,15 @@ def _workers_on(machine: Mapping[str, float], resources: ResourcesConfig) -> int
     return int(min(shares))
 
 
-def settled_layout(resources: ResourcesConfig, parameters: int) -> Layout:
-    """How a trial's workers share a teacher of so many parameters, settled before a key is made of it.
-
-    Raises:
-        InputError: they cannot hold it.
-    """
-    if resources.workers == 1:
-        return Layout()
+def worker_memory(resources: ResourcesConfig) -> float:
+    """Bytes that a trial's worker has: those of its GPU, else its share of the memory that Ray gives of its machine."""
     if resources.gpus:
-        ask: Any = ray.remote(num_cpus=0, num_gpus=1, max_calls=1)(_gpu_bytes)
-        return layout_of(resources, parameters, ray.get(ask.remote()))
+        ask: Any = ray.remote(num_cpus=0, num_gpus=1, max_calls=1)(_memory_of_gpu)
+        return float(ray.get(ask.remote()))
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    memory = min(machine.get("memory", 0.0) for machine in machines)
-    return layout_of(resources, parameters, memory / resources.workers)
-
-
-def _gpu_bytes() -> float:
-    return float(torch.cuda.get_device_properties(0).total_memory)
+    able = [it for it in machines if it.get("CPU", 0) >= resources.cpus]
+    most = max(resources.workers, resources.teacher_workers or 1)
+    return float(min(it.get("memory", 0.0) / min(most, it["CPU"] // resources.cpus) for it in able))
 
 
 def arithmetic_of(resources: ResourcesConfig) -> Arithmetic:

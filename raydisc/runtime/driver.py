@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from raydisc.experiment import Experiment
+from raydisc.forecast.layouts import settled_layouts
 from raydisc.report.compare import compare
 from raydisc.report.html import write_report
 from raydisc.report.ledger import Ledger
@@ -111,20 +112,21 @@ def _run_plan(
     experiment: Experiment, subject: Subject, storage: Path, trials: Sequence[Trial], reporter: LiveReporter
 ) -> list[str]:
     with ray_session():
-        from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, settled_layout
+        from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, worker_memory
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs
 
         refuse_beyond_cluster(experiment.resources)
-        layout = settled_layout(experiment.resources, subject.teacher_parameters)
-        arithmetic = arithmetic_of(experiment.resources)
-        if layout.workers > 1:
-            arithmetic = replace(arithmetic, layout=str(layout))
+        alone = arithmetic_of(experiment.resources)
+        memory = worker_memory(experiment.resources)
+        layouts = settled_layouts(experiment, subject, trials, alone.precision, memory)
+        named = [str(it) if it.workers > 1 else None for it in (layouts.trial, layouts.teacher)]
+        arithmetic = replace(alone, layout=named[0], teacher_layout=named[1])
         jobs = make_plan(experiment, subject, trials, arithmetic, ArtifactStore(storage).find)
         lam = next((trial.lam for trial in trials if trial.lam is not None), DEFAULT_LAM)
         reporter.start(experiment.name, len(jobs), lam)
         try:
-            run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic, layout)
+            run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic, layouts)
             return tune_jobs(run, jobs, reporter)
         finally:
             reporter.stop()

@@ -32,7 +32,6 @@ from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
 
 _NEWS_EVERY_S = 0.5
-_START_TIMEOUT_S = 180.0
 _LOSS_SHOWS_S = 10.0
 """By then a worker that was killed is known to be gone: the others may notice before Ray does."""
 
@@ -53,6 +52,7 @@ class Team:
         precision: to compute models in.
         storage: the storage folder.
         checkpoint_every_s: seconds between checkpoints.
+        start_timeout_s: seconds within which workers must be there.
     """
 
     layout: Layout
@@ -60,6 +60,7 @@ class Team:
     precision: Precision
     storage: str
     checkpoint_every_s: float = 60.0
+    start_timeout_s: float = 180.0
 
 
 class WorkerLost(RuntimeError):
@@ -101,7 +102,7 @@ class GangWorker:
         storage = Path(team.storage)
         # a sharded model is read by rows, from the file: a hot copy would hold it whole in the machine's memory
         store = hot_store(storage, self._copies) if mesh is None else ArtifactStore(storage)
-        place = Place(rank, layout, mesh, team.resources.synchronise == "step")
+        place = Place(rank, layout, mesh)
         self._worker = Worker(
             store, device, team.precision, team.checkpoint_every_s, place,
             team.resources.checkpointing, team.resources.offload,
@@ -169,7 +170,7 @@ class Gang:
         options = actor.options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_concurrency=2)
         workers = [options.remote(self._team, self._copies) for _ in range(layout.workers)]
         self._workers = workers
-        nodes = _answers([worker.node.remote() for worker in workers], _START_TIMEOUT_S)
+        nodes = _answers([worker.node.remote() for worker in workers], self._team.start_timeout_s)
         here = sorted((node, number) for number, node in enumerate(nodes) if node is not None)
         if len(here) < layout.workers:
             layout = self._with(len(here))
@@ -192,8 +193,8 @@ class Gang:
         layout = self._team.layout.smaller(workers) if workers else None
         if layout is None or layout.workers < least:
             raise WorkerLost(
-                f"{workers} of {self._team.layout.workers} workers could be started within {_START_TIMEOUT_S:g} "
-                "seconds; set resources.min_workers to go on with fewer"
+                f"{workers} of {self._team.layout.workers} workers could be started within "
+                f"{self._team.start_timeout_s:g} seconds; set resources.min_workers to go on with fewer"
             )
         return layout
 

@@ -27,11 +27,12 @@ def refuse_beyond_machine(resources: ResourcesConfig) -> None:
     """
     if resources.cpus > cores():
         raise InputError(f"resources.cpus: a trial asks for {resources.cpus}, but this machine has {cores()} to use")
-    if not resources.gpus and resources.workers * resources.cpus > cores():
-        raise InputError(
-            f"resources.workers: {resources.workers} workers with {resources.cpus} threads each are more than the "
-            f"{cores()} cores that this machine has to use"
-        )
+    for name, workers in (("workers", resources.workers), ("teacher_workers", resources.teacher_workers or 1)):
+        if not resources.gpus and workers * resources.cpus > cores():
+            raise InputError(
+                f"resources.{name}: {workers} workers with {resources.cpus} threads each are more than the "
+                f"{cores()} cores that this machine has to use"
+            )
     if resources.precision == "bfloat16" and not resources.gpus:
         refuse_without(resources.precision, torch.device("cpu"))
 

@@ -4,7 +4,7 @@ What several trials need runs first, as a trial of its own, so that no trial hol
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from raydisc.experiment import Experiment
@@ -13,6 +13,7 @@ from raydisc.schedules.foresight import foresee
 from raydisc.schedules.search import Search
 from raydisc.schedules.trials import CONTROLS, Trial
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.requests import Request
 from raydisc.stages.subject import Subject
 
 PREPARE = "prepare"
@@ -30,6 +31,7 @@ class Job:
         trial: the schedule's trial that the job is, belongs to or tests; None for the common ones.
         until: for a stage that several trials share, its key: the trial is run up to there.
         test: whether the job reads the test split, of the trial's student or (without a trial) of the teacher.
+        of_teacher: whether it is one for the teacher's workers.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Job:
     trial: Trial | None = None
     until: str | None = None
     test: bool = False
+    of_teacher: bool = False
 
 
 def make_plan(
@@ -47,48 +50,57 @@ def make_plan(
     arithmetic: Arithmetic,
     find: Callable[[str], Artifact | None],
 ) -> list[Job]:
-    """All jobs of a run: preparation, shared stages, schedules, controls, and the tests after every choice."""
+    """All jobs of a run: preparation, shared stages, schedules, controls, and the tests after every choice.
+
+    Where the teacher has workers of its own, each of its stages is a job for them.
+    """
     some = trials[0]
     search = Search(experiment, subject, some.student_scale, some.seed)
     common = {artifact.key for _, artifact in foresee(search.prepare(), arithmetic, find)}
     foreseen = {
         trial.name: [
-            artifact
-            for _, artifact in foresee(trial.run(experiment, subject), arithmetic, find)
+            (request, artifact)
+            for request, artifact in foresee(trial.run(experiment, subject), arithmetic, find)
             if artifact.key not in common
         ]
         for trial in trials
     }
-    shared = _shared_jobs(trials, foreseen)
+    shared = _shared_jobs(trials, foreseen, apart=experiment.resources.teacher_workers is not None)
     schedules = [_schedule_job(trial, foreseen[trial.name], shared) for trial in trials]
     finished = tuple(job.name for job in schedules)
     tests = [
         Job(f"test-of-{trial.name}", f"test {trial.name}", needs=finished, trial=trial, test=True) for trial in trials
     ]
-    teacher = Job(TEST_OF_TEACHER, "test the teacher", needs=finished, test=True)
-    return [Job(PREPARE, "prepare"), *shared.values(), *schedules, *tests, teacher]
+    teacher = Job(TEST_OF_TEACHER, "test the teacher", needs=finished, test=True, of_teacher=True)
+    return [Job(PREPARE, "prepare", of_teacher=True), *shared.values(), *schedules, *tests, teacher]
 
 
-def _shared_jobs(trials: Sequence[Trial], foreseen: dict[str, list[Artifact]]) -> dict[str, Job]:
-    """A job for each unfinished stage that two trials or more will ask for, by the stage's key.
+Foreseen = Sequence[tuple[Request, Artifact]]
+"""Stages that a trial will ask for."""
+
+
+def _shared_jobs(trials: Sequence[Trial], foreseen: Mapping[str, Foreseen], apart: bool) -> dict[str, Job]:
+    """A job for each unfinished stage that two trials or more will ask for, by the stage's key; also for the teacher's.
 
     Once-for-all comes first: it is the longest, and most waits for it.
     """
-    wanted = Counter(key for artifacts in foreseen.values() for key in {artifact.key for artifact in artifacts})
+    wanted = Counter(key for stages in foreseen.values() for key in {artifact.key for _, artifact in stages})
     jobs: dict[str, Job] = {}
     for trial in trials:
-        for artifact in foreseen[trial.name]:
-            if wanted[artifact.key] < 2 or artifact.facts is not None or artifact.key in jobs:
+        for request, artifact in foreseen[trial.name]:
+            alone = wanted[artifact.key] < 2 and not (apart and request.of_teacher)
+            if alone or artifact.facts is not None or artifact.key in jobs:
                 continue
             before = tuple(jobs[key].name for key in artifact.inputs if key in jobs)
             label = f"{artifact.kind} seed {trial.seed}"
             name = f"{artifact.kind}-{artifact.key[:12]}"
-            jobs[artifact.key] = Job(name, label, needs=(PREPARE, *before), trial=trial, until=artifact.key)
+            needs = (PREPARE, *before)
+            jobs[artifact.key] = Job(name, label, needs, trial, until=artifact.key, of_teacher=request.of_teacher)
     return dict(sorted(jobs.items(), key=lambda item: not item[1].name.startswith("once_for_all")))
 
 
-def _schedule_job(trial: Trial, foreseen: Sequence[Artifact], shared: dict[str, Job]) -> Job:
-    needs = [PREPARE, *(shared[artifact.key].name for artifact in foreseen if artifact.key in shared)]
+def _schedule_job(trial: Trial, foreseen: Foreseen, shared: dict[str, Job]) -> Job:
+    needs = [PREPARE, *(shared[artifact.key].name for _, artifact in foreseen if artifact.key in shared)]
     if trial.schedule in CONTROLS:
         needs.append(_rival(trial).name)
     return Job(trial.name, trial.name, needs=tuple(dict.fromkeys(needs)), trial=trial)

@@ -11,6 +11,7 @@ from ray import tune
 
 from raydisc.errors import InputError, NonFiniteLoss
 from raydisc.experiment import Experiment
+from raydisc.forecast.layouts import Layouts
 from raydisc.models.precision import Arithmetic
 from raydisc.parallel.mesh import Layout
 from raydisc.report.ledger import Ledger
@@ -41,7 +42,7 @@ class Run:
         storage: the storage folder.
         jobs: the plan, by name.
         arithmetic: in which stages are computed.
-        layout: of a trial's workers.
+        layouts: of workers.
     """
 
     experiment: Experiment
@@ -49,7 +50,11 @@ class Run:
     storage: str
     jobs: dict[str, Job]
     arithmetic: Arithmetic
-    layout: Layout = Layout()
+    layouts: Layouts = Layouts()
+
+    def layout_of(self, job: Job) -> Layout:
+        """How the workers of a job are laid out."""
+        return self.layouts.teacher if job.of_teacher else self.layouts.trial
 
     @property
     def folder(self) -> Path:
@@ -92,9 +97,9 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     resources = run.experiment.resources
     bound_threads(resources.cpus)
     device = torch.device("cuda" if resources.gpus else "cpu")
-    gang = None
-    if run.layout.workers > 1:
-        gang = gang_of(Team(run.layout, resources, run.arithmetic.precision, run.storage), copies)
+    gang, layout = None, run.layout_of(job)
+    if layout.workers > 1:
+        gang = gang_of(Team(layout, resources, run.arithmetic.precision, run.storage), copies)
     store = hot_store(Path(run.storage), copies)
     ledger = Ledger(Path(run.storage) / "ledger")
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)

@@ -19,15 +19,6 @@ from raydisc.settings import ResourcesConfig
 _CRASHES_FORGIVEN = 2
 
 
-def _resources(resources: ResourcesConfig, layout: Layout) -> Any:
-    """What a trial holds: a share for each of its workers, on one node if that is possible."""
-    share = {"CPU": float(resources.cpus), "GPU": float(resources.gpus)}
-    if layout.workers == 1:
-        return {"cpu": resources.cpus, "gpu": resources.gpus}
-    # the trial's own process waits for its workers, and takes nothing
-    return tune.PlacementGroupFactory([{}, *([share] * layout.workers)], strategy="PACK")
-
-
 _HOT_SHARE = 0.6
 """Of the object store, for artifacts; Ray and Tune need some of it too."""
 
@@ -49,7 +40,7 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_job, run=run, copies=_hot_copies(run.storage)),
-            _resources(resources, run.layout),
+            lambda config: _held(resources, run.layout_of(run.jobs[config["job"]])),
         ),
         tune_config=tune.TuneConfig(
             search_alg=PlanSearcher(list(jobs), None if resources.trials == "auto" else resources.trials),
@@ -68,6 +59,15 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
     if callback.ended < len(jobs):
         raise KeyboardInterrupt
     return [f"{run.jobs[name].label}: {failure}" for name, failure in callback.failures.items()]
+
+
+def _held(resources: ResourcesConfig, layout: Layout) -> tune.PlacementGroupFactory:
+    """What a job holds: a share for each of its workers, on one node if that is possible."""
+    share = {"CPU": float(resources.cpus), "GPU": float(resources.gpus)}
+    if layout.workers == 1:
+        return tune.PlacementGroupFactory([share])
+    # the trial's own process waits for its workers, and takes nothing
+    return tune.PlacementGroupFactory([{}, *([share] * layout.workers)], strategy="PACK")
 
 
 def _hot_copies(storage: str) -> Any:

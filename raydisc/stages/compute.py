@@ -38,9 +38,6 @@ COMPUTE: dict[str, Compute] = {
 }
 """How each kind of stage is computed."""
 
-_BY_ONE = {"tokenise"}
-"""Kinds that have no model, so that one worker computes them for all."""
-
 
 @dataclass(frozen=True)
 class Worker:
@@ -72,9 +69,9 @@ class Worker:
             promise: its artifact as it is known before.
             progress: told of the running stage by the worker that leads.
         """
-        if request.kind in _BY_ONE and not self.place.leads:
+        if request.by_one and not self.place.leads:
             return self.place.from_leader(promise)
-        place = ALONE if request.kind in _BY_ONE else self.place
+        place = ALONE if request.by_one else self.place
         context = Context(
             store=self.store,
             device=self.device,

@@ -1,12 +1,9 @@
 """The models that stages compute with, on the worker's device: whole, or sharded over the workers."""
 
-from typing import cast
-
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
-from raydisc.models.dense import build, load_frozen, load_trainable
+from raydisc.models.dense import build, compute_twice, load_frozen, load_trainable
 from raydisc.models.family import Config
 from raydisc.models.state import State
 from raydisc.models.widths import Widths
@@ -30,7 +27,7 @@ def trainable_model(config: Config, widths: Widths, state: State, context: Conte
     else:
         model = _sharded(config, widths, state, context)
     if context.checkpointing:
-        cast(PreTrainedModel, model).gradient_checkpointing_enable({"use_reentrant": False})
+        compute_twice(model)
     return model
 
 

@@ -146,7 +146,7 @@ def sandwich_backward(
         The sum of their losses, or the worker's part of it, a detached scalar on the device.
     """
     losses = []
-    for lesson in backwards(supernet.model, lessons, supernet.place.once):
+    for lesson in backwards(supernet.model, lessons, supernet.place.layout.once):
         supernet.select(lesson.candidate)
         outputs = forward(supernet.model, lesson.batch, student_positions, supernet.precision)
         value = loss(outputs, lesson.wanted, lesson.batch)

@@ -42,6 +42,15 @@ class Request:
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    prepares: ClassVar[bool] = False
+    """Whether the teacher is made by it, or known."""
+    by_one: ClassVar[bool] = False
+    """Whether one of several workers computes it for all, since no model is run."""
+
+    @property
+    def of_teacher(self) -> bool:
+        """Whether it is for the teacher's own workers: nothing smaller than the whole teacher is computed."""
+        return self.prepares
 
     def inputs(self) -> tuple[Artifact, ...]:
         """The artifacts the stage is made from, each once."""
@@ -65,8 +74,9 @@ class Request:
         }
         if arithmetic.precision != "float32":  # left out, so that what was kept before there was a choice is found
             content["precision"] = arithmetic.precision
-        if arithmetic.layout is not None:
-            content["layout"] = arithmetic.layout
+        layout = arithmetic.teacher_layout if self.of_teacher else arithmetic.layout
+        if layout is not None and not self.by_one:
+            content["layout"] = layout
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def promise(self, arithmetic: Arithmetic) -> Artifact:
@@ -106,6 +116,8 @@ class Tokenise(Request):
     """
 
     kind: ClassVar[str] = "tokenise"
+    by_one: ClassVar[bool] = True
+    prepares: ClassVar[bool] = True
     task_fingerprint: str
     tokenizer_fingerprint: str
     task: TaskConfig = field(metadata=_NOT_IN_KEY)
@@ -117,6 +129,7 @@ class FineTune(Request):
     """Train the teacher, or take in a finished one (``finetune`` None)."""
 
     kind: ClassVar[str] = "finetune"
+    prepares: ClassVar[bool] = True
     version: ClassVar[int] = 2
     data: Artifact
     weights_fingerprint: str
@@ -137,12 +150,18 @@ class TeacherOutputs(Request):
     config: TeacherOutputsConfig
     top_tokens: int
 
+    @property
+    def of_teacher(self) -> bool:
+        """Not for an assistant's outputs."""
+        return self.teacher.artifact.kind == FineTune.kind
+
 
 @dataclass(frozen=True)
 class Importance(Request):
     """Score the teacher's units and sort its weights by the scores; say how scales are allocated to layers."""
 
     kind: ClassVar[str] = "importance"
+    prepares: ClassVar[bool] = True
     version: ClassVar[int] = 3
     data: Artifact
     teacher: Artifact
@@ -260,3 +279,8 @@ class Evaluate(Request):
     kind: ClassVar[str] = "evaluate"
     data: Artifact
     student: Artifact
+
+    @property
+    def of_teacher(self) -> bool:
+        """Where it is the teacher that is tested."""
+        return self.student.kind == FineTune.kind

@@ -1,5 +1,9 @@
 """Trials of two workers: what one finds, though one of them be killed; and what is refused."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,17 @@ def test_two_workers_find_what_one_finds(desk: Desk, alone: list[dict[str, Any]]
     check(compared(desk), alone)
 
 
+def test_the_teacher_s_own_workers_leave_before_a_trial_begins(desk: Desk, alone: list[dict[str, Any]]) -> None:
+    """Trials of one worker; the teacher's stages are of two."""
+    desk.run("run", "tiny.yaml", *SETTINGS, "--set", "resources.teacher_workers=2")
+    check(compared(desk), alone)
+    stages = Ledger(desk.folder / "runs" / "ledger").rows("stages")
+    jobs = [(stage["kind"], stage["trial"].split("-")[0]) for stage in stages]
+    assert {("finetune", "prepare"), ("importance", "prepare"), ("teacher_outputs", "teacher_outputs")} < set(jobs)
+    assert ("once_for_all", "minidisc") in jobs
+    assert jobs.count(("teacher_outputs", "minidisc")) == 1  # the assistant's
+
+
 def test_a_run_whose_worker_is_killed_ends_as_if_it_had_not_been(desk: Desk, alone: list[dict[str, Any]]) -> None:
     """Killed while a stage is computed."""
     process = desk.start("run", "tiny.yaml", *SETTINGS, *TWO, "--set", "resources.parallel=shard")
@@ -76,3 +91,66 @@ def test_more_workers_than_devices_are_refused(desk: Desk) -> None:
     said = desk.run("run", "tiny.yaml", "--set", "resources.workers=3", "--set", "resources.parallel=hybrid", code=2)
     assert "'hybrid' needs 'shard', a divisor of the 3 workers" in said
     assert not Path(desk.folder / "runs" / "artifacts").exists()
+
+
+LOSING_A_MACHINE = """
+import json, sys, threading
+from pathlib import Path
+import ray, torch
+from ray.cluster_utils import Cluster
+from raydisc.experiment import load_experiment
+from raydisc.models.precision import Arithmetic
+from raydisc.parallel.mesh import Layout
+from raydisc.runtime.gang import Gang, Team
+from raydisc.runtime.hot_store import HotCopies
+from raydisc.schedules.search import Search
+from raydisc.stages.executor import Executor
+from raydisc.stages.store import ArtifactStore
+from raydisc.stages.subject import inspect
+
+settings = ["teacher.architecture.hidden_dropout_prob=0", "teacher.architecture.attention_probs_dropout_prob=0",
+            "teacher.finetune.epochs=8", f"resources.min_workers={sys.argv[1]}", "resources.workers=2"]
+experiment = load_experiment("tiny.yaml", settings)
+search = Search(experiment, inspect(experiment), 0.25, 0)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+other = cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+
+def prepared(storage, workers):
+    executor = Executor(
+        ArtifactStore(storage), torch.device("cpu"), Arithmetic(1), told, lambda *_: None, workers=workers
+    )
+    return executor.run(search.prepare()).finetuned["evaluations"][-1]["metric"], len(seen)
+
+seen, lost = [], []
+def told(state):
+    seen.append(state.get("step"))
+    if state.get("steps") and state["step"] > 3 and storage.name == "together" and not lost:
+        lost.append(cluster.remove_node(other))
+
+storage = Path("alone")
+alone, _ = prepared(storage, None)
+storage = Path("together").absolute()
+team = Team(Layout(1, 2), experiment.resources, "float32", str(storage), 0.0, start_timeout_s=20.0)
+try:
+    found, _ = prepared(storage, Gang(team, HotCopies.remote(str(storage), 2**28)))
+    print(json.dumps({"alone": alone, "found": found, "lost": len(lost)}))
+except Exception as error:
+    print(json.dumps({"error": str(error), "lost": len(lost)}))
+"""
+
+
+@pytest.mark.parametrize("least", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_gang_that_cannot_have_all_workers_again_goes_on_with_as_few_as_it_may(desk: Desk, least: int) -> None:
+    """The second worker's machine is lost for good while the teacher is trained."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOSING_A_MACHINE, str(least)],
+        cwd=desk.folder, env=os.environ | {"HOME": str(desk.folder)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["lost"] == 1
+    if least == 1:
+        assert said["found"] == pytest.approx(said["alone"], abs=0.02)
+    else:
+        assert "1 of 2 workers could be started within 20 seconds; set resources.min_workers" in said["error"]

@@ -144,7 +144,9 @@ def test_more_workers_need_less_each():
 
 
 def test_what_does_not_fit_says_what_it_takes():
-    with pytest.raises(InputError, match=r"does not fit 2 devices of .* GiB, even sharded; it takes \d+ of them"):
+    with pytest.raises(
+        InputError, match=r"not fit 2 devices of .* GiB, even sharded; sharded over all, it takes \d+ of"
+    ):
         fitting(9, 2)
     least = fewest_workers(STATE, 32, 9 * MIB / USABLE)
     assert least is not None

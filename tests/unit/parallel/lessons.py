@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import torch
-from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_split, tiny_teacher
+from tiny_models import KINDS, importance_with_empty_layers, sorted_state, tiny_config, tiny_split, tiny_teacher
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -96,8 +96,9 @@ def trained(place, family, optimiser, folder=None, steps=3, every_s=1e9, until=N
     supernet = supernet_at(place, family)
     config = supernet.weights.config
     settings = LoopSettings(
-        "once_for_all", steps, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, every_s
-    )
+        "once_for_all", steps, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, every_s,
+        tokens=np.union1d(tiny_split(LENGTHS).tokens(), [config.pad_token_id]),
+    )  # fmt: skip
     losses = []
 
     def step(rows, index):
@@ -133,6 +134,6 @@ def everything(place, families, optimisers):
     found = {}
     for family in families:
         found[family, "step"] = gradients(place, family)
-        for optimiser in optimisers:
+        for optimiser in optimisers if family in KINDS else ():
             found[family, optimiser] = trained(place, family, optimiser)
     return found

@@ -26,9 +26,9 @@ def sharded(tmp_path_factory):
     return folder / "partial"
 
 
-def check(found, straight):
+def check(found, straight, before=4):
     losses, weights = found
-    assert losses == pytest.approx(straight[0][4:], rel=1e-4)
+    assert losses == pytest.approx(straight[0][before:], rel=1e-4)
     close(seen(weights), seen(straight[1]), 1e-4)
 
 
@@ -46,7 +46,14 @@ def test_others_go_on_from_a_sharded_checkpoint(sharded, straight, tmp_path, lay
         check(found, straight)
 
 
-def test_shards_go_on_from_what_one_worker_left(straight, tmp_path):
+def test_shards_go_on_from_what_one_worker_left_that_went_on_from_shards(sharded, straight, tmp_path):
+    folder = shutil.copytree(sharded, tmp_path / "partial")
+    interrupted(ALONE, folder, 5)
+    for found in run_workers(Layout(1, 2), resumed, tmp_path / "meet", folder):
+        check(found, straight, before=5)
+
+
+def test_shards_begin_anew_where_only_some_rows_of_the_embedding_were_trained(straight, tmp_path):
     interrupted(ALONE, tmp_path / "partial", 4)
     for found in run_workers(Layout(1, 2), resumed, tmp_path / "meet", tmp_path / "partial"):
-        check(found, straight)
+        check(found, straight, before=0)

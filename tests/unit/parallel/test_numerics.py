@@ -2,7 +2,7 @@
 
 import pytest
 from lessons import SCALES, everything, gradients
-from tiny_models import FAMILIES, tiny_config
+from tiny_models import FAMILIES, KINDS, tiny_config
 from tolerance import close, seen
 from workers import run_workers
 
@@ -41,7 +41,7 @@ def test_workers_give_the_losses_and_gradients_of_one(alone, tmp_path, layout, o
             assert loss == pytest.approx(alone[family, "step"][0], rel=1e-5)
             close(grads, alone[family, "step"][1])
             assert told == once(layout, family)
-            for optimiser in optimisers:
+            for optimiser in optimisers if family in KINDS else ():
                 losses, weights = found[family, optimiser]
                 wanted_losses, wanted_weights = alone[family, optimiser]
                 assert losses == pytest.approx(wanted_losses, rel=1e-5)
@@ -49,7 +49,7 @@ def test_workers_give_the_losses_and_gradients_of_one(alone, tmp_path, layout, o
 
 
 def test_workers_with_little_memory_synchronise_for_each_candidate(alone, tmp_path):
-    for loss, grads, told in run_workers(Layout(1, 2), gradients, tmp_path, "bert", once=False):
+    for loss, grads, told in run_workers(Layout(1, 2, once=False), gradients, tmp_path, "bert"):
         assert loss == pytest.approx(alone["bert", "step"][0], rel=1e-5)
         close(grads, alone["bert", "step"][1])
         assert told["_reduce_scatter_base_"] == groups("bert") * len(SCALES)

@@ -14,7 +14,7 @@ from raydisc.parallel.place import Place
 _PRELOADED = ["tiny_models", "raydisc.stages.executor", "torch.distributed.fsdp", "torch.distributed.checkpoint"]
 
 
-def run_workers(layout: Layout, function, folder, *arguments, once=True):
+def run_workers(layout: Layout, function, folder, *arguments):
     """What `function(place, *arguments)` gives on each worker, by rank.
 
     `function` stands in a module; each run needs a folder of its own to meet in.
@@ -26,7 +26,7 @@ def run_workers(layout: Layout, function, folder, *arguments, once=True):
     for rank in range(layout.workers):
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_work, args=(rank, layout, str(folder / "meeting"), theirs, once, function, arguments), daemon=True
+            target=_work, args=(rank, layout, str(folder / "meeting"), theirs, function, arguments), daemon=True
         )
         process.start()
         theirs.close()
@@ -40,14 +40,14 @@ def run_workers(layout: Layout, function, folder, *arguments, once=True):
     return [result for result, _ in results]
 
 
-def _work(rank, layout, meeting, pipe: Connection, once, function, arguments):
+def _work(rank, layout, meeting, pipe: Connection, function, arguments):
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=layout.workers, timeout=timedelta(seconds=60)
     )
     try:
         mesh = layout.mesh("cpu") if layout.shard > 1 else None
-        pipe.send((function(Place(rank, layout, mesh, once), *arguments), None))
+        pipe.send((function(Place(rank, layout, mesh), *arguments), None))
     except BaseException:
         pipe.send((None, traceback.format_exc()))
     finally:

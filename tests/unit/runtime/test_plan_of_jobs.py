@@ -44,6 +44,25 @@ def test_what_several_trials_share_is_a_job_of_its_own(jobs: list[Job]) -> None:
         assert not needs(jobs, f"kd-to-{student}-seed-0") & supernets
 
 
+def test_a_teacher_s_own_workers_have_a_job_for_each_of_its_stages() -> None:
+    """Though a single trial wants them; no other job computes with the whole teacher."""
+    settings = [*OVERRIDES, "schedules=[{minidisc: {lam: 0.2}}]", "controls=false", "student.scale=0.1"]
+
+    def planned(*more: str) -> list[Job]:
+        experiment = load_experiment("experiments/quickstart.yaml", [*settings, *more])
+        subject = inspect(experiment)
+        return make_plan(experiment, subject, expand(experiment, [0.1]), Arithmetic(1), lambda key: None)
+
+    shared = [job for job in planned() if job.until]
+    assert shared == []
+    apart = planned("resources.teacher_workers=2")
+    [outputs] = [job for job in apart if job.until]
+    assert outputs.name.startswith("teacher_outputs")
+    assert outputs.name in needs(apart, "minidisc-lam-0.2-to-0.1-seed-0")
+    own = {job.name for job in apart if job.of_teacher}
+    assert own == {PREPARE, outputs.name, "test-of-teacher"}
+
+
 def test_controls_wait_for_their_minidisc_and_tests_for_every_choice(jobs: list[Job]) -> None:
     assert "minidisc-lam-0.2-to-0.1-seed-0" in needs(jobs, "kd_equal_compute-lam-0.2-to-0.1-seed-0")
     choices = {job.name for job in jobs if job.trial and not job.until and not job.test}

@@ -1,0 +1,110 @@
+"""The layouts of a run's workers, settled before device time is spent by what its stages need in memory."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raydisc.errors import InputError
+from raydisc.experiment import Experiment
+from raydisc.forecast.footprints import Footprints
+from raydisc.forecast.labels import label_of
+from raydisc.forecast.search import Forecast, Forecaster, Stage
+from raydisc.models.precision import Precision
+from raydisc.parallel.footprint import ANY_LAYOUT, Allowed, Fit, Footprint, lay_out
+from raydisc.parallel.mesh import Layout
+from raydisc.schedules.trials import Trial
+from raydisc.settings import ResourcesConfig
+from raydisc.stages.requests import OnceForAll
+from raydisc.stages.subject import Subject
+
+_STATE_BYTES = 16
+"""Of a parameter that is trained: weight, gradient and AdamW's two moments in float32."""
+
+_SMALL = 0.25
+"""Share of a device's memory: of a smaller state nobody needs to ask whether it fits one device."""
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """How workers are laid out: a trial's, and those of the teacher's own stages."""
+
+    trial: Layout = Layout()
+    teacher: Layout = Layout()
+
+
+def settled_layouts(
+    experiment: Experiment, subject: Subject, trials: Sequence[Trial], precision: Precision, memory: float
+) -> Layouts:
+    """The layouts that the settings of resources stand for.
+
+    Args:
+        experiment: whose stages are foreseen.
+        subject: its task and teacher.
+        trials: of the experiment.
+        precision: to compute in.
+        memory: bytes of a worker's device.
+
+    Raises:
+        InputError: a stage does not fit; says how many workers it takes.
+    """
+    resources = experiment.resources
+    alone = max(resources.workers, resources.teacher_workers or 1) == 1
+    if alone and subject.teacher_parameters * _STATE_BYTES <= _SMALL * memory:
+        return Layouts()
+    with tempfile.TemporaryDirectory(prefix="raydisc-layouts-") as scratch:
+        forecaster = Forecaster(experiment, subject, Path(scratch))
+        forecasts = [forecaster.forecasts(trial) for trial in trials if trial.seed == trials[0].seed]
+        footprints = Footprints(forecaster.world, precision, resources.checkpointing)
+        heaviest = heaviest_stages(forecasts, footprints)
+    return layouts_for(heaviest, resources, memory)
+
+
+def layouts_for(heaviest: Sequence[tuple[Footprint, Stage]], resources: ResourcesConfig, memory: float) -> Layouts:
+    """The layouts with which such stages fit workers with so much memory each; errors as of ``settled_layouts``."""
+    workers, teachers = resources.workers, resources.teacher_workers or resources.workers
+    own, shared = ([it for it in heaviest if it[1].request.of_teacher is of_teacher] for of_teacher in (True, False))
+    if resources.teacher_workers is None:
+        own = shared = list(heaviest)
+    return Layouts(_layout(shared, workers, memory, resources), _layout(own, teachers, memory, resources))
+
+
+def heaviest_stages(forecasts: Iterable[Sequence[Forecast]], footprints: Footprints) -> list[tuple[Footprint, Stage]]:
+    """Of each kind, the teacher's own and others, the stage that needs the most memory."""
+    heaviest: dict[tuple[str, bool], tuple[Footprint, Stage]] = {}
+    for ways in forecasts:
+        for way in (ways[0], ways[-1]):  # of the largest and of the smallest choice
+            for stage in way.needed:
+                footprint = footprints.of(stage, way.assistants)
+                kind = stage.request.kind, stage.request.of_teacher
+                if footprint and (kind not in heaviest or footprint.peak > heaviest[kind][0].peak):
+                    heaviest[kind] = (footprint, stage)
+    return list(heaviest.values())
+
+
+def fit_of(footprint: Footprint, stage: Stage, workers: int, memory: float, allowed: Allowed = ANY_LAYOUT) -> Fit:
+    """How a stage fits workers; errors as of ``lay_out``."""
+    elastic = isinstance(stage.request, OnceForAll)
+    return lay_out(footprint, rows_of(stage), workers, memory, elastic, allowed)
+
+
+def rows_of(stage: Stage) -> int:
+    """Rows of a stage's largest batch."""
+    return max(passes.largest[0] for passes in stage.work.passes)
+
+
+def _layout(
+    stages: Sequence[tuple[Footprint, Stage]], workers: int, memory: float, resources: ResourcesConfig
+) -> Layout:
+    """As few shards as the neediest stage will do with."""
+    asked = {"auto": None, "data": 1, "shard": workers, "hybrid": resources.shard}[resources.parallel]
+    synchronises = None if resources.synchronise == "auto" else resources.synchronise
+    fits = []
+    for footprint, stage in stages:
+        try:
+            fits.append(fit_of(footprint, stage, workers, memory, Allowed(asked, synchronises, resources.offload)))
+        except InputError as error:
+            raise InputError(f"resources.workers: {label_of([stage])}: {error}") from error
+    shard = max((fit.shard for fit in fits), default=asked or 1)
+    once = all(fit.synchronises == "step" for fit in fits)
+    return Layout(workers // shard, shard, once or shard == 1)

@@ -1,0 +1,52 @@
+"""Which workers a stage's key names: a trial's, the teacher's own, or none."""
+
+import pytest
+
+from raydisc.models.precision import Arithmetic
+from raydisc.settings import DistillationConfig, GridConfig, TaskConfig, TeacherConfig, TeacherOutputsConfig
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.requests import Distil, Evaluate, FineTune, Importance, Model, TeacherOutputs, Tokenise
+
+DATA, TEACHER, IMPORTANCE, ASSISTANT = (
+    Artifact(kind * 4, kind, ()) for kind in ("tokenise", "finetune", "importance", "distil")
+)
+SETTINGS = TeacherConfig(model="nowhere")
+OUTPUTS = TeacherOutputsConfig()
+
+
+def distil():
+    return Distil(DATA, IMPORTANCE, Model(IMPORTANCE), None, Model(IMPORTANCE), 0.1, DistillationConfig(), 0)
+
+
+OF_TEACHER = {
+    "finetune": FineTune(DATA, "weights", None, 0, SETTINGS),
+    "importance": Importance.of(DATA, TEACHER, GridConfig(), 0),
+    "its outputs": TeacherOutputs(DATA, Model(TEACHER), (), OUTPUTS, 64),
+    "its test": Evaluate(DATA, TEACHER),
+}
+OF_TRIALS = {
+    "distil": distil(),
+    "an assistant's outputs": TeacherOutputs(DATA, Model(ASSISTANT), (), OUTPUTS, 64),
+    "a student's test": Evaluate(DATA, ASSISTANT),
+}
+ALONE, TRIAL = Arithmetic(1), Arithmetic(1, layout="1x2", teacher_layout=None)
+APART = Arithmetic(1, layout=None, teacher_layout="1x4")
+
+
+@pytest.mark.parametrize("name", OF_TEACHER)
+def test_a_stage_of_the_teacher(name):
+    request = OF_TEACHER[name]
+    assert request.of_teacher
+    assert request.key(TRIAL) == request.key(ALONE) != request.key(APART)
+
+
+@pytest.mark.parametrize("name", OF_TRIALS)
+def test_a_stage_of_a_trial(name):
+    request = OF_TRIALS[name]
+    assert not request.of_teacher
+    assert request.key(APART) == request.key(ALONE) != request.key(TRIAL)
+
+
+def test_texts_are_tokenised_by_one_whatever_the_workers():
+    request = Tokenise("rows", "tokenizer", TaskConfig(glue="mrpc"), SETTINGS)
+    assert request.key(APART) == request.key(TRIAL) == request.key(ALONE)
