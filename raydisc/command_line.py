@@ -93,7 +93,7 @@ examples:
 
 _PREDICT = """\
 Let a finished student label a file (Parquet, CSV or JSONL with the task's text columns). Writes one row for
-each row of the file, in its order."""
+each row of the file, in its order; a student that tags words, one for each word."""
 
 _PREDICT_EXAMPLES = """\
 examples:

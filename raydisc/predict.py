@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from transformers import AutoTokenizer
 
@@ -14,18 +15,21 @@ from raydisc.settings import TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.files import read_texts
 from raydisc.tasks.glue import glue_preset, write_submission
+from raydisc.tasks.tags import UNTAGGED
 from raydisc.tasks.tokenised import Split, tokenise
+from raydisc.tasks.words import Words
 
 _BATCH = 64
 
 
 def predict_file(student: str | Path, file: str | Path | None, output: str | Path, glue: str | None = None) -> int:
-    """Label every row of a Parquet, CSV or JSONL file, or of GLUE's unlabelled test.
+    """Label every row, or every word, of a Parquet, CSV or JSONL file, or every row of GLUE's unlabelled test.
 
     Args:
         student: a student's folder.
         file: rows with the task's text columns; other columns are ignored. None for the test of ``glue`` from the hub.
-        output: a CSV with ``label`` and, for classification, its ``probability``; or GLUE's TSV.
+        output: a CSV with ``label`` and, for classification, its ``probability``, or, of a student that labels words,
+            with the ``row`` and ``label`` of every ``word`` (none of those beyond the longest input); or GLUE's TSV.
         glue: the GLUE task whose submission format is wanted.
 
     Returns:
@@ -40,13 +44,17 @@ def predict_file(student: str | Path, file: str | Path | None, output: str | Pat
             f"'{student}' is a language model, which labels nothing; load it with raydisc.load_student(...) and let it "
             "generate"
         )
-    texts = _unlabelled(glue) if file is None else read_texts(file, card.text)
+    if card.kind == "tokens" and glue is not None:
+        raise InputError(f"--glue {glue}: GLUE has no tasks of tagged words, but '{student}' labels words")
+    texts = _unlabelled(glue) if file is None else read_texts(file, card.text, words=card.kind == "tokens")
     model = load_student(student)
     tokenizer = AutoTokenizer.from_pretrained(student)
     split = Split(tokenise(texts, tokenizer, card.max_length, len(card.text)))
     logits = predict(model, split, tokenizer.pad_token_id or 0, _BATCH, lambda batch: None)
     try:
-        if glue is not None:
+        if split.words is not None:
+            pa.csv.write_csv(_tagged(logits, texts, split.words, card), output)
+        elif glue is not None:
             write_submission(output, glue, _in_glue_order(logits, card, glue))
         else:
             pa.csv.write_csv(_labelled(logits, card), output)
@@ -71,6 +79,14 @@ def _in_glue_order(logits: np.ndarray, card: StudentCard, glue: str) -> np.ndarr
         glues, students = (", ".join(classes) or "a number" for classes in (wanted, card.classes))
         raise InputError(f"--glue {glue}: its classes are {glues}, but the student gives {students}")
     return logits[:, [card.classes.index(name) for name in wanted]]
+
+
+def _tagged(predictions: np.ndarray, texts: pa.Table, words: Words, card: StudentCard) -> pa.Table:
+    """A row for each word; no label where none of its tokens was read."""
+    chosen = pa.array(words.tagged(predictions), from_pandas=True)
+    labels = pc.take(pa.array(card.classes), pc.if_else(pc.equal(chosen, UNTAGGED), None, chosen).cast(pa.int64()))
+    column = texts.column("text_0")
+    return pa.table({"row": pc.list_parent_indices(column), "word": pc.list_flatten(column), "label": labels})
 
 
 def _labelled(logits: np.ndarray, card: StudentCard) -> pa.Table:

@@ -68,17 +68,20 @@ class TaskConfig(Section):
     reviews: ReviewsConfig | None = None
     """The embedded task; `{}` takes its defaults."""
     text: Annotated[list[str], Field(strict=False, max_length=2)] = []
-    """Files only: the text column, or the two of a sentence pair; a language task has one."""
+    """Files only: the text column, or the two of a sentence pair; a language task has one. For tags a column of lists
+    of words."""
     label: str = "label"
-    """Files only: the label column (class number, class name, or a number for regression)."""
+    """Files only: the label column (class number, class name, a number for regression, a list of tags for words)."""
     metric: str | None = None
     """accuracy, f1, matthews, accuracy_f1 (classification); pearson, spearman, pearson_spearman (regression);
-    token_likelihood (language: the next token of texts without labels; it is 1 / perplexity). Needed for files; the
-    presets bring their own."""
+    token_accuracy, span_f1 (a tag for each word; the second judges whole spans of IOB2 tags); token_likelihood
+    (language: the next token of texts without labels; it is 1 / perplexity). Needed for files; the presets bring their
+    own."""
     classes: Annotated[list[str], Field(strict=False, min_length=2)] | None = None
     """Files only: the class names in order; without it, the sorted labels of the training rows."""
     max_length: Annotated[int, Field(ge=4)] = 128
-    """Longest input in tokens; longer ones are cut. A language task's texts are joined and cut into rows of so many."""
+    """Longest input in tokens; longer ones are cut (words that are cut off count as tagged wrongly). A language task's
+    texts are joined and cut into rows of so many."""
     train_rows: Count | None = None
     """Keep only so many training rows (a fixed choice, by hash)."""
 

@@ -1,10 +1,9 @@
-"""Peak memory of each worker where a model is sharded: loading, importance, once-for-all, saving, extraction."""
+"""Peak memory of each worker where a model is sharded: every stage of a search, beside the bound of what it holds."""
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,85 +16,91 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from common import Parser, Row, finish, run
+from common import Parser, Row, finish, run, storage_of
+from safetensors.torch import save_file
 from torch import distributed, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 
-from raydisc.distillation.losses import WeightedLoss
-from raydisc.distillation.optimiser import OptimiserSettings, adamw
-from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import cut
-from raydisc.models.families import Config, layers_of
-from raydisc.models.outputs import forward
-from raydisc.models.state import State
+from raydisc.models.dense import build
+from raydisc.models.families import layers_of
+from raydisc.models.family import Config
+from raydisc.models.kinds import suit, weights_of
+from raydisc.models.precision import Arithmetic
 from raydisc.models.widths import Widths
-from raydisc.parallel.files import TensorFile
 from raydisc.parallel.heap import return_freed_memory
-from raydisc.parallel.mesh import STATE_BYTES, Layout
-from raydisc.parallel.place import ALONE, Place
+from raydisc.parallel.mesh import Layout
+from raydisc.parallel.place import Place
+from raydisc.parallel.shard import blocks_of
 from raydisc.report.sheet import Sheet
-from raydisc.stages.context import Context, Weights, tensor_views
-from raydisc.stages.models import frozen_model, trainable_model
-from raydisc.stages.once_for_all import Lesson, sandwich_backward
+from raydisc.settings import DistillationConfig, GridConfig, OnceForAllConfig, TeacherConfig, TeacherOutputsConfig
+from raydisc.stages.artifact import Artifact, Cost
+from raydisc.stages.compute import Worker
+from raydisc.stages.context import table_blob
+from raydisc.stages.requests import (
+    Distil,
+    FineTune,
+    Importance,
+    Model,
+    Objective,
+    OnceForAll,
+    Request,
+    TeacherOutputs,
+)
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.supernet import Supernet
-from raydisc.supernet.elastic import make_elastic
-from raydisc.supernet.grid import Candidate, UnitOrder, candidate, order_units, reordered
-from raydisc.supernet.importance import gradient_importance, random_importance
-from raydisc.tasks.tokenised import Batch, Split
+from raydisc.stages.targets import positions
 
-EXAMPLES = """  python experiments/benchmarks/sharded.py --workers 2 --layers 12 --hidden 768
-  python experiments/benchmarks/sharded.py --workers 2 --once-for-all candidate --layers 24 --hidden 1024"""
+EXAMPLES = """  python experiments/benchmarks/sharded.py --model bert-base
+  python experiments/benchmarks/sharded.py --model t5-v1.1-xl --synchronise candidate"""
 
 _LOOK_EVERY_S = 0.005
-_SCALES = (0.9, 0.5)
-_VALUES = 4
-"""Bytes of a float32."""
+_VALUES, _STATE = 4, 16
+"""Bytes of a float32; of a parameter that is trained, with its gradient and AdamW's two moments."""
+
+_STUDENT, _LENGTH = 0.1, 8
+
+MODELS: dict[str, dict[str, Any]] = {
+    "bert-base": {"model_type": "bert"},
+    "t5-v1.1-large": {
+        "model_type": "t5", "d_model": 1024, "d_ff": 2816, "num_heads": 16, "num_layers": 24,
+        "feed_forward_proj": "gated-gelu",
+    },
+    "t5-v1.1-xl": {
+        "model_type": "t5", "d_model": 2048, "d_ff": 5120, "num_heads": 32, "num_layers": 24,
+        "feed_forward_proj": "gated-gelu",
+    },
+    "llama-3b": {
+        "model_type": "llama", "vocab_size": 128256, "hidden_size": 3072, "intermediate_size": 8192,
+        "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
+        "pad_token_id": 0,
+    },
+}  # fmt: skip
+"""Shapes that checkpoints have; their weights are random."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A BERT-like model's, and the batch's."""
+class Asked:
+    """What is measured.
 
-    layers: int
-    hidden: int
-    vocabulary: int
+    Attributes:
+        model: a name of ``MODELS``.
+        layout: of the workers.
+        rows: of training; validation has half as many.
+        assistant: the largest scale that once-for-all trains.
+        training: whether once-for-all and what follows are run.
+    """
+
+    model: str
+    layout: Layout
     rows: int
-    length: int
+    assistant: float
+    training: bool
 
     def config(self) -> Config:
-        """Its configuration."""
-        config = AutoConfig.for_model(
-            "bert", num_hidden_layers=self.layers, hidden_size=self.hidden, num_attention_heads=self.hidden // 64,
-            intermediate_size=4 * self.hidden, vocab_size=self.vocabulary, attn_implementation="sdpa",
-        )  # fmt: skip
-        config.num_labels = 2
+        """The model's configuration, as a classifier of two classes."""
+        named = dict(MODELS[self.model])
+        config = AutoConfig.for_model(named.pop("model_type"), **named, attn_implementation="sdpa")
+        suit(config, "classification", 2, 0)
         return config
-
-
-class RandomState(State):
-    """Random weights, each made when it is asked for."""
-
-    def __init__(self, config: Config) -> None:
-        """Find the names and the shapes."""
-        with torch.device("meta"):
-            self._meta = AutoModelForSequenceClassification.from_config(config).state_dict()
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        """A weight."""
-        return torch.randn(self._meta[name].shape) * 0.02
-
-    def __iter__(self) -> Iterator[str]:
-        """Names."""
-        return iter(self._meta)
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._meta)
-
-    def described(self, name: str) -> tuple[torch.Size, torch.dtype]:
-        """A weight's shape and type."""
-        return self._meta[name].shape, torch.float32
 
 
 class Peak:
@@ -126,175 +131,198 @@ class Peak:
 
 
 def _anonymous() -> int:
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Anonymous:"):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/smaps_rollup says nothing of anonymous memory")
+    raise OSError("/proc/self/status says nothing of anonymous memory")
 
 
-class Parts:
-    """The parts of a search on one worker, each with its peak."""
+def write_checkpoint(asked: Asked, folder: Path) -> None:
+    """A finished teacher of random weights in bfloat16, tensor by tensor into files of its layers."""
+    config = asked.config()
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        weights = weights_of(build(config, Widths.full(config)))
+    names, file = list(weights), 0
+    while names:
+        part, names = names[:16], names[16:]
+        file += 1
+        made = {name: _random(weights[name]) for name in part}
+        save_file(made, folder / f"model-{file:05}.safetensors", metadata={"format": "pt"})
 
-    def __init__(self, place: Place) -> None:
-        """Nothing has been done yet."""
-        self.rows: list[Row] = []
-        self._place, self._peak = place, Peak()
 
-    def __call__(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do a part; gives what it gives."""
-        gc.collect()  # sharded models are in cycles of references
+def _random(like: torch.Tensor) -> torch.Tensor:
+    if not like.is_floating_point():  # T5's order of heads
+        return torch.arange(len(like))
+    return (torch.randn(like.shape) * 0.02).to(torch.bfloat16) if like.ndim > 1 else torch.ones(like.shape)
+
+
+def write_data(store: ArtifactStore, asked: Asked) -> Artifact:
+    """Random tokens as a tokenised task of two classes."""
+    rng, sizes = np.random.default_rng(0), {"train": asked.rows, "validation": asked.rows // 2}
+    tables = {
+        split: pa.table({
+            "input_ids": pa.array(rng.integers(5, 30000, (rows, _LENGTH)).tolist(), pa.list_(pa.int32())),
+            "label": pa.array(np.arange(rows) % 2),
+        })
+        for split, rows in sizes.items()
+    }  # fmt: skip
+    facts = {
+        "kind": "classification", "classes": ["0", "1"], "num_labels": 2, "metric": "accuracy", "pad_id": 0,
+        "vocab_size": 32128, "rows": sizes, "tokens": {split: rows * _LENGTH for split, rows in sizes.items()},
+    }  # fmt: skip
+    blobs = {f"{split}.arrow": table_blob(table) for split, table in tables.items()}
+    return store.commit(Artifact("data", "tokenise", ()), facts, Cost(0.0), blobs)
+
+
+def measure(asked: Asked, place: Place, folder: Path) -> list[Row]:
+    """The peak of each stage on one worker, in the order of a search."""
+    store = ArtifactStore(folder)
+    worker = Worker(store, torch.device("cpu"), "float32", place=place)
+    arithmetic = Arithmetic(1, layout=str(place.layout), teacher_layout=str(place.layout))
+    _warm_up(place)
+    rows: list[Row] = []
+    peak = Peak()
+
+    def ask(name: str, request: Request) -> Artifact:
+        gc.collect()
         begun = time.perf_counter()
-        with self._peak.watching():
-            result = work()
+        with peak.watching():
+            artifact = worker(request, request.promise(arithmetic), lambda state: None)
         seconds = time.perf_counter() - begun
-        self.rows.append({"part": name, "rank": self._place.rank, "bytes": self._peak.bytes, "seconds": seconds})
-        return result
+        rows.append({"stage": name, "rank": place.rank, "bytes": peak.bytes, "seconds": seconds})
+        return artifact
+
+    _search(asked, folder, ask)
+    return rows
 
 
-def measure(shape: Shape, context: Context, folder: Path) -> list[Row]:
-    """The peak of each part on one worker, in the order of a search."""
-    config, place = shape.config(), context.place
-    batch = _batch(shape).share(place.rank, place.workers)
-    frozen_model(_tiny(), context)  # what torch sets up once
-    parts = Parts(place)
-    order = _scored(parts, config, batch, context, folder / "teacher")
-    sort = TensorFile(reordered(_mapped(folder / "teacher"), layers_of(config), order), place)
-    parts("sorting", lambda: sort(folder / "sorted"))
-    candidates = tuple(candidate(random_importance(layers_of(config), 0), scale) for scale in _SCALES)
-    _trained(parts, config, candidates, batch, context, folder)
-    narrow = TensorFile(cut(_mapped(folder / "supernet"), config, candidates[1].widths), place)
-    parts("extraction", lambda: narrow(folder / "student"))
-    return parts.rows
+def _warm_up(place: Place) -> None:
+    """What torch sets up once: gloo's buffers, the autograd engine's thread."""
+    place.total(torch.ones(1))
+    nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()
 
 
-def _scored(parts: Parts, config: Config, batch: Batch, context: Context, file: Path) -> UnitOrder:
-    weights = Weights(config, Widths.full(config), _mapped(file), 1.0)
-    teacher = parts("loading", lambda: frozen_model(weights, context))
-    with torch.no_grad():
-        parts("teacher outputs", lambda: forward(teacher, batch, ()))
-    layers, place = layers_of(config), context.place
-    return order_units(
-        parts("importance", lambda: gradient_importance(teacher, layers, [batch], False, lambda _: None, place))
+def _search(asked: Asked, folder: Path, ask: Callable[[str, Request], Artifact]) -> None:
+    data = ArtifactStore(folder).find("data")
+    assert data is not None
+    settings = {"epochs": 2.0, "lr": 1e-4, "batch_size": asked.rows // 2}
+    objective = Objective.of(DistillationConfig(**settings))
+    matched = positions(objective, asked.config().num_hidden_layers)[1]
+    finished = TeacherConfig(model=str(folder / "teacher"))
+    teacher = ask("load and save", FineTune(data, "weights", None, 0, finished))
+    outputs = TeacherOutputs(data, Model(teacher), matched, TeacherOutputsConfig(source="disk"), 64)
+    kept = ask("teacher outputs", outputs)
+    importance = ask("importance, sorting, saving", Importance.of(data, teacher, GridConfig(), 0))
+    if not asked.training:
+        return
+    once_for_all = OnceForAllConfig(**settings, candidates="all", choose_at=1.0)
+    scales = (asked.assistant, _STUDENT)
+    supernet = ask("once-for-all", OnceForAll(data, kept, importance, scales, once_for_all, objective, 0, None))
+    assistant, start = Model(supernet, asked.assistant), Model(supernet, _STUDENT)
+    ask("assistant outputs", TeacherOutputs(data, assistant, matched, TeacherOutputsConfig(source="disk"), 64))
+    ask("extraction and distillation", Distil(
+        data, importance, assistant, None, start, _STUDENT, DistillationConfig(**settings), 0
+    ))  # fmt: skip
+
+
+def bounds(asked: Asked) -> dict[str, float]:
+    """The most that each stage may take for what it holds, bytes: 1.2 × (whole / N) and one block.
+
+    Training holds the whole state of what it trains; gradients that wait for a step's last candidate an unsharded copy
+    of weights and gradients.
+    """
+    config = asked.config()
+    with torch.device("meta"):
+        model = build(config, Widths.full(config))
+    whole, layers = _bytes(model), [_bytes(block) for block in blocks_of(model, config)]
+    block, shards = max(*layers, whole - sum(layers)), asked.layout.shard
+    never_pruned = whole - sum(
+        model.get_parameter(f"{carrier.path}.weight").nbytes
+        for units in layers_of(config)
+        for carrier in units.carriers
     )
+    largest, student = (never_pruned + scale * (whole - never_pruned) for scale in (asked.assistant, _STUDENT))
+    holding = 1.2 * whole / shards + block
+    gathered = 2 * largest if asked.layout.once else 2 * block
+    return {
+        **dict.fromkeys(("load and save", "teacher outputs", "importance, sorting, saving"), holding),
+        "once-for-all": 1.2 * largest * _STATE / _VALUES / shards + gathered,
+        "assistant outputs": 1.2 * largest / shards + block,
+        "extraction and distillation": 1.2 * (student * _STATE / _VALUES + largest) / shards + 2 * block,
+    }
 
 
-def _trained(
-    parts: Parts, config: Config, candidates: tuple[Candidate, ...], batch: Batch, context: Context, folder: Path
-) -> None:
-    widths, place = candidates[0].widths, context.place
-    state = cut(_mapped(folder / "sorted"), config, widths)
-    model = parts("loading the supernet", lambda: trainable_model(config, widths, state, context))
-    make_elastic(model, config)
-    weights = Weights(config, widths, state, candidates[0].scale)
-    supernet = Supernet(model, weights, candidates, ForwardCost.of(model, config), "float32", place)
-    optimiser = parts("once-for-all", lambda: _train(supernet, batch))
-    parts("saving", lambda: TensorFile(model.state_dict(), place)(folder / "supernet"))
-    del optimiser
+def _bytes(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters()) * _VALUES
 
 
-def _tiny() -> Weights:
-    tiny = Shape(1, 64, 64, 1, 1).config()
-    return Weights(tiny, Widths.full(tiny), RandomState(tiny), 1.0)
-
-
-def _mapped(path: Path) -> State:
-    return tensor_views(np.memmap(path, np.uint8, "r"))
-
-
-def _batch(shape: Shape) -> Batch:
-    ids = np.random.default_rng(0).integers(0, shape.vocabulary, (shape.rows, shape.length)).tolist()
-    labels = np.arange(shape.rows) % 2
-    return Split(pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32())), "label": labels})).batch(
-        np.arange(shape.rows), 0
-    )
-
-
-def _train(supernet: Supernet, batch: Batch) -> torch.optim.Optimizer:
-    """Two steps of two candidates: the optimiser's moments are there in the second."""
-    optimiser = adamw(list(supernet.model.parameters()), OptimiserSettings(1e-4, 0.0, 0.01, 1.0))
-    loss = WeightedLoss.of({"label": 1.0}, 1.0, False)
-    for _ in range(2):
-        lessons = [Lesson(it, batch, None) for it in supernet.candidates]  # type: ignore[arg-type]
-        sandwich_backward(supernet, lessons, loss, ())
-        nn.utils.clip_grad_norm_(supernet.model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-    return optimiser
-
-
-def _work(rank: int, workers: int, once: bool, shape: Shape, folder: Path, pipe: Any) -> None:
+def _work(rank: int, asked: Asked, folder: Path, pipe: Any) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     return_freed_memory()
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers, timeout=timedelta(hours=1)
-    )
-    layout = Layout(shard=workers)
-    place = Place(rank, layout, layout.mesh("cpu"), once)
-    store = ArtifactStore(folder)
-    context = Context(store, torch.device("cpu"), "float32", lambda state: None, folder / "partial", 60.0, place)
-    pipe.send(measure(shape, context, folder))
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=asked.layout.workers,
+        timeout=timedelta(hours=1),
+    )  # fmt: skip
+    pipe.send(measure(asked, Place(rank, asked.layout, asked.layout.mesh("cpu")), folder))
     distributed.destroy_process_group()
-
-
-def bounds(shape: Shape, workers: int, once: bool) -> dict[str, float]:
-    """The most that each part may take, bytes: 1.2 × (whole / N) and one block; training keeps its whole state."""
-    config = shape.config()
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
-    weights = sum(parameter.numel() for parameter in model.parameters()) * _VALUES
-    layer = sum(parameter.numel() for parameter in model.bert.encoder.layer[0].parameters()) * _VALUES
-    block = max(layer, weights - layer * shape.layers)
-    holding = 1.2 * weights / workers + block
-    training = 1.2 * weights / _VALUES * STATE_BYTES / workers + (2 * weights if once else 2 * block)
-    parts = ("loading", "teacher outputs", "importance", "sorting", "loading the supernet")
-    return {**dict.fromkeys(parts, holding), "once-for-all": training, "saving": training, "extraction": holding}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and show peaks beside bounds."""
     parser = Parser("sharded", __doc__ or "", EXAMPLES)
-    for name, default in (("workers", 2), ("layers", 12), ("hidden", 768), ("vocabulary", 30522)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--rows", type=int, default=8, help="of the batch of all workers")
-    parser.add_argument("--length", type=int, default=32, help="tokens of a row")
-    parser.add_argument("--once-for-all", choices=("step", "candidate"), default="step",
-                        help="how often gradients are added up")  # fmt: skip
+    parser.add_argument("--model", choices=MODELS, default="bert-base", help="whose shape the teacher has")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=16, help=f"of training, {_LENGTH} tokens each")
+    parser.add_argument("--assistant", type=float, default=0.5, help="the largest scale that once-for-all trains")
+    parser.add_argument("--synchronise", choices=("step", "candidate"), default="step",
+                        help="how often once-for-all adds gradients up")  # fmt: skip
+    parser.add_argument("--without-training", action="store_true", help="end with the sorted teacher")
     options = parser.parse_args(arguments)
-    shape = Shape(options.layers, options.hidden, options.vocabulary, options.rows, options.length)
-    once = options.once_for_all == "step"
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        torch.manual_seed(0)
-        TensorFile(RandomState(shape.config()), ALONE)(folder / "teacher")
-        context = multiprocessing.get_context("spawn")
-        pipes = [context.Pipe() for _ in range(options.workers)]
-        processes = [
-            context.Process(target=_work, args=(rank, options.workers, once, shape, folder, theirs), daemon=True)
-            for rank, (_, theirs) in enumerate(pipes)
-        ]
-        for process, (_, theirs) in zip(processes, pipes, strict=True):
-            process.start()
-            theirs.close()
-        found = [row for ours, _ in pipes for row in ours.recv()]
-        for process in processes:
-            process.join()
-    most = bounds(shape, options.workers, once)
+    layout = Layout(1, options.workers, options.synchronise == "step")
+    asked = Asked(options.model, layout, options.rows, options.assistant, not options.without_training)
+    with storage_of(options) as folder:
+        write_checkpoint(asked, folder / "teacher")
+        write_data(ArtifactStore(folder), asked)
+        found = _measured(asked, folder)
+    most, config = bounds(asked), asked.config()
+    with torch.device("meta"):
+        parameters = sum(it.numel() for it in build(config, Widths.full(config)).parameters())
     rows = [
-        {**row, "bound": most[row["part"]], "share": row["bytes"] / most[row["part"]], "workers": options.workers,
-         "synchronise": options.once_for_all, "layers": shape.layers, "hidden": shape.hidden}
+        {**row, "bound": most[row["stage"]], "share": row["bytes"] / most[row["stage"]], "model": asked.model,
+         "parameters": parameters, "workers": layout.workers, "synchronise": options.synchronise}
         for row in found
     ]  # fmt: skip
     finish("sharded", rows, [_sheet(rows)], options)
 
 
+def _measured(asked: Asked, folder: Path) -> list[Row]:
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(asked.layout.workers)]
+    processes = [
+        context.Process(target=_work, args=(rank, asked, folder, theirs), daemon=True)
+        for rank, (_, theirs) in enumerate(pipes)
+    ]
+    for process, (_, theirs) in zip(processes, pipes, strict=True):
+        process.start()
+        theirs.close()
+    found = [row for ours, _ in pipes for row in ours.recv()]
+    for process in processes:
+        process.join()
+    return found
+
+
 def _sheet(rows: Sequence[Row]) -> Sheet:
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
     lines = [
-        [row["part"], str(row["rank"]), f"{row['bytes'] / 2**20:.0f}", f"{row['bound'] / 2**20:.0f}",
+        [row["stage"], str(row["rank"]), f"{row['bytes'] / 2**20:.0f}", f"{row['bound'] / 2**20:.0f}",
          f"{row['share']:.2f}", f"{row['seconds']:.1f}"]
-        for row in sorted(rows, key=lambda row: list(dict.fromkeys(it["part"] for it in rows)).index(row["part"]))
+        for row in sorted(rows, key=lambda row: stages.index(row["stage"]))
     ]  # fmt: skip
-    return Sheet("peak memory of a worker", ("part", "rank", "MiB", "bound MiB", "share", "seconds"), lines)
+    title = f"peak memory of each of {rows[0]['workers']} workers, {rows[0]['parameters'] / 1e6:.0f} M parameters"
+    return Sheet(title, ("stage", "rank", "MiB", "bound MiB", "share", "seconds"), lines)
 
 
 if __name__ == "__main__":

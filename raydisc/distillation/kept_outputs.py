@@ -1,7 +1,8 @@
 """How outputs are kept: Arrow files, filled row by row and read where they lie.
 
 Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows of a batch and
-U their real tokens. A language model's row has P predicted tokens, and k likeliest ones for each.
+U their real tokens. A row has one label, or many: a token classifier's tags, a language model's predicted tokens, with
+k likeliest ones for each. A are the labels of all rows, L those of a batch.
 """
 
 from dataclasses import dataclass
@@ -34,8 +35,9 @@ class OutputsShape:
         tokens: T.
         positions: K.
         hidden_size: D.
-        num_logits: of a row: C, or P (k + 1).
-        num_tokens: that a row names: P k; none but in a language task.
+        num_logits: of a label: C, or k + 1.
+        num_tokens: that a label names: k; none but in a language task.
+        num_labels: A; None where each row has one.
     """
 
     rows: int
@@ -44,11 +46,17 @@ class OutputsShape:
     hidden_size: int
     num_logits: int
     num_tokens: int = 0
+    num_labels: int | None = None
+
+    @property
+    def labels(self) -> int:
+        """A."""
+        return self.rows if self.num_labels is None else self.num_labels
 
     @property
     def bytes(self) -> int:
         """Bytes that they take where they are kept."""
-        return self.tokens * self.token_bytes + self.rows * self.row_bytes
+        return self.tokens * self.token_bytes + self.labels * self.label_bytes
 
     @property
     def token_bytes(self) -> int:
@@ -56,8 +64,8 @@ class OutputsShape:
         return self.positions * self.hidden_size * _HALF_BYTES
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of one row's logits and of the tokens that it names."""
+    def label_bytes(self) -> int:
+        """Bytes of one label's logits and of the tokens that it names."""
         return (self.num_logits + self.num_tokens) * _FLOAT_BYTES
 
     @property
@@ -71,9 +79,9 @@ class KeptOutputs:
     """Outputs of every row, wherever they lie.
 
     Attributes:
-        logits: ``[N, C]`` float32, or ``[N, P (k + 1)]``.
+        logits: ``[A, C]`` float32, or ``[A, k + 1]``, rows one after the other.
         hidden: ``[T, K, D]`` float16 or bfloat16, rows one after the other; K may be 0.
-        tokens: ``[N, P k]`` int32, in a language task.
+        tokens: ``[A, k]`` int32, in a language task.
     """
 
     logits: torch.Tensor
@@ -92,24 +100,33 @@ class OutputsWriter:
         dtype: a name of ``HIDDEN_DTYPES``.
         lengths: real tokens of each row ``[N]``.
         place: of this worker; all write to the same files, each the rows that it computed.
+        label_counts: labels of each row ``[N]``; None where each has one.
     """
 
     def __init__(
-        self, folder: Path, shape: OutputsShape, dtype: str, lengths: np.ndarray, place: Place = ALONE
+        self,
+        folder: Path,
+        shape: OutputsShape,
+        dtype: str,
+        lengths: np.ndarray,
+        place: Place = ALONE,
+        label_counts: np.ndarray | None = None,
     ) -> None:
         """Create the files, or wait until they are there."""
         self.dtype = HIDDEN_DTYPES[dtype]
         self._shape, self._lengths, self._starts = shape, lengths, starts_of(lengths)
+        self._counts = np.ones_like(lengths) if label_counts is None else label_counts
+        self._firsts = starts_of(self._counts)
         width = shape.positions * shape.hidden_size
         metadata = {"positions": str(shape.positions), "hidden_size": str(shape.hidden_size), "dtype": dtype}
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / name for name in shape.files]
         place.wait()  # until nobody writes to those before
         if place.leads:
-            _write_zeros(paths[0], pa.float32(), shape.rows, shape.num_logits, {})
+            _write_zeros(paths[0], pa.float32(), shape.labels, shape.num_logits, {})
             _write_zeros(paths[1], _ARROW_TYPES[dtype], shape.tokens if width else 0, max(1, width), metadata)
             if shape.num_tokens:
-                _write_zeros(paths[2], pa.int32(), shape.rows, shape.num_tokens, {})
+                _write_zeros(paths[2], pa.int32(), shape.labels, shape.num_tokens, {})
         place.wait()
         self._places = tuple(map(_offset, paths))
         self._files = tuple(path.open("r+b") for path in paths)
@@ -121,20 +138,21 @@ class OutputsWriter:
 
         Args:
             rows: their numbers ``[B]``.
-            logits: ``[B, C]`` float32, or ``[B P, k + 1]``.
+            logits: ``[L, C]`` float32, or ``[L, k + 1]``.
             hidden: ``[U, K, D]`` of the writer's type, row after row.
-            tokens: ``[B P, k]`` int32, in a language task.
+            tokens: ``[L, k]`` int32, in a language task.
         """
-        states, begin = hidden.contiguous().view(torch.int16).numpy(), 0
-        of_rows = logits.contiguous().view(len(rows), self._shape.num_logits).numpy()
-        named = None if tokens is None else tokens.contiguous().view(len(rows), self._shape.num_tokens).numpy()
-        for number, row in enumerate(rows):
-            self._write(0, int(row) * self._shape.num_logits * _FLOAT_BYTES, of_rows[number])
+        states, begin, label = hidden.contiguous().view(torch.int16).numpy(), 0, 0
+        said = logits.contiguous().numpy()
+        named = None if tokens is None else tokens.contiguous().numpy()
+        for row in rows:
+            first, last = int(self._firsts[row]), label + int(self._counts[row])
+            self._write(0, first * self._shape.num_logits * _FLOAT_BYTES, said[label:last])
             if named is not None:
-                self._write(2, int(row) * self._shape.num_tokens * _FLOAT_BYTES, named[number])
+                self._write(2, first * self._shape.num_tokens * _FLOAT_BYTES, named[label:last])
             end = begin + int(self._lengths[row])
             self._write(1, int(self._starts[row]) * self._shape.token_bytes, states[begin:end])
-            begin = end
+            begin, label = end, last
 
     def _write(self, file: int, place: int, values: np.ndarray) -> None:
         self._files[file].seek(self._places[file] + place)
@@ -151,7 +169,7 @@ class OutputsWriter:
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:
-    """The place of each row's first token among the tokens of all rows ``[N]``."""
+    """The place of each row's first token, or label, among those of all rows ``[N]``."""
     return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
 
 

@@ -2,8 +2,8 @@
 
 A loss returns ``(sum, count)``: the sum over a worker's share of a batch and the count of the whole batch, so that the
 workers' losses and gradients add up to those of one.
-Shape letters: B rows, S tokens, D hidden size, C classes, K matched positions. A language model's classes are tokens,
-and its rows, for all losses over classes, are the tokens predicted.
+Shape letters: B rows, S tokens, D hidden size, C classes, K matched positions. For all losses over classes the rows of
+a token classifier are the tokens with a tag; those of a language model, whose classes are tokens, the ones predicted.
 """
 
 from collections.abc import Iterator, Mapping

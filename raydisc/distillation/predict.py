@@ -25,8 +25,9 @@ def predict(
 ) -> np.ndarray:
     """Logits ``[N, C]`` of every row, each counted once, in the split's order; float32 in every precision.
 
-    Of a language model the mean loss of each row's tokens ``[N, 1]``, in nats. Each worker computes its share of the
-    rows; all are given all logits.
+    Of a language model the mean loss of each row's tokens ``[N, 1]``, in nats. Of a token classifier the class of each
+    token that is asked for, row by row from the left ``[N, most of any row]``; NaN where it gives no finite answer.
+    Each worker computes its share of the rows; all are given all logits.
     """
     device = next(model.parameters()).device
     logits: list[np.ndarray] = []
@@ -35,7 +36,8 @@ def predict(
     with torch.no_grad():
         for rows in evaluation_batches(split.lengths, batch_size):
             batch = split.batch(rows, pad_id).share(place.rank, place.workers).to(device)
-            logits.append(_of_rows(forward(model, batch, (), precision).logits, batch).cpu().numpy())
+            found = _of_rows(forward(model, batch, (), precision).logits, batch).cpu().numpy()
+            logits.append(found if split.words is None else _side_by_side(found, batch, int(split.words.counts.max())))
             order.append(batch.rows)
             on_batch(batch)
     predictions = np.zeros((len(split), logits[0].shape[-1]), dtype=np.float32)
@@ -44,7 +46,16 @@ def predict(
 
 
 def _of_rows(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    if batch.asked is not None:
+        return logits.argmax(dim=-1).where(logits.isfinite().all(dim=-1), torch.nan)
     if not batch.language:
         return logits
     losses = functional.cross_entropy(logits, batch.labels, reduction="none")
-    return losses.view(len(batch.rows), batch.labels_of_row).mean(dim=1, keepdim=True)
+    return losses.view(len(batch.rows), batch.input_ids.shape[1] - 1).mean(dim=1, keepdim=True)
+
+
+def _side_by_side(values: np.ndarray, batch: Batch, width: int) -> np.ndarray:
+    """The values ``[L]`` of a batch's labels as ``[B, width]``, each row's from the left."""
+    found = np.zeros((len(batch.rows), width), np.float32)
+    found[np.arange(width) < batch.label_counts[:, None]] = values
+    return found

@@ -1,7 +1,8 @@
 """Teacher outputs: logits and matched hidden states of every training row, computed once or in every step.
 
 Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows and S tokens
-of a batch, U its real tokens. A language model's row has P predicted tokens, and k likeliest ones for each.
+of a batch, U its real tokens and L its labels: one for each row, or its tags, or the tokens that a language model
+predicts, each with k likeliest ones.
 """
 
 import math
@@ -20,15 +21,16 @@ from raydisc.models.precision import Precision
 from raydisc.parallel.place import ALONE, Place
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
+from raydisc.tasks.words import places_of
 
 
 class TeacherSignal(Protocol):
     """Gives the teacher's outputs on a batch of training rows."""
 
     def outputs(self, batch: Batch) -> Outputs:
-        """Logits ``[B, C]`` and K hidden states ``[B, S, D]``; padding positions hold anything finite.
+        """Logits ``[L, C]`` and K hidden states ``[B, S, D]``; padding positions hold anything finite.
 
-        Of a language model logits ``[B P, k + 1]`` and tokens ``[B P, k]``, wherever they come from.
+        Of a language model logits ``[L, k + 1]`` and tokens ``[L, k]``, wherever they come from.
         """
         ...
 
@@ -57,26 +59,29 @@ class CachedSignal:
     Args:
         kept: the outputs of every row.
         lengths: real tokens of each row ``[N]``.
+        label_counts: labels of each row ``[N]``; None where each has one.
     """
 
-    def __init__(self, kept: KeptOutputs, lengths: np.ndarray) -> None:
+    def __init__(self, kept: KeptOutputs, lengths: np.ndarray, label_counts: np.ndarray | None = None) -> None:
         """Wrap the tensors without copying them."""
-        self._kept, self._starts = kept, starts_of(lengths)
+        counts = np.ones_like(lengths) if label_counts is None else label_counts
+        self._starts, self._firsts, self._hidden = starts_of(lengths), starts_of(counts), kept.hidden
+        # files from before there were tags have a row's labels side by side
+        self._logits = kept.logits.view(int(counts.sum()), -1)
+        self._tokens = None if kept.tokens is None else kept.tokens.view(len(self._logits), -1)
 
     def outputs(self, batch: Batch) -> Outputs:
         """See ``TeacherSignal``. Where tokens lie is known to the host, which waits for no device."""
         device = batch.input_ids.device
-        logits = _gathered(self._kept.logits, batch.rows, device)
-        tokens = None
-        if self._kept.tokens is not None:
-            tokens = _gathered(self._kept.tokens, batch.rows, device).long()
-            logits, tokens = (it.unflatten(1, (batch.labels_of_row, -1)).flatten(0, 1) for it in (logits, tokens))
-        if self._kept.hidden.shape[1] == 0:
+        labels = places_of(self._firsts[batch.rows], batch.label_counts)
+        logits = _gathered(self._logits, labels, device)
+        tokens = None if self._tokens is None else _gathered(self._tokens, labels, device).long()
+        if self._hidden.shape[1] == 0:
             return Outputs(logits, (), tokens)
         size, longest = len(batch.rows), batch.input_ids.shape[1]
         # padding is given the row's last token
         within = np.minimum(np.arange(longest), batch.lengths[:, None] - 1)
-        hidden = _gathered(self._kept.hidden, (self._starts[batch.rows][:, None] + within).reshape(-1), device)
+        hidden = _gathered(self._hidden, (self._starts[batch.rows][:, None] + within).reshape(-1), device)
         # converted here, once for all candidates of a step
         states = hidden.to(logits.dtype).view(size, longest, *hidden.shape[1:]).unbind(dim=2)
         return Outputs(logits, states, tokens)
@@ -145,8 +150,8 @@ class _Computed:
 
     Attributes:
         rows: ``[B]``.
-        logits: ``[B, C]`` float32, or ``[B P, k + 1]``.
-        tokens: ``[B P, k]`` int32, in a language task.
+        logits: ``[L, C]`` float32, or ``[L, k + 1]``.
+        tokens: ``[L, k]`` int32, in a language task.
         hidden: ``[U, K, D]`` as they are kept.
         norms: of what keeping changes in them, and of themselves ``[2]``.
         ready: none where the device is the host.

@@ -244,6 +244,8 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
     subject = inspect(asked, weights=False)
     if metric(subject.metric).kind == "language":
         raise InputError(f"plan: '{asked.name}' is a language task, which cannot be planned yet; run it")
+    if metric(subject.metric).kind == "tokens":
+        raise InputError(f"plan: '{asked.name}' is a task of tagged words, which cannot be planned yet; run it")
     students = student_scales(asked, subject)
     both = with_both(asked, students)
     wanted = expand(asked, students)

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from raydisc.errors import InputError, reason_of
 from raydisc.models.families import family_named, family_of, layers_of
 from raydisc.models.family import Config
-from raydisc.models.kinds import is_language_model, model_class, suit, weights_of
+from raydisc.models.kinds import is_language_model, is_token_classifier, model_class, suit, weights_of
 from raydisc.models.widths import Widths
 from raydisc.tasks.metrics import Kind
 
@@ -153,7 +153,7 @@ def load_teacher(
     finetuned: bool,
     trust_remote_code: bool = False,
 ) -> nn.Module:
-    """A checkpoint as a float32 language model, or classifier with ``num_labels`` outputs (1 for regression).
+    """A checkpoint as a float32 language model, or classifier of rows or tokens with ``num_labels`` outputs.
 
     Args:
         folder: the checkpoint.
@@ -196,7 +196,7 @@ def suited_config(
     """The configuration of a checkpoint, as a model of a task needs it; arguments and errors as of ``load_teacher``."""
     config = load_config(folder, trust_remote_code)
     if finetuned and kind != "language":
-        check_labels(config, num_labels, folder)
+        check_labels(config, kind, num_labels, folder)
     suit(config, kind, num_labels, pad_id)
     return config
 
@@ -215,7 +215,9 @@ def refuse_unfinished(config: Config, missing: Collection[str], folder: Path) ->
 
 
 def _finished(config: Config) -> str:
-    return "a language model" if is_language_model(config) else "a fine-tuned classifier"
+    if is_language_model(config):
+        return "a language model"
+    return "a fine-tuned token classifier" if is_token_classifier(config) else "a fine-tuned classifier"
 
 
 def refuse_other_weights(model: Any, missing: Set[str], mismatched: Set[str], folder: Path) -> None:
@@ -299,12 +301,18 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     return stored
 
 
-def check_labels(config: Config, num_labels: int, folder: Path) -> None:
-    """Refuse a finished teacher whose number of outputs is not the task's.
+def check_labels(config: Config, kind: Kind, num_labels: int, folder: Path) -> None:
+    """Refuse a finished classifier whose outputs are not the task's.
 
     Raises:
-        InputError: the numbers differ.
+        InputError: it labels tokens and the task whole texts, or the other way round, or the numbers differ.
     """
+    if is_token_classifier(config) != (kind == "tokens"):
+        made, wanted = ("each token", "whole texts") if is_token_classifier(config) else ("whole texts", "each token")
+        raise InputError(
+            f"teacher.model: '{folder}' labels {made} but the task labels {wanted}; "
+            "give the teacher of this task, or add teacher.finetune to train a new head"
+        )
     if config.num_labels != num_labels:
         raise InputError(
             f"teacher.model: '{folder}' has {config.num_labels} labels but the task has {num_labels}; "

@@ -6,7 +6,7 @@ from torch import nn
 
 from raydisc.models.families import family_of, layers_of
 from raydisc.models.family import Config
-from raydisc.models.kinds import is_language_model
+from raydisc.models.kinds import is_language_model, is_token_classifier
 from raydisc.models.units import LayerUnits
 from raydisc.models.widths import Widths
 
@@ -45,6 +45,8 @@ class ForwardCost:
         }
         if is_language_model(config):
             return ForwardCost(layers, 0, 0, sum(unpruned.values()), 0)
+        if is_token_classifier(config):
+            return ForwardCost(layers, 0, sum(unpruned.values()), 0, 0)
         token_weights = sum(unpruned[path] for path in head.tokenwise)
         return ForwardCost(layers, sum(unpruned.values()) - token_weights, token_weights, 0, head.attended)
 

@@ -4,7 +4,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from raydisc.errors import InputError
 from raydisc.models.family import Config, Head, Mask
@@ -74,6 +74,10 @@ class DecoderFamily:
     def classifier(self) -> Any:
         """The one of transformers."""
         return AutoModelForSequenceClassification
+
+    def token_classifier(self) -> Any:
+        """The one of transformers."""
+        return AutoModelForTokenClassification
 
     def _units(self, layer: str, config: Config) -> LayerUnits:
         groups = config.num_key_value_heads

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from raydisc.models.family import Config, Head, Mask
 from raydisc.models.units import Carrier, LayerUnits, Units
@@ -58,6 +58,10 @@ class EncoderFamily:
     def classifier(self) -> Any:
         """The one of transformers."""
         return AutoModelForSequenceClassification
+
+    def token_classifier(self) -> Any:
+        """The one of transformers."""
+        return AutoModelForTokenClassification
 
     def _units(self, layer: str, config: Config, neurons: int) -> LayerUnits:
         size = config.hidden_size // config.num_attention_heads

@@ -4,6 +4,11 @@ The decoder is asked with one prompt vector, attends to the encoder's output, an
 ordinary checkpoint of T5, T5 v1.1 or mT5: the encoder, the first decoder layer with the decoder's last norm, and the
 embedding of the decoder's start token as the prompt. MiniDisc (arXiv 2205.14570) compresses such models.
 
+A token classifier leaves the decoder out: the linear reads each token's last hidden state of the encoder, which has
+seen the whole row from both sides. The prompt gathers a row into one vector, of which there is no need here, and a
+decoder layer with a query for each token would compute more than a layer of the encoder and, since it is never pruned,
+most of what a small student computes.
+
 The units are the encoder's: its heads and neurons. The decoder layer computes little, for one vector of each row; it
 belongs to the classifier, is copied whole into every student and counts as no unit.
 
@@ -17,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import initialization
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.t5.modeling_t5 import T5Attention, T5PreTrainedModel, T5Stack, eager_attention_forward
 
@@ -90,9 +95,10 @@ class EncT5PreTrainedModel(T5PreTrainedModel):
             initialization.copy_(module.head_order, torch.arange(config.num_heads))
         elif isinstance(module, EncT5Model):
             initialization.normal_(module.shared.weight, mean=0.0, std=factor)
-            start = getattr(config, "decoder_start_token_id", None) or config.pad_token_id or 0
-            initialization.copy_(module.prompt, module.shared.weight[start])
-        elif isinstance(module, EncT5ForSequenceClassification):
+            if module.decoder is not None:
+                start = getattr(config, "decoder_start_token_id", None) or config.pad_token_id or 0
+                initialization.copy_(module.prompt, module.shared.weight[start])
+        elif isinstance(module, EncT5ForSequenceClassification | EncT5ForTokenClassification):
             initialization.normal_(module.classifier.weight, mean=0.0, std=factor * config.d_model**-0.5)
             initialization.zeros_(module.classifier.bias)
 
@@ -113,15 +119,20 @@ class EncT5Stack(EncT5PreTrainedModel, T5Stack):
 
 
 class EncT5Model(EncT5PreTrainedModel):
-    """Word embedding, encoder, prompt and the decoder of one layer, named as in T5's checkpoints."""
+    """Word embedding, encoder, prompt and the decoder of one layer, named as in T5's checkpoints.
 
-    def __init__(self, config: Config) -> None:
-        """Build it with T5's or mT5's configuration."""
+    Attributes:
+        decoder: None, with no prompt either, where tokens are read from the encoder.
+    """
+
+    def __init__(self, config: Config, asks: bool = True) -> None:
+        """Build it with T5's or mT5's configuration, with a decoder that asks or without."""
         super().__init__(config)
         self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
-        self.prompt = nn.Parameter(torch.zeros(config.d_model))
+        if asks:
+            self.prompt = nn.Parameter(torch.zeros(config.d_model))
         self.encoder = EncT5Stack(config, is_decoder=False, num_layers=config.num_layers)
-        self.decoder = EncT5Stack(config, is_decoder=True, num_layers=1)
+        self.decoder = EncT5Stack(config, is_decoder=True, num_layers=1) if asks else None
         self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> nn.Module:
@@ -131,7 +142,7 @@ class EncT5Model(EncT5PreTrainedModel):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutput:
-        """Encode, and ask once.
+        """Encode, and ask once where there is a decoder.
 
         Args:
             input_ids: ``[B, S]``.
@@ -139,9 +150,12 @@ class EncT5Model(EncT5PreTrainedModel):
             kwargs: of the encoder.
 
         Returns:
-            The decoder's answer ``[B, D]`` as ``last_hidden_state``, with the encoder's hidden states.
+            The decoder's answer ``[B, D]``, or the encoder's ``[B, S, D]``, as ``last_hidden_state``, with the
+            encoder's hidden states.
         """
         encoded = self.encoder(inputs_embeds=self.shared(input_ids), attention_mask=attention_mask, **kwargs)
+        if self.decoder is None:
+            return BaseModelOutput(encoded.last_hidden_state, encoded.hidden_states)
         answer = self.decoder(
             inputs_embeds=self.prompt.repeat(len(input_ids), 1, 1),
             encoder_hidden_states=encoded.last_hidden_state,
@@ -185,6 +199,40 @@ class EncT5ForSequenceClassification(EncT5PreTrainedModel):
         return SequenceClassifierOutput(logits=logits, hidden_states=found.hidden_states)
 
 
+class EncT5ForTokenClassification(EncT5PreTrainedModel):
+    """A classifier of every token, on the encoder's last hidden states."""
+
+    def __init__(self, config: Config) -> None:
+        """Build it with T5's or mT5's configuration."""
+        super().__init__(config)
+        self.transformer = EncT5Model(config, asks=False)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.d_model, config.num_labels)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_config(cls, config: Config, **kwargs: Any) -> "EncT5ForTokenClassification":
+        """A model with new weights, as the auto classes make it."""
+        model: EncT5ForTokenClassification = cls._from_config(config, **kwargs)  # type: ignore[no-untyped-call]
+        return model
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The word embedding."""
+        return self.transformer.shared
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """Logits ``[B, S, labels]`` and the encoder's hidden states; T5 knows no types of tokens."""
+        found = self.transformer(input_ids, attention_mask, **kwargs)
+        logits = self.classifier(self.dropout(found.last_hidden_state))
+        return TokenClassifierOutput(logits=logits, hidden_states=found.hidden_states)
+
+
 @dataclass(frozen=True)
 class EncT5Family:
     """T5 and what has its configuration, as EncT5."""
@@ -214,6 +262,10 @@ class EncT5Family:
     def classifier(self) -> Any:
         """EncT5's own."""
         return EncT5ForSequenceClassification
+
+    def token_classifier(self) -> Any:
+        """EncT5's own."""
+        return EncT5ForTokenClassification
 
 
 def _units(layer: str, config: Config) -> LayerUnits:

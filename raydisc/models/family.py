@@ -55,6 +55,10 @@ class Family(Protocol):
         """The class, or auto class, whose ``from_config`` and ``from_pretrained`` make its sequence classifiers."""
         ...
 
+    def token_classifier(self) -> Any:
+        """The same of those that classify every token."""
+        ...
+
     def plain(self, config: Config, heads: int, neurons: int) -> Config | None:
         """The configuration of a plain Hugging Face model that has so many units in every layer; None without one."""
         ...

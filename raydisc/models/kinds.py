@@ -1,11 +1,16 @@
-"""What a model is for: a classifier, or, in a language task, a language model; and its weights, each once."""
+"""What a model is for: to classify rows or tokens, or, in a language task, a language model; its weights, each once."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+)
 
 from raydisc.errors import InputError
 from raydisc.models.decoders import DecoderFamily
@@ -24,8 +29,8 @@ def suit(config: Config, kind: Kind, num_labels: int, pad_id: int | None) -> Non
         pad_id: the tokenizer's padding token; None where it has none.
 
     Raises:
-        InputError: a language task for a family without a language model that raydisc knows, or a decoder that needs
-            a padding token and has none.
+        InputError: a language task for a family without a language model that raydisc knows, a token task for one
+            without a token classifier, or a decoder that needs a padding token and has none.
     """
     family = family_of(config)
     if kind == "language":
@@ -38,10 +43,26 @@ def suit(config: Config, kind: Kind, num_labels: int, pad_id: int | None) -> Non
         classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING
         config.use_cache, config.architectures = False, [classes[type(config)].__name__]
         return
-    if is_language_model(config):
+    if is_language_model(config) or is_token_classifier(config):
         config.architectures = None
+    if kind == "tokens":
+        config.architectures = [_token_classifier_of(config)]
     config.num_labels = num_labels
     family.fit(config, pad_id)
+
+
+def _token_classifier_of(config: Config) -> str:
+    """The name of the class of a family's token classifiers."""
+    made: Any = family_of(config).token_classifier()
+    if made is not AutoModelForTokenClassification:
+        return str(made.__name__)
+    classes: Any = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
+    if type(config) not in classes:
+        raise InputError(
+            f"teacher: a token task needs a model that classifies tokens, and transformers has none of the family "
+            f"'{config.model_type}'; take an encoder"
+        )
+    return str(classes[type(config)].__name__)
 
 
 def is_language_model(config: Config) -> bool:
@@ -49,9 +70,17 @@ def is_language_model(config: Config) -> bool:
     return any(name.endswith("ForCausalLM") for name in config.architectures or ())
 
 
+def is_token_classifier(config: Config) -> bool:
+    """Whether a model of this configuration classifies every token."""
+    return any(name.endswith("ForTokenClassification") for name in config.architectures or ())
+
+
 def model_class(config: Config) -> Any:
     """The class, or auto class, whose ``from_config`` and ``from_pretrained`` make models of a configuration."""
-    return AutoModelForCausalLM if is_language_model(config) else family_of(config).classifier()
+    if is_language_model(config):
+        return AutoModelForCausalLM
+    family = family_of(config)
+    return family.token_classifier() if is_token_classifier(config) else family.classifier()
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:

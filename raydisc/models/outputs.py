@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,11 +16,12 @@ from raydisc.tasks.tokenised import Batch
 class Outputs:
     """Logits and the hidden states that losses compare, float32 whatever they were computed in.
 
-    Shapes: B rows, S tokens, D hidden size, C classes (1 for regression), P predicted tokens, V vocabulary, k likeliest
-    tokens.
+    Shapes: B rows, S tokens, D hidden size, C classes (1 for regression), L tokens with a tag, P predicted tokens,
+    V vocabulary, k likeliest tokens.
 
     Attributes:
-        logits: ``[B, C]``; of a language model ``[P, V]``, or what ``likeliest`` says of them ``[P, k + 1]``.
+        logits: ``[B, C]``; of a token classifier ``[L, C]``; of a language model ``[P, V]``, or what ``likeliest`` says
+            of them ``[P, k + 1]``.
         hidden: one ``[B, S, D]`` tensor for each matched position (0 is the embeddings' output).
         tokens: the likeliest tokens ``[P, k]``, where ``logits`` are of them and of all others together.
     """
@@ -30,10 +32,11 @@ class Outputs:
 
 
 def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision: Precision = "float32") -> Outputs:
-    """Run a Hugging Face sequence classifier or language model.
+    """Run a Hugging Face sequence classifier, token classifier or language model.
 
     Args:
-        model: it; on rows of a language task a language model, which predicts each token but a row's first.
+        model: it; on rows of a language task a language model, which predicts each token but a row's first, on those of
+            a token task a token classifier.
         batch: its input, on the model's device.
         matched: the positions whose hidden states are kept.
         precision: to compute in.
@@ -43,11 +46,21 @@ def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision:
         inputs["logits_to_keep"] = torch.arange(batch.input_ids.shape[1] - 1, device=batch.input_ids.device)
     with computing_in(precision, batch.input_ids.device):
         result = model(**inputs, output_hidden_states=list(matched) or False)
-    logits = (result.logits.flatten(0, 1) if batch.language else result.logits).float()
+    logits = _asked(result.logits, batch).float()
     hidden = tuple(result.hidden_states[position].float() for position in matched)
     if not len(batch.rows):  # run on another share's row, since models cannot be run on none
         return Outputs(logits[:0], tuple(states[:0] for states in hidden))
     return Outputs(logits, hidden)
+
+
+def _asked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """The logits that labels belong to, one after the other."""
+    if batch.language:
+        return logits.flatten(0, 1)
+    if batch.asked is None:
+        return logits
+    places = torch.from_numpy(np.flatnonzero(batch.asked)).to(logits.device, non_blocking=True)
+    return logits.flatten(0, 1).index_select(0, places)
 
 
 def _attention_mask(batch: Batch, kind: Mask) -> torch.Tensor | None:

@@ -15,7 +15,7 @@ from raydisc.errors import InputError
 from raydisc.models.dense import load_trainable
 from raydisc.models.families import family_of
 from raydisc.models.family import Config
-from raydisc.models.kinds import is_language_model
+from raydisc.models.kinds import is_language_model, is_token_classifier
 from raydisc.models.widths import Widths
 
 _CARD = "raydisc.json"
@@ -30,7 +30,7 @@ class StudentCard:
         schedule: how it was made.
         path: scales of its assistants.
         scale: its own.
-        kind: ``classification``, ``regression`` or ``language``.
+        kind: ``classification``, ``regression``, ``tokens`` or ``language``.
         classes: names of its outputs.
         text: the one or two columns that its inputs come from.
         max_length: longest input in tokens.
@@ -65,7 +65,7 @@ def plain_config(config: Config, widths: Widths) -> Config | None:
     if len(heads) > 1 or len(neurons) > 1 or 0 in heads | neurons:
         return None
     plain = family_of(config).plain(config, *heads, *neurons)
-    if plain is not None and not is_language_model(plain):
+    if plain is not None and not (is_language_model(plain) or is_token_classifier(plain)):
         plain.architectures = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type]]
     return plain
 
@@ -85,7 +85,7 @@ def read_card(folder: str | Path) -> StudentCard:
 
 
 def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
-    """A student as a Hugging Face sequence classifier, or language model, in evaluation mode.
+    """A student as a Hugging Face sequence classifier, token classifier or language model, in evaluation mode.
 
     Its tokenizer lies beside it: ``AutoTokenizer.from_pretrained(folder)``.
 

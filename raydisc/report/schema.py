@@ -31,7 +31,7 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         # What the metric is divided by before it enters the tradeoff.
         "reference": _REAL,
     },
-    # One row per example: logits, or one number in regression.
+    # One row per example: logits, one number in regression, the mean loss of a language task, a token task's counts.
     "predictions": {
         "key": _TEXT, "split": _TEXT, "scale": _REAL, "row": _WHOLE, "prediction": pa.list_(pa.float32()),
         "label": _REAL,

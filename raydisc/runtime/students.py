@@ -37,7 +37,7 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
     weights = read_weights(store, Model(student))
     plain = plain_config(weights.config, weights.widths)
     config = store.json(student, "config.json") if plain is None else plain.to_dict()
-    if data["kind"] == "classification":
+    if data["classes"]:
         config["id2label"] = dict(enumerate(data["classes"]))
         config["label2id"] = {name: index for index, name in enumerate(data["classes"])}
     if data["kind"] == "language":

@@ -1,5 +1,6 @@
 """Scoring predictions, and the stage that reads the test split once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,9 @@ from raydisc.stages.context import (
 from raydisc.stages.models import frozen_model
 from raydisc.stages.requests import Evaluate, Model
 from raydisc.tasks.metrics import metric, standard_error
+from raydisc.tasks.tags import count_rows
 from raydisc.tasks.tokenised import Split
+from raydisc.tasks.words import Words
 
 
 def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -34,9 +37,19 @@ def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, A
     return {"metric": measure.value(predictions, labels), "se": standard_error(measure, predictions, labels)}
 
 
+def counted(name: str, predictions: np.ndarray, words: Words, classes: Sequence[str]) -> np.ndarray:
+    """What a token task's metric counts in each row ``[N, K]``; a word that no token of was read has no right tag."""
+    counts = metric(name).counts
+    assert counts is not None
+    return count_rows(counts, words.tagged(predictions), words.tags, words.sizes, classes)
+
+
 @dataclass(frozen=True)
 class Judged:
-    """An evaluation of a model: ``found`` has its ``metric`` and ``se``; its logits ``[N, C]`` and what it cost."""
+    """An evaluation of a model: ``found`` has its ``metric`` and ``se``; what it said of each row, and what it cost.
+
+    Predictions are as metrics take them: logits ``[N, C]``, losses, or what a token task's metric counts in each row.
+    """
 
     found: dict[str, Any]
     predictions: np.ndarray
@@ -55,6 +68,8 @@ def judge(
     """Run a model, at some widths, once over every row of a split of the task."""
     meter = FlopMeter(cost, widths)
     predictions = predict(model, split, data["pad_id"], EVALUATION_BATCH, meter, precision, place)
+    if split.words is not None:
+        predictions = counted(data["metric"], predictions, split.words, data["classes"])
     return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)
 
 

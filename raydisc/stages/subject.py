@@ -30,6 +30,7 @@ from raydisc.stages.targets import positions
 from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
 from raydisc.supernet.grid import scale_for_parameters
 from raydisc.tasks.base import TaskData, load_task
+from raydisc.tasks.words import spaced
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def inspect(experiment: Experiment, weights: bool = True) -> Subject:
     """
     task = load_task(experiment.task)
     tokenizer = tokenizer_of(experiment.teacher)
+    if task.kind == "tokens":
+        spaced(tokenizer)  # refuses one that knows no words
     config, fingerprint = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id, weights)
     with torch.device("meta"):
         model = model_class(config).from_config(config)
@@ -108,7 +111,7 @@ def _teacher(
     if weights:
         check_units(folder, config)
     if teacher.finetune is None and task.kind != "language":
-        check_labels(config, task.num_labels, folder)
+        check_labels(config, task.kind, task.num_labels, folder)
     suit(config, task.kind, task.num_labels, pad_id)
     if teacher.finetune is None and weights:
         check_head(folder, config)

@@ -25,10 +25,12 @@ _GIB = 2**30
 def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int, top_tokens: int) -> OutputsShape:
     """The size of a model's outputs on a task's training rows; in a language task it names so many tokens."""
     rows, tokens = data["rows"]["train"], data["tokens"]["train"]
-    if data["kind"] != "language":
-        return OutputsShape(rows, tokens, len(positions), hidden_size, num_logits=data["num_labels"])
-    predicted, named = tokens // rows - 1, tokens_named(data, top_tokens)
-    return OutputsShape(rows, tokens, len(positions), hidden_size, predicted * (named + 1), predicted * named)
+    sizes = (rows, tokens, len(positions), hidden_size)
+    if data["kind"] == "language":
+        named = tokens_named(data, top_tokens)
+        return OutputsShape(*sizes, named + 1, named, num_labels=tokens - rows)
+    tags = data["tags"]["train"] if data["kind"] == "tokens" else None
+    return OutputsShape(*sizes, data["num_labels"], num_labels=tags)
 
 
 def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:
@@ -105,7 +107,8 @@ def _written(
     """
     pad_id, precision, place = request.data["pad_id"], context.precision, context.place
     for dtype in dict.fromkeys((request.config.dtype, "bfloat16")):
-        with OutputsWriter(context.checkpoint_folder, shape, dtype, split.lengths, place) as writer:
+        folder = context.checkpoint_folder
+        with OutputsWriter(folder, shape, dtype, split.lengths, place, split.label_counts) as writer:
             try:
                 return dtype, write_outputs(
                     model,

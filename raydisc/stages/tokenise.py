@@ -16,7 +16,7 @@ from raydisc.stages.requests import Tokenise
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.tasks.base import TaskData, load_task
 from raydisc.tasks.reviews import word_tokenizer
-from raydisc.tasks.tokenised import pack, tokenise
+from raydisc.tasks.tokenised import Split, pack, tokenise
 
 TOKENIZER_PREFIX = "tokenizer/"
 
@@ -60,7 +60,10 @@ def compute_tokenise(request: Tokenise, context: Context) -> Result:
     blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
     for name, content in tokenizer_files(tokenizer).items():
         blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
-    return Result(facts=_facts(task, tokenizer, splits), flops=0.0, blobs=blobs)
+    facts = _facts(task, tokenizer, splits)
+    if task.kind == "tokens":
+        facts["tags"] = {name: int(Split(table).label_counts.sum()) for name, table in splits.items()}
+    return Result(facts=facts, flops=0.0, blobs=blobs)
 
 
 def _tokenised(name: str, table: pa.Table, task: TaskData, tokenizer: PreTrainedTokenizerBase) -> pa.Table:

@@ -18,7 +18,7 @@ from raydisc.tasks.glue import read_glue
 from raydisc.tasks.labels import encode_labels
 from raydisc.tasks.metrics import Kind, metric
 from raydisc.tasks.reviews import make_reviews
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import Source, is_list
 from raydisc.tasks.splits import apply_test_rule, keep_rows
 
 if TYPE_CHECKING:
@@ -31,14 +31,15 @@ class TaskData:
 
     Attributes:
         name: Name for tables and logs.
-        kind: `classification`, `regression` or `language` (predicting the next token of packed texts).
+        kind: `classification`, `regression`, `tokens` (a tag for each word) or `language` (predicting the next token of
+            packed texts).
         classes: Class names in label order; empty for regression and language.
         text: The one or two columns that the texts come from.
         metric: Name of the metric (`raydisc.tasks.metrics`).
         max_length: Most tokens of a row; for language, those of every row.
         splits: `train`, `validation` and `test`: string columns `text_0` (`text_1`) and `label`, an int64
-            class index or a float32 number (none for language). `unlabelled`, without `label`, where the task
-            came with a test that has no labels.
+            class index or a float32 number (none for language); for tokens lists of words and of class indices.
+            `unlabelled`, without `label`, where the task came with a test that has no labels.
         fingerprint: SHA-256 of the contents and the settings above, hexadecimal.
         notices: What the user should be told.
     """
@@ -72,7 +73,7 @@ def load_task(config: TaskConfig, name: str = "") -> TaskData:
     """
     source = _read(config)
     judge = metric(source.metric)
-    if judge.kind == "language" and len(source.text) > 1:
+    if judge.kind in ("language", "tokens") and len(source.text) > 1:
         raise InputError(
             f"task.text: metric {source.metric!r} is for texts of one column, but {', '.join(source.text)} are two"
         )
@@ -119,6 +120,9 @@ def _fingerprint(splits: Mapping[str, pa.Table], settings: Sequence[object]) -> 
         for name in table.column_names:
             column = table.column(name)
             digest.update(f"\0{split}\0{name}\0{column.type}\0{len(column)}\0".encode())
+            if is_list(column):
+                digest.update(pc.list_value_length(column).to_numpy().astype(np.int64).tobytes())
+                column = pc.list_flatten(column)
             if pa.types.is_string(column.type):
                 digest.update(pc.binary_length(column).to_numpy().astype(np.int64).tobytes())
                 digest.update("".join(column.to_pylist()).encode())

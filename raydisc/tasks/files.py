@@ -46,13 +46,13 @@ def read_table(path: str | Path, place: str) -> pa.Table:
         raise InputError(f"{place}: {str(path)!r} cannot be read as {suffix[1:]}: {reason}") from error
 
 
-def read_texts(path: str | Path, text: Sequence[str]) -> pa.Table:
-    """Reads rows to predict: the columns `text` as `text_0` (`text_1`), no labels.
+def read_texts(path: str | Path, text: Sequence[str], words: bool = False) -> pa.Table:
+    """Reads rows to predict: the columns `text` as `text_0` (`text_1`), texts or lists of words; no labels.
 
     Raises:
         InputError: As for `read_table`, no rows, a missing column, or one that does not hold text.
     """
-    return select_columns(read_table(path, "file"), text, None, f"{str(path)!r}")
+    return select_columns(read_table(path, "file"), text, None, f"{str(path)!r}", words=words)
 
 
 def read_files(config: TaskConfig) -> Source:
@@ -63,7 +63,7 @@ def read_files(config: TaskConfig) -> Source:
     """
     splits: dict[str, pa.Table] = {}
     places: dict[str, str] = {}
-    language = config.metric in METRICS and METRICS[config.metric].kind == "language"
+    kind = METRICS[config.metric].kind if config.metric in METRICS else None
     for split, path in (("train", config.train), ("validation", config.validation), ("test", config.test)):
         if path is None:
             continue
@@ -71,9 +71,10 @@ def read_files(config: TaskConfig) -> Source:
         splits[split] = select_columns(
             read_table(path, f"task.{split}"),
             config.text,
-            None if language else config.label,
+            None if kind == "language" else config.label,
             places[split],
             label_optional=split == "test",
+            words=kind == "tokens",
         )
     classes = None if config.classes is None else tuple(config.classes)
     name = _name(Path(str(config.train)))

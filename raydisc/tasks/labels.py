@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydisc.errors import InputError
 from raydisc.tasks.metrics import METRICS, Metric
-from raydisc.tasks.source import Source, first_row
+from raydisc.tasks.source import Source, first_row, is_list
+from raydisc.tasks.tags import check_span_classes, right_spans
 
 
 def encode_labels(source: Source, metric: Metric) -> tuple[tuple[str, ...], dict[str, pa.Table]]:
@@ -19,17 +21,19 @@ def encode_labels(source: Source, metric: Metric) -> tuple[tuple[str, ...], dict
     among the classes by value; where the given classes are names, they are positions among them.
 
     Returns:
-        The classes (none for regression and language) and the splits, `label` int64 class index or float32 number; a
-        language task has no labels but the texts themselves, and none are kept.
+        The classes (none for regression and language) and the splits, `label` int64 class index or float32 number, or
+        for tokens a list of class indices; a language task has no labels but the texts themselves, and none are kept.
 
     Raises:
         InputError: A row without a label or with one outside the classes, labels that do not fit the metric,
-            or fewer than two classes.
+            fewer than two classes, or another number of tags than words.
     """
     if metric.kind == "language":
         return (), {split: _texts_only(table) for split, table in source.splits.items()}
     for split, table in source.splits.items():
-        if "label" in table.column_names:
+        if metric.kind == "tokens":
+            _check_tags(table, source.places[split], metric)
+        elif "label" in table.column_names:
             _check_present(table.column("label"), source.places[split])
     if metric.kind == "regression":
         return (), {split: _numbers(table, source.places[split], metric) for split, table in source.splits.items()}
@@ -42,6 +46,8 @@ def encode_labels(source: Source, metric: Metric) -> tuple[tuple[str, ...], dict
             f"task.metric: {metric.name!r} is for two classes and the task has {len(classes)} "
             f"({', '.join(classes)}); use {' or '.join(others)}"
         )
+    if metric.counts is right_spans:
+        check_span_classes(metric.name, classes)
     return classes, {split: _indices(table, classes, source, split, metric) for split, table in source.splits.items()}
 
 
@@ -62,6 +68,33 @@ def _check_present(column: pa.ChunkedArray, place: str) -> None:
         )
 
 
+def _check_tags(table: pa.Table, place: str, metric: Metric) -> None:
+    """A tag for each word of each row."""
+    words = table.column("text_0")
+    if not is_list(words):
+        raise InputError(f"task.metric: {metric.name!r} judges a tag for each word, but {place} has whole texts")
+    if "label" not in table.column_names:
+        return
+    tags = table.column("label")
+    if not is_list(tags):
+        raise InputError(
+            f"task.label: {place} has labels of type {tags.type}, but metric {metric.name!r} needs a list of tags, one "
+            "for each word"
+        )
+    sizes = [pc.fill_null(pc.list_value_length(column), 0) for column in (words, tags)]
+    other = pc.not_equal(*sizes)
+    if pc.any(other).as_py():
+        row = first_row(other)
+        raise InputError(
+            f"task.label: {place} has {sizes[0][row]} words but {sizes[1][row]} tags in row {row} (counted from 0; "
+            f"such rows: {pc.sum(other).as_py()}); every word needs one tag"
+        )
+    missing = pc.is_null(pc.list_flatten(tags))
+    if pc.any(missing).as_py():
+        row = pc.list_parent_indices(tags)[first_row(missing)]
+        raise InputError(f"task.label: {place} has a word without a tag (null) in row {row} (counted from 0)")
+
+
 def _numbers(table: pa.Table, place: str, metric: Metric) -> pa.Table:
     if "label" not in table.column_names:
         return table
@@ -75,24 +108,37 @@ def _numbers(table: pa.Table, place: str, metric: Metric) -> pa.Table:
 
 
 def _indices(table: pa.Table, classes: Sequence[str], source: Source, split: str, metric: Metric) -> pa.Table:
+    """Class indices in the place of labels, or in lists as the tags were."""
     if "label" not in table.column_names:
         return table
-    written = _written(table.column("label"), source.places[split], metric)
+    column = table.column("label")
+    written = _written(_each(column, metric), source.places[split], metric)
     names = [str(i) for i in range(len(classes))] if _positions(written, classes) else list(classes)
     indices = pc.index_in(written.cast(pa.string()), pa.array(names, pa.string()))
     if indices.null_count:
-        row = first_row(pc.is_null(indices))
+        place = first_row(pc.is_null(indices))
+        row = pc.list_parent_indices(column)[place] if metric.kind == "tokens" else place
         whence = "given in task.classes" if source.classes else "of the training rows"
         raise InputError(
-            f"task.label: {source.places[split]} has the label {str(written[row])!r} in row {row} "
+            f"task.label: {source.places[split]} has the label {str(written[place])!r} in row {row} "
             f"(counted from 0), which is not one of the classes {whence}: {', '.join(classes)}"
         )
-    return _with_label(table, indices.cast(pa.int64()))
+    numbered = indices.cast(pa.int64())
+    if metric.kind == "tokens":
+        ends = np.cumsum(pc.list_value_length(column).to_numpy())
+        offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+        numbered = pa.ListArray.from_arrays(offsets, numbered.combine_chunks())
+    return _with_label(table, numbered)
 
 
 def _classes(source: Source, metric: Metric) -> tuple[str, ...]:
-    labels = pc.unique(_written(source.splits["train"].column("label"), source.places["train"], metric)).to_pylist()
-    return tuple(str(label) for label in sorted(labels))
+    written = _written(_each(source.splits["train"].column("label"), metric), source.places["train"], metric)
+    return tuple(str(label) for label in sorted(pc.unique(written).to_pylist()))
+
+
+def _each(column: pa.ChunkedArray, metric: Metric) -> pa.ChunkedArray:
+    """The labels one by one: of every row, or of every word of every row."""
+    return pc.list_flatten(column) if metric.kind == "tokens" else column
 
 
 def _positions(written: pa.ChunkedArray, classes: Sequence[str]) -> bool:

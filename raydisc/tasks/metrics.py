@@ -1,4 +1,4 @@
-"""GLUE's metrics, exact by scikit-learn and SciPy, and a language model's; for the bootstrap of per-example means.
+"""GLUE's metrics, exact by scikit-learn and SciPy, and others; for the bootstrap of per-example means.
 
 A metric is never "not a number": where it is undefined (one class only, constant predictions, fewer than two
 rows) and where a prediction is not finite it is 0.
@@ -18,8 +18,9 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from raydisc.errors import InputError
+from raydisc.tasks.tags import Counts, right_spans, right_words
 
-Kind = Literal["classification", "regression", "language"]
+Kind = Literal["classification", "regression", "language", "tokens"]
 RESAMPLES = 1000
 BLOCK = 100  # resamples multiplied at once: bounds the memory of a large split's bootstrap
 FLAT = 1e-12  # a denominator below this is rounding error: the metric is undefined there
@@ -33,11 +34,13 @@ class Metric:
         name: Its name in the experiment file.
         kind: The tasks it is for.
         value: `(predictions, labels) -> float`, exact. Predictions are logits `[N, C]` for classification,
-            `[N]` or `[N, 1]` for regression, and for language the mean loss of each row's tokens, `[N]` or `[N, 1]`
-            in nats; labels are `[N]`, and mean nothing for language.
+            `[N]` or `[N, 1]` for regression, for language the mean loss of each row's tokens, `[N]` or `[N, 1]`
+            in nats, and for tokens what was counted in each row `[N, K]`; labels are `[N]`, and mean nothing for
+            language and tokens.
         statistics: `(predictions, labels) -> [N, K]` float64 whose means over examples determine the metric.
         from_means: `[..., K] -> [...]`, the metric from means of the statistics.
         two_classes: Whether it is defined for exactly two classes only (the second is the positive one).
+        counts: What it counts in a row of tagged words; None but for tokens.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Metric:
     statistics: Callable[[np.ndarray, np.ndarray], np.ndarray]
     from_means: Callable[[np.ndarray], np.ndarray]
     two_classes: bool = False
+    counts: Counts | None = None
 
 
 def metric(name: str) -> Metric:
@@ -158,6 +162,21 @@ def _token_likelihood(predictions: np.ndarray, labels: np.ndarray) -> float:
     return math.exp(-float(_flat(predictions).mean())) if _finite(predictions) else 0.0
 
 
+def _token_accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Micro-averaged over all words."""
+    return float(_share_from_means(_counted(predictions, labels).mean(0)))
+
+
+def _span_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Micro-averaged over all spans."""
+    return float(_span_f1_from_means(_counted(predictions, labels).mean(0)))
+
+
+def _counted(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The counts, `[N, K]` float64; 0 everywhere where one is not finite."""
+    return predictions.astype(np.float64) if _finite(predictions) else np.zeros(predictions.shape)
+
+
 def _losses(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Each row's loss `[N, 1]`; infinite everywhere where one is not finite."""
     losses = _flat(predictions)[:, None]
@@ -215,6 +234,15 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 def _token_likelihood_from_means(means: np.ndarray) -> np.ndarray:
     likelihood: np.ndarray = np.exp(-means[..., 0])
     return likelihood
+
+
+def _share_from_means(means: np.ndarray) -> np.ndarray:
+    return _ratio(means[..., 0], means[..., 1])
+
+
+def _span_f1_from_means(means: np.ndarray) -> np.ndarray:
+    right, predicted, given = np.moveaxis(means, -1, 0)
+    return _ratio(2 * right, predicted + given)
 
 
 def _accuracy_from_means(means: np.ndarray) -> np.ndarray:
@@ -278,6 +306,8 @@ METRICS: dict[str, Metric] = {
             two_classes=True,
         ),
         Metric("token_likelihood", "language", _token_likelihood, _losses, _token_likelihood_from_means),
+        Metric("token_accuracy", "tokens", _token_accuracy, _counted, _share_from_means, counts=right_words),
+        Metric("span_f1", "tokens", _span_f1, _counted, _span_f1_from_means, counts=right_spans),
         Metric("pearson_spearman", "regression", _pearson_spearman, _both_moments, _pearson_spearman_from_means),
     )
 }

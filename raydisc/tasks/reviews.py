@@ -6,6 +6,9 @@ round), joined by `and`, `but` and `although`. Its value is computed as `clause_
 `review_label` makes it negative, mixed or positive. Some aspects are not the house's doing and count nothing.
 Values near the border between two labels do not occur.
 
+For a metric that judges tags its words are tagged instead: the opinion of each clause, "NEGATION DEGREE ADJECTIVE", is
+a span of the type that the clause's value has (`clause_tags`).
+
 Which split a sentence can be in is decided by its hash, so no sentence is in two of them, whatever the seed.
 """
 
@@ -19,7 +22,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from raydisc.tasks.metrics import metric
 from raydisc.tasks.source import Source
+from raydisc.tasks.tags import OUTSIDE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -45,6 +50,8 @@ NEGATION_WEIGHTS = (4, 1, 1)
 DEGREE_WEIGHTS = (6, 1, 1, 1, 1)
 CONNECTIVES = ("and", "but", "although")
 CLASSES = ("negative", "mixed", "positive")
+OPINIONS = ("negative", "neutral", "positive")  # types of spans
+TAGS = (OUTSIDE, *(f"{mark}-{opinion}" for opinion in OPINIONS for mark in "BI"))
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 MIXED, CLEAR = 0.25, 1.0  # largest value of a mixed review and smallest of a clear one; none lies between
 
@@ -74,6 +81,15 @@ def clause_value(clause: Clause) -> float:
         * ATTITUDES[clause.attitude]
         * ASPECTS[clause.aspect]
     )
+
+
+def clause_tags(clause: Clause) -> list[str]:
+    """An IOB2 tag for each word of a clause: its opinion is a span, of the type that the clause's value has."""
+    opinion = len(f"{clause.negation} {clause.degree} {clause.adjective}".split())
+    value = clause_value(clause)
+    kind = "neutral" if value == 0 else "positive" if value > 0 else "negative"
+    tags = [f"B-{kind}", *[f"I-{kind}"] * (opinion - 1)]
+    return [OUTSIDE] * (len(str(clause).split()) - opinion) + tags
 
 
 def review_value(clauses: Sequence[Clause], connectives: Sequence[str]) -> float:
@@ -129,30 +145,38 @@ def make_reviews(config: TaskConfig) -> Source:
         for split, size in sizes.items()
         for number, label in enumerate(CLASSES)
     }
-    rows: dict[str, list[tuple[str, str]]] = {split: [] for split in sizes}
+    rows: dict[str, list[tuple[str, list[str], str]]] = {split: [] for split in sizes}
     rng = random.Random(settings.seed)
     while any(wanted.values()):
-        sentence, label = _draw(rng, settings.clauses)
+        sentence, tags, label = _draw(rng, settings.clauses)
         split = _split_of(sentence)
         if label is not None and wanted[split, label]:
             wanted[split, label] -= 1
-            rows[split].append((sentence, label))
+            rows[split].append((sentence, tags, label))
+    judge = config.metric or "accuracy"
+    tagged = metric(judge).kind == "tokens"
     tables = {
-        split: pa.table({"text_0": [text for text, _ in pairs], "label": [label for _, label in pairs]})
-        for split, pairs in rows.items()
+        split: pa.table(
+            {
+                "text_0": [text.split() if tagged else text for text, _, _ in found],
+                "label": [tags if tagged else label for _, tags, label in found],
+            }
+        )
+        for split, found in rows.items()
     }
     places = {split: f"the {split} split of the reviews" for split in tables}
-    return Source("reviews", tables, places, ("text",), config.metric or "accuracy", CLASSES)
+    return Source("reviews", tables, places, ("text",), judge, TAGS if tagged else CLASSES)
 
 
-def _draw(rng: random.Random, most: int) -> tuple[str, str | None]:
-    """A random review of one to `most` clauses, and its label."""
+def _draw(rng: random.Random, most: int) -> tuple[str, list[str], str | None]:
+    """A random review of one to `most` clauses, a tag for each of its words, and its label."""
     clauses = [_draw_clause(rng) for _ in range(rng.choices(range(1, most + 1), CLAUSE_WEIGHTS[:most])[0])]
     connectives = [rng.choice(CONNECTIVES) for _ in clauses[1:]]
-    words = [str(clauses[0])]
+    words, tags = [str(clauses[0])], clause_tags(clauses[0])
     for connective, clause in zip(connectives, clauses[1:], strict=True):
         words += [connective, str(clause)]
-    return " ".join(words), review_label(review_value(clauses, connectives))
+        tags += [OUTSIDE, *clause_tags(clause)]
+    return " ".join(words), tags, review_label(review_value(clauses, connectives))
 
 
 def _draw_clause(rng: random.Random) -> Clause:

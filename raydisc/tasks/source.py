@@ -18,8 +18,8 @@ class Source:
 
     Attributes:
         name: What the task is called unless the caller names it.
-        splits: `train`, `validation` and, where there is one, `test`: string columns `text_0` (`text_1`), and
-            `label` as it was written; a test without labels has no such column.
+        splits: `train`, `validation` and, where there is one, `test`: string columns `text_0` (`text_1`), or lists of
+            words, and `label` as it was written; a test without labels has no such column.
         places: Where each split comes from, as an error should name it.
         text: The columns that the texts come from.
         metric: Name of the metric.
@@ -37,9 +37,14 @@ class Source:
 
 
 def select_columns(
-    table: pa.Table, text: Sequence[str], label: str | None, place: str, label_optional: bool = False
+    table: pa.Table,
+    text: Sequence[str],
+    label: str | None,
+    place: str,
+    label_optional: bool = False,
+    words: bool = False,
 ) -> pa.Table:
-    """The text columns as strings `text_0` (`text_1`), and the label column as `label`.
+    """The text columns as strings, or lists of words, `text_0` (`text_1`), and the label column as `label`.
 
     Args:
         table: Rows as read.
@@ -47,13 +52,15 @@ def select_columns(
         label: The label column; None if none is wanted.
         place: Where the rows come from, for errors.
         label_optional: Leave `label` out where the column is missing or says nothing (all null or all -1).
+        words: Whether a text is a list of words.
 
     Raises:
         InputError: No rows, a missing column, a text column that does not hold text, or a row without a text.
     """
     if table.num_rows == 0:
         raise InputError(f"{place}: there are no rows; every split needs at least one")
-    columns = {f"text_{i}": _text(table, name, place) for i, name in enumerate(text)}
+    read = _words if words else _text
+    columns = {f"text_{i}": read(table, name, place) for i, name in enumerate(text)}
     if label is None or (label_optional and _unlabelled(table, label)):
         return pa.table(columns)
     return pa.table({**columns, "label": _column(table, label, "task.label", place)}).combine_chunks()
@@ -73,15 +80,44 @@ def _column(table: pa.Table, name: str, key: str, place: str) -> pa.ChunkedArray
 
 def _text(table: pa.Table, name: str, place: str) -> pa.ChunkedArray:
     column = _column(table, name, "task.text", place)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise InputError(f"task.text: column {name!r} of {place} holds {column.type}; it must hold text")
-    if column.null_count:
-        row = first_row(pc.is_null(column))
-        raise InputError(
-            f"task.text: column {name!r} of {place} has no text in row {row} (counted from 0; rows without text: "
-            f"{column.null_count}); every row needs one"
-        )
+    if not _is_text(column.type):
+        hint = "; lists of words need a metric that judges tags (token_accuracy, span_f1)" if is_list(column) else ""
+        raise InputError(f"task.text: column {name!r} of {place} holds {column.type}; it must hold text{hint}")
+    _refuse_without_text(pc.is_null(column), name, place)
     return column.cast(pa.string())
+
+
+def _words(table: pa.Table, name: str, place: str) -> pa.ChunkedArray:
+    column = _column(table, name, "task.text", place)
+    if not is_list(column) or not _is_text(column.type.value_type):
+        raise InputError(
+            f"task.text: column {name!r} of {place} holds {column.type}; a metric that judges tags needs lists of "
+            "words (list<string>)"
+        )
+    _refuse_without_text(pc.equal(pc.fill_null(pc.list_value_length(column), 0), 0), name, place)
+    missing = pc.is_null(pc.list_flatten(column))
+    if pc.any(missing).as_py():
+        row = pc.list_parent_indices(column)[first_row(missing)]
+        raise InputError(f"task.text: column {name!r} of {place} has a null among the words of row {row}")
+    return column.cast(pa.list_(pa.string()))
+
+
+def is_list(column: pa.ChunkedArray) -> bool:
+    """Whether a column holds lists."""
+    return bool(pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _refuse_without_text(missing: pa.ChunkedArray, name: str, place: str) -> None:
+    count = pc.sum(missing).as_py()
+    if count:
+        raise InputError(
+            f"task.text: column {name!r} of {place} has no text in row {first_row(missing)} (counted from 0; rows "
+            f"without text: {count}); every row needs one"
+        )
 
 
 def _unlabelled(table: pa.Table, name: str) -> bool:

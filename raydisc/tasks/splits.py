@@ -6,17 +6,24 @@ import hashlib
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raydisc.errors import InputError
+from raydisc.tasks.source import is_list
 
 HELD_OUT = 0.1  # share of the training rows that becomes the validation where validation had to become the test
 
 
 def text_hashes(table: pa.Table) -> np.ndarray:
     """The first 8 bytes of the SHA-256 of each row's texts, `[N]` uint64."""
-    texts = [table.column(name).to_pylist() for name in table.column_names if name.startswith("text_")]
+    texts = [_texts(table.column(name)) for name in table.column_names if name.startswith("text_")]
     digests = b"".join(hashlib.sha256("\x1f".join(row).encode()).digest()[:8] for row in zip(*texts, strict=True))
     return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    texts: list[str] = (pc.binary_join(column, "\x1e") if is_list(column) else column).to_pylist()
+    return texts
 
 
 def apply_test_rule(

@@ -10,6 +10,8 @@ import pyarrow as pa
 import torch
 
 from raydisc.errors import InputError
+from raydisc.tasks.source import is_list
+from raydisc.tasks.words import Words, first_tokens, places_of, spaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,11 +29,13 @@ class Batch:
         token_type_ids: Segment of each token `[B, S]`, int64; None where the tokenizer makes none.
         labels: `[B]`, int64 class index or float32 target; float32 NaN where the split has no labels, so that
             a metric or loss which touches them is seen at once. In a language task the tokens to be predicted, those
-            of each row but its first, row after row: `[B * (S - 1)]`, int64.
+            of each row but its first, row after row: `[B * (S - 1)]`, int64; in a token task the tags of `asked`.
         rows: Row numbers in the split `[B]`, int64; always in the host's memory.
         lengths: Tokens of each row that are no padding `[B]`, int64; always in the host's memory.
         language: Whether it is of a language task, whose rows are equally long.
-        whole_lengths: Those of all rows of the batch that this is a worker's share of; None where it is all of it.
+        asked: Which tokens a label belongs to, in a token task: `[B, S]` bool, always in the host's memory; else None.
+        whole_lengths: Lengths of all rows of the batch that this is a worker's share of; None where it is all of it.
+        whole_labels: How many labels that has.
     """
 
     input_ids: torch.Tensor
@@ -41,7 +45,9 @@ class Batch:
     rows: np.ndarray
     lengths: np.ndarray
     language: bool = False
+    asked: np.ndarray | None = None
     whole_lengths: np.ndarray | None = None
+    whole_labels: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -54,14 +60,17 @@ class Batch:
         return int(self.lengths.sum())
 
     @property
-    def labels_of_row(self) -> int:
-        """Labels that each row has: its predicted tokens in a language task, else one."""
-        return self.input_ids.shape[1] - 1 if self.language else 1
+    def label_counts(self) -> np.ndarray:
+        """Labels of each row `[B]`: its predicted tokens in a language task, its tags in a token task, else one."""
+        if self.asked is not None:
+            counts: np.ndarray = self.asked.sum(axis=1)
+            return counts
+        return np.full(len(self.rows), self.input_ids.shape[1] - 1 if self.language else 1)
 
     @property
     def mean_labels(self) -> int:
-        """What a mean over labels divides by: those of all workers."""
-        return self.shape[0] * self.labels_of_row
+        """What a mean over labels divides by: those of all workers; 1 where there are none to add up."""
+        return max(1, int(self.label_counts.sum()) if self.whole_labels is None else self.whole_labels)
 
     @property
     def mean_tokens(self) -> int:
@@ -83,15 +92,19 @@ class Batch:
             return self
         own = slice(rank, None, workers)
         run = own if rank < len(self.rows) else slice(1)
+        counts = self.label_counts
+        labels = places_of((np.cumsum(counts) - counts)[own], counts[own])
         return replace(
             self,
             input_ids=self.input_ids[run],
             attention_mask=self.attention_mask[run],
             token_type_ids=None if self.token_type_ids is None else self.token_type_ids[run],
-            labels=self.labels.view(len(self.rows), self.labels_of_row)[own].flatten(),
+            labels=self.labels[torch.from_numpy(labels)],
             rows=self.rows[own],
             lengths=self.lengths[own],
+            asked=None if self.asked is None else self.asked[own],
             whole_lengths=self.lengths,
+            whole_labels=int(counts.sum()),
         )
 
     def inputs(self) -> dict[str, torch.Tensor]:
@@ -119,7 +132,7 @@ def _put(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
 
 
 def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int, num_text: int) -> pa.Table:
-    """Tokenises the text columns of a split.
+    """Tokenises the text columns of a split, or its lists of words.
 
     Args:
         split: Columns `text_0` (and `text_1`), and `label` where it has labels.
@@ -130,11 +143,19 @@ def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: in
 
     Returns:
         A table with `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer makes them, and
-        `label` as it was; no padding.
+        `label` as it was; no padding. Of words also `first` list<int32>, where the first token of each lies: -1 of
+        those that were cut off.
+
+    Raises:
+        InputError: Words for a tokenizer that does not say which token belongs to which.
     """
     texts = [split.column(f"text_{i}").to_pylist() for i in range(num_text)]
+    words = is_list(split.column("text_0"))
+    if words and spaced(tokenizer):
+        texts = [[[row[0], *(f" {word}" for word in row[1:])] for row in column] for column in texts]
     ids: list[pa.Array] = []
     types: list[pa.Array] = []
+    first: list[pa.Array] = []
     for start in range(0, split.num_rows, CHUNK):
         encoded = tokenizer(
             *(column[start : start + CHUNK] for column in texts),
@@ -142,13 +163,20 @@ def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: in
             max_length=max_length,
             padding=False,
             return_attention_mask=False,
+            is_split_into_words=words,
         )
+        if words:
+            sizes = map(len, texts[0][start : start + CHUNK])
+            places = [first_tokens(encoded, row, size) for row, size in enumerate(sizes)]
+            first.append(pa.array(places, pa.list_(pa.int32())))
         ids.append(pa.array(encoded["input_ids"], pa.list_(pa.int32())))
         if "token_type_ids" in encoded:
             types.append(pa.array(encoded["token_type_ids"], pa.list_(pa.int8())))
     columns: dict[str, Any] = {"input_ids": pa.chunked_array(ids, pa.list_(pa.int32()))}
     if types:
         columns["token_type_ids"] = pa.chunked_array(types, pa.list_(pa.int8()))
+    if words:
+        columns["first"] = pa.chunked_array(first, pa.list_(pa.int32()))
     if "label" in split.column_names:
         columns["label"] = split.column("label")
     return pa.table(columns).combine_chunks()
@@ -214,8 +242,9 @@ class Split:
 
     Attributes:
         lengths: Tokens of each row `[N]`, int64.
-        labels: `[N]`, int64 class index or float32 target; float32 NaN where the table has no labels.
+        labels: `[N]`, int64 class index or float32 target; float32 NaN where a row has no label of its own.
         language: Whether the rows are those of a language task (`pack`).
+        words: Those of a token task, with their tags; else None.
     """
 
     def __init__(self, table: pa.Table, language: bool = False) -> None:
@@ -225,15 +254,24 @@ class Split:
         self._ids = ids
         self._types = _list_view(table, "token_type_ids")[0] if "token_type_ids" in table.column_names else None
         self.lengths: np.ndarray = np.diff(self._offsets)
+        self.words = _words(table) if "first" in table.column_names else None
         self.labels: np.ndarray = (
             _one_chunk(table, "label").to_numpy(zero_copy_only=False)
-            if "label" in table.column_names
+            if "label" in table.column_names and self.words is None
             else np.full(table.num_rows, np.nan, np.float32)
         )
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.lengths)
+
+    @property
+    def label_counts(self) -> np.ndarray:
+        """Labels that each row has `[N]`, as those of a batch."""
+        if self.words is not None:
+            return self.words.counts
+        counts: np.ndarray = self.lengths - 1 if self.language else np.ones_like(self.lengths)
+        return counts
 
     def tokens(self) -> np.ndarray:
         """The tokens that occur, ascending, int64."""
@@ -254,11 +292,26 @@ class Split:
             input_ids=ids,
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
             token_type_ids=None if self._types is None else _padded(self._types, source, mask, 0),
-            labels=ids[:, 1:].flatten() if self.language else torch.from_numpy(self.labels[rows]),
+            labels=ids[:, 1:].flatten() if self.language else torch.from_numpy(self._labels(rows)),
             rows=rows,
             lengths=lengths,
             language=self.language,
+            asked=None if self.words is None else self.words.asked(rows, len(positions)),
         )
+
+    def _labels(self, rows: np.ndarray) -> np.ndarray:
+        labels: np.ndarray = self.labels[rows] if self.words is None else self.words.labels(rows)
+        return labels
+
+
+def _words(table: pa.Table) -> Words:
+    first, offsets = _list_view(table, "first")
+    part = slice(offsets[0], offsets[-1])
+    tags = None
+    if "label" in table.column_names:
+        flat, places = _list_view(table, "label")
+        tags = flat[places[0] : places[-1]]
+    return Words(first[part], offsets - offsets[0], tags)
 
 
 def _padded(values: np.ndarray, source: np.ndarray, mask: np.ndarray, fill: int) -> torch.Tensor:

@@ -117,7 +117,7 @@ def test_all_experiments_are_shipped():
     assert {path.stem for path in SHIPPED} >= {"quickstart", "sst2", "mrpc", "sick_nli", "sick_relatedness"}
 
 
-FROM_SCRATCH = {"quickstart", "language"}
+FROM_SCRATCH = {"quickstart", "language", "tokens"}
 """On the project's own texts, with a vocabulary of their words."""
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig
 
-from raydisc.models.families import family_of, layers_of
+from raydisc.models.families import layers_of
+from raydisc.models.kinds import is_token_classifier, model_class, suit
 from raydisc.models.outputs import Outputs, forward
 from raydisc.models.widths import Widths
 from raydisc.supernet.grid import UnitOrder, order_units, reordered
@@ -19,6 +20,8 @@ DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "t5", "mt5", *DECODERS)
 KINDS = ("bert", "roberta", "distilbert", "modernbert", "mt5", "qwen3")
 """One family of each way to be built, for what does not depend on where the units are."""
+TAGGERS = tuple(family for family in FAMILIES if family != "gemma3_text")
+"""Those that have a token classifier."""
 VOCABULARY = 40
 
 
@@ -58,10 +61,16 @@ def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout
     return config
 
 
+def tagging(config):
+    """The same configuration, of a token classifier."""
+    suit(config, "tokens", config.num_labels, 0)
+    return config
+
+
 def tiny_teacher(config, seed=0) -> nn.Module:
     """A teacher in evaluation mode; its biases and norms are random too."""
     torch.manual_seed(seed)
-    model = family_of(config).classifier().from_config(config)
+    model = model_class(config).from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -81,8 +90,8 @@ def state_of(model) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def tiny_split(lengths, num_labels=3, seed=0, types=False) -> Split:
-    """Random tokens of these lengths; `num_labels` 1 gives real targets."""
+def tiny_split(lengths, num_labels=3, seed=0, types=False, tags=False) -> Split:
+    """Random tokens of these lengths; `num_labels` 1 gives real targets, `tags` one for two tokens in three."""
     rng = np.random.default_rng(seed)
     ids = [rng.integers(5, VOCABULARY, length).tolist() for length in lengths]
     columns = {"input_ids": pa.array(ids, pa.list_(pa.int32()))}
@@ -92,12 +101,17 @@ def tiny_split(lengths, num_labels=3, seed=0, types=False) -> Split:
         )
     real = rng.standard_normal(len(lengths)).astype(np.float32)
     columns["label"] = pa.array(real if num_labels == 1 else rng.integers(0, num_labels, len(lengths)))
+    if tags:
+        words = [[token for token in range(length) if token % 3 != 1] for length in lengths]
+        columns["first"] = pa.array(words, pa.list_(pa.int32()))
+        columns["label"] = pa.array([rng.integers(0, num_labels, len(row)).tolist() for row in words])
     return Split(pa.table(columns))
 
 
 def tiny_batch(config, lengths=(9, 3, 6, 1), seed=0, num_labels=None) -> Batch:
     """A batch with padding."""
-    split = tiny_split(lengths, num_labels or config.num_labels, seed, types=config.model_type == "bert")
+    types, tags = config.model_type == "bert", is_token_classifier(config)
+    split = tiny_split(lengths, num_labels or config.num_labels, seed, types, tags)
     return split.batch(np.arange(len(lengths)), config.pad_token_id)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import KINDS, tiny_config, tiny_split, tiny_teacher
+from tiny_models import KINDS, tagging, tiny_config, tiny_split, tiny_teacher
 
 from raydisc.distillation.kept_outputs import (
     HIDDEN_DTYPES,
@@ -17,6 +17,7 @@ from raydisc.distillation.kept_outputs import (
     read_images,
 )
 from raydisc.distillation.teacher_outputs import BeyondRange, CachedSignal, OnlineSignal, write_outputs
+from raydisc.models.kinds import is_token_classifier
 from raydisc.models.outputs import forward
 
 LENGTHS = [5, 9, 1, 12, 3, 7, 7, 2, 10, 4, 6, 8, 11]
@@ -30,9 +31,10 @@ def nothing(batch):
 
 def written(folder, teacher, split, positions=POSITIONS, batch_size=4, dtype="float16", on_batch=nothing):
     """The error of writing all outputs into two files of a folder."""
-    config = teacher.config
-    shape = OutputsShape(len(split), int(split.lengths.sum()), len(positions), config.hidden_size, config.num_labels)
-    with OutputsWriter(folder, shape, dtype, split.lengths) as writer:
+    config, counts = teacher.config, split.label_counts
+    sizes = (len(split), int(split.lengths.sum()), len(positions), config.hidden_size, config.num_labels)
+    shape = OutputsShape(*sizes, num_labels=int(counts.sum()))
+    with OutputsWriter(folder, shape, dtype, split.lengths, label_counts=counts) as writer:
         return write_outputs(teacher, split, positions, config.pad_token_id, batch_size, on_batch, writer)
 
 
@@ -41,7 +43,8 @@ def images(folder):
 
 
 def computed(folder, config, seed=0, **how):
-    split, teacher = tiny_split(LENGTHS, config.num_labels), tiny_teacher(config, seed)
+    split = tiny_split(LENGTHS, config.num_labels, tags=is_token_classifier(config))
+    teacher = tiny_teacher(config, seed)
     written(folder, teacher, split, **how)
     return read_images(*images(folder)), split, teacher
 
@@ -72,6 +75,19 @@ def test_kept_is_online(tmp_path, family, num_labels, dtype):
             assert torch.isfinite(some).all()  # padding holds anything finite
         assert not theirs.logits.requires_grad
     assert len(forwards) == 6
+
+
+@pytest.mark.parametrize("family", ["bert", "mt5"])
+def test_kept_is_online_for_tags_of_which_rows_have_many_or_few(tmp_path, family):
+    config = tagging(tiny_config(family))
+    kept, split, teacher = computed(tmp_path, config)
+    assert len(kept.logits) == split.label_counts.sum() < kept.hidden.shape[0]
+    cached, online = CachedSignal(kept, split.lengths, split.label_counts), OnlineSignal(teacher, POSITIONS, nothing)
+    for batch in random_batches(split, config, 1):
+        for part in (batch, batch.share(1, 3), batch.share(6, 7)):
+            mine, theirs = cached.outputs(part), online.outputs(part)
+            assert len(mine.logits) == len(part.labels)
+            torch.testing.assert_close(mine.logits, theirs.logits, atol=1e-5, rtol=1e-5)
 
 
 def test_online_is_the_teacher_itself():

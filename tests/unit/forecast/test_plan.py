@@ -159,6 +159,10 @@ def test_a_language_task_is_refused(capsys):
     assert refusal(capsys, *words) == "plan: 'tiny' is a language task, which cannot be planned yet; run it"
 
 
+def test_a_task_of_tagged_words_is_refused(capsys):
+    assert "is a task of tagged words, which cannot be planned yet" in refusal(capsys, "--set", "task.metric=span_f1")
+
+
 def refusal_of_validate(capsys, *words):
     assert main(["validate", "tiny.yaml", *words]) == 2
     return capsys.readouterr().err

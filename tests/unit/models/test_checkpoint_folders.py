@@ -148,7 +148,7 @@ def test_unknown_families_are_refused_by_name(tmp_path, model_type):
 def test_labels_of_another_task(teacher_folder):
     with pytest.raises(InputError, match=r"has 3 labels but the task has 2; .*teacher\.finetune"):
         load_teacher(teacher_folder, "classification", 2, 0, finetuned=True)
-    check_labels(tiny_config(num_labels=2), 2, teacher_folder)
+    check_labels(tiny_config(num_labels=2), "classification", 2, teacher_folder)
 
 
 def test_finetuning_gives_a_head_for_the_task(teacher_folder, encoder_folder):

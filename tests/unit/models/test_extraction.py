@@ -10,6 +10,7 @@ from tiny_models import (
     importance_with_empty_layers,
     sorted_state,
     state_of,
+    tagging,
     tiny_batch,
     tiny_config,
     tiny_teacher,
@@ -26,10 +27,17 @@ SCALES = (1.0, 0.8, 0.5, 0.3, 0.1, 0.01)
 
 
 @pytest.fixture(
-    params=[*((family, "sdpa") for family in FAMILIES), *((family, "eager") for family in KINDS)], ids="-".join
+    params=[
+        *((family, "sdpa") for family in FAMILIES),
+        *((family, "eager") for family in KINDS),
+        *((family, "tags") for family in ("modernbert", "mt5")),
+    ],
+    ids="-".join,
 )
 def config(request):
     family, attention = request.param
+    if attention == "tags":
+        return tagging(tiny_config(family))
     return tiny_config(family, attention=attention)
 
 

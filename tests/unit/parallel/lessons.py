@@ -4,7 +4,15 @@ from collections import Counter
 
 import numpy as np
 import torch
-from tiny_models import KINDS, importance_with_empty_layers, sorted_state, tiny_config, tiny_split, tiny_teacher
+from tiny_models import (
+    KINDS,
+    importance_with_empty_layers,
+    sorted_state,
+    tagging,
+    tiny_config,
+    tiny_split,
+    tiny_teacher,
+)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -13,6 +21,7 @@ from raydisc.distillation.losses import WeightedLoss
 from raydisc.distillation.optimiser import OptimiserSettings
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import build, load_trainable
+from raydisc.models.kinds import is_token_classifier
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.parallel.load import load_shards
@@ -46,9 +55,15 @@ class Communications(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def config_of(subject):
+    """Of a family's classifiers, or, with "tags" behind its name, of its token classifiers."""
+    family, _, tags = subject.partition(" ")
+    return tagging(tiny_config(family)) if tags else tiny_config(family)
+
+
 def supernet_at(place, family, precision="float32"):
     """The supernet of a worker: whole, or its shard."""
-    config = tiny_config(family)
+    config = config_of(family)
     importance = importance_with_empty_layers(config)
     state = sorted_state(tiny_teacher(config), config, importance)
     full = Widths.full(config)
@@ -69,7 +84,8 @@ def supernet_at(place, family, precision="float32"):
 
 def lessons_at(place, config, supernet, rows):
     """A lesson on some rows for each candidate; the smallest has two rows only, fewer than there may be workers."""
-    split = tiny_split(LENGTHS, config.num_labels, types=config.model_type == "bert")
+    tags = is_token_classifier(config)
+    split = tiny_split(LENGTHS, config.num_labels, types=config.model_type == "bert", tags=tags)
     teacher = tiny_teacher(config, seed=1)
     lessons = []
     for each in supernet.candidates:

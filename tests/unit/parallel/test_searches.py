@@ -1,5 +1,7 @@
 """Importance and whole searches by several workers: the same scores, order, assistant and metrics."""
 
+import functools
+
 import numpy as np
 import pytest
 from searches import scored, searched
@@ -29,24 +31,33 @@ def test_workers_score_and_sort_units_as_one_does(tmp_path, layout):
         assert written.read_bytes() == wanted.read_bytes()
 
 
-def experiment():
+def experiment(metric):
     """Without dropout, whose draws differ with the shares."""
     base = tiny_experiment()
-    return tiny_experiment(teacher=changed(base.teacher, architecture=ARCHITECTURE | NO_DROPOUT))
+    teacher = changed(base.teacher, architecture=ARCHITECTURE | NO_DROPOUT)
+    return tiny_experiment(task=changed(base.task, metric=metric), teacher=teacher)
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    storage = tmp_path_factory.mktemp("alone")
-    return searched(ALONE, storage, experiment()), ArtifactStore(storage)
+    @functools.cache
+    def alone(metric):
+        storage = tmp_path_factory.mktemp("alone")
+        return searched(ALONE, storage, experiment(metric)), ArtifactStore(storage)
+
+    return alone
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("layout", [Layout(2, 1), Layout(1, 2)], ids=str)
-def test_a_search_of_two_workers_is_that_of_one(alone, tmp_path, layout):
-    (_, wanted), store = alone
+@pytest.mark.parametrize(
+    ("layout", "metric"),
+    [(Layout(2, 1), "accuracy"), (Layout(1, 2), "accuracy"), (Layout(2, 1), "token_accuracy")],
+    ids=str,
+)
+def test_a_search_of_two_workers_is_that_of_one(alone, tmp_path, layout, metric):
+    (_, wanted), store = alone(metric)
     together = ArtifactStore(tmp_path / "runs")
-    [(_, found), (_, also)] = run_workers(layout, searched, tmp_path / "meet", tmp_path / "runs", experiment())
+    [(_, found), (_, also)] = run_workers(layout, searched, tmp_path / "meet", tmp_path / "runs", experiment(metric))
     assert [artifact.key for artifact in found] == [artifact.key for artifact in also]
     assert [artifact.kind for artifact in found] == [artifact.kind for artifact in wanted]
     for mine, theirs in zip(found, wanted, strict=True):

@@ -28,6 +28,20 @@ def regressed(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (labels + rng.normal(size=n)).astype(np.float32), labels.astype(np.float32)
 
 
+def tagged(n: int, counts: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What was counted in each row, first what is right."""
+    rng = np.random.default_rng(seed)
+    totals = rng.integers(2, 9, (n, counts - 1))
+    return np.column_stack([rng.integers(0, totals.min(1)), totals]).astype(np.float32), np.full(n, np.nan)
+
+
+def example(judge: Metric, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and labels that a metric can judge."""
+    if judge.kind == "tokens":
+        return tagged(n, 3 if judge.name == "span_f1" else 2, seed)
+    return classified(n, 2, seed) if judge.kind == "classification" else regressed(n, seed)
+
+
 def test_names_are_the_documented_ones():
     assert sorted(METRICS) == [
         "accuracy",
@@ -36,7 +50,9 @@ def test_names_are_the_documented_ones():
         "matthews",
         "pearson",
         "pearson_spearman",
+        "span_f1",
         "spearman",
+        "token_accuracy",
         "token_likelihood",
     ]
     with pytest.raises(InputError, match=r"no metric 'accuracy1'; the metrics are accuracy, f1"):
@@ -120,7 +136,7 @@ def test_degenerate_regression_is_zero(judge, predictions, labels):
 @pytest.mark.parametrize("judge", METRICS.values(), ids=lambda m: m.name)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_model_that_answers_not_a_number_scores_zero(judge, bad):
-    predictions, labels = regressed(40, 0) if judge.kind == "regression" else classified(40, 2, 0)
+    predictions, labels = example(judge, 40, 0)
     predictions[3] = bad
     assert judge.value(predictions, labels) == 0.0
     assert by_means(judge, predictions, labels) == 0.0
@@ -137,7 +153,7 @@ def test_bootstrap_weights_count_draws():
 
 @pytest.mark.parametrize("judge", [m for m in METRICS.values() if "spearman" not in m.name], ids=lambda m: m.name)
 def test_from_means_of_weights_is_the_metric_of_the_resample(judge):
-    predictions, labels = classified(60, 2, 1) if judge.kind == "classification" else regressed(60, 1)
+    predictions, labels = example(judge, 60, 1)
     weights = bootstrap_weights(60, 20, seed=0)
     values = judge.from_means(weights @ judge.statistics(predictions, labels) / 60)
     for row, value in zip(weights, values, strict=True):
@@ -154,6 +170,6 @@ def test_standard_error_of_accuracy_is_the_binomial_one():
 
 @pytest.mark.parametrize("judge", METRICS.values(), ids=lambda m: m.name)
 def test_standard_error_is_a_number(judge):
-    predictions, labels = classified(40, 2, 4) if judge.kind == "classification" else regressed(40, 4)
+    predictions, labels = example(judge, 40, 4)
     assert 0 < standard_error(judge, predictions, labels, resamples=200) < 0.5
     assert standard_error(judge, np.zeros_like(predictions), np.zeros_like(labels), resamples=20) == 0.0

@@ -1,0 +1,210 @@
+"""Token classifiers of every family that has one: what they say of which token, what they cost, teachers, students."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_models import (
+    TAGGERS,
+    importance_with_empty_layers,
+    layers_of,
+    sorted_state,
+    tagging,
+    tiny_batch,
+    tiny_config,
+    tiny_split,
+    tiny_teacher,
+)
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForSeq2SeqLM, AutoModelForTokenClassification
+
+from raydisc.distillation.losses import LOSSES, task_loss
+from raydisc.distillation.predict import predict
+from raydisc.errors import InputError
+from raydisc.models.checkpoint import check_head, check_labels, load_config, load_teacher, suited_config
+from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.dense import cut, load_frozen, load_trainable
+from raydisc.models.kinds import is_token_classifier, model_class, suit
+from raydisc.models.outputs import forward
+from raydisc.models.student import StudentCard, load_student, plain_config
+from raydisc.models.widths import Widths
+from raydisc.supernet.grid import candidate
+from raydisc.supernet.importance import gradient_importance
+
+LENGTHS = (9, 3, 6, 1)
+
+
+def tagger(family="bert", seed=0, **settings):
+    config = tagging(tiny_config(family, **settings))
+    return config, tiny_teacher(config, seed)
+
+
+@pytest.mark.parametrize("family", TAGGERS)
+def test_the_tokens_that_are_asked_for_are_answered_row_after_row(family):
+    config, model = tagger(family)
+    batch = tiny_batch(config, LENGTHS)
+    with torch.no_grad():
+        found = forward(model, batch, (0, 3))
+        for row, length in enumerate(LENGTHS):
+            alone = model(input_ids=batch.input_ids[row : row + 1, :length]).logits[0]
+            mine = batch.label_counts[:row].sum() + np.arange(batch.label_counts[row])
+            asked = np.flatnonzero(batch.asked[row])
+            if batch.token_type_ids is None:
+                torch.testing.assert_close(found.logits[mine], alone[asked], atol=1e-5, rtol=1e-5)
+    assert found.logits.shape == (len(batch.labels), 3)
+    assert len(found.hidden) == 2
+    assert found.logits.std() > 0.1
+
+
+def test_bert_with_types_answers_the_same_tokens():
+    config, model = tagger("bert")
+    batch = tiny_batch(config, LENGTHS)
+    with torch.no_grad():
+        expected = model(**batch.inputs()).logits[torch.from_numpy(batch.asked)]
+        torch.testing.assert_close(forward(model, batch, ()).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_losses_are_means_over_tags():
+    """As transformers computes it, with -100 where nothing is asked; the sum of the shares' is the batch's."""
+    config, model = tagger("bert")
+    batch = tiny_batch(config, LENGTHS)
+    labels = torch.full_like(batch.input_ids, -100)
+    labels[torch.from_numpy(batch.asked)] = batch.labels
+    with torch.no_grad():
+        expected = float(model(**batch.inputs(), labels=labels).loss)
+        total, count = task_loss(forward(model, batch, ()).logits, batch)
+        assert float(total / count) == pytest.approx(expected, rel=1e-6)
+        _, teacher = tagger("bert", seed=1)
+        for name in ("label", "soft_cross_entropy", "kl_forward", "kl_reverse", "jsd", "logit_mse"):
+            values = []
+            for part in (batch, *(batch.share(rank, 5) for rank in range(5))):
+                loss, count = LOSSES[name](forward(model, part, ()), forward(teacher, part, ()), part, 2.0)
+                values.append(float(loss / count))
+            assert values[0] == pytest.approx(sum(values[1:]), rel=1e-5), name
+
+
+def test_a_batch_without_tags_has_no_loss():
+    """Of words that all were cut off."""
+    config, model = tagger("bert")
+    batch = tiny_batch(config, LENGTHS)
+    batch = replace(batch, asked=np.zeros_like(batch.asked), labels=batch.labels[:0])
+    total, count = task_loss(forward(model, batch, ()).logits, batch)
+    assert float(total.detach() / count) == 0.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("family", TAGGERS)
+def test_cost_is_what_torch_counts(family, scale):
+    config, teacher = tagger(family, attention="eager")
+    batch, importance = tiny_batch(config, (11, 4, 8)), importance_with_empty_layers(config)
+    widths = candidate(importance, scale).widths
+    model = load_trainable(config, widths, cut(sorted_state(teacher, config, importance), config, widths))
+    flops = ForwardCost.of(model, config).flops(widths, *batch.shape)
+    with FlopCounterMode(display=False) as counter:
+        forward(model, batch, ())
+    assert counter.get_total_flops() == flops
+    with FlopCounterMode(display=False) as counter:
+        forward(model, batch, ()).logits.sum().backward()
+    assert counter.get_total_flops() == STEP_FORWARDS * flops
+
+
+def test_predictions_are_classes_of_the_asked_tokens():
+    config, model = tagger("bert")
+    split = tiny_split(LENGTHS, 3, tags=True)
+    found = predict(model, split, 0, 3, lambda batch: None)
+    assert found.shape == (4, 6)
+    for row in range(len(LENGTHS)):
+        batch = split.batch(np.array([row]), 0)
+        with torch.no_grad():
+            classes = model(input_ids=batch.input_ids).logits[0].argmax(-1)[batch.asked[0]]
+        assert found[row, : batch.label_counts[0]].tolist() == classes.tolist()
+    with torch.no_grad():
+        model.classifier.bias.fill_(torch.nan)
+    assert np.isnan(predict(model, split, 0, 3, lambda batch: None)[0]).all()
+
+
+def test_importance_sees_each_row_by_itself():
+    """A row's loss is the sum over its tags."""
+    config, model = tagger("mt5")
+    split, layers = tiny_split(LENGTHS, 3, tags=True), layers_of(config)
+    together = gradient_importance(model, layers, [split.batch(np.arange(4), 0)], False, lambda batch: None)
+    one_by_one = [split.batch(np.array([row]), 0) for row in range(4)]
+    apart = gradient_importance(model, layers, one_by_one, False, lambda batch: None)
+    for mine, other in zip(together.heads + together.neurons, apart.heads + apart.neurons, strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)
+        assert (mine > 0).any()
+
+
+@pytest.mark.parametrize("family", ["t5", "mt5"])
+def test_enct5_reads_tags_from_the_encoder_of_a_checkpoint_of_t5(tmp_path, family):
+    torch.manual_seed(3)
+    pretrained = AutoModelForSeq2SeqLM.from_config(tiny_config(family)).eval()
+    pretrained.save_pretrained(tmp_path)
+    loaded = load_teacher(tmp_path, "tokens", 5, 0, finetuned=False).eval()
+    batch = tiny_batch(tiny_config(family))
+    with torch.no_grad():
+        expected = pretrained.encoder(**batch.inputs()).last_hidden_state
+        found = loaded.transformer(**batch.inputs()).last_hidden_state
+        logits = loaded(**batch.inputs()).logits
+    real = batch.attention_mask.bool()
+    torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits, loaded.classifier(found))
+    assert not any("decoder" in name or "prompt" in name for name in loaded.state_dict())
+    with pytest.raises(InputError, match="labels whole texts but the task labels each token"):
+        suited_config(tmp_path, "tokens", 5, 0, finetuned=True)
+
+
+@pytest.mark.parametrize("family", ["bert", "mt5"])
+def test_a_token_classifier_is_a_finished_teacher_of_a_token_task_alone(tmp_path, family):
+    config, model = tagger(family)
+    model.save_pretrained(tmp_path)
+    loaded = load_teacher(tmp_path, "tokens", 3, 0, finetuned=True)
+    check_head(tmp_path, loaded.config)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name])
+    config = load_config(tmp_path)
+    with pytest.raises(InputError, match="labels each token but the task labels whole texts.*add teacher.finetune"):
+        check_labels(config, "classification", 3, tmp_path)
+    with pytest.raises(InputError, match="has 3 labels but the task has 4"):
+        check_labels(config, "tokens", 4, tmp_path)
+    assert not is_token_classifier(suited_config(tmp_path, "classification", 3, 0, finetuned=False))
+
+
+def test_a_family_without_token_classifiers_is_refused():
+    with pytest.raises(InputError, match="transformers has none of the family 'gemma3_text'"):
+        suit(tiny_config("gemma3_text"), "tokens", 3, 0)
+
+
+@pytest.mark.parametrize(("family", "plain"), [("modernbert", False), ("t5", False), ("qwen3", True)])
+def test_a_student_is_used_from_its_folder(tmp_path, family, plain):
+    config, teacher = tagger(family)
+    importance = importance_with_empty_layers(config)
+    widths = candidate(importance, 0.3, "uniform").widths
+    state = cut(sorted_state(teacher, config, importance), config, widths)
+    as_plain = plain_config(config, widths)
+    assert (as_plain is not None) == plain
+    (as_plain or config).save_pretrained(tmp_path)
+    save_file(dict(state), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "subnet.json").write_text(json.dumps({"scale": 0.3, "heads": widths.heads, "neurons": widths.neurons}))
+    StudentCard(
+        key="0" * 64, schedule="minidisc", path=(0.5,), scale=0.3, kind="tokens", classes=("O", "B-A", "I-A"),
+        text=("words",), max_length=32, metric="span_f1", validation_metric=0.75,
+    ).write(tmp_path)  # fmt: skip
+    batch = tiny_batch(config)
+    with torch.no_grad():
+        expected = load_frozen(config, widths, state)(**batch.inputs()).logits
+        assert torch.equal(load_student(tmp_path)(**batch.inputs()).logits, expected)
+        assert expected.shape == (*batch.input_ids.shape, 3)
+        if plain:
+            found = AutoModelForTokenClassification.from_pretrained(tmp_path)(**batch.inputs()).logits
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_what_a_model_is_for_survives_its_configuration():
+    config = tagging(tiny_config("roberta"))
+    again = type(config).from_dict(config.to_dict())
+    assert model_class(again) is AutoModelForTokenClassification
+    assert Widths.full(again) == Widths.full(config)
