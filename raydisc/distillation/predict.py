@@ -35,7 +35,7 @@ def predict(
     with torch.no_grad():
         for rows in evaluation_batches(split.lengths, batch_size):
             batch = split.batch(rows, pad_id).share(place.rank, place.workers).to(device)
-            logits.append(_of_rows(forward(model, batch, (), precision).logits, batch).cpu().numpy())
+            logits.append(predictions_of(forward(model, batch, (), precision).logits, batch).cpu().numpy())
             order.append(batch.rows)
             on_batch(batch)
     predictions = np.zeros((len(split), logits[0].shape[-1]), dtype=np.float32)
@@ -43,7 +43,8 @@ def predict(
     return place.total(torch.from_numpy(predictions)).numpy()  # zeros where it was another's row
 
 
-def _of_rows(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+def predictions_of(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """What is kept of a batch's logits: of a language model the mean loss of each row's tokens ``[B, 1]``, else all."""
     if not batch.language:
         return logits
     losses = functional.cross_entropy(logits, batch.labels, reduction="none")

@@ -151,14 +151,6 @@ def test_a_teacher_that_is_only_a_configuration_can_be_planned(capsys, tmp_path)
     assert "it has no config.json" in refusal(capsys, *words)
 
 
-def test_a_language_task_is_refused(capsys):
-    decoder = (
-        "{model_type: llama, hidden_size: 24, num_hidden_layers: 1, num_attention_heads: 4, intermediate_size: 32}"
-    )
-    words = ["--set", "task.metric=token_likelihood", "--set", f"teacher.architecture={decoder}"]
-    assert refusal(capsys, *words) == "plan: 'tiny' is a language task, which cannot be planned yet; run it"
-
-
 def refusal_of_validate(capsys, *words):
     assert main(["validate", "tiny.yaml", *words]) == 2
     return capsys.readouterr().err
@@ -225,3 +217,22 @@ def test_a_probe_tells_seconds_and_money():
     assert plan["experiment"]["money"]["expected"] > costs["minidisc"]
     assert "device hours" in text_of(plan)
     assert "money" in text_of(plan)
+
+
+@pytest.mark.integration
+def test_a_language_task_is_planned_and_probed():
+    decoder = (
+        "{model_type: llama, hidden_size: 24, num_hidden_layers: 1, num_attention_heads: 4, intermediate_size: 32, "
+        "max_position_embeddings: 32, tie_word_embeddings: true}"
+    )
+    words = ["task.metric=token_likelihood", "task.max_length=16", f"teacher.architecture={decoder}"]
+    plan = forecast(load_experiment("tiny.yaml", words), probed=True)
+    assert {row["length"] for row in plan["candidates"]} == {16}
+    kinds = {row["kind"]: row for row in plan["stages"]}
+    assert set(kinds) == {
+        "tokenise", "finetune", "teacher_outputs", "importance", "distil", "once_for_all", "evaluate",
+    }  # fmt: skip
+    assert all(row["peak_bytes"] > 0 and row["flops"]["low"] > 0 for kind, row in kinds.items() if kind != "tokenise")
+    costs = {row["schedule"]: row["device_seconds"]["expected"] for row in plan["schedules"]}
+    assert 0 < costs["kd"] < costs["maxidisc"]
+    assert text_of(plan)
