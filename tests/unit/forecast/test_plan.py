@@ -169,6 +169,7 @@ def refusal_of_validate(capsys, *words):
         (["--gpus", "8", "--gpu-memory", "80 bananas"], "--gpu-memory: '80 bananas' is no amount of memory"),
         (["--gpus", "8", "--gpu-memory", "80"], "write it as 80GiB or 40000MB"),
         (["--address", "auto", "--gpus", "8"], "--address asks the cluster for its devices"),
+        (["--address", ""], "--address: it is empty; give the address of a Ray cluster"),
         (["--price", "2.5"], "--price needs --probe"),
         (["--price", "-1", "--probe"], "--price: -1.0 is no price"),
         (["--price", "nan", "--probe"], "--price: nan is no price"),
