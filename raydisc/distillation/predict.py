@@ -36,7 +36,7 @@ def predict(
     with torch.no_grad():
         for rows in evaluation_batches(split.lengths, batch_size):
             batch = split.batch(rows, pad_id).share(place.rank, place.workers).to(device)
-            found = _of_rows(forward(model, batch, (), precision).logits, batch).cpu().numpy()
+            found = predictions_of(forward(model, batch, (), precision).logits, batch).cpu().numpy()
             logits.append(found if split.words is None else _side_by_side(found, batch, int(split.words.counts.max())))
             order.append(batch.rows)
             on_batch(batch)
@@ -45,7 +45,12 @@ def predict(
     return place.total(torch.from_numpy(predictions)).numpy()  # zeros where it was another's row
 
 
-def _of_rows(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+def predictions_of(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """What is kept of a batch's logits ``[L, C]``.
+
+    Of a language model the mean loss of each row's tokens ``[B, 1]``; of a token classifier the class of each token
+    that is asked for ``[L]``; else all.
+    """
     if batch.asked is not None:
         return logits.argmax(dim=-1).where(logits.isfinite().all(dim=-1), torch.nan)
     if not batch.language:

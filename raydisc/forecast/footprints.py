@@ -1,6 +1,7 @@
 """The footprint of each stage: its heaviest step, run on tensors without contents."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,19 +11,23 @@ from torch import nn
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.optimiser import adamw
 from raydisc.distillation.vocabulary import CompactVocabulary
-from raydisc.forecast.memory import Allocations, bytes_of, empty_batch, run_frozen, without_contents
+from raydisc.forecast.memory import Allocations, bytes_of, run_evaluation, run_outputs, without_contents
 from raydisc.forecast.search import Stage
 from raydisc.forecast.stages import World
-from raydisc.forecast.teaching import Teaching, has_types, heaviest_steps, source_of
+from raydisc.forecast.teaching import Teaching, batch_of, heaviest_steps, source_of
+from raydisc.forecast.work import over_split
 from raydisc.models.dense import build, compute_twice
 from raydisc.models.families import layers_of
+from raydisc.models.kinds import weights_of
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
 from raydisc.parallel.footprint import Footprint
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.batches import optimiser_settings
+from raydisc.stages.context import read_split
 from raydisc.stages.requests import Distil, FineTune, Importance, OnceForAll, TeacherOutputs
-from raydisc.supernet.elastic import make_elastic
+from raydisc.stages.targets import tokens_named
+from raydisc.supernet.elastic import make_elastic, select
 from raydisc.supernet.importance import gradient_importance
 
 Backward = Callable[[nn.Module], None]
@@ -48,7 +53,7 @@ class Footprints:
         if not stage.work.passes:
             return None
         heaviest = tuple((passes.way, passes.widths, passes.largest) for passes in stage.work.passes)
-        key = (type(stage.request), heaviest, stage.work.trained)
+        key = (type(stage.request), heaviest, stage.work.trained, stage.work.evaluates)
         if key not in self._known:
             self._known[key] = self._measured(stage, assistants)
         return self._known[key]
@@ -78,7 +83,7 @@ class Footprints:
     def _trained(
         self, stage: Stage, teaching: Teaching, counted: Allocations, steps: Sequence[Backward], targets: int
     ) -> Footprint:
-        """The steps of a model that has been trained before."""
+        """The steps of a model that has been trained before, with the evaluations between them and after them."""
         widths = stage.work.trained or Widths.full(self._world.config)
         model = build(self._world.config, widths)
         if isinstance(stage.request, OnceForAll):
@@ -89,17 +94,19 @@ class Footprints:
         counted.watch(model)
         with counted:
             tokens = source_of(self._world, teaching.request).tokens()
-            assert tokens is not None  # no language task is planned
-            vocabulary = CompactVocabulary(model, tokens)
+            vocabulary = None if tokens is None else CompactVocabulary(model, tokens)
             weights, trained = counted.now, [it for it in model.parameters() if it.requires_grad]
+            gradients = sum(parameter.nbytes for parameter in trained)
             counted.watch_gradients(trained)
             optimiser = adamw(trained, optimiser_settings(teaching.config))
-            for parameter in trained:  # the moments are made by the first step, and live ever after
-                parameter.grad = torch.zeros_like(parameter)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            _make_moments(optimiser, trained)
             moments = counted.now - weights
             counted.forget()
+            if stage.work.evaluates:
+                with nullcontext() if vocabulary is None else vocabulary.whole(1.0):
+                    self._evaluate(model, teaching, widths)
+                best = [it.clone() for it in weights_of(model).values()] if teaching.patient else []
+                weights += sum(it.nbytes for it in best)
             model.train()
             for backward in steps:
                 backward(model)
@@ -107,16 +114,28 @@ class Footprints:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 counted.gradients_gone()
-            del vocabulary  # held the whole table until now
+            del optimiser, trained
+            if vocabulary is not None:
+                vocabulary.restore(1.0)
+            del vocabulary
+            self._evaluate(model, teaching, widths)
         return Footprint(
             weights=weights,
-            gradients=sum(parameter.nbytes for parameter in trained),
+            gradients=gradients,
             optimiser=moments,
             activations=max(0, counted.peak - weights - moments - targets - counted.gradients_at_peak),
             targets=targets,
             block=self._block(widths),
             peak=counted.peak,
         )
+
+    def _evaluate(self, model: nn.Module, teaching: Teaching, widths: Widths) -> None:
+        """The largest batch of an evaluation in a training stage, by the largest model that is evaluated there."""
+        if isinstance(teaching.request, OnceForAll):
+            select(model, self._world.config, widths)
+        validation = read_split(self._world.store, teaching.request.data, "validation")
+        batch = teaching.batch(over_split(widths, validation).largest)
+        run_evaluation(model.eval(), [batch], self._precision)
 
     def _frozen(self, stage: Stage) -> Footprint:
         [passes] = stage.work.passes
@@ -133,15 +152,16 @@ class Footprints:
         """The largest batch of a stage that trains nothing."""
         [passes], request = stage.work.passes, stage.request
         data: Artifact = request.data  # type: ignore[attr-defined]
-        types = has_types(self._world, data)
-        batches = [empty_batch(*shape, data["num_labels"], types) for shape in passes.heaviest(2)]
+        batches = [batch_of(self._world, data, shape) for shape in passes.heaviest(2)]
         with counted:
             if isinstance(request, Importance):
                 layers, regression = layers_of(self._world.config), data["kind"] == "regression"
                 gradient_importance(model, layers, batches[:1], regression, lambda batch: None)
+            elif isinstance(request, TeacherOutputs):
+                named = tokens_named(data, request.top_tokens)
+                run_outputs(model, batches, request.positions, named, self._precision)
             else:
-                matched = request.positions if isinstance(request, TeacherOutputs) else ()
-                run_frozen(model, batches, matched, self._precision)
+                run_evaluation(model, batches, self._precision)
 
     def _block(self, widths: Widths) -> int:
         """Bytes of the largest of what a sharded model gathers at once: a layer, or what is outside of the layers."""
@@ -152,3 +172,11 @@ class Footprints:
             for units in layers_of(self._world.config)
         ]
         return max(*layers, bytes_of(model) - sum(layers))
+
+
+def _make_moments(optimiser: torch.optim.Optimizer, trained: Sequence[nn.Parameter]) -> None:
+    """AdamW's moments are made by its first step, and live ever after."""
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)

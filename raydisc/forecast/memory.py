@@ -16,8 +16,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from raydisc.distillation.predict import predictions_of
+from raydisc.distillation.teacher_outputs import OnlineSignal
 from raydisc.models.outputs import forward
 from raydisc.models.precision import Precision
+from raydisc.tasks.metrics import Kind
 from raydisc.tasks.tokenised import Batch
 
 
@@ -95,12 +98,19 @@ def without_contents() -> Iterator[None]:
         yield
 
 
-def empty_batch(rows: int, length: int, num_labels: int, types: bool) -> Batch:
-    """A batch of a shape, with padding in its last row where there is room for it."""
-    lengths = np.full(rows, length, np.int64)
-    lengths[-1] = max(1, length - 1)
+def empty_batch(rows: int, length: int, types: bool, kind: Kind) -> Batch:
+    """A batch of a shape, with padding in its last row where there is room for it; of a language task without any.
+
+    In a token task every token has a tag, which is the most that there can be.
+    """
+    lengths, language = np.full(rows, length, np.int64), kind == "language"
+    asked = np.ones((rows, length), bool) if kind == "tokens" else None
+    if not language:
+        lengths[-1] = max(1, length - 1)
     ids = torch.zeros(rows, length, dtype=torch.int64)
-    labels = torch.zeros(rows) if num_labels == 1 else torch.zeros(rows, dtype=torch.int64)
+    labels = torch.zeros(rows) if kind == "regression" else torch.zeros(rows, dtype=torch.int64)
+    if language or asked is not None:
+        labels = (ids[:, 1:] if language else ids).flatten()
     return Batch(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -108,6 +118,8 @@ def empty_batch(rows: int, length: int, num_labels: int, types: bool) -> Batch:
         labels=labels,
         rows=np.zeros(rows, np.int64),
         lengths=lengths,
+        language=language,
+        asked=asked,
     )
 
 
@@ -116,17 +128,24 @@ def bytes_of(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
-def run_frozen(model: nn.Module, batches: Sequence[Batch], matched: tuple[int, ...], precision: Precision) -> None:
-    """Forwards as evaluations run them; with matched positions as teacher outputs do, which keep hidden states.
+def run_evaluation(model: nn.Module, batches: Sequence[Batch], precision: Precision) -> None:
+    """Forwards as evaluations run them."""
+    with torch.no_grad():
+        for batch in batches:
+            predictions_of(forward(model, batch, (), precision).logits, batch)
+
+
+def run_outputs(
+    model: nn.Module, batches: Sequence[Batch], matched: tuple[int, ...], top_tokens: int, precision: Precision
+) -> None:
+    """Forwards as teacher outputs run them, which keep the hidden states of the matched positions.
 
     What a batch left lives until the next one's takes its place.
     """
+    signal = OnlineSignal(model, matched, lambda batch: None, precision, top_tokens)
     for batch in batches:
-        with torch.no_grad():
-            if not matched:
-                forward(model, batch, (), precision)
-                continue
-            result = forward(model, batch, matched, precision)
+        result = signal.outputs(batch)
+        if result.hidden:
             states = torch.stack([states.flatten(0, 1) for states in result.hidden], dim=1)
             hidden = states.half()
             torch.dist(hidden.float(), states)

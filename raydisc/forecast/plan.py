@@ -31,7 +31,6 @@ from raydisc.stages.context import read_split
 from raydisc.stages.requests import Tokenise
 from raydisc.stages.subject import inspect, student_scales
 from raydisc.supernet.grid import candidate, size_of
-from raydisc.tasks.metrics import metric
 
 Row = dict[str, Any]
 """A line of a plan: name → JSON value."""
@@ -242,10 +241,6 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
         InputError: the experiment cannot work.
     """
     subject = inspect(asked, weights=False)
-    if metric(subject.metric).kind == "language":
-        raise InputError(f"plan: '{asked.name}' is a language task, which cannot be planned yet; run it")
-    if metric(subject.metric).kind == "tokens":
-        raise InputError(f"plan: '{asked.name}' is a task of tagged words, which cannot be planned yet; run it")
     students = student_scales(asked, subject)
     both = with_both(asked, students)
     wanted = expand(asked, students)

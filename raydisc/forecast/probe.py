@@ -18,7 +18,7 @@ from torch import nn
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.optimiser import adamw
 from raydisc.distillation.vocabulary import CompactVocabulary
-from raydisc.forecast.memory import run_frozen
+from raydisc.forecast.memory import run_evaluation, run_outputs
 from raydisc.forecast.search import Forecast, Stage
 from raydisc.forecast.stages import World
 from raydisc.forecast.teaching import Teaching, Training, objective_of, source_of
@@ -30,7 +30,7 @@ from raydisc.models.widths import Widths, count_units, prunable_parameters
 from raydisc.stages.batches import optimiser_settings
 from raydisc.stages.requests import Distil, OnceForAll, Request, TeacherOutputs
 from raydisc.stages.supernet import read_candidates
-from raydisc.stages.targets import positions
+from raydisc.stages.targets import positions, tokens_named
 from raydisc.supernet.elastic import make_elastic
 from raydisc.tasks.tokenised import Batch
 
@@ -51,7 +51,7 @@ class Pace:
     Attributes:
         device: its name.
         train: seconds for each lesson, parameter of each lesson, token and FLOP of training.
-        run: seconds for each batch, token, token whose hidden states are kept, and FLOP where nothing is trained.
+        run: seconds for each batch, token, token of which outputs are kept, and FLOP where nothing is trained.
         samples: blocks that were timed.
         error: mean relative error of the fit on them.
     """
@@ -182,13 +182,16 @@ class _Timer:
 
     def forwards(self, request: Distil, widths: Widths) -> list[_Block]:
         """Forwards of a model as evaluations and as teacher outputs run it."""
-        matched = positions(objective_of(request), len(self._world.cost.layers))[1]
+        objective = objective_of(request)
+        matched = positions(objective, len(self._world.cost.layers))[1]
+        named = tokens_named(request.data, objective.top_tokens)
         model = self._model(widths, elastic=False).eval()
         blocks = []
-        for batch, kept in product(self._batches(request), ((), matched)):
-            flops = self._world.cost.flops(widths, *batch.input_ids.shape)
-            seconds = self._timed(partial(run_frozen, model, [batch], kept, self._precision))
-            blocks.append(_Block((1, batch.tokens, batch.tokens if kept else 0, flops), seconds))
+        for batch in self._batches(request):
+            tokens, flops = batch.tokens, self._world.cost.flops(widths, *batch.input_ids.shape)
+            evaluation = self._timed(partial(run_evaluation, model, [batch], self._precision))
+            outputs = self._timed(partial(run_outputs, model, [batch], matched, named, self._precision))
+            blocks += [_Block((1, tokens, 0, flops), evaluation), _Block((1, tokens, tokens, flops), outputs)]
         return blocks
 
     def _lessons(self, taught: list[Widths], batch: Batch, trained: Widths, step: Callable[[], None]) -> _Block:
@@ -208,8 +211,8 @@ class _Timer:
     def _stepping(self, model: nn.Module, teaching: Teaching) -> Callable[[Callable[[nn.Module], None]], None]:
         set_dropout(model, teaching.dropout)
         tokens = source_of(self._world, teaching.request).tokens()
-        assert tokens is not None  # no language task is planned
-        CompactVocabulary(model, tokens)
+        if tokens is not None:
+            CompactVocabulary(model, tokens)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimiser = adamw(trained, optimiser_settings(teaching.config))
         model.train()

@@ -215,7 +215,7 @@ def foresee_once_for_all(request: OnceForAll, world: World) -> Foreseen:
     largest = candidates[0]
     stored = weight_bytes(world.config, largest.widths)
     stored += _prediction_bytes(validation if chosen is None else judges, request.data["num_labels"], len(candidates))
-    work = Work(tuple(passes), course.steps, largest.widths)
+    work = Work(tuple(passes), course.steps, largest.widths, bool(course.evaluate_at))
     return Foreseen(facts, work, stored, _model_blobs(world, largest.widths, largest.scale))
 
 
@@ -269,9 +269,10 @@ def foresee_distil(request: Distil, world: World) -> Foreseen:
     passes = [Passes("train", widths, shapes)]
     if not are_kept(request.outputs):
         passes.append(Passes("run", read_widths(world.store, request.teacher), shapes))
-    passes.append(over_split(widths, validation, max(1, len(evaluation_steps(request, steps)))))
+    evaluations = evaluation_steps(request, steps)
+    passes.append(over_split(widths, validation, max(1, len(evaluations))))
     stored = weight_bytes(world.config, widths) + _prediction_bytes(validation, data["num_labels"])
-    work = Work(tuple(passes), steps, widths)
+    work = Work(tuple(passes), steps, widths, bool(evaluations))
     return Foreseen({"scale": request.scale, "steps": steps}, work, stored, _model_blobs(world, widths, request.scale))
 
 

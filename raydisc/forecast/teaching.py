@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from raydisc.distillation.kept_outputs import HIDDEN_DTYPES, KeptOutputs
+from raydisc.distillation.kept_outputs import HIDDEN_DTYPES, KeptOutputs, OutputsShape
 from raydisc.distillation.losses import task_loss
 from raydisc.distillation.teacher_outputs import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.forecast.memory import Allocations, empty_batch
@@ -25,7 +25,8 @@ from raydisc.stages.course import course_of
 from raydisc.stages.once_for_all import Lesson, sandwich_backward
 from raydisc.stages.requests import Distil, FineTune, Model, Objective, OnceForAll
 from raydisc.stages.supernet import Supernet, read_candidates
-from raydisc.stages.targets import are_kept, positions, weighted_loss
+from raydisc.stages.targets import are_kept, positions, tokens_named, weighted_loss
+from raydisc.stages.teacher_outputs import outputs_shape
 from raydisc.supernet.grid import Candidate
 from raydisc.tasks.tokenised import Batch
 
@@ -36,9 +37,15 @@ Taught = tuple[Candidate, Shape]
 """A candidate, and the shape of the batch that it learns from."""
 
 
-def has_types(world: World, data: Artifact) -> bool:
-    """Whether the task's tokens come with types."""
-    return "token_type_ids" in read_table(world.store, data, "train.arrow").column_names
+def batch_of(world: World, data: Artifact, shape: Shape) -> Batch:
+    """A batch of a task's rows, of a shape."""
+    types = "token_type_ids" in read_table(world.store, data, "train.arrow").column_names
+    return empty_batch(*shape, types, data["kind"])
+
+
+def _labels_of_row(data: Artifact, length: int) -> int:
+    """The most labels that a row of so many tokens has."""
+    return {"language": length - 1, "tokens": length}.get(data["kind"], 1)
 
 
 def _config(request: Training) -> TrainingConfig:
@@ -85,14 +92,18 @@ class Teaching:
             return Teaching(world, request, precision, None)
         matched = positions(objective_of(request), len(world.cost.layers))[1]
         if counted is None or are_kept(request.outputs):
-            tokens, labels = int(request.data["max_length"]), request.data["num_labels"]
-            hidden = torch.zeros(tokens, len(matched), world.subject.hidden_size, dtype=HIDDEN_DTYPES["float16"])
-            kept = KeptOutputs(torch.zeros(1, labels), hidden)
-            return Teaching(world, request, precision, CachedSignal(kept, np.array([tokens])))
+            length, shape = int(request.data["max_length"]), _outputs(world, request)
+            hidden = torch.zeros(length, shape.positions, shape.hidden_size, dtype=HIDDEN_DTYPES["float16"])
+            labels = _labels_of_row(request.data, length)
+            tokens = torch.zeros(labels, shape.num_tokens, dtype=torch.int32) if shape.num_tokens else None
+            kept = KeptOutputs(torch.zeros(labels, shape.num_logits), hidden, tokens)
+            return Teaching(world, request, precision, CachedSignal(kept, np.array([length]), np.array([labels])))
         model = Model(request.importance) if isinstance(request, OnceForAll) else request.teacher
         teacher = build(world.config, read_widths(world.store, model)).requires_grad_(False).eval()
         counted.watch(teacher)
-        return Teaching(world, request, precision, OnlineSignal(teacher, matched, lambda batch: None, precision))
+        named = tokens_named(request.data, objective_of(request).top_tokens)
+        signal = OnlineSignal(teacher, matched, lambda batch: None, precision, named)
+        return Teaching(world, request, precision, signal)
 
     @property
     def config(self) -> TrainingConfig:
@@ -104,18 +115,24 @@ class Teaching:
         """The stage's dropout; None is the configuration's."""
         return None if isinstance(self.request, FineTune) else self.request.config.dropout
 
+    @property
+    def patient(self) -> bool:
+        """Whether the stage stops early, for which it keeps the best weights."""
+        return not isinstance(self.request, FineTune) and self.request.config.patience is not None
+
     def batch(self, shape: Shape) -> Batch:
         """A batch of a shape."""
-        data = self.request.data
-        return empty_batch(*shape, data["num_labels"], has_types(self.world, data))
+        return batch_of(self.world, self.request.data, shape)
 
     def target_bytes(self, shapes: Sequence[Shape]) -> int:
         """Bytes of the teacher's outputs on batches, as the loss reads them."""
         if isinstance(self.request, FineTune):
             return 0
-        matched = positions(objective_of(self.request), len(self.world.cost.layers))[1]
-        values = len(matched) * self.world.subject.hidden_size
-        return sum(4 * rows * (length * values + self.request.data["num_labels"]) for rows, length in shapes)
+        kept = _outputs(self.world, self.request)
+        values = kept.positions * kept.hidden_size
+        of_label = 4 * kept.num_logits + 8 * kept.num_tokens  # float32 and int64
+        data = self.request.data
+        return sum(rows * (4 * length * values + _labels_of_row(data, length) * of_label) for rows, length in shapes)
 
     def learn(self, model: nn.Module, batch: Batch) -> None:
         """Forward and backward of a dense model on one batch."""
@@ -145,6 +162,13 @@ class Teaching:
 def objective_of(request: OnceForAll | Distil) -> Objective:
     """What a request minimises."""
     return request.objective if isinstance(request, OnceForAll) else Objective.of(request.config)
+
+
+def _outputs(world: World, request: OnceForAll | Distil) -> OutputsShape:
+    """The size of the teacher's outputs that a request learns from."""
+    objective = objective_of(request)
+    matched = positions(objective, len(world.cost.layers))[1]
+    return outputs_shape(request.data, matched, world.subject.hidden_size, objective.top_tokens)
 
 
 def heaviest_steps(request: OnceForAll, world: World) -> list[list[Taught]]:

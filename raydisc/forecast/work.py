@@ -61,11 +61,13 @@ class Work:
         passes: over batches.
         steps: of the optimiser.
         trained: widths of the model that the optimiser goes over; None where nothing is trained.
+        evaluates: whether there is an evaluation before the steps are over, beside what the optimiser keeps.
     """
 
     passes: tuple[Passes, ...] = field(default=())
     steps: int = 0
     trained: Widths | None = None
+    evaluates: bool = False
 
     def flops(self, cost: ForwardCost) -> float:
         """What the stage executes."""

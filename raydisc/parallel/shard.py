@@ -1,4 +1,4 @@
-"""Sharding of a model that knows nothing of it: FSDP2 by transformer layer, then what lies around the layers.
+"""Sharding of a model that knows nothing of it: FSDP2 by transformer layer, tables of words, then what is left.
 
 Elastic layers slice a weight inside their forward, where it is gathered: they need no change. The loss of each worker
 is its part of the whole batch's, so that gradients are added up, not averaged.
@@ -13,11 +13,13 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from raydisc.models.families import layers_of
 from raydisc.models.family import Config
 from raydisc.models.precision import Precision
 from raydisc.models.units import LayerUnits
+from raydisc.parallel.lookup import look_up_by_rows
 from raydisc.parallel.place import Place
 
 Item = TypeVar("Item")
@@ -29,6 +31,15 @@ def blocks_of(model: nn.Module, config: Config) -> list[nn.Module]:
     return [module for module in model.modules() if type(module) in kinds]
 
 
+def tables_of(model: nn.Module) -> list[nn.Module]:
+    """The word embedding and a language model's head, unless they are one: each is as large as several layers."""
+    whole = cast(PreTrainedModel, model)
+    embedding, head = whole.get_input_embeddings(), whole.get_output_embeddings()
+    if head is None:
+        return [embedding]
+    return [] if head.weight is embedding.weight else [embedding, head]
+
+
 def _layer_of(model: nn.Module, units: LayerUnits) -> nn.Module:
     """The module that has all prunable linears of a layer, and is called."""
     path = commonprefix([carrier.path.split(".") for carrier in units.carriers])
@@ -37,7 +48,14 @@ def _layer_of(model: nn.Module, units: LayerUnits) -> nn.Module:
     return model.get_submodule(".".join(path))
 
 
-def shard(model: nn.Module, config: Config, place: Place, precision: Precision, offload: bool = False) -> nn.Module:
+def shard(
+    model: nn.Module,
+    config: Config,
+    place: Place,
+    precision: Precision,
+    offload: bool = False,
+    frozen: bool = False,
+) -> nn.Module:
     """Shard a model's weights over a place's mesh, in place, and add up gradients over its workers.
 
     In bfloat16 the weights travel in the type that they are multiplied in, half as many bytes; gradients are added up
@@ -49,6 +67,7 @@ def shard(model: nn.Module, config: Config, place: Place, precision: Precision, 
         place: of this worker.
         precision: in which the model computes.
         offload: keep shards in the host's memory and bring them to the device when they are needed.
+        frozen: whether it is never to be trained, so that tokens can be looked up where their rows are.
     """
     # hidden states are views of layers' inputs, and nobody changes them in place
     warnings.filterwarnings("ignore", message=".*returned a view tensor")
@@ -59,6 +78,11 @@ def shard(model: nn.Module, config: Config, place: Place, precision: Precision, 
         options["offload_policy"] = CPUOffloadPolicy()
     for block in blocks_of(model, config):
         fully_shard(block, **options)
+    for table in tables_of(model):
+        if frozen and not offload and isinstance(table, nn.Embedding):
+            options["ignored_params"] = {look_up_by_rows(table, place)}
+        else:
+            fully_shard(table, **options)
     fully_shard(model, **options)
     for module in model.modules():
         if isinstance(module, FSDPModule):

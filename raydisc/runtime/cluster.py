@@ -1,17 +1,22 @@
 """What the cluster can do for a trial. Import this inside a ``ray_session``: Ray reads its settings when imported."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
+from ray.exceptions import GetTimeoutError, RayTaskError
 
 from raydisc.errors import InputError
 from raydisc.forecast.cluster import Devices
 from raydisc.models.precision import Arithmetic, Precision, has_bfloat16
 from raydisc.runtime.machine import refuse_without
 from raydisc.settings import ResourcesConfig
+
+Found = TypeVar("Found")
+
+_FREE_S = 60.0
+"""Seconds that a plan waits for a GPU that it may ask; a run waits for as long as it takes."""
 
 
 def refuse_beyond_cluster(resources: ResourcesConfig) -> None:
@@ -48,8 +53,7 @@ def _workers_on(machine: Mapping[str, float], resources: ResourcesConfig) -> int
 def worker_memory(resources: ResourcesConfig) -> float:
     """Bytes that a trial's worker has: those of its GPU, else its share of the memory that Ray gives of its machine."""
     if resources.gpus:
-        ask: Any = ray.remote(num_cpus=0, num_gpus=1, max_calls=1)(_memory_of_gpu)
-        return float(ray.get(ask.remote()))
+        return float(_on_gpu(1, _memory_of_gpu))
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     able = [it for it in machines if it.get("CPU", 0) >= resources.cpus]
     most = max(resources.workers, resources.teacher_workers or 1)
@@ -67,27 +71,50 @@ def arithmetic_of(resources: ResourcesConfig) -> Arithmetic:
     asked = resources.precision
     if not resources.gpus:
         return Arithmetic(resources.cpus, "float32" if asked == "auto" else asked)
-    ask: Any = ray.remote(num_cpus=0, num_gpus=resources.gpus, max_calls=1)(_settled_on_gpu)
-    try:
-        return Arithmetic(None, ray.get(ask.remote(asked)))
-    except RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise error.cause from None
-        raise
+    return Arithmetic(None, _on_gpu(resources.gpus, _settled_on_gpu, asked))
 
 
 def devices_of_cluster() -> Devices:
-    """The GPUs of the cluster, of which one is asked for its memory; without any, its machines' memory."""
+    """The GPUs of the cluster, of which one is asked for its memory; without any, its machines' memory.
+
+    Raises:
+        InputError: the GPU cannot be asked.
+    """
     total = ray.cluster_resources()
     if count := int(total.get("GPU", 0)):
-        ask: Any = ray.remote(num_cpus=0, num_gpus=1, max_calls=1)(_memory_of_gpu)
-        return Devices("gpu", count, ray.get(ask.remote()), f"the cluster's {count} GPU{'s' if count > 1 else ''}")
+        memory = _on_gpu(1, _memory_of_gpu, within_s=_FREE_S)
+        return Devices("gpu", count, memory, f"the cluster's {count} GPU{'s' if count > 1 else ''}")
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     memory = min(int(machine.get("memory", 0)) for machine in machines)
     return Devices("cpu", len(machines), memory, f"the cluster's {len(machines)} machine(s), without a GPU")
 
 
+def _on_gpu(share: float, ask: Callable[..., Found], *words: object, within_s: float | None = None) -> Found:
+    """What a function says on a GPU of the cluster, or a share of one, once one is free.
+
+    Raises:
+        InputError: the function does, or no GPU is free within so many seconds.
+    """
+    remote: Any = ray.remote(num_cpus=0, num_gpus=share, max_calls=1)(ask)
+    try:
+        found: Found = ray.get(remote.remote(*words), timeout=within_s)
+    except GetTimeoutError as error:
+        raise InputError(
+            f"the cluster's GPUs: none was free within {within_s:g} s to be asked for its memory; try again when one "
+            "is, or tell of them by --gpus and --gpu-memory"
+        ) from error
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
+    return found
+
+
 def _memory_of_gpu() -> int:
+    if not torch.cuda.is_available():
+        raise InputError(
+            "the cluster's GPUs: Ray has one to give, but torch sees none there; install torch with CUDA there"
+        )
     return int(torch.cuda.get_device_properties(0).total_memory)
 
 

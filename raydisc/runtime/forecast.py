@@ -52,14 +52,13 @@ def _devices(gpus: int | None, gpu_memory: str | None, address: str | None) -> D
         return local_devices() if gpus is None and gpu_memory is None else told_devices(gpus, gpu_memory)
     if gpus is not None or gpu_memory is not None:
         raise InputError("--address asks the cluster for its devices; leave --gpus and --gpu-memory out")
+    if not address:
+        raise InputError("--address: it is empty; give the address of a Ray cluster (HOST:PORT), or auto to find it")
     os.environ["RAY_ADDRESS"] = address
-    try:
-        with ray_session():
-            from raydisc.runtime.cluster import devices_of_cluster
+    with ray_session():
+        from raydisc.runtime.cluster import devices_of_cluster
 
-            return devices_of_cluster()
-    except ConnectionError as error:
-        raise InputError(f"--address {address}: there is no Ray cluster; start one, or give its address") from error
+        return devices_of_cluster()
 
 
 def _prober(experiment: Experiment) -> Prober:

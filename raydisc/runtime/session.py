@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import secrets
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from raydisc.errors import InputError, reason_of
 from raydisc.runtime.machine import cores
 
 _QUIET = {
@@ -26,6 +28,10 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Every port of a local session binds 127.0.0.1."""
 
 
+_ANSWER_S = 5.0
+"""Seconds in which a cluster's address has to answer."""
+
+
 def starts_here() -> bool:
     """Whether the session is to be a local one that has not been started yet."""
     ray = sys.modules.get("ray")
@@ -37,6 +43,9 @@ def ray_session() -> Iterator[None]:
     """Use the session that this process has, or the cluster that ``RAY_ADDRESS`` names, or start a local one.
 
     A local one ends with the context. It asks for a token, as Ray does by default.
+
+    Raises:
+        InputError: no cluster answers at the address, or it does not let this process in.
     """
     local = not os.environ.get("RAY_ADDRESS")
     for name, value in {**_QUIET, **(_LOOPBACK if local else {})}.items():
@@ -57,11 +66,28 @@ def ray_session() -> Iterator[None]:
             address="local", num_cpus=limit, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
         )
     else:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        _join(os.environ["RAY_ADDRESS"])
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    """Connect to a cluster; one that does not answer is found out at once, for which Ray takes minutes."""
+    import ray
+
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise InputError(
+            f"no Ray cluster lets this process in at '{address}' ({reason_of(error)}); start one (ray start --head), "
+            "give the address of one that runs, or, where it asks for a token, set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN_PATH"
+        ) from error
 
 
 def _bind_as_told() -> None:

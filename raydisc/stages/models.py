@@ -16,7 +16,7 @@ def frozen_model(weights: Weights, context: Context) -> nn.Module:
     """A model in evaluation mode, never to be trained; it shares the artifact's memory where that is possible."""
     if context.place.mesh is None:
         return load_frozen(weights.config, weights.widths, weights.state).to(context.device)
-    model = _sharded(weights.config, weights.widths, weights.state, context)
+    model = _sharded(weights.config, weights.widths, weights.state, context, frozen=True)
     return model.requires_grad_(False).eval()
 
 
@@ -25,15 +25,15 @@ def trainable_model(config: Config, widths: Widths, state: State, context: Conte
     if context.place.mesh is None:
         model = load_trainable(config, widths, state).to(context.device)
     else:
-        model = _sharded(config, widths, state, context)
+        model = _sharded(config, widths, state, context, frozen=False)
     if context.checkpointing:
         compute_twice(model)
     return model
 
 
-def _sharded(config: Config, widths: Widths, state: State, context: Context) -> nn.Module:
+def _sharded(config: Config, widths: Widths, state: State, context: Context, frozen: bool) -> nn.Module:
     with torch.device("meta"):
         model = build(config, widths)
-    shard(model, config, context.place, context.precision, context.offload)
+    shard(model, config, context.place, context.precision, context.offload, frozen)
     load_shards(model, state, torch.device("cpu") if context.offload else context.device)
     return model

@@ -38,7 +38,22 @@ DECODER = {
     "initializer_range": 0.2,
 }  # fmt: skip
 ENCT5 = {"model_type": "t5", "d_model": 24, "num_layers": 2, "num_heads": 4, "d_kv": 6, "d_ff": 20}
+LANGUAGE = {
+    "once_for_all": CHEAP,
+    "task": changed(BASE.task, metric="token_likelihood", max_length=12),
+    "teacher": changed(QUICK, architecture=DECODER | {"tie_word_embeddings": True}),
+}
+TAGS = {"once_for_all": CHEAP, "task": changed(BASE.task, metric="span_f1")}
 TRIALS = {
+    "tagged words": (MINIDISC, TAGS),
+    "tagged words of EncT5, online": (
+        MINIDISC,
+        TAGS
+        | {"teacher": changed(QUICK, architecture=ENCT5), "teacher_outputs": TeacherOutputsConfig(source="online")},
+    ),
+    "a language model": (MINIDISC, LANGUAGE),
+    "a language model, online": (MINIDISC, LANGUAGE | {"teacher_outputs": TeacherOutputsConfig(source="online")}),
+    "a language model, equal compute": (dataclasses.replace(MINIDISC, schedule="kd_equal_compute"), LANGUAGE),
     "a decoder": (MINIDISC, {"once_for_all": CHEAP, "teacher": changed(QUICK, architecture=DECODER)}),
     "EncT5": (MINIDISC, {"once_for_all": CHEAP, "teacher": changed(QUICK, architecture=ENCT5)}),
     "uniform": (MINIDISC, {"once_for_all": CHEAP, "grid": changed(BASE.grid, allocation="uniform")}),
@@ -168,9 +183,10 @@ def test_outputs_that_do_not_fit_are_refused_as_by_a_run(tmp_path):
         forecaster.forecasts(MINIDISC)
 
 
-def test_bytes_left_behind_are_those_of_the_files(storage, tmp_path):
+@pytest.mark.parametrize("named", ["minidisc", "a language model", "tagged words"])
+def test_bytes_left_behind_are_those_of_the_files(named, storage, tmp_path):
     """Within a hundredth, or a kilobyte or two of headers in files as small as these."""
-    experiment = tiny_experiment(teacher=QUICK, once_for_all=CHEAP)
+    experiment = tiny_experiment(**{"teacher": QUICK, **TRIALS[named][1]})
     run = executor(storage)
     subject = inspect(experiment)
     outcome = run.run(MINIDISC.run(experiment, subject))

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 import torch
-from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, executor, tiny_experiment
+from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, changed, executor, tiny_experiment
 
 from raydisc.errors import InputError
 from raydisc.forecast.footprints import Footprints
@@ -14,7 +14,14 @@ from raydisc.forecast.search import Forecaster
 from raydisc.forecast.stages import weight_bytes
 from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
 from raydisc.schedules.trials import Trial
-from raydisc.settings import FineTuneConfig, OnceForAllConfig, TeacherConfig, TeacherOutputsConfig
+from raydisc.settings import (
+    FineTuneConfig,
+    OnceForAllConfig,
+    ReviewsConfig,
+    TaskConfig,
+    TeacherConfig,
+    TeacherOutputsConfig,
+)
 from raydisc.stages.compute import COMPUTE
 from raydisc.stages.subject import inspect
 
@@ -51,8 +58,22 @@ def test_what_has_no_contents_counts_alike():
     assert foreseen == work(Allocations()) > 3 * MIB
 
 
+DECODER = {
+    "model_type": "llama", "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 12,
+    "num_key_value_heads": 4, "intermediate_size": 96, "max_position_embeddings": 64, "tie_word_embeddings": True,
+}  # fmt: skip
+LANGUAGE = {
+    "task": TaskConfig(
+        reviews=ReviewsConfig(train=200, validation=250, test=60, clauses=1), metric="token_likelihood", max_length=12
+    ),
+    "teacher": TeacherConfig(architecture=DECODER, finetune=FineTuneConfig(**TRAINING | {"batch_size": 4})),
+}
+"""Its teacher's steps need less than its evaluation, of 64 rows."""
+MINIDISC = Trial("minidisc", STUDENT, 0, lam=0.2)
 CASES = {
-    "minidisc": (Trial("minidisc", STUDENT, 0, lam=0.2), {}),
+    "minidisc": (MINIDISC, {}),
+    "a language model": (MINIDISC, LANGUAGE),
+    "tagged words": (MINIDISC, {"task": changed(tiny_experiment().task, metric="token_accuracy")}),
     "a path": (Trial("maxidisc", STUDENT, 0, path=(0.9,)), {}),
     "online": (Trial("maxidisc", STUDENT, 0, path=(0.9,)), {"teacher_outputs": TeacherOutputsConfig(source="online")}),
 }
@@ -63,10 +84,9 @@ CASES = {
 def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch):
     """Tensors that live in the real stages, those that alias shared memory left out, within 15%."""
     trial, changes = CASES[named]
-    finetune = FineTuneConfig(**TRAINING)
-    teacher = TeacherConfig(architecture=WIDE, finetune=finetune)
+    teacher = TeacherConfig(architecture=WIDE, finetune=FineTuneConfig(**TRAINING))
     once_for_all = OnceForAllConfig(**TRAINING, evaluation_rows=32)
-    experiment = tiny_experiment(teacher=teacher, once_for_all=once_for_all, **changes)
+    experiment = tiny_experiment(**{"teacher": teacher, "once_for_all": once_for_all, **changes})
     measured = {}
 
     def counting(compute):
@@ -101,6 +121,20 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
             assert footprint.weights + footprint.optimiser + footprint.activations <= footprint.peak
             compared += 1
     assert compared == 3
+
+
+def test_an_early_stop_keeps_the_best_weights(tmp_path):
+    def footprint(**changes):
+        distillation = changed(tiny_experiment().distillation, epochs=2.0, **changes)
+        experiment = tiny_experiment(distillation=distillation)
+        forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
+        [forecast] = forecaster.forecasts(Trial("kd", STUDENT, 0))
+        [distil] = [stage for stage in forecast.stages if stage.request.kind == "distil"]
+        return Footprints(forecaster.world, "float32").of(distil)
+
+    patient, hasty = footprint(patience=2), footprint()
+    assert patient.weights - hasty.weights == pytest.approx(hasty.gradients, rel=0.01)
+    assert patient.peak - hasty.peak == patient.weights - hasty.weights
 
 
 # Laying out.

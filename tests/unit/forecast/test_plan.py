@@ -151,18 +151,6 @@ def test_a_teacher_that_is_only_a_configuration_can_be_planned(capsys, tmp_path)
     assert "it has no config.json" in refusal(capsys, *words)
 
 
-def test_a_language_task_is_refused(capsys):
-    decoder = (
-        "{model_type: llama, hidden_size: 24, num_hidden_layers: 1, num_attention_heads: 4, intermediate_size: 32}"
-    )
-    words = ["--set", "task.metric=token_likelihood", "--set", f"teacher.architecture={decoder}"]
-    assert refusal(capsys, *words) == "plan: 'tiny' is a language task, which cannot be planned yet; run it"
-
-
-def test_a_task_of_tagged_words_is_refused(capsys):
-    assert "is a task of tagged words, which cannot be planned yet" in refusal(capsys, "--set", "task.metric=span_f1")
-
-
 def refusal_of_validate(capsys, *words):
     assert main(["validate", "tiny.yaml", *words]) == 2
     return capsys.readouterr().err
@@ -181,6 +169,7 @@ def refusal_of_validate(capsys, *words):
         (["--gpus", "8", "--gpu-memory", "80 bananas"], "--gpu-memory: '80 bananas' is no amount of memory"),
         (["--gpus", "8", "--gpu-memory", "80"], "write it as 80GiB or 40000MB"),
         (["--address", "auto", "--gpus", "8"], "--address asks the cluster for its devices"),
+        (["--address", ""], "--address: it is empty; give the address of a Ray cluster"),
         (["--price", "2.5"], "--price needs --probe"),
         (["--price", "-1", "--probe"], "--price: -1.0 is no price"),
         (["--price", "nan", "--probe"], "--price: nan is no price"),
@@ -196,7 +185,9 @@ def test_a_model_that_cannot_fit_says_how_many_it_would_take():
     assert refused
     for row in refused:
         assert row["fit"] is None
-        assert re.search(r"does not fit 1 device of .*; (it takes \d+ of them|no number of them)", row["refusal"])
+        assert re.search(
+            r"does not fit 1 device of .*; (sharded over all, it takes \d+ of them|no number of them)", row["refusal"]
+        )
         assert row["refusal"] in text_of(plan)
     assert "does not fit " in text_of(plan)
 
@@ -229,3 +220,22 @@ def test_a_probe_tells_seconds_and_money():
     assert plan["experiment"]["money"]["expected"] > costs["minidisc"]
     assert "device hours" in text_of(plan)
     assert "money" in text_of(plan)
+
+
+@pytest.mark.integration
+def test_a_language_task_is_planned_and_probed():
+    decoder = (
+        "{model_type: llama, hidden_size: 24, num_hidden_layers: 1, num_attention_heads: 4, intermediate_size: 32, "
+        "max_position_embeddings: 32, tie_word_embeddings: true}"
+    )
+    words = ["task.metric=token_likelihood", "task.max_length=16", f"teacher.architecture={decoder}"]
+    plan = forecast(load_experiment("tiny.yaml", words), probed=True)
+    assert {row["length"] for row in plan["candidates"]} == {16}
+    kinds = {row["kind"]: row for row in plan["stages"]}
+    assert set(kinds) == {
+        "tokenise", "finetune", "teacher_outputs", "importance", "distil", "once_for_all", "evaluate",
+    }  # fmt: skip
+    assert all(row["peak_bytes"] > 0 and row["flops"]["low"] > 0 for kind, row in kinds.items() if kind != "tokenise")
+    costs = {row["schedule"]: row["device_seconds"]["expected"] for row in plan["schedules"]}
+    assert 0 < costs["kd"] < costs["maxidisc"]
+    assert text_of(plan)
