@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import gc
 import multiprocessing
+import os
 import sys
 import tempfile
 import threading
@@ -53,6 +54,9 @@ EXAMPLES = """\
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Of mallopt: large tensors are mapped one by one and given back when they are freed."""
+
+KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+"""How many of the kernels that oneDNN compiles for each shape it keeps: by default up to 31 MiB of a process's own."""
 
 _SAMPLE_EVERY_S = 0.002
 
@@ -129,6 +133,7 @@ def peaks_of(experiment: Experiment, steps: int) -> list[Row]:
 
 
 def _child(sender: Any, experiment: Experiment, steps: int) -> None:
+    os.environ[KERNELS_KEPT] = "0"  # read when the first is compiled
     libc = ctypes.CDLL(None)
     libc.mallopt(MMAP_THRESHOLD, 2**16)
     libc.mallopt(TRIM_THRESHOLD, 0)

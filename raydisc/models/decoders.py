@@ -27,6 +27,11 @@ class DecoderFamily:
     model_type: str
     biased: bool = False
 
+    @property
+    def predicts_next(self) -> bool:
+        """Each has one."""
+        return True
+
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:
         """The units of every layer.
 

@@ -33,6 +33,11 @@ class EncoderFamily:
     fused: tuple[int, int] = (1, 1)
     padding: Mask = "additive"
 
+    @property
+    def predicts_next(self) -> bool:
+        """No token is predicted from those before it alone."""
+        return False
+
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:
         """The units of every layer; sizes come from the configuration's common attribute names."""
         neurons = getattr(config, "intermediate_size", None) or config.hidden_dim

@@ -239,6 +239,11 @@ class EncT5Family:
 
     model_type: str
 
+    @property
+    def predicts_next(self) -> bool:
+        """Its decoder is a classifier."""
+        return False
+
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:
         """The units of every layer of the encoder; T5's linears have no biases."""
         return tuple(_units(f"transformer.encoder.block.{index}.layer", config) for index in range(config.num_layers))

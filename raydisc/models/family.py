@@ -35,6 +35,11 @@ class Family(Protocol):
         """The ``model_type`` of the family's configurations."""
         ...
 
+    @property
+    def predicts_next(self) -> bool:
+        """Whether the family has a language model, which predicts the next token, beside its classifier."""
+        ...
+
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:
         """The units of every layer of a model with this configuration, first layer first.
 

@@ -13,7 +13,6 @@ from transformers import (
 )
 
 from raydisc.errors import InputError
-from raydisc.models.decoders import DecoderFamily
 from raydisc.models.families import FAMILIES, family_of
 from raydisc.models.family import Config
 from raydisc.tasks.metrics import Kind
@@ -34,8 +33,8 @@ def suit(config: Config, kind: Kind, num_labels: int, pad_id: int | None) -> Non
     """
     family = family_of(config)
     if kind == "language":
-        if not isinstance(family, DecoderFamily):
-            known = ", ".join(sorted(name for name, family in FAMILIES.items() if isinstance(family, DecoderFamily)))
+        if not family.predicts_next:
+            known = ", ".join(sorted(name for name, family in FAMILIES.items() if family.predicts_next))
             raise InputError(
                 f"teacher: a language task needs a model that predicts the next token, but '{config.model_type}' is "
                 f"none; families that are: {known}"

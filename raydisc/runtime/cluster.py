@@ -113,7 +113,7 @@ def _on_gpu(share: float, ask: Callable[..., Found], *words: object, within_s: f
 def _memory_of_gpu() -> int:
     if not torch.cuda.is_available():
         raise InputError(
-            "the cluster's GPUs: Ray has one to give, but torch sees none there; install torch with CUDA there"
+            "the cluster's GPUs: Ray has one to give, but torch sees none there; install torch with CUDA on them"
         )
     return int(torch.cuda.get_device_properties(0).total_memory)
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from raydisc.distillation.kept_outputs import OutputsShape
 from raydisc.experiment import Experiment
+from raydisc.settings import DistillationConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import (
     Distil,
@@ -21,6 +22,7 @@ from raydisc.stages.requests import (
 from raydisc.stages.subject import Subject
 from raydisc.stages.targets import positions
 from raydisc.stages.teacher_outputs import kept_in, outputs_shape
+from raydisc.tasks.metrics import metric
 
 Result = TypeVar("Result")
 Schedule = Generator[Request, Artifact, Result]
@@ -115,7 +117,7 @@ class Search:
             importance=ready.importance,
             scales=(*scales, self.student_scale),
             config=config,
-            objective=Objective.of(self.experiment.distillation),
+            objective=Objective.of(self._distillation),
             seed=self.seed,
             lam=lam if one and config.choose_at < 1 else None,
         )
@@ -135,7 +137,7 @@ class Search:
         Returns:
             The artifacts made for it: its teacher's outputs, if they were asked for, and the model.
         """
-        config = self.experiment.distillation
+        config = self._distillation
         outputs = yield from self.outputs_of(ready, teacher, config.epochs if budget_flops is None else 1)
         student = yield Distil(
             data=ready.data,
@@ -157,14 +159,21 @@ class Search:
             return ()
         # the teacher as it was made computes the same as the sorted one, whatever the importance
         model = Model(ready.finetuned) if teacher == ready.teacher else teacher
-        config, top_tokens = self.experiment.teacher_outputs, self.experiment.distillation.top_tokens
+        config, top_tokens = self.experiment.teacher_outputs, self._distillation.top_tokens
         return ((yield TeacherOutputs(ready.data, model, self._matched, config, top_tokens)),)
 
     def _outputs_shape(self, data: Artifact) -> OutputsShape:
-        top_tokens = self.experiment.distillation.top_tokens
-        return outputs_shape(data, self._matched, self.subject.hidden_size, top_tokens)
+        return outputs_shape(data, self._matched, self.subject.hidden_size, self._distillation.top_tokens)
+
+    @property
+    def _distillation(self) -> DistillationConfig:
+        """The section; what only a language task reads of it is elsewhere the default, whatever the file says."""
+        config = self.experiment.distillation
+        if metric(self.subject.metric).kind == "language":
+            return config
+        return config.model_copy(update={"top_tokens": DistillationConfig.model_fields["top_tokens"].default})
 
     @property
     def _matched(self) -> tuple[int, ...]:
         """Positions of a teacher whose hidden states are compared."""
-        return positions(Objective.of(self.experiment.distillation), self.subject.num_layers)[1]
+        return positions(Objective.of(self._distillation), self.subject.num_layers)[1]

@@ -103,7 +103,8 @@ def read_weights(store: ArtifactStore, model: Model) -> Weights:
     artifact = model.artifact
     config = config_from_dict(store.json(artifact, "config.json"))
     state = tensor_views(store.blob(artifact, "model.safetensors"))
-    scale, widths = store.json(artifact, "subnet.json")["scale"], read_widths(store, model)
+    kept = store.json(artifact, "subnet.json")
+    scale, widths = kept["scale"], _widths_of(kept, model)
     if model.scale is None or model.scale == scale:
         return Weights(config, widths, state, scale)
     return Weights(config, widths, cut(state, config, widths), model.scale)
@@ -111,7 +112,11 @@ def read_weights(store: ArtifactStore, model: Model) -> Weights:
 
 def read_widths(store: ArtifactStore, model: Model) -> Widths:
     """The widths of a model of an artifact, without its weights."""
-    kept = store.json(model.artifact, "subnet.json")
+    return _widths_of(store.json(model.artifact, "subnet.json"), model)
+
+
+def _widths_of(kept: Mapping[str, Any], model: Model) -> Widths:
+    """The widths of a model whose artifact keeps this subnet, or of one of its candidates."""
     if model.scale is not None and model.scale != kept["scale"]:
         kept = next(row for row in model.artifact["candidates"] if row["scale"] == model.scale)
     return Widths(tuple(kept["heads"]), tuple(kept["neurons"]))

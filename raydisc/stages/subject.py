@@ -85,7 +85,7 @@ def inspect(experiment: Experiment, weights: bool = True) -> Subject:
     config, fingerprint = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id, weights)
     with torch.device("meta"):
         model = model_class(config).from_config(config)
-    _refuse_too_small(model, len(tokenizer), task.max_length)
+    _refuse_too_small(model, config, len(tokenizer), task.max_length)
     positions(Objective.of(experiment.distillation), len(layers_of(config)))  # refuses a mapping that does not fit
     return Subject(
         task_name=task.name,
@@ -122,7 +122,7 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse_too_small(model: nn.Module, vocab_size: int, max_length: int) -> None:
+def _refuse_too_small(model: nn.Module, config: Config, vocab_size: int, max_length: int) -> None:
     """Refuse a teacher without an embedding for every token and for every position of the task."""
     words = cast(nn.Embedding, cast(PreTrainedModel, model).get_input_embeddings())
     if vocab_size > words.num_embeddings:
@@ -130,15 +130,27 @@ def _refuse_too_small(model: nn.Module, vocab_size: int, max_length: int) -> Non
             f"teacher: its tokenizer has {vocab_size} tokens but the model embeds {words.num_embeddings}; "
             "give the tokenizer that belongs to the model"
         )
+    positions = _positions(model, config)
+    if positions is not None and max_length > positions:
+        raise InputError(
+            f"task.max_length: {max_length} tokens are more than the teacher's {positions} positions; "
+            f"set it to {positions} or less"
+        )
+
+
+def _positions(model: nn.Module, config: Config) -> int | None:
+    """How many tokens a model can tell the places of; None where it knows distances only, and those of any length."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
             # RoBERTa's positions start behind its padding's
-            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-            if max_length > positions:
-                raise InputError(
-                    f"task.max_length: {max_length} tokens are more than the teacher's {positions} positions; "
-                    f"set it to {positions} or less"
-                )
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    rotary = getattr(config, "rope_parameters", None)
+    if rotary is None:
+        return None
+    longest = int(config.max_position_embeddings)
+    # stretched ones count what they are stretched to, which some configurations say already
+    stretched = float(rotary.get("factor") or 1.0) * (rotary.get("original_max_position_embeddings") or longest)
+    return max(longest, int(stretched))
 
 
 def student_scales(experiment: Experiment, subject: Subject) -> tuple[float, ...]:

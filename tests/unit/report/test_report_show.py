@@ -8,8 +8,9 @@ import pytest
 from ledger_world import World
 
 from raydisc.errors import InputError
+from raydisc.report import formats
 from raydisc.report.show import show
-from raydisc.report.show_tables import render_show
+from raydisc.report.show_tables import render_show, trial_sheet
 
 
 def shown_text(world: World) -> str:
@@ -171,6 +172,17 @@ def test_people_can_read_it(filled: World) -> None:
         "r: trials (accuracy on toy)",
     ):
         assert line in text
+
+
+def test_of_a_language_model_the_perplexity_stands_beside_the_likelihood(filled: World) -> None:
+    shown = show(filled.ledger, "r")
+    sheet = trial_sheet({**shown, "metric": "token_likelihood"})
+    assert sheet.columns[7:9] == ["test", "perplexity"]
+    assert [line[8] for line in sheet.lines] == [formats.perplexity(trial["test_metric"]) for trial in shown["trials"]]
+    assert any(trial["test_metric"] is not None for trial in shown["trials"])
+    [note] = sheet.notes
+    assert f", perplexity {formats.perplexity(shown['teacher']['test_metric'])}. " in note
+    assert "perplexity" not in shown_text(filled)
 
 
 def test_what_is_unknown_is_a_dash(world: World) -> None:

@@ -119,14 +119,22 @@ def test_training_settings_reach_their_own_stages(base_search, base_keys, field,
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("losses", {"hidden_mse": 0.5}), ("temperature", 2.0), ("layer_mapping", "last"), ("top_tokens", 8)],
+    [("losses", {"hidden_mse": 0.5}), ("temperature", 2.0), ("layer_mapping", "last")],
 )
 def test_the_objective_reaches_all_that_is_trained_by_it(base_search, base_keys, field, value):
     experiment = BASE.model_copy(update={"distillation": changed(BASE.distillation, **{field: value})})
     keys = keys_of(replace(base_search, experiment=experiment))
     reached = {name for name in keys if keys[name] != base_keys[name]}
-    # other positions or numbers of tokens are other outputs; another temperature or weight is not
-    assert reached == AFTER_OUTPUTS | ({"teacher_outputs"} if field in {"layer_mapping", "top_tokens"} else set())
+    # other positions are other outputs; another temperature or weight is not
+    assert reached == AFTER_OUTPUTS | ({"teacher_outputs"} if field == "layer_mapping" else set())
+
+
+@pytest.mark.parametrize(("metric", "reached"), [("accuracy", set()), ("token_likelihood", WITH_OUTPUTS)])
+def test_the_number_of_tokens_that_are_named_reaches_stages_of_language_tasks_alone(base_search, metric, reached):
+    search = replace(base_search, subject=replace(base_search.subject, metric=metric))
+    experiment = BASE.model_copy(update={"distillation": changed(BASE.distillation, top_tokens=8)})
+    before, after = keys_of(search), keys_of(replace(search, experiment=experiment))
+    assert {name for name in after if after[name] != before[name]} == reached
 
 
 @pytest.mark.parametrize(

@@ -112,12 +112,29 @@ def test_an_unknown_family(folder):
         inspect(with_teacher(folder))
 
 
-@pytest.mark.parametrize(("family", "positions"), [("bert", 34), ("distilbert", 32), ("roberta", 32)])
+@pytest.mark.parametrize(
+    ("family", "positions"),
+    [("bert", 34), ("distilbert", 32), ("roberta", 32), ("modernbert", 34), ("llama", 34), ("gemma3_text", 34)],
+)
 def test_inputs_longer_than_the_teachers_positions(tmp_path, family, positions):
     write_teacher(tmp_path, tiny_config(family))
     inspect(with_teacher(tmp_path, task=changed(BASE.task, max_length=positions)))
     with pytest.raises(InputError, match=rf"task.max_length: {positions + 1} .* {positions} positions"):
         inspect(with_teacher(tmp_path, task=changed(BASE.task, max_length=positions + 1)))
+
+
+def test_rotary_positions_that_are_stretched(tmp_path):
+    config = tiny_config("llama")
+    config.rope_parameters = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+    write_teacher(tmp_path, config)
+    inspect(with_teacher(tmp_path, task=changed(BASE.task, max_length=68)))
+    with pytest.raises(InputError, match=r"task.max_length: 69 .* 68 positions"):
+        inspect(with_teacher(tmp_path, task=changed(BASE.task, max_length=69)))
+
+
+def test_distances_have_no_end(tmp_path):
+    write_teacher(tmp_path, tiny_config("t5"))
+    inspect(with_teacher(tmp_path, task=changed(BASE.task, max_length=2000)))
 
 
 def test_a_tokenizer_of_another_model(tmp_path):
