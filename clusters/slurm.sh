@@ -51,19 +51,31 @@ start_node() { # HOST WORDS...: a step that lasts as long as the node does
     local host=$1
     shift
     srun --nodes=1 --ntasks=1 --nodelist="$host" --overlap ray start --block \
-        --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" "$@" > /dev/null &
+        --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" "$@" > "$folder/$host.log" 2>&1 &
     steps+=($!)
 }
 
+give_up_if_one_ended() {
+    for step in "${steps[@]}"; do
+        kill -0 "$step" 2> /dev/null || give_up "a node did not start"
+    done
+}
+
+give_up() { # REASON
+    tail -n 20 "$folder"/*.log >&2
+    echo "$1" >&2
+    exit 1
+}
+
 nodes_alive() {
-    python -c 'import ray; ray.init(); print(sum(node["Alive"] for node in ray.nodes()))' 2> "$folder/said"
+    python -c 'import ray; ray.init(); print(sum(node["Alive"] for node in ray.nodes()))' 2> "$folder/driver.log"
 }
 
 start_node "$head" --head --node-ip-address="$address" --port="$port" \
     --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" --temp-dir="$session"
 export RAY_ADDRESS=$address:$port
 until ray health-check --address "$RAY_ADDRESS" > /dev/null 2>&1; do
-    kill -0 "${steps[0]}" || { echo "the head on $head did not start" >&2; exit 1; }
+    give_up_if_one_ended
     sleep 2
 done
 for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
@@ -72,9 +84,10 @@ done
 for _ in $(seq 60); do # raydisc plans with the nodes that are there
     alive=$(nodes_alive) || alive=0
     [ "$alive" -lt "$SLURM_NNODES" ] || break
+    give_up_if_one_ended
     sleep 2
 done
-[ "$alive" -eq "$SLURM_NNODES" ] || { cat "$folder/said" >&2; echo "$alive of $SLURM_NNODES nodes came up" >&2; exit 1; }
+[ "$alive" -eq "$SLURM_NNODES" ] || give_up "$alive of $SLURM_NNODES nodes came up"
 echo "NODE $head, PORT $dashboard, PATH $RAY_AUTH_TOKEN_PATH"
 
 raydisc run "$@" &
