@@ -60,9 +60,9 @@ def _steps(desk: Desk) -> list[str]:
 
 
 def _left(desk: Desk) -> list[object]:
-    """Processes of the job's user that know its home, and the folder of its token."""
+    """Processes with the job's home that do not end soon after it, and the folder of its token."""
     ours = [one for one in psutil.process_iter() if one.pid != os.getpid() and _knows(one, str(desk.folder))]
-    return [*ours, *desk.folder.glob(".raydisc-*")]
+    return [*psutil.wait_procs(ours, timeout=30)[1], *desk.folder.glob(".raydisc-*")]
 
 
 def _knows(process: psutil.Process, home: str) -> bool:
