@@ -31,7 +31,8 @@ test: install
 	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu'
 
 lint: install
-	$(BIN)/ruff check raydisc tests experiments
-	$(BIN)/ruff format --check raydisc tests experiments
+	$(BIN)/ruff check raydisc tests experiments clusters
+	$(BIN)/ruff format --check raydisc tests experiments clusters
 	$(BIN)/mypy
 	$(BIN)/mypy experiments/benchmarks
+	$(BIN)/mypy clusters/local.py
