@@ -34,7 +34,7 @@ class RowsEmbedding(nn.Embedding):
         rows = cast(DTensor, self.weight).to_local()
         found = functional.embedding((tokens - first).where(own, 0), rows) * own.unsqueeze(-1)
         vectors = found.new_empty(found.shape[1:])
-        distributed.reduce_scatter_tensor(vectors, found.flatten(0, 1), group=group)  # all but one are zeros
+        distributed.reduce_scatter_single(vectors, found.flatten(0, 1), group=group)  # all but one are zeros
         return vectors[: len(input)]
 
 
@@ -44,7 +44,7 @@ def _of_all(tokens: torch.Tensor, group: distributed.ProcessGroup) -> torch.Tens
     distributed.all_reduce(most, distributed.ReduceOp.MAX, group=group)
     padded = functional.pad(tokens, (0, 0, 0, int(most) - len(tokens)))
     found = padded.new_empty(group.size(), *padded.shape)
-    distributed.all_gather_into_tensor(found.flatten(0, 1), padded, group=group)
+    distributed.all_gather_single(found.flatten(0, 1), padded, group=group)
     return found
 
 

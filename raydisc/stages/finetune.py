@@ -20,13 +20,14 @@ from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
 from raydisc.stages.context import (
     Context,
     Result,
+    Weights,
     prediction_table,
     read_split,
     table_blob,
     weight_blobs,
 )
 from raydisc.stages.evaluation import judge
-from raydisc.stages.models import trainable_model
+from raydisc.stages.models import frozen_model, trainable_model
 from raydisc.stages.requests import FineTune
 from raydisc.tasks.batching import shorter_half
 from raydisc.tasks.tokenised import Batch, Split
@@ -72,7 +73,10 @@ def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> 
         loaded = load_teacher(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
         return loaded.to(context.device)
     config = suited_config(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
-    return trainable_model(config, Widths.full(config), CheckpointState(folder, config, finished), context)
+    state, widths = CheckpointState(folder, config, finished), Widths.full(config)
+    if finished:
+        return frozen_model(Weights(config, widths, state, 1.0), context)
+    return trainable_model(config, widths, state, context)
 
 
 def curriculum_of(

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from tiny_models import tiny_config, tiny_split, tiny_teacher
-from tiny_runs import ONE_THREAD, search_of
+from tiny_runs import ONE_THREAD, changed, search_of, tiny_experiment
 
 from raydisc.models.families import layers_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.files import TensorFile
 from raydisc.parallel.place import ALONE
 from raydisc.schedules.minidisc import minidisc
+from raydisc.settings import TeacherConfig
 from raydisc.stages.compute import Worker
 from raydisc.stages.context import Context, Weights
 from raydisc.stages.models import frozen_model
@@ -65,3 +66,21 @@ def searched(place, storage, experiment):
             request = schedule.send(artifact)
     except StopIteration as end:
         return end.value, artifacts
+
+
+def taken_in(place, storage, folder, finetune):
+    """The teacher that a stage makes of a checkpoint: its metric, and its weights where they lie."""
+    base = tiny_experiment()
+    teacher = TeacherConfig(model=str(folder), finetune=finetune)
+    experiment = changed(base, teacher=teacher)
+    store = ArtifactStore(Path(storage))
+    worker = Worker(store, torch.device("cpu"), "float32", place=place)
+
+    def execute(request):
+        promise = request.promise(ONE_THREAD)
+        return place.from_leader(store.find(promise.key)) or worker(request, promise, lambda state: None)
+
+    schedule = search_of(experiment).prepare()
+    data = execute(next(schedule))
+    made = execute(schedule.send(data))
+    return made["evaluations"][-1]["metric"], made

@@ -4,16 +4,20 @@ import functools
 
 import numpy as np
 import pytest
-from searches import scored, searched
-from tiny_models import FAMILIES
-from tiny_runs import ARCHITECTURE, NO_DROPOUT, changed, tiny_experiment
+from searches import scored, searched, taken_in
+from tiny_models import FAMILIES, tiny_config, tiny_teacher
+from tiny_runs import ARCHITECTURE, NO_DROPOUT, TRAINING, changed, tiny_experiment
 from tolerance import close, seen
+from transformers import AutoModel, AutoModelForSeq2SeqLM
 from workers import run_workers
 
+from raydisc.models.kinds import suit
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.place import ALONE
+from raydisc.settings import FineTuneConfig
 from raydisc.stages.context import tensor_views
 from raydisc.stages.store import ArtifactStore
+from raydisc.tasks.reviews import word_tokenizer
 
 
 @pytest.mark.parametrize("layout", [Layout(2, 1), Layout(1, 2), Layout(2, 2)], ids=str)
@@ -75,3 +79,31 @@ def test_a_search_of_two_workers_is_that_of_one(alone, tmp_path, layout, metric)
                 seen({name: tensor.numpy() for name, tensor in them.items()}) for them in (weights, expected)
             )
             close(mine_seen, theirs_seen, 1e-3)
+
+
+@pytest.mark.parametrize("family", ["bert", "mt5"])
+@pytest.mark.parametrize("finetune", [None, FineTuneConfig(**TRAINING)], ids=["finished", "trained"])
+def test_a_checkpoint_is_taken_in_by_two_workers_as_by_one(tmp_path, family, finetune):
+    """Read by rows; the head of one that is to be trained is missing, and T5's prompt is made of the embedding."""
+    tokenizer, folder = word_tokenizer(), tmp_path / "teacher"
+    config = tiny_config(family)
+    config.vocab_size, config.max_position_embeddings = len(tokenizer), 64
+    suit(config, "classification", 3, 0)
+    model = tiny_teacher(config)
+    if finetune is not None:
+        model = AutoModel.from_config(config) if family == "bert" else AutoModelForSeq2SeqLM.from_config(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    metric, wanted = taken_in(ALONE, tmp_path / "alone", folder, finetune)
+    together = tmp_path / "together"
+    for found_metric, found in run_workers(Layout(1, 2), taken_in, tmp_path / "meet", together, folder, finetune):
+        assert found_metric == pytest.approx(metric, abs=1e-6)
+        weights, expected = (
+            tensor_views(ArtifactStore(place).blob(it, "model.safetensors"))
+            for place, it in ((together, found), (tmp_path / "alone", wanted))
+        )
+        mine, theirs = (
+            seen({name: tensor.numpy() for name, tensor in them.items() if tensor.is_floating_point()})
+            for them in (weights, expected)
+        )
+        close(mine, theirs, 1e-4)
