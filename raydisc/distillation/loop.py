@@ -143,7 +143,7 @@ def _train(
     progress: Progress,
     place: Place,
 ) -> TrainingState:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.numel()]
     optimiser = adamw(trained, settings.optimiser)
     state = _resumed(model, optimiser, settings, place) or _fresh(model, settings, place)
     folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()

@@ -72,6 +72,8 @@ def shard(
     # hidden states are views of layers' inputs, and nobody changes them in place
     warnings.filterwarnings("ignore", message=".*returned a view tensor")
     options: dict[str, Any] = {"mesh": place.mesh, "reshard_after_forward": True}
+    # of a layer that has lost all its heads or neurons; FSDP cannot add up gradients without entries
+    options["ignored_params"] = {parameter for parameter in model.parameters() if not parameter.numel()}
     if precision == "bfloat16":
         options["mp_policy"] = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     if offload:
@@ -80,7 +82,7 @@ def shard(
         fully_shard(block, **options)
     for table in tables_of(model):
         if frozen and not offload and isinstance(table, nn.Embedding):
-            options["ignored_params"] = {look_up_by_rows(table, place)}
+            options["ignored_params"].add(look_up_by_rows(table, place))
         else:
             fully_shard(table, **options)
     fully_shard(model, **options)

@@ -1,6 +1,7 @@
 """A few sandwich steps of a tiny supernet, alone or as one of several workers."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,16 +18,17 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
-from raydisc.distillation.losses import WeightedLoss
+from raydisc.distillation.losses import WeightedLoss, task_loss
 from raydisc.distillation.optimiser import OptimiserSettings
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import build, load_trainable
+from raydisc.models.dense import build, cut, load_trainable
 from raydisc.models.kinds import is_token_classifier
 from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.parallel.load import load_shards
 from raydisc.parallel.shard import shard, whole
-from raydisc.stages.context import Weights
+from raydisc.stages.context import Context, Weights
+from raydisc.stages.models import trainable_model
 from raydisc.stages.once_for_all import Lesson, sandwich_backward
 from raydisc.stages.supernet import Supernet
 from raydisc.supernet.elastic import make_elastic
@@ -143,6 +145,35 @@ def trained(place, family, optimiser, folder=None, steps=3, every_s=1e9, until=N
         except KeyboardInterrupt:
             pass
     return losses, {name: whole(tensor).numpy() for name, tensor in supernet.model.state_dict().items()}
+
+
+def narrow_trained(place, family, folder):
+    """Losses and weights of a student that has layers without heads or neurons; it goes on from a checkpoint."""
+    config = tiny_config(family)
+    importance = importance_with_empty_layers(config)
+    widths = candidate(importance, SCALES[-1]).widths
+    assert 0 in widths.heads
+    assert 0 in widths.neurons
+    state = cut(sorted_state(tiny_teacher(config), config, importance), config, widths)
+    split, losses = tiny_split(LENGTHS, config.num_labels), []
+
+    def step(batch, index):
+        total, count = task_loss(forward(model, batch, ()).logits, batch)
+        (total / count).backward()
+        losses.append(float(place.total(total.detach() / count)))
+        return total.detach() / count, 0.0
+
+    def batch_at(index):
+        rows = np.sort(np.random.default_rng(index).permutation(len(LENGTHS))[:9])
+        return split.batch(rows, config.pad_token_id).share(place.rank, place.workers)
+
+    for steps in (2, 4):
+        context = Context(None, torch.device("cpu"), "float32", None, folder, -1.0, place)
+        model = trainable_model(config, widths, state, context)
+        settings = LoopSettings("distil", 4, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, -1.0)
+        ends = {"total_steps": steps} if steps == 2 else {}
+        train(model, replace(settings, **ends), batch_at, step, no_evaluation, lambda state: None, place)
+    return losses, {name: whole(tensor).numpy() for name, tensor in model.state_dict().items()}
 
 
 def everything(place, families, optimisers):

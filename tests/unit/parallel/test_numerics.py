@@ -1,7 +1,7 @@
 """Several workers compute what one does, and talk once a step."""
 
 import pytest
-from lessons import SCALES, everything, gradients
+from lessons import SCALES, everything, gradients, narrow_trained
 from tiny_models import FAMILIES, KINDS, tiny_config
 from tolerance import close, seen
 from workers import run_workers
@@ -55,3 +55,11 @@ def test_workers_with_little_memory_synchronise_for_each_candidate(alone, tmp_pa
         close(grads, alone["bert", "step"][1])
         assert told["_reduce_scatter_base_"] == groups("bert") * len(SCALES)
         assert told["_allgather_base_"] > groups("bert") * len(SCALES)
+
+
+@pytest.mark.parametrize("family", ["bert", "mt5"])
+def test_a_student_with_layers_that_have_lost_all_units_is_trained_in_shards(tmp_path, family):
+    losses, weights = narrow_trained(ALONE, family, tmp_path / "alone")
+    for found_losses, found in run_workers(Layout(1, 2), narrow_trained, tmp_path, family, tmp_path / "together"):
+        assert found_losses == pytest.approx(losses, rel=1e-5)
+        close(seen(found), seen(weights), 1e-4)
