@@ -11,13 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from raydisc.command_line import BAD_INPUT, STORAGE, build_parser
+from raydisc.command_line import BAD_INPUT, DONE, FAILED, INTERRUPTED, STORAGE, build_parser
 from raydisc.errors import InputError
 from raydisc.experiment import Experiment, load_experiment
 from raydisc.experiment_file import nearest
-
-DONE, FAILED, INTERRUPTED = 0, 1, 3
-"""Exit codes beside `BAD_INPUT`; an interrupted run goes on with `raydisc resume`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,11 +132,44 @@ def _compare(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _submit(options: argparse.Namespace) -> int:
+    experiment = _experiment(options, name=options.name)
+    from raydisc.cluster.commands import submit_command
+
+    return submit_command(experiment, options)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from raydisc.cluster.commands import list_jobs, show_job
+
+    return list_jobs(options) if options.job is None else show_job(options)
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from raydisc.cluster.commands import print_log
+
+    return print_log(options)
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from raydisc.cluster.commands import stop_job
+
+    return stop_job(options)
+
+
 def _ls(options: argparse.Namespace) -> int:
+    if options.address is not None:
+        from raydisc.cluster.commands import list_jobs
+
+        return list_jobs(options)
     from raydisc.report.runs import list_runs
     from raydisc.report.sheet import Sheet, print_sheets
 
     storage = _storage(options)
+    runs = list_runs(storage)
+    if options.json:
+        print(json.dumps(runs, indent=2))
+        return DONE
     lines = [
         [
             run["name"],
@@ -148,7 +178,7 @@ def _ls(options: argparse.Namespace) -> int:
             f"{run['finished']}/{run['trials'] or '?'}",
             run["when"][:19],
         ]
-        for run in list_runs(storage)
+        for run in runs
     ]
     if lines:
         print_sheets(
@@ -202,6 +232,10 @@ _COMMANDS = {
     "compare": _compare,
     "resume": _resume,
     "ls": _ls,
+    "submit": _submit,
+    "status": _status,
+    "logs": _logs,
+    "stop": _stop,
     "predict": _predict,
 }
 

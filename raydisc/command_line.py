@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-BAD_INPUT = 2
-"""Exit code for what the user can put right; argparse's own too."""
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
+"""Exit codes. Bad input is what the user can put right, as argparse's own; what was interrupted can be gone on with."""
 
 STORAGE = "runs"
 """The storage folder when none is given, as in the experiment file."""
@@ -19,6 +19,9 @@ start here:
   raydisc run experiments/quickstart.yaml        a whole search without any download
   raydisc compare quickstart                     what each schedule reached, and what it cost
   raydisc show quickstart                        its stages, and the candidates ranked by λ-tradeoff
+
+on a cluster:
+  raydisc submit FILE --address http://HEAD:8265 --storage /mnt/nfs/runs --wait
 
 exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted (go on with `raydisc resume RUN`)"""
 
@@ -84,12 +87,50 @@ examples:
   raydisc resume quickstart
   raydisc resume sst2 --storage /mnt/nfs/runs"""
 
-_LS = "The runs of a storage folder: task, state, and how many trials are done."
+_LS = "The runs of a storage folder: task, state, and how many trials are done. Or the jobs of a cluster."
 
 _LS_EXAMPLES = """\
 examples:
   raydisc ls
-  raydisc ls --storage /mnt/nfs/runs"""
+  raydisc ls --storage /mnt/nfs/runs
+  raydisc ls --address http://HEAD:8265
+  raydisc ls --json | jq '.[].name'"""
+
+_SUBMIT = """\
+Send an experiment to a Ray cluster, which runs it as `raydisc run` does. The code that runs there is this
+raydisc's; with it go the resolved file and the local files that it names, 64 MiB at most, and nothing else.
+A stage that any run of the storage has computed is not computed again. A cluster that asks for a token is
+told it by RAY_AUTH_MODE=token with RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN)."""
+
+_SUBMIT_EXAMPLES = """\
+examples:
+  raydisc submit experiments/sst2.yaml --address http://HEAD:8265 --storage /mnt/nfs/runs
+  raydisc submit experiments/sst2.yaml --storage s3://BUCKET/runs --wait > comparison.txt
+  raydisc submit experiments/quickstart.yaml --address auto --pip none --json | jq -r .job"""
+
+_STATUS = "What a cluster knows of a job: its run, state, exit code and times. Without a job, all of raydisc's."
+
+_STATUS_EXAMPLES = """\
+examples:
+  raydisc status
+  raydisc status sst2-1f0c53a7 --address http://HEAD:8265
+  raydisc status sst2-1f0c53a7 --json | jq .exit_code"""
+
+_LOGS = "What a job has printed: its progress, and the comparison once it has ended."
+
+_LOGS_EXAMPLES = """\
+examples:
+  raydisc logs sst2-1f0c53a7
+  raydisc logs sst2-1f0c53a7 --follow --address http://HEAD:8265"""
+
+_STOP = """\
+Interrupt a job. Finished stages are kept, and one that was broken off its last checkpoint: submitting the
+file again goes on from there."""
+
+_STOP_EXAMPLES = """\
+examples:
+  raydisc stop sst2-1f0c53a7
+  raydisc stop sst2-1f0c53a7 --address http://HEAD:8265"""
 
 _PREDICT = """\
 Let a finished student label a file (Parquet, CSV or JSONL with the task's text columns). Writes one row for
@@ -157,7 +198,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plain(resume)
 
     ls = commands.add_parser("ls", help="list the runs", description=_LS, epilog=_LS_EXAMPLES)
-    for command in (run, validate, plan, show, compare, resume, ls):
+    ls.add_argument("--json", action="store_true", help="print a JSON list")
+    submit = commands.add_parser(
+        "submit", help="send an experiment to a Ray cluster", description=_SUBMIT, epilog=_SUBMIT_EXAMPLES
+    )
+    _add_submission(submit)
+    _add_jobs(commands, ls, submit)
+    for command in (run, validate, plan, show, compare, resume, ls, submit):
         _add_storage(command, default=argparse.SUPPRESS)
 
     predict = commands.add_parser(
@@ -198,6 +245,42 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
         "--set", metavar="KEY=VALUE", dest="overrides", action="append", default=[],
         help="override anything in the file: student.scale=0.05, 'seeds=[0, 1]'; may be given again",
     )  # fmt: skip
+
+
+def _add_submission(parser: argparse.ArgumentParser) -> None:
+    _add_experiment(parser)
+    parser.add_argument("--name", help="the run's name (default: the file's name)")
+    parser.add_argument(
+        "--pip", choices=["auto", "none"], default="auto",
+        help="auto: have the versions that are installed here installed for the job; none: take what the cluster has, "
+        "and refuse other versions",
+    )  # fmt: skip
+    parser.add_argument("--no-pip", dest="pip", action="store_const", const="none", help="the same as --pip none")
+    parser.add_argument(
+        "--shared", metavar="FOLDER", type=Path, action="append", default=[],
+        help="a folder that the cluster sees too: files in it are not sent; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--wait", action="store_true", help="show the progress, then the comparison; exit as the job")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def _add_jobs(
+    commands: "argparse._SubParsersAction[_Parser]", ls: argparse.ArgumentParser, submit: argparse.ArgumentParser
+) -> None:
+    status = commands.add_parser(
+        "status", help="how a job of a cluster stands", description=_STATUS, epilog=_STATUS_EXAMPLES
+    )
+    status.add_argument("job", metavar="JOB", nargs="?", help="a job's id (default: list them)")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    logs = commands.add_parser("logs", help="what a job has printed", description=_LOGS, epilog=_LOGS_EXAMPLES)
+    logs.add_argument("job", metavar="JOB", help="a job's id")
+    logs.add_argument("--follow", action="store_true", help="go on until the job has ended; exit as the job")
+    stop = commands.add_parser("stop", help="interrupt a job", description=_STOP, epilog=_STOP_EXAMPLES)
+    stop.add_argument("job", metavar="JOB", help="a job's id")
+    told = "the cluster: http://HEAD:8265, or auto for the one on this machine (default: RAY_ADDRESS)"
+    for command in (submit, status, logs, stop):
+        command.add_argument("--address", metavar="ADDRESS", help=told)
+    ls.add_argument("--address", metavar="ADDRESS", help="list the jobs of the cluster at this address instead")
 
 
 def _add_plain(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Collection, Set
+from collections.abc import Collection, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from raydisc.errors import InputError, reason_of
+from raydisc.models.checkpoint_files import BESIDE_WEIGHTS, WEIGHTS
 from raydisc.models.families import family_named, family_of, layers_of
 from raydisc.models.family import Config
 from raydisc.models.kinds import is_language_model, is_token_classifier, model_class, suit, weights_of
@@ -20,9 +21,7 @@ from raydisc.models.widths import Widths
 from raydisc.tasks.metrics import Kind
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
-_WEIGHTS = "model*.safetensors"
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model"]
 
 
 def locate(model: str, weights: bool = True) -> Path:
@@ -35,7 +34,7 @@ def locate(model: str, weights: bool = True) -> Path:
     Raises:
         InputError: nothing of that name can be found, or what is there is not a safe checkpoint.
     """
-    folder = _find(model, "teacher.model", [_WEIGHTS, *_BESIDE_WEIGHTS] if weights else _BESIDE_WEIGHTS)
+    folder = _find(model, "teacher.model", [WEIGHTS, *BESIDE_WEIGHTS] if weights else BESIDE_WEIGHTS)
     if not (folder / "config.json").is_file():
         raise InputError(f"teacher.model: '{folder}' is no checkpoint: it has no config.json")
     if weights:
@@ -49,10 +48,10 @@ def locate_tokenizer(tokenizer: str) -> Path:
     Raises:
         InputError: nothing of that name can be found.
     """
-    return _find(tokenizer, "teacher.tokenizer", _BESIDE_WEIGHTS)
+    return _find(tokenizer, "teacher.tokenizer", BESIDE_WEIGHTS)
 
 
-def _find(model: str, setting: str, wanted: list[str]) -> Path:
+def _find(model: str, setting: str, wanted: Sequence[str]) -> Path:
     folder = _in_package(model, setting) if model.startswith("package:") else Path(model).expanduser()
     return folder if folder.exists() else _from_hub(model, setting, wanted)
 
@@ -69,11 +68,11 @@ def _in_package(model: str, setting: str) -> Path:
     return folder
 
 
-def _from_hub(model: str, setting: str, wanted: list[str]) -> Path:
+def _from_hub(model: str, setting: str, wanted: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=wanted))
+        return Path(snapshot_download(model, allow_patterns=list(wanted)))
     except Exception as error:
         raise InputError(
             f"{setting}: '{model}' is neither a folder here nor a model that the hub gives "
@@ -82,7 +81,7 @@ def _from_hub(model: str, setting: str, wanted: list[str]) -> Path:
 
 
 def _check_weights(folder: Path) -> None:
-    if not any(folder.glob(_WEIGHTS)):
+    if not any(folder.glob(WEIGHTS)):
         if any((folder / name).exists() for name in _PICKLED):
             raise InputError(
                 f"teacher.model: '{folder}' holds pickled weights (pytorch_model.bin), which can run code when read; "
@@ -100,7 +99,7 @@ def _check_weights(folder: Path) -> None:
 def checkpoint_fingerprint(folder: Path) -> str:
     """SHA-256 over a checkpoint's configuration, weights and tokenizer files."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.json"), *folder.glob(_WEIGHTS), *folder.glob("*.txt")]):
+    for path in sorted([*folder.glob("*.json"), *folder.glob(WEIGHTS), *folder.glob("*.txt")]):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -288,7 +287,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         InputError: a file is no safetensors file.
     """
     stored: dict[str, StoredTensor] = {}
-    for path in sorted(folder.glob(_WEIGHTS)):
+    for path in sorted(folder.glob(WEIGHTS)):
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - no mapping

@@ -75,19 +75,20 @@ def _inspected(experiment: Experiment) -> tuple[Subject, list[Trial]]:
     return subject, expand(experiment, student_scales(experiment, subject))
 
 
-def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None) -> RunResult:
+def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None, keep_names: bool = False) -> RunResult:
     """Run an experiment, or go on with it where it was; finished stages are not computed again.
 
     Args:
         experiment: what to run.
         reporter: shows progress; plain lines on standard error unless given.
+        keep_names: leave relative names of files as they are, for a job whose every process starts in one folder.
 
     Raises:
         InputError: the experiment, its data, its teacher, the storage or the resources cannot work.
         KeyboardInterrupt: the run was interrupted; it goes on when it is run again.
     """
     reporter = reporter or LiveReporter(plain=True)
-    experiment = experiment.with_absolute_paths()
+    experiment = experiment if keep_names else experiment.with_absolute_paths()
     storage = storage_folder(experiment.storage)
     _refuse_beyond_machine(experiment.resources)
     subject, trials = _inspected(experiment)

@@ -14,7 +14,7 @@ from raydisc.errors import InputError
 from raydisc.experiment import load_experiment
 from raydisc.report.ledger import Ledger
 
-COMMANDS = ["run", "validate", "plan", "show", "compare", "resume", "ls", "predict"]
+COMMANDS = ["run", "validate", "plan", "show", "compare", "resume", "ls", "submit", "status", "logs", "stop", "predict"]
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
 

@@ -1,0 +1,1 @@
+"""Ray clusters elsewhere: an experiment sent as a job, watched, stopped."""

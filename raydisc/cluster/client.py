@@ -1,0 +1,177 @@
+"""A cluster's job service, and what it knows of a job of raydisc."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from raydisc.command_line import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from raydisc.errors import InputError, reason_of
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+OURS = "raydisc"
+"""The key of a job's metadata by which those of raydisc are known; its value is the version."""
+
+_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of raydisc on a cluster.
+
+    Attributes:
+        id: its name on the cluster.
+        run: the run's.
+        storage: where the run lies.
+        state: `waiting`, `running`, `finished`, `failed` or `interrupted`, which can be gone on with.
+        exit_code: as of `raydisc run`; None while it has not ended.
+        started: UTC, ISO 8601; None before that.
+        ended: the same.
+        message: what Ray says of it.
+    """
+
+    id: str
+    run: str
+    storage: str
+    state: str
+    exit_code: int | None
+    started: str | None
+    ended: str | None
+    message: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def named_address(address: str | None) -> str:
+    """The address that is asked for, by a command or else by the environment.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = next(filter(None, [address, *(os.environ.get(name) for name in _ADDRESSES)]), None)
+    if found is None:
+        raise InputError("which cluster? give --address http://HEAD:8265, or auto for the one here, or set RAY_ADDRESS")
+    return found
+
+
+def connect(address: str | None) -> JobSubmissionClient:
+    """A client of the cluster that is asked for, by an address or else by the environment.
+
+    It authenticates itself as Ray does: by ``RAY_AUTH_MODE`` with ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``.
+
+    Raises:
+        InputError: No cluster is named, it cannot be reached, or it refuses this client.
+    """
+    wanted = named_address(address)
+    with in_one_sentence(wanted), _environment_without(_ADDRESSES):
+        from ray.job_submission import JobSubmissionClient
+
+        for chatty in (
+            "dashboard.modules.dashboard_sdk",
+            "dashboard.modules.job.sdk",
+            "_private.runtime_env.packaging",
+        ):
+            logging.getLogger(f"ray.{chatty}").setLevel(logging.WARNING)
+        return JobSubmissionClient(wanted)
+
+
+@contextmanager
+def in_one_sentence(address: str) -> Iterator[None]:
+    """Turn what Ray's client raises into an `InputError`."""
+    from ray.exceptions import AuthenticationError, RaySystemError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise InputError(
+            f"the cluster at {address} refuses this client: set RAY_AUTH_MODE=token, and its token by "
+            "RAY_AUTH_TOKEN_PATH=FILE or RAY_AUTH_TOKEN"
+        ) from error
+    except (OSError, RaySystemError) as error:
+        raise InputError(
+            f"no cluster can be reached at {address} ({type(error).__name__}); is it running, with its dashboard's "
+            "port (8265) open to here, and is RAY_AUTH_MODE=token set where it asks for a token?"
+        ) from error
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if "ray[default]" in str(error):
+            raise InputError("Ray's job service is not installed: pip install 'raydisc[cluster]'") from error
+        raise InputError(f"the cluster at {address}: {reason_of(error)}") from error
+
+
+def job_named(client: JobSubmissionClient, name: str) -> Job:
+    """What the cluster knows of a job.
+
+    Raises:
+        InputError: It knows no job of that name, or cannot be reached.
+    """
+    with in_one_sentence(client.get_address()):
+        found = [job for job in client.list_jobs() if job.submission_id == name]
+    if not found:
+        raise InputError(f"the cluster at {client.get_address()} knows no job '{name}'; `raydisc status` lists them")
+    return job_of(found[0])
+
+
+def jobs_of(client: JobSubmissionClient) -> list[Job]:
+    """The jobs of raydisc that the cluster knows, the latest first.
+
+    Raises:
+        InputError: The cluster cannot be reached.
+    """
+    with in_one_sentence(client.get_address()):
+        ours = [job for job in client.list_jobs() if OURS in (job.metadata or {})]
+    return [job_of(job) for job in sorted(ours, key=lambda job: job.start_time or 0, reverse=True)]
+
+
+def job_of(details: JobDetails) -> Job:
+    """A job from what Ray tells."""
+    code, metadata = _exit_code(details), details.metadata or {}
+    waiting = "running" if details.status == "RUNNING" else "waiting"
+    ended = {DONE: "finished", FAILED: "failed", BAD_INPUT: "failed", INTERRUPTED: "interrupted"}
+    return Job(
+        id=details.submission_id or "",
+        run=metadata.get("run", ""),
+        storage=metadata.get("storage", ""),
+        state=waiting if code is None else ended[code],
+        exit_code=code,
+        started=_when(details.start_time),
+        ended=_when(details.end_time),
+        message=details.message or "",
+    )
+
+
+def _exit_code(details: JobDetails) -> int | None:
+    """The driver's own code; Ray's status knows only success and failure."""
+    if not details.status.is_terminal():
+        return None
+    code = details.driver_exit_code
+    if details.status == "STOPPED" or (code is None and details.error_type == _LOST):
+        return INTERRUPTED
+    if code is None:
+        return DONE if details.status == "SUCCEEDED" else FAILED
+    if code < 0 or code > 128:  # the driver was killed; what it had finished is kept
+        return INTERRUPTED
+    return code if code in (DONE, BAD_INPUT, INTERRUPTED) else FAILED
+
+
+def _when(milliseconds: int | None) -> str | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds") if milliseconds else None
+
+
+@contextmanager
+def _environment_without(names: tuple[str, ...]) -> Iterator[None]:
+    """Ray lets these variables win over an address that was given, and reads them again on the way."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)

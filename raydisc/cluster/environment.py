@@ -1,0 +1,65 @@
+"""The packages that a job stands on: which versions are here, and whether a cluster has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from raydisc.errors import InputError
+from raydisc.experiment import Experiment
+
+
+def pinned(experiment: Experiment) -> list[str]:
+    """Requirements of the versions that are installed here: raydisc's own, and packages that hold a teacher.
+
+    Builds of one version count as one, so that torch for a CPU here and for a GPU there agree.
+    """
+    names = [requirement.name for requirement in _requirements() if requirement.name != "ray"]
+    return sorted(f"{name}=={Version(metadata.version(name)).public}" for name in {*names, *_holding(experiment)})
+
+
+def ray_wanted() -> str:
+    """The requirement that the cluster's own Ray has to meet; no job can change it."""
+    return str(next(it for it in _requirements() if it.name == "ray"))
+
+
+def refuse_other_versions(requirements: Iterable[str]) -> None:
+    """Refuse to run beside other packages than those that the job was made with.
+
+    Raises:
+        InputError: What is missing here, or has another version.
+    """
+    wrong = [told for line in requirements if (told := _unmet(Requirement(line)))]
+    if wrong:
+        raise InputError(
+            f"the cluster's packages are not those that the job was made with: {', '.join(wrong)}; install them there, "
+            "submit with --pip auto, or submit from an environment like the cluster's"
+        )
+
+
+def _unmet(wanted: Requirement) -> str | None:
+    try:
+        version = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return f"{wanted.name} is missing (should be {wanted.specifier})"
+    if wanted.specifier.contains(version, prereleases=True):
+        return None
+    return f"{wanted.name} is {version} (should be {wanted.specifier})"
+
+
+def _requirements() -> Iterator[Requirement]:
+    for line in metadata.requires("raydisc") or []:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield requirement
+
+
+def _holding(experiment: Experiment) -> Iterator[str]:
+    named = [name for name in (experiment.teacher.model, experiment.teacher.tokenizer) if name is not None]
+    for name in named:
+        if name.startswith("package:"):
+            package = name.removeprefix("package:").partition("/")[0]
+            yield from metadata.packages_distributions().get(package, [])

@@ -1,0 +1,72 @@
+"""An experiment as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from raydisc.cluster.client import OURS, connect, in_one_sentence, named_address
+from raydisc.cluster.environment import pinned, ray_wanted
+from raydisc.cluster.pack import pack, pack_code, storage_seen
+from raydisc.experiment import Experiment
+
+Pip = Literal["auto", "none"]
+
+_STOPPING = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
+"""A job that is stopped is interrupted as by Ctrl-C, and has time to note where it is."""
+
+
+def submit(
+    experiment: Experiment,
+    address: str | None = None,
+    pip: Pip = "auto",
+    shared: Sequence[Path] = (),
+    json: bool = False,
+) -> str:
+    """Send an experiment to a cluster, which runs it; stages that its storage has are not computed again.
+
+    The code that runs is this raydisc's. With it go the resolved experiment and the small local files that it names.
+
+    Args:
+        experiment: What to run.
+        address: The cluster: ``http://HEAD:8265``, or ``auto`` for the one on this machine; that of ``RAY_ADDRESS``
+            if left out.
+        pip: ``auto`` has the versions that are installed here installed for the job; ``none`` takes what the cluster
+            has, and refuses to run with other versions.
+        shared: Folders that the cluster sees under the same names; nothing in them is sent.
+        json: Whether the job's log is to end with the comparison as JSON instead of as a table.
+
+    Returns:
+        The job's id.
+
+    Raises:
+        InputError: The storage cannot be the cluster's, a file is too large to be sent, or the cluster cannot be
+            reached or refuses this client.
+    """
+    here = named_address(address) == "auto"
+    experiment = experiment.model_copy(update={"storage": storage_seen(experiment.storage, here)})
+    requirements = pinned(experiment)
+    with tempfile.TemporaryDirectory(prefix="raydisc-") as made:
+        work = Path(made) / "work"
+        pack(experiment, [*requirements, ray_wanted()], work, shared)
+        environment: dict[str, Any] = {
+            "working_dir": str(work),
+            "py_modules": [str(pack_code(Path(made)))],
+            "env_vars": _STOPPING,
+        }
+        if pip == "auto":
+            environment["pip"] = {"packages": requirements, "pip_check": False}
+        client = connect(address)
+        with in_one_sentence(client.get_address()):
+            return str(
+                client.submit_job(
+                    entrypoint="exec python -m raydisc.cluster.job" + (" --json" if json else ""),
+                    submission_id=f"{experiment.name}-{secrets.token_hex(4)}",
+                    runtime_env=environment,
+                    metadata={OURS: metadata.version("raydisc"), "run": experiment.name, "storage": experiment.storage},
+                )
+            )
