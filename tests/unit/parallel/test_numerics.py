@@ -17,8 +17,8 @@ LAYOUTS = [
 
 
 def groups(family):
-    """Of weights that are gathered together: a layer each, T5's decoder too where it has one, and all the rest."""
-    return tiny_config().num_hidden_layers + 1 + family.endswith("t5")
+    """Of weights that are gathered together: a layer each and T5's decoder, the words, and all the rest."""
+    return tiny_config().num_hidden_layers + 2 + family.endswith("t5")
 
 
 def once(layout, family):
