@@ -20,7 +20,8 @@ OURS = "raydisc"
 """The key of a job's metadata by which those of raydisc are known; its value is the version."""
 
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_LOST = "JOB_SUPERVISOR_ACTOR_DIED"
+_LOST = ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE")
+"""The process that looks after the driver was killed, say for memory, and the driver went with it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Job:
         exit_code: as of `raydisc run`; None while it has not ended.
         started: UTC, ISO 8601; None before that.
         ended: the same.
-        message: what Ray says of it.
+        message: what Ray says of it, on one line.
     """
 
     id: str
@@ -145,7 +146,7 @@ def job_of(details: JobDetails) -> Job:
         exit_code=code,
         started=_when(details.start_time),
         ended=_when(details.end_time),
-        message=details.message or "",
+        message=(details.message or "").partition("\n")[0].partition(", last available logs")[0],
     )
 
 
@@ -154,7 +155,7 @@ def _exit_code(details: JobDetails) -> int | None:
     if not details.status.is_terminal():
         return None
     code = details.driver_exit_code
-    if details.status == "STOPPED" or (code is None and details.error_type == _LOST):
+    if details.status == "STOPPED" or (code is None and details.error_type in _LOST):
         return INTERRUPTED
     if code is None:
         return DONE if details.status == "SUCCEEDED" else FAILED

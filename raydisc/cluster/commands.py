@@ -145,8 +145,8 @@ def _followed(client: JobSubmissionClient, job_id: str, write: Any, address: str
         _hint(job_id, address)
         return INTERRUPTED
     if job.exit_code != DONE:
-        again = "; submitting the file again goes on with it" if job.exit_code == INTERRUPTED else ""
-        print(f"raydisc: {job.id} {job.state}{again}", file=sys.stderr)
+        again = "; submitting the file again goes on with its run" if job.exit_code == INTERRUPTED else ""
+        print(f"raydisc: {job.id}: {job.state} ({job.message}){again}", file=sys.stderr)
     assert job.exit_code is not None
     return job.exit_code
 

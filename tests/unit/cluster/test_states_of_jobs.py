@@ -23,6 +23,7 @@ from raydisc.cluster.client import job_of  # noqa: E402
         ("FAILED", 137, "JOB_ENTRYPOINT_COMMAND_ERROR", "interrupted", 3),
         ("FAILED", None, "RUNTIME_ENV_SETUP_FAILURE", "failed", 1),
         ("FAILED", None, "JOB_SUPERVISOR_ACTOR_DIED", "interrupted", 3),
+        ("FAILED", None, "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE", "interrupted", 3),
         ("STOPPED", None, None, "interrupted", 3),
     ],
 )
@@ -34,9 +35,11 @@ def test_exit_codes(status: str, driver: int | None, error: str | None, state: s
         entrypoint="",
         error_type=error,
         driver_exit_code=driver,
+        message="Job entrypoint command failed with exit code 1, last available logs (truncated):\nline",
         start_time=1_700_000_000_000,
         metadata={"raydisc": "1", "run": "tiny", "storage": "/s"},
     )
     job = job_of(details)
     assert (job.state, job.exit_code) == (state, code)
+    assert job.message == "Job entrypoint command failed with exit code 1"
     assert (job.id, job.run, job.storage, job.started) == ("tiny-1", "tiny", "/s", "2023-11-14T22:13:20+00:00")

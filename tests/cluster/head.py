@@ -1,0 +1,131 @@
+"""A head of a Ray cluster on loopback, with dashboard and token authentication, and users who submit to it."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from desk import Desk
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running one: the address of its dashboard, its own folder, its token."""
+
+    address: str
+    folder: Path
+    token: str
+
+    @property
+    def access(self) -> dict[str, str]:
+        """Environment variables of a client that is let in."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for: listen on loopback only
+            "RAY_TMPDIR": str(self.folder),  # where `auto` looks, so that no other cluster is found
+        }
+
+
+@dataclass(frozen=True)
+class Client(Desk):
+    """A user's folder, and the command run there with these variables of Ray and no others."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        """Start the command without waiting."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "raydisc.cli", *words],
+            cwd=self.folder,
+            env={**clean, "HOME": str(self.folder), "COLUMNS": "200", **self.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@contextmanager
+def running_head() -> Iterator[Head]:
+    """Start a head; afterwards all its processes have ended and its folder is gone."""
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short, as Ray's sockets lie below it
+    (folder / "token").touch(mode=0o600)
+    (folder / "token").write_text(token := secrets.token_hex(32))
+    port, dashboard, agent, client = _free_ports(4)
+    head = Head(f"http://127.0.0.1:{dashboard}", folder, token)
+    options: dict[str, Any] = {
+        "port": port,
+        "dashboard-host": "127.0.0.1",
+        "dashboard-port": dashboard,
+        "dashboard-agent-listen-port": agent,
+        "ray-client-server-port": client,
+        "temp-dir": folder / "ray",
+        "num-cpus": 2,
+        "object-store-memory": 100 * 2**20,
+    }
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    try:
+        _start(command, {**_clean(), **head.access})
+        yield head
+    finally:
+        _end_all(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(command: list[str], environment: dict[str, str]) -> None:
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said = ""
+    while "Ray runtime started" not in said:
+        line = process.stdout.readline()
+        assert line, f"ray start ended with {process.wait()}: {said}"
+        said += line
+
+
+def _end_all(folder: Path) -> None:
+    """End every process that was told of this folder, which is this head's alone."""
+    started = [one for one in psutil.process_iter(["environ"]) if _was_told(one, folder / "token")]
+    for one in started:
+        one.terminate()
+    for one in psutil.wait_procs(started, timeout=10)[1]:
+        one.kill()
+
+
+def _was_told(process: psutil.Process, token: Path) -> bool:
+    return (process.info["environ"] or {}).get("RAY_AUTH_TOKEN_PATH") == str(token)
+
+
+def _clean() -> dict[str, str]:
+    """Without another cluster, and without PYTHONPATH: a job brings its own raydisc."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
+    return {
+        **clean,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a job's `python`
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_memory_monitor_refresh_ms": "0",  # the machine may be full of others, and busy
+        "RAY_agent_register_timeout_ms": "120000",
+        "RAY_raylet_start_wait_time_s": "150",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,209 @@
+"""Jobs of a real cluster: submitted, watched, stopped, gone on with; strangers are refused."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from desk import EXPERIMENT, student_hashes
+from head import Client, Head, running_head
+
+from raydisc.report.ledger import Ledger
+
+pytestmark = pytest.mark.cluster
+pytest.importorskip("aiohttp", reason="job submission needs ray[default]")
+
+ONE_SCHEDULE = EXPERIMENT.replace("[kd, maxidisc, {minidisc: {lam: 0.2}}]", "[kd]")
+SUBMIT = ("submit", "tiny.yaml", "--pip", "none")
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with running_head() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def user(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """A user who has the token, and in whose folder the storage is that the cluster sees too."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "tiny.yaml").write_text(ONE_SCHEDULE + f"storage: {folder / 'runs'}\n")
+    (folder / ".env").write_text("HF_TOKEN=hf_secret")
+    return Client(folder, {**head.access, "RAY_ADDRESS": head.address, "HF_TOKEN": "hf_secret"})
+
+
+@pytest.fixture(scope="module")
+def submitted(user: Client) -> dict[str, Any]:
+    """What `submit --wait --json` has printed of a whole run, and how it went on."""
+    process = user.start(*SUBMIT, "--wait", "--json")
+    printed, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return {**json.loads(printed), "said": said}
+
+
+def stages(user: Client) -> Any:
+    return Ledger(user.folder / "runs" / "ledger").read("stages", latest=False)
+
+
+def test_waiting_shows_progress_and_ends_with_the_comparison(submitted: dict[str, Any], head: Head) -> None:
+    assert re.search(r"\[\d+:\d\d\] kd-to-0.25-seed-0: distil", submitted["said"])
+    assert re.fullmatch(r"tiny-[0-9a-f]{8}", submitted["job"])
+    assert (submitted["run"], submitted["state"], submitted["exit_code"]) == ("tiny", "finished", 0)
+    [row] = [row for row in submitted["comparison"] if row["schedule"] == "kd"]
+    assert 0 <= row["test_metric"] <= 1
+
+
+def test_the_same_file_again_computes_nothing_and_prints_the_table(user: Client, submitted: dict[str, Any]) -> None:
+    before, hashes = stages(user), student_hashes(user)
+    assert len(before) > 3
+    assert len(hashes) == 1
+    printed = user.run(*SUBMIT, "--wait")
+    assert printed.startswith("tiny: accuracy on reviews, seed 0\n")
+    assert "------" not in printed
+    assert stages(user).equals(before)
+    assert student_hashes(user) == hashes
+
+
+def test_status_logs_and_ls_tell_of_the_job(user: Client, submitted: dict[str, Any], head: Head) -> None:
+    job = submitted["job"]
+    told = user.json("status", job, "--json")
+    assert (told["job"], told["state"], told["exit_code"]) == (job, "finished", 0)
+    assert told["storage"] == str(user.folder / "runs")
+    assert "exit code: 0" in user.run("status", job)
+    log = user.run("logs", job)
+    assert "finished: kd-to-0.25-seed-0" in log
+    assert user.run("logs", job, "--follow") == log
+    assert job in {each["job"] for each in user.json("ls", "--address", head.address, "--json")}
+    assert re.search(rf"{job} +tiny +finished +0 ", user.run("status"))
+    assert f"{job} had ended already: finished" in user.run("stop", job)
+
+
+def test_what_a_job_is_told_holds_no_secret(user: Client, submitted: dict[str, Any], head: Head) -> None:
+    from_cluster = subprocess.run(
+        [sys.executable, "-c", "from ray.job_submission import *; print(JobSubmissionClient().list_jobs())"],
+        env={**head.access, "RAY_ADDRESS": head.address, "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert submitted["job"] in from_cluster
+    packed = [path for path in head.folder.glob("ray/session_*/runtime_resources/**/*") if path.is_file()]
+    names = {path.name for path in packed}
+    assert {"experiment.yaml", "requirements.txt", "job.py"} <= names
+    assert not [name for name in names if name.startswith(".") and not name.endswith(".lock")]
+    texts = [from_cluster, submitted["said"], user.run("logs", submitted["job"]), *map(_text, packed)]
+    assert not [text for text in texts if head.token in text or "hf_secret" in text]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace")
+
+
+def test_strangers_are_refused(user: Client, head: Head) -> None:
+    for variables in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
+        stranger = Client(user.folder, {**variables, "RAY_ADDRESS": head.address})
+        for words in (SUBMIT, ("status",)):
+            said = stranger.run(*words, code=2)
+            assert said.count("\n") == 1
+            assert "refuses this client: set RAY_AUTH_MODE=token" in said
+            assert "RAY_AUTH_TOKEN_PATH" in said
+
+
+def test_unknown_jobs_and_clusters_are_named(user: Client) -> None:
+    assert "knows no job 'nothing'" in user.run("logs", "nothing", code=2)
+    nowhere = user.run("status", "--address", "http://127.0.0.1:9", code=2)
+    assert nowhere.startswith("raydisc: no cluster can be reached at http://127.0.0.1:9 ")
+    assert nowhere.count("\n") == 1
+
+
+def test_what_is_wrong_there_ends_with_code_2(user: Client) -> None:
+    said = user.run(*SUBMIT, "--wait", "--name", "wrong", "--set", "resources.cpus=64", code=2)
+    assert "raydisc: resources.cpus: a trial asks for 64" in said
+    assert user.json("status", "--json")[0]["exit_code"] == 2
+
+
+def test_a_stopped_job_can_be_gone_on_with_and_its_name_is_held_meanwhile(user: Client) -> None:
+    words = (*SUBMIT, "--name", "long", "--set", "distillation.epochs=40")
+    first = user.start(*words, "--wait")
+    job = _once_it_says(first, r"kd-to-0.25-seed-0: distil")
+    assert "the run 'long' is running already" in user.run(*words, "--wait", code=2)
+    assert f"{job}: interrupted; submitting the file again" in user.run("stop", job)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 3, said
+    assert "submitting the file again goes on with its run" in said
+    state = json.loads((user.folder / "runs/long/run.json").read_text())["state"]
+    assert state == "interrupted"
+    before = set(stages(user)["key"])
+    assert user.run(*words, "--wait").startswith("long: accuracy")
+    assert set(stages(user).query("run == 'long'")["kind"]) <= {"distil", "evaluate"}, "the teacher is tiny's"
+    assert before < set(stages(user)["key"])
+
+
+def _once_it_says(process: "subprocess.Popen[str]", pattern: str) -> str:
+    """Read what a waiting client says until it says this; gives its job's id."""
+    assert process.stderr is not None
+    said = ""
+    while not re.search(pattern, said):
+        line = process.stderr.readline()
+        assert line, f"{process.wait()}: {said}"
+        said += line
+    return re.findall(r"^job: (\S+)$", said, re.MULTILINE)[0]
+
+
+FROM_PYTHON = """
+import asyncio, raydisc
+async def cell():  # a notebook runs its cells inside an event loop
+    return raydisc.submit(raydisc.load_experiment("files.yaml"), address="auto", pip="none")
+print(asyncio.run(cell()))
+"""
+
+FILES = """
+task: {train: data/train.csv, validation: data/validation.csv, text: [text], metric: accuracy, max_length: 16}
+teacher: {model: teacher}
+student: {scale: 0.5}
+grid: {scales: [0.5]}
+schedules: [kd]
+distillation: {epochs: 1}
+storage: files
+"""
+
+
+def test_files_of_the_user_reach_every_process_from_a_notebook_too(user: Client, head: Head) -> None:
+    _write_files(user.folder)
+    (user.folder / "files.yaml").write_text(FILES)
+    clean = {"HOME": str(user.folder), "PATH": "/usr/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_PYTHON],
+        cwd=user.folder,
+        env={**clean, **head.access},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    log = user.run("logs", done.stdout.strip(), "--follow")
+    assert "files: accuracy on data" in log
+    assert (user.folder / "files/files/students").is_dir(), "a cluster of this machine sees the user's folder"
+    written = (user.folder / "files/files/experiment.yaml").read_text()
+    assert "train: inputs/task.train/data/train.csv" in written
+
+
+def _write_files(folder: Path) -> None:
+    """A task and a tiny teacher with its tokenizer, none of them of any use."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder / "teacher")
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, **shape)
+    BertForSequenceClassification(config).save_pretrained(folder / "teacher")
+    (folder / "data").mkdir()
+    for split in ("train", "validation"):
+        (folder / "data" / f"{split}.csv").write_text("text,label\n" + "good,1\nbad,0\n" * 40)
