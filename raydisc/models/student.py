@@ -18,7 +18,8 @@ from raydisc.models.family import Config
 from raydisc.models.kinds import is_language_model
 from raydisc.models.widths import Widths
 
-_CARD = "raydisc.json"
+CARD = "raydisc.json"
+"""The file by which a student's folder is known."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class StudentCard:
 
     def write(self, folder: Path) -> None:
         """Write it into a student's folder."""
-        (folder / _CARD).write_text(json.dumps(asdict(self), indent=1))
+        (folder / CARD).write_text(json.dumps(asdict(self), indent=1))
 
 
 def plain_config(config: Config, widths: Widths) -> Config | None:
@@ -76,9 +77,9 @@ def read_card(folder: str | Path) -> StudentCard:
     Raises:
         InputError: the folder holds no student.
     """
-    path = Path(folder) / _CARD
+    path = Path(folder) / CARD
     if not path.is_file():
-        raise InputError(f"'{folder}' holds no student: it has no {_CARD}; students lie under RUNS/NAME/students")
+        raise InputError(f"'{folder}' holds no student: it has no {CARD}; students lie under RUNS/NAME/students")
     values: Mapping[str, object] = json.loads(path.read_text())
     card = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return StudentCard(**card)  # type: ignore[arg-type]

@@ -14,8 +14,13 @@ from raydisc.runtime.machine import refuse_without
 from raydisc.settings import ResourcesConfig
 
 
-def refuse_beyond_cluster(resources: ResourcesConfig) -> None:
+def refuse_beyond_cluster(resources: ResourcesConfig, one_machine: bool = False) -> None:
     """Refuse a trial that no machine of the cluster has room for: Tune would wait for ever.
+
+    Args:
+        resources: of a trial.
+        one_machine: whether a trial's workers must be on one, since they write files together and the storage is no
+            folder that all see.
 
     Raises:
         InputError: it asks for more than that.
@@ -29,12 +34,15 @@ def refuse_beyond_cluster(resources: ResourcesConfig) -> None:
                 f"has {most:g}"
             )
         machines = [machine for machine in machines if machine.get(kind, 0) >= asked]
-    room = sum(_workers_on(machine, resources) for machine in machines)
+    rooms = [_workers_on(machine, resources) for machine in machines]
+    room = max(rooms) if one_machine else sum(rooms)
+    where = "a machine of the cluster" if one_machine else "the cluster"
     for name, workers in (("workers", resources.workers), ("teacher_workers", resources.teacher_workers or 1)):
         if workers > room:
             raise InputError(
                 f"resources.{name}: {workers} workers are asked for, with {resources.cpus} CPUs and "
-                f"{resources.gpus:g} GPUs each, but the cluster has room for {room}"
+                f"{resources.gpus:g} GPUs each, but {where} has room for {room}"
+                + ("; with a storage that is a folder they may be on several" if one_machine else "")
             )
 
 
