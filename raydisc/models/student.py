@@ -17,6 +17,7 @@ from raydisc.models.families import family_of
 from raydisc.models.family import Config
 from raydisc.models.kinds import is_language_model
 from raydisc.models.widths import Widths
+from raydisc.storage.address import open_storage
 
 CARD = "raydisc.json"
 """The file by which a student's folder is known."""
@@ -71,6 +72,15 @@ def plain_config(config: Config, widths: Widths) -> Config | None:
     return plain
 
 
+def student_folder(student: str | Path) -> Path:
+    """A student's folder on this machine; one behind an address is brought here."""
+    if "://" not in str(student):
+        return Path(student)
+    storage = open_storage(str(student))
+    storage.fetch_again()
+    return storage.folder
+
+
 def read_card(folder: str | Path) -> StudentCard:
     """What the student in a folder says of itself.
 
@@ -88,7 +98,7 @@ def read_card(folder: str | Path) -> StudentCard:
 def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """A student as a Hugging Face sequence classifier, or language model, in evaluation mode.
 
-    Its tokenizer lies beside it: ``AutoTokenizer.from_pretrained(folder)``.
+    Its tokenizer lies beside it: ``AutoTokenizer.from_pretrained(folder)``. The folder may be an address.
 
     Example:
         >>> student = load_student("runs/quickstart/students/minidisc")  # doctest: +SKIP
@@ -97,8 +107,8 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
     Raises:
         InputError: the folder holds no student.
     """
+    folder = student_folder(folder)
     read_card(folder)
-    folder = Path(folder)
     config = AutoConfig.from_pretrained(folder)
     subnet = json.loads((folder / "subnet.json").read_text())
     widths = Widths(tuple(subnet["heads"]), tuple(subnet["neurons"]))

@@ -69,7 +69,7 @@ class Storage:
         """Have files that never change on this machine; a file that is there already is not asked for again."""
         return [self.path(name) for name in names]
 
-    def fetch_again(self, name: str) -> None:
+    def fetch_again(self, name: str = "") -> None:
         """Have a file, or the files of a folder, on this machine as the storage has them now, if it has them."""
 
     def names(self, folder: str = "") -> list[str]:

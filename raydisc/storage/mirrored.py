@@ -75,14 +75,14 @@ class MirroredStorage(Storage):
             list(pool.map(self._download, missing))
         return [self.path(name) for name in names]
 
-    def fetch_again(self, name: str) -> None:
+    def fetch_again(self, name: str = "") -> None:
         """Have a file, or the files of a folder, on this machine as the storage has them now, if it has them."""
         if self.has(name):
             self._download(name)
             return
         inside = self._remote.names(self._inside + name, recursive=True)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(self._download, [f"{name}/{it}" for it in inside]))
+            list(pool.map(self._download, [f"{name}/{it}".lstrip("/") for it in inside]))
 
     def _download(self, name: str) -> None:
         self._remote.download(self._inside + name, self.path(name))

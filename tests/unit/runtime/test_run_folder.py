@@ -12,6 +12,8 @@ from raydisc.errors import InputError
 from raydisc.experiment import Experiment, ReviewsConfig, StudentConfig, TaskConfig, TeacherConfig
 from raydisc.runtime.folder import claimed_folder
 from raydisc.storage.folder import Storage
+from raydisc.storage.mirrored import MirroredStorage
+from raydisc.storage.remote import Remote
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -77,3 +79,16 @@ def test_a_file_where_the_artifacts_go_is_refused(tmp_path: Path) -> None:
     (tmp_path / "artifacts").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         claim(tmp_path, experiment())
+
+
+def test_behind_an_address_a_run_is_refused_on_every_machine(tmp_path: Path) -> None:
+    address = (tmp_path / "behind").as_uri()
+    one, two = (MirroredStorage(tmp_path / name, Remote(address)) for name in ("one", "two"))
+    with claimed_folder(one, experiment()), pytest.raises(InputError, match="'one' is running"):
+        with claimed_folder(two, experiment()):
+            pass
+    with pytest.raises(InputError, match="another experiment"), claimed_folder(two, experiment(seeds=[1])):
+        pass
+    with claimed_folder(two, experiment()) as run:
+        assert "some-teacher" in (tmp_path / "behind" / "one" / "experiment.yaml").read_text()
+        assert run.folder == tmp_path / "two" / "one"
