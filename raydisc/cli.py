@@ -10,11 +10,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raydisc.command_line import BAD_INPUT, DONE, FAILED, INTERRUPTED, STORAGE, build_parser
-from raydisc.errors import InputError
+from raydisc.errors import InputError, StorageError
 from raydisc.experiment import Experiment, load_experiment
 from raydisc.experiment_file import nearest
+
+if TYPE_CHECKING:
+    from raydisc.storage.folder import Storage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"raydisc: {error}", file=sys.stderr)
         return BAD_INPUT
+    except StorageError as error:
+        print(f"raydisc: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("raydisc: interrupted; finished stages are kept", file=sys.stderr)
         return INTERRUPTED
@@ -44,9 +51,10 @@ def _run(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     storage = _storage(options)
     name = _run_name(storage, options.run)
-    file = storage / name / "experiment.yaml"
-    if not file.is_file():
-        known = sorted(found.parent.name for found in storage.glob("*/experiment.yaml"))
+    file = storage.path(f"{name}/experiment.yaml")
+    storage.fetch_again(f"{name}/experiment.yaml")
+    if not storage.has(f"{name}/experiment.yaml"):
+        known = [found for found in storage.folders() if storage.has(f"{found}/experiment.yaml")]
         hint = nearest(name, known) if known else "; `raydisc run FILE` makes one"
         raise InputError(f"there is no run '{name}' in '{storage}'{hint}")
     return _execute(load_experiment(file, [_setting("storage", str(storage))]), options.plain)
@@ -57,6 +65,7 @@ def _execute(experiment: Experiment, plain: bool) -> int:
     from raydisc.report.live import LiveReporter
     from raydisc.report.tables import print_comparison
     from raydisc.runtime.driver import run_experiment
+    from raydisc.storage.address import open_storage
 
     try:
         result = run_experiment(experiment, reporter=LiveReporter(plain=plain))
@@ -64,7 +73,7 @@ def _execute(experiment: Experiment, plain: bool) -> int:
         elsewhere = "" if experiment.storage == STORAGE else f" --storage {shlex.quote(experiment.storage)}"
         print(f"raydisc: interrupted; go on with: raydisc resume {experiment.name}{elsewhere}", file=sys.stderr)
         return INTERRUPTED
-    print_comparison(Ledger(Path(experiment.storage) / "ledger"), [experiment.name], plain=plain)
+    print_comparison(Ledger(open_storage(experiment.storage) / "ledger"), [experiment.name], plain=plain)
     for what, where in result.places.items():
         print(f"{what}: {where}")
     for failure in result.failures:
@@ -208,13 +217,15 @@ def _setting(key: str, text: str) -> str:
     return f"{key}={json.dumps(text)}"
 
 
-def _storage(options: argparse.Namespace) -> Path:
-    return Path(options.storage or STORAGE).expanduser()
+def _storage(options: argparse.Namespace) -> "Storage":
+    from raydisc.storage.address import open_storage
+
+    return open_storage(options.storage or STORAGE)
 
 
-def _run_name(storage: Path, run: str) -> str:
+def _run_name(storage: "Storage", run: str) -> str:
     """A run's name, given as such or as the path of its folder."""
-    return Path(run).name if Path(run).parent == storage else run
+    return Path(run).name if Path(run).parent == storage.folder else run
 
 
 def _write(path: Path, text: str) -> None:

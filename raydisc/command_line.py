@@ -210,7 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict = commands.add_parser(
         "predict", help="label a file with a finished student", description=_PREDICT, epilog=_PREDICT_EXAMPLES
     )
-    predict.add_argument("student", metavar="STUDENT", type=Path, help="a student's folder, under STORAGE/RUN/students")
+    predict.add_argument("student", metavar="STUDENT", help="a student's folder or address, under STORAGE/RUN/students")
     predict.add_argument(
         "file", metavar="FILE", type=Path, nargs="?", help="the rows to label (default: --glue's test)"
     )
@@ -231,8 +231,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _add_storage(parser: argparse.ArgumentParser, default: str | None) -> None:
     # A subcommand's default is suppressed, lest it overwrite what stood before the subcommand.
-    told = f"the folder of all runs (default: the experiment file's, or {STORAGE})"
-    parser.add_argument("--storage", metavar="FOLDER", default=default, help=told)
+    told = f"the folder of all runs, or its address: s3://BUCKET/FOLDER (default: the experiment file's, or {STORAGE})"
+    parser.add_argument("--storage", metavar="STORAGE", default=default, help=told)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,10 @@ class NonFiniteLoss(RuntimeError):
     """A training loss stopped being a number; the message names the stage and the step."""
 
 
+class StorageError(RuntimeError):
+    """The storage cannot be read or written; the message says which one, why, and what to do."""
+
+
 def reason_of(error: Exception) -> str:
     """What went wrong, on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__

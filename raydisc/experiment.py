@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationError, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
@@ -59,6 +59,9 @@ __all__ = [
 
 RESERVED_NAMES = ("artifacts", "ledger", "locks")
 """Folders of the storage that all runs share, so that no run may bear their names."""
+
+_NOT_OF_RESULTS: Any = {"name": True, "storage": True, "altered_artifacts": True, "resources": {"trials"}}
+"""What no result depends on."""
 
 ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
     "task": (("train", "validation", "test", "text", "label", "classes", "metric"), ("glue",), ("reviews",)),
@@ -196,7 +199,9 @@ class Experiment(Section):
     resources: ResourcesConfig = ResourcesConfig()
     """What the trials may use."""
     storage: Annotated[str, Field(min_length=1)] = "runs"
-    """The folder of all runs, their shared artifacts and their ledger."""
+    """The folder of all runs, their shared artifacts and their ledger; or an address such as `s3://BUCKET/FOLDER`."""
+    altered_artifacts: Literal["recompute", "refuse"] = "recompute"
+    """What follows when a stored file is not what was written: the stage is computed anew, or the trial fails."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -253,7 +258,7 @@ class Experiment(Section):
 
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) of all that can change a result: not name, storage or trials at once."""
-        settings = self.model_dump(mode="json", exclude={"name": True, "storage": True, "resources": {"trials"}})
+        settings = self.model_dump(mode="json", exclude=_NOT_OF_RESULTS)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
-from raydisc.models.student import StudentCard, load_student, read_card
+from raydisc.models.student import StudentCard, load_student, read_card, student_folder
 from raydisc.settings import TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.files import read_texts
@@ -26,7 +26,7 @@ def predict_file(student: str | Path, file: str | Path | None, output: str | Pat
     """Label every row, or every word, of a Parquet, CSV or JSONL file, or every row of GLUE's unlabelled test.
 
     Args:
-        student: a student's folder.
+        student: a student's folder, or its address.
         file: rows with the task's text columns; other columns are ignored. None for the test of ``glue`` from the hub.
         output: a CSV with ``label`` and, for classification, its ``probability``, or, of a student that labels words,
             with the ``row`` and ``label`` of every ``word`` (none of those beyond the longest input); or GLUE's TSV.
@@ -38,6 +38,7 @@ def predict_file(student: str | Path, file: str | Path | None, output: str | Pat
     Raises:
         InputError: no student in the folder, a missing file or column, an unwritable output.
     """
+    student = student_folder(student)
     card = read_card(student)
     if card.kind == "language":
         raise InputError(

@@ -129,6 +129,15 @@ def progress_in(folder: Path) -> TrainingState | None:
         return None
 
 
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of the checkpoint in a folder and those beside it, the one by which it counts last; none without it."""
+    mark = next((folder / name for name in (_SHARDED, _FILE) if (folder / name).is_file()), None)
+    if mark is None:
+        return []
+    others = (path for path in folder.rglob("*") if path.is_file() and path != mark)
+    return [*sorted(path for path in others if not path.suffix[1:].isdigit()), mark]  # no number: it is whole
+
+
 def evaluations_in(folder: Path) -> list[dict[str, Any]]:
     """The evaluations that the checkpoint in a folder remembers; none without one that can be read."""
     state = progress_in(folder)

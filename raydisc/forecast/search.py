@@ -21,6 +21,7 @@ from raydisc.stages.executor import Executor, driven
 from raydisc.stages.requests import Evaluate, OnceForAll, Request, Tokenise
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.subject import Subject
+from raydisc.storage.address import folder_here
 from raydisc.supernet.importance import Importance as Scores
 
 _ARITHMETIC = Arithmetic(threads=None)
@@ -101,7 +102,7 @@ class Forecaster:
         config = config_from_dict(subject.config)
         store = ArtifactStore(scratch)
         self.world = World(
-            subject, config, forward_cost(config), store, Path(experiment.storage), scores or even_scores(config)
+            subject, config, forward_cost(config), store, folder_here(experiment.storage), scores or even_scores(config)
         )
         self._executor = Executor(store, torch.device("cpu"), _ARITHMETIC, lambda state: None, lambda *_: None)
         self._stages: dict[tuple[object, ...], Stage] = {}

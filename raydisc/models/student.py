@@ -17,8 +17,10 @@ from raydisc.models.families import family_of
 from raydisc.models.family import Config
 from raydisc.models.kinds import is_language_model, is_token_classifier
 from raydisc.models.widths import Widths
+from raydisc.storage.address import open_storage
 
-_CARD = "raydisc.json"
+CARD = "raydisc.json"
+"""The file by which a student's folder is known."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class StudentCard:
 
     def write(self, folder: Path) -> None:
         """Write it into a student's folder."""
-        (folder / _CARD).write_text(json.dumps(asdict(self), indent=1))
+        (folder / CARD).write_text(json.dumps(asdict(self), indent=1))
 
 
 def plain_config(config: Config, widths: Widths) -> Config | None:
@@ -70,15 +72,24 @@ def plain_config(config: Config, widths: Widths) -> Config | None:
     return plain
 
 
+def student_folder(student: str | Path) -> Path:
+    """A student's folder on this machine; one behind an address is brought here."""
+    if "://" not in str(student):
+        return Path(student)
+    storage = open_storage(str(student))
+    storage.fetch_again()
+    return storage.folder
+
+
 def read_card(folder: str | Path) -> StudentCard:
     """What the student in a folder says of itself.
 
     Raises:
         InputError: the folder holds no student.
     """
-    path = Path(folder) / _CARD
+    path = Path(folder) / CARD
     if not path.is_file():
-        raise InputError(f"'{folder}' holds no student: it has no {_CARD}; students lie under RUNS/NAME/students")
+        raise InputError(f"'{folder}' holds no student: it has no {CARD}; students lie under RUNS/NAME/students")
     values: Mapping[str, object] = json.loads(path.read_text())
     card = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return StudentCard(**card)  # type: ignore[arg-type]
@@ -87,7 +98,7 @@ def read_card(folder: str | Path) -> StudentCard:
 def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """A student as a Hugging Face sequence classifier, token classifier or language model, in evaluation mode.
 
-    Its tokenizer lies beside it: ``AutoTokenizer.from_pretrained(folder)``.
+    Its tokenizer lies beside it: ``AutoTokenizer.from_pretrained(folder)``. The folder may be an address.
 
     Example:
         >>> student = load_student("runs/quickstart/students/minidisc")  # doctest: +SKIP
@@ -96,8 +107,8 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
     Raises:
         InputError: the folder holds no student.
     """
+    folder = student_folder(folder)
     read_card(folder)
-    folder = Path(folder)
     config = AutoConfig.from_pretrained(folder)
     subnet = json.loads((folder / "subnet.json").read_text())
     widths = Widths(tuple(subnet["heads"]), tuple(subnet["neurons"]))

@@ -65,7 +65,7 @@ def require_runs(ledger: Ledger, runs: Sequence[str]) -> None:
     for run in runs:
         if run not in known:
             names = ", ".join(known) or "none"
-            raise InputError(f"there is no run {run!r} in {ledger.root.parent}; the runs there are: {names}")
+            raise InputError(f"there is no run {run!r} in {ledger.files.parent}; the runs there are: {names}")
 
 
 def _schedule(trial: Mapping[str, Any]) -> tuple[Any, ...]:

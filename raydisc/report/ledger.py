@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import re
@@ -22,6 +21,8 @@ import pyarrow.parquet as pq
 
 from raydisc.durable import sync
 from raydisc.report.schema import IDENTITY, SCHEMAS, WRITTEN_AT
+from raydisc.storage.address import storage_at
+from raydisc.storage.folder import Storage
 
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -35,9 +36,10 @@ class Ledger:
     `raydisc.report.schema.IDENTITY`).
     """
 
-    def __init__(self, root: Path) -> None:
-        """Open the ledger in the folder `root` (`STORAGE/ledger`), which the first write makes."""
-        self.root = Path(root)
+    def __init__(self, root: Storage | Path) -> None:
+        """Open the ledger in `root` (`STORAGE/ledger`), which the first write makes."""
+        self.files = storage_at(root)
+        self.root = self.files.folder
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
         """Write rows as one part; no rows, no part.
@@ -63,7 +65,7 @@ class Ledger:
 
     def has(self, table: str, part: str) -> bool:
         """Whether the table has a part of this name."""
-        return any((self.root / table).glob(f"{part}-*.parquet"))
+        return any(name.startswith(f"{part}-") for name in self._parts(table))
 
     def write_predictions(
         self,
@@ -125,7 +127,7 @@ class Ledger:
     def predictions(self, key: str, split: str, scale: float | None = None) -> tuple[np.ndarray, np.ndarray] | None:
         """One model's stored predictions `[N, C]` float32 and labels `[N]` by row; None without any."""
         # Reading every part of a large storage for each model would take minutes: their names say whose they are.
-        parts = sorted((self.root / "predictions").glob(f"{glob.escape(key)}*.parquet"))
+        parts = [name for name in self._parts("predictions") if name.startswith(key)]
         if not parts:
             return None
         found = self._select("predictions", [key], True, {"split": split, "scale": scale}, parts)
@@ -138,10 +140,11 @@ class Ledger:
     def _write(self, table: str, rows: pa.Table, part: str) -> None:
         if not PART_NAME.fullmatch(part):
             raise ValueError(f"{part!r} cannot be the name of a ledger part")
-        folder = self.root / table
-        target = folder / f"{part}-{_digest(rows)}.parquet"
-        if target.exists():
+        name = f"{table}/{part}-{_digest(rows)}.parquet"
+        if self.files.has(name):
             return
+        target = self.files.path(name)
+        folder = target.parent
         folder.mkdir(parents=True, exist_ok=True)
         stamped = rows.append_column(WRITTEN_AT, pa.array([now()] * rows.num_rows, pa.string()))
         # Readers skip names that begin with a dot, so a part is either whole or not there.
@@ -155,6 +158,11 @@ class Ledger:
         finally:
             temporary.unlink(missing_ok=True)
         sync(folder)
+        self.files.publish(name)
+
+    def _parts(self, table: str) -> list[str]:
+        """File names of a table's parts."""
+        return [name for name in self.files.names(table) if name.endswith(".parquet") and not name.startswith(".")]
 
     def _select(
         self,
@@ -162,16 +170,16 @@ class Ledger:
         keys: Sequence[str] | None,
         latest: bool,
         where: Mapping[str, Any],
-        parts: Sequence[Path] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> pa.Table:
         schema = _schema(table)
-        folder = self.root / table
-        if not folder.is_dir():
+        names = self._parts(table) if parts is None else parts
+        if not names:
             return schema.empty_table()
         wanted = dict(where) if keys is None else {**where, "key": list(keys)}
         conditions = [_condition(schema.field(name), value) for name, value in wanted.items()]
-        source = folder if parts is None else [str(part) for part in parts]
-        found = ds.dataset(source, schema=schema, format="parquet").to_table(
+        files = [str(path) for path in self.files.fetch([f"{table}/{name}" for name in names])]
+        found = ds.dataset(files, schema=schema, format="parquet").to_table(
             filter=reduce(and_, conditions) if conditions else None
         )
         return found.take(_order(table, found, latest))

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from raydisc.report.ledger import Ledger, now
 from raydisc.report.schema import WRITTEN_AT
+from raydisc.storage.address import storage_at
+from raydisc.storage.folder import Storage
 
 RUN_FILE = "run.json"
 
@@ -40,8 +42,10 @@ class RunState:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
 
-    def write(self, folder: Path) -> None:
+    def write(self, run: Storage | Path) -> None:
         """Write it into the run's folder, atomically."""
+        place = storage_at(run)
+        folder = place.folder
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{RUN_FILE}.{os.getpid()}.tmp"
         with temporary.open("w", encoding="utf-8") as file:
@@ -49,6 +53,7 @@ class RunState:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(folder / RUN_FILE)
+        place.publish(RUN_FILE)
 
     @property
     def standing(self) -> State:
@@ -58,26 +63,26 @@ class RunState:
         return self.state
 
 
-def read_state(folder: Path) -> RunState | None:
+def read_state(run: Storage | Path) -> RunState | None:
     """What the run in this folder says of itself; None where it says nothing."""
-    try:
-        return RunState(**json.loads((folder / RUN_FILE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
+    told = storage_at(run).read(RUN_FILE)
+    return None if told is None else RunState(**json.loads(told))
 
 
 def known_runs(ledger: Ledger) -> list[str]:
     """Names of the runs that have a folder in the storage or rows in the ledger, by alphabet."""
-    folders = {path.parent.name for path in ledger.root.parent.glob(f"*/{RUN_FILE}")}
-    return sorted(folders.union(*(ledger.read(table)["run"] for table in ("trials", "stages"))))
+    storage = ledger.files.parent
+    noted = {name for name in storage.folders() if storage.has(f"{name}/{RUN_FILE}")}
+    return sorted(noted.union(*(ledger.read(table)["run"] for table in ("trials", "stages"))))
 
 
-def list_runs(storage: Path) -> list[dict[str, Any]]:
+def list_runs(storage: Storage | Path) -> list[dict[str, Any]]:
     """The listing of `raydisc ls`: `name, task, state, finished, failed, trials, when`, the latest run first.
 
     `trials` is the number of all trials and `state` how the run stands (`running`, `finished`, `failed`,
     `interrupted`); both are None for a run that has left rows in the ledger but no folder.
     """
+    storage = storage_at(storage)
     ledger = Ledger(storage / "ledger")
     trials: dict[str, list[dict[str, Any]]] = {}
     for trial in ledger.rows("trials"):

@@ -19,8 +19,13 @@ _FREE_S = 60.0
 """Seconds that a plan waits for a GPU that it may ask; a run waits for as long as it takes."""
 
 
-def refuse_beyond_cluster(resources: ResourcesConfig) -> None:
+def refuse_beyond_cluster(resources: ResourcesConfig, one_machine: bool = False) -> None:
     """Refuse a trial that no machine of the cluster has room for: Tune would wait for ever.
+
+    Args:
+        resources: of a trial.
+        one_machine: whether a trial's workers must be on one, since they write files together and the storage is no
+            folder that all see.
 
     Raises:
         InputError: it asks for more than that.
@@ -34,12 +39,15 @@ def refuse_beyond_cluster(resources: ResourcesConfig) -> None:
                 f"has {most:g}"
             )
         machines = [machine for machine in machines if machine.get(kind, 0) >= asked]
-    room = sum(_workers_on(machine, resources) for machine in machines)
+    rooms = [_workers_on(machine, resources) for machine in machines]
+    room = max(rooms) if one_machine else sum(rooms)
+    where = "a machine of the cluster" if one_machine else "the cluster"
     for name, workers in (("workers", resources.workers), ("teacher_workers", resources.teacher_workers or 1)):
         if workers > room:
             raise InputError(
                 f"resources.{name}: {workers} workers are asked for, with {resources.cpus} CPUs and "
-                f"{resources.gpus:g} GPUs each, but the cluster has room for {room}"
+                f"{resources.gpus:g} GPUs each, but {where} has room for {room}"
+                + ("; with a storage that is a folder they may be on several" if one_machine else "")
             )
 
 

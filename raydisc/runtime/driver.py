@@ -1,29 +1,39 @@
 """The driver: checks an experiment, runs its plan, gathers what it left."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from raydisc.errors import StorageError
 from raydisc.experiment import Experiment
 from raydisc.forecast.layouts import settled_layouts
+from raydisc.models.student import CARD
 from raydisc.report.compare import compare
 from raydisc.report.html import write_report
 from raydisc.report.ledger import Ledger
 from raydisc.report.live import LiveReporter
 from raydisc.report.runs import RunState, State
 from raydisc.report.show import show
-from raydisc.runtime.folder import claimed_folder, storage_folder
+from raydisc.runtime.folder import RESOLVED, claimed_folder
 from raydisc.runtime.machine import refuse_beyond_machine
 from raydisc.runtime.plan import make_plan
 from raydisc.runtime.session import ray_session, starts_here
 from raydisc.schedules.trials import Trial, expand
 from raydisc.settings import ResourcesConfig
-from raydisc.stages.store import ArtifactStore
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
 from raydisc.stages.subject import Subject, inspect, student_scales
+from raydisc.storage.address import open_storage
+from raydisc.storage.faults import sentence
+from raydisc.storage.folder import Storage
 from raydisc.tradeoff import DEFAULT_LAM
+
+REPORT = "report.html"
+"""The report in a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class RunResult:
         name: the run's.
         comparison: one row for each schedule, path and seed, as ``raydisc compare --json`` prints them.
         show: what ``raydisc show --json`` prints: stages, candidates, trials.
-        students: the folder of each finished student by trial name, for ``raydisc.load_student``.
+        students: the folder of each finished student by trial name, for ``raydisc.load_student``; or its address.
         places: where students, ledger and report lie.
         failures: one sentence for each job that failed.
     """
@@ -42,7 +52,7 @@ class RunResult:
     name: str
     comparison: list[dict[str, Any]]
     show: dict[str, Any]
-    students: dict[str, Path]
+    students: dict[str, Path | str]
     places: dict[str, str]
     failures: list[str]
 
@@ -58,7 +68,7 @@ def check_experiment(experiment: Experiment) -> list[str]:
     Raises:
         InputError: one sentence.
     """
-    storage_folder(experiment.storage)
+    open_storage(experiment.storage)
     _refuse_beyond_machine(experiment.resources)
     subject, _ = _inspected(experiment)
     return [*experiment.notices(), *subject.notices]
@@ -85,13 +95,26 @@ def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None,
 
     Raises:
         InputError: the experiment, its data, its teacher, the storage or the resources cannot work.
+        StorageError: the storage has failed meanwhile.
         KeyboardInterrupt: the run was interrupted; it goes on when it is run again.
     """
     reporter = reporter or LiveReporter(plain=True)
     experiment = experiment if keep_names else experiment.with_absolute_paths()
-    storage = storage_folder(experiment.storage)
+    storage = open_storage(experiment.storage).absolute()
     _refuse_beyond_machine(experiment.resources)
     subject, trials = _inspected(experiment)
+    try:
+        return _run_claimed(experiment, subject, storage, trials, reporter)
+    except OSError as error:
+        told = sentence(error, str(storage))
+        if told is None:
+            raise
+        raise StorageError(told) from error
+
+
+def _run_claimed(
+    experiment: Experiment, subject: Subject, storage: Storage, trials: Sequence[Trial], reporter: LiveReporter
+) -> RunResult:
     with claimed_folder(storage, experiment) as folder:
         for notice in (*experiment.notices(), *subject.notices):
             reporter.notice(notice)
@@ -103,27 +126,28 @@ def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None,
         try:
             failures = _run_plan(experiment, subject, storage, trials, reporter)
         except BaseException as error:
-            note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            with suppress(OSError, StorageError):  # the first error counts
+                note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         note("failed" if failures else "finished")
         return _result(experiment.name, storage, trials, failures)
 
 
 def _run_plan(
-    experiment: Experiment, subject: Subject, storage: Path, trials: Sequence[Trial], reporter: LiveReporter
+    experiment: Experiment, subject: Subject, storage: Storage, trials: Sequence[Trial], reporter: LiveReporter
 ) -> list[str]:
     with ray_session():
         from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, worker_memory
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs
 
-        refuse_beyond_cluster(experiment.resources)
+        refuse_beyond_cluster(experiment.resources, one_machine=not storage.everywhere)
         alone = arithmetic_of(experiment.resources)
         memory = worker_memory(experiment.resources)
         layouts = settled_layouts(experiment, subject, trials, alone.precision, memory)
         named = [str(it) if it.workers > 1 else None for it in (layouts.trial, layouts.teacher)]
         arithmetic = replace(alone, layout=named[0], teacher_layout=named[1])
-        jobs = make_plan(experiment, subject, trials, arithmetic, ArtifactStore(storage).find)
+        jobs = make_plan(experiment, subject, trials, arithmetic, _finder(experiment, storage, reporter))
         lam = next((trial.lam for trial in trials if trial.lam is not None), DEFAULT_LAM)
         reporter.start(experiment.name, len(jobs), lam)
         try:
@@ -133,20 +157,45 @@ def _run_plan(
             reporter.stop()
 
 
-def _result(name: str, storage: Path, trials: Sequence[Trial], failures: list[str]) -> RunResult:
-    ledger, folder = Ledger(storage / "ledger"), storage / name
-    report = write_report(ledger, name, folder / "report.html", (folder / "experiment.yaml").read_text())
-    students = {trial.name: folder / "students" / trial.name for trial in trials}
-    here = _relative_to(Path.cwd())
+def _finder(experiment: Experiment, storage: Storage, reporter: LiveReporter) -> Callable[[str], Artifact | None]:
+    """Finds artifacts; one that was altered is computed anew if the user has it so."""
+    store = ArtifactStore(storage)
+
+    def find(key: str) -> Artifact | None:
+        try:
+            return store.find(key)
+        except AlteredArtifact as error:
+            if experiment.altered_artifacts == "refuse" or not store.discard_altered(key):
+                raise
+            reporter.notice(computed_anew(error))
+            return None
+
+    return find
+
+
+def _result(name: str, storage: Storage, trials: Sequence[Trial], failures: list[str]) -> RunResult:
+    ledger, run = Ledger(storage / "ledger"), storage / name
+    write_report(ledger, name, run.path(REPORT), run.path(RESOLVED).read_text())
+    run.publish(REPORT)
+    students = run / "students"
+    finished = [trial.name for trial in trials if students.has(f"{trial.name}/{CARD}")]
     return RunResult(
         name=name,
         comparison=compare(ledger, [name]),
         show=show(ledger, name),
-        students={trial: path for trial, path in students.items() if path.is_dir()},
-        places={"students": here(folder / "students"), "ledger": here(ledger.root), "report": here(report)},
+        students={trial: students.path(trial) if storage.everywhere else str(students / trial) for trial in finished},
+        places={
+            "students": _shown(students),
+            "ledger": _shown(ledger.files),
+            "report": _shown(run / REPORT),
+        },
         failures=failures,
     )
 
 
-def _relative_to(current: Path) -> Callable[[Path], str]:
-    return lambda path: str(path.relative_to(current)) if path.is_relative_to(current) else str(path)
+def _shown(place: Storage) -> str:
+    """As people see it from where they are."""
+    here = Path.cwd()
+    if place.everywhere and place.folder.is_relative_to(here):
+        return str(place.folder.relative_to(here))
+    return str(place)

@@ -1,55 +1,54 @@
 """A run's folder under the storage: claimed and held before anything is computed."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from raydisc.errors import InputError
+from raydisc.errors import InputError, StorageError
 from raydisc.experiment import RESERVED_NAMES, Experiment, load_experiment
+from raydisc.storage.folder import Held, Storage
 
 _LEAST_FREE_BYTES = 2**28
 
 
-def storage_folder(storage: str) -> Path:
-    """The storage as an absolute path.
-
-    Raises:
-        InputError: it is an address and not a folder.
-    """
-    if "://" in storage:
-        raise InputError(f"storage: '{storage}' is an address, but only folders that every node sees are supported")
-    return Path(storage).expanduser().absolute()
+RESOLVED = "experiment.yaml"
+"""The resolved experiment in a run's folder."""
 
 
 @contextmanager
-def claimed_folder(storage: Path, experiment: Experiment) -> Iterator[Path]:
+def claimed_folder(storage: Storage, experiment: Experiment) -> Iterator[Storage]:
     """The run's folder, with the resolved experiment in it, held against other drivers meanwhile.
 
     Raises:
         InputError: the storage cannot be written, is full, has a run of this name with another experiment, or that run
             is running.
     """
-    folder = storage / experiment.name
+    run = storage / experiment.name
     try:
-        for needed in (folder, *(storage / name for name in RESERVED_NAMES)):
-            needed.mkdir(parents=True, exist_ok=True)
-            probe = needed / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        _refuse_full(folder, experiment.storage)
-        lock = (folder / ".lock").open("w")
+        for name in (experiment.name, *RESERVED_NAMES):
+            _refuse_unwritable(storage, f"{name}/.probe-{os.getpid()}")
+        _refuse_full(run.folder, experiment.storage)
     except OSError as error:
         raise InputError(f"storage: '{experiment.storage}' cannot be written ({error.strerror})") from error
-    with lock:
+    except StorageError as error:
+        raise InputError(str(error)) from error
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            held.enter_context(run.holding(".lock", wait=False))
+        except Held as error:
             raise InputError(f"name: the run '{experiment.name}' is running already; wait, or give a --name") from error
-        _settle(folder, experiment)
-        yield folder
+        _settle(run, experiment)
+        yield run
+
+
+def _refuse_unwritable(storage: Storage, probe: str) -> None:
+    path = storage.path(probe)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    storage.publish(probe)
+    storage.remove(probe)
 
 
 def _refuse_full(folder: Path, storage: str) -> None:
@@ -61,16 +60,18 @@ def _refuse_full(folder: Path, storage: str) -> None:
         )
 
 
-def _settle(folder: Path, experiment: Experiment) -> None:
-    resolved = folder / "experiment.yaml"
-    if resolved.is_file() and _fingerprint(resolved) != experiment.fingerprint():
+def _settle(run: Storage, experiment: Experiment) -> None:
+    run.fetch_again(RESOLVED)
+    resolved = run.path(RESOLVED)
+    if run.has(RESOLVED) and _fingerprint(resolved) != experiment.fingerprint():
         raise InputError(
             f"name: a run '{experiment.name}' with another experiment lies in '{experiment.storage}'; "
             "give this one another name (--name), or remove that folder"
         )
-    temporary = folder / f".experiment-{os.getpid()}.yaml"
+    temporary = run.folder / f".experiment-{os.getpid()}.yaml"
     temporary.write_text(experiment.to_yaml())
     temporary.replace(resolved)
+    run.publish(RESOLVED)
 
 
 def _fingerprint(resolved: Path) -> str | None:

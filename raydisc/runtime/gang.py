@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,7 +17,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from torch import distributed
 
 from raydisc.distillation.loop import Progress
-from raydisc.errors import InputError, NonFiniteLoss
+from raydisc.errors import InputError, NonFiniteLoss, StorageError
 from raydisc.models.precision import Precision
 from raydisc.parallel.heap import return_freed_memory
 from raydisc.parallel.mesh import Layout
@@ -30,6 +29,7 @@ from raydisc.stages.artifact import Artifact
 from raydisc.stages.compute import Worker
 from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
+from raydisc.storage.address import open_storage
 
 _NEWS_EVERY_S = 0.5
 _LOSS_SHOWS_S = 10.0
@@ -50,7 +50,7 @@ class Team:
         layout: of the workers.
         resources: of a trial.
         precision: to compute models in.
-        storage: the storage folder.
+        storage: the storage's path or address.
         checkpoint_every_s: seconds between checkpoints.
         start_timeout_s: seconds within which workers must be there.
     """
@@ -99,7 +99,7 @@ class GangWorker:
         mesh = layout.mesh(device.type) if layout.shard > 1 else None
         if mesh is not None and device.type == "cpu":
             return_freed_memory()
-        storage = Path(team.storage)
+        storage = open_storage(team.storage)
         # a sharded model is read by rows, from the file: a hot copy would hold it whole in the machine's memory
         store = hot_store(storage, self._copies) if mesh is None else ArtifactStore(storage)
         place = Place(rank, layout, mesh)
@@ -179,7 +179,8 @@ class Gang:
         for worker in set(workers) - set(chosen):
             ray.kill(worker)
         self._workers = chosen
-        meeting = Path(self._team.storage) / "locks" / f"gang-{uuid.uuid4().hex}"
+        meeting = open_storage(self._team.storage).path(f"locks/gang-{uuid.uuid4().hex}")
+        meeting.parent.mkdir(parents=True, exist_ok=True)
         one_machine = len({node for node, _ in here}) == 1
         try:
             met = [it.meet.remote(rank, layout, str(meeting), one_machine) for rank, it in enumerate(chosen)]
@@ -256,7 +257,7 @@ def _all_or_raise(references: Sequence[Any], workers: Sequence[Any], meanwhile: 
         except RayActorError as error:
             raise WorkerLost("a worker's process died") from error
         except RayTaskError as error:
-            if not isinstance(error.cause, InputError | NonFiniteLoss) and _one_is_gone(workers):
+            if not isinstance(error.cause, InputError | NonFiniteLoss | StorageError) and _one_is_gone(workers):
                 raise WorkerLost("a worker's process died") from error
             raise (error.cause if isinstance(error.cause, Exception) else error) from None
     return list(ray.get(list(references)))

@@ -36,6 +36,9 @@ class ReporterCallback(tune.Callback):
             self._end(job, result.get("failure"), result.get("message", ""), trial.config.get("inherited_failure"))
             return
         with contextlib.suppress(Exception):
+            if "notice" in result:
+                self._reporter.notice(result["notice"])
+                return
             self._reporter.update(job.name, job.label, result["stage"], result.get("step", 0), result.get("steps", 0))
             if "candidates" in result:
                 self._reporter.candidates(result["candidates"], result["key"])

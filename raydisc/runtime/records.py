@@ -43,9 +43,13 @@ class Recorder:
 
         The ledger of a storage whose artifacts were copied in lacks their rows: they are written as well.
         """
+        computed_here = artifact.key in self.asked and artifact.key not in self.reused
         self.asked.append(artifact.key)
         if not found:
+            self.reused = [key for key in self.reused if key != artifact.key]  # one that was altered
             self._write(request, artifact)
+            return
+        if computed_here:
             return
         self.reused.append(artifact.key)
         if not self._ledger.has("stages", artifact.key):

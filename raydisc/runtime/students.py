@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 from raydisc.durable import sync
-from raydisc.models.student import StudentCard, plain_config, read_card
+from raydisc.models.student import CARD, StudentCard, plain_config, read_card
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
@@ -14,9 +14,13 @@ from raydisc.stages.context import read_weights
 from raydisc.stages.requests import Model
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.tokenise import copy_tokenizer
+from raydisc.storage.address import storage_at
+from raydisc.storage.folder import Storage
 
 
-def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: Outcome, folder: Path) -> Path:
+def export_student(
+    store: ArtifactStore, data: Artifact, trial: Trial, outcome: Outcome, students: Storage | Path
+) -> Path:
     """Write a student with its tokenizer and its card; all of it or nothing.
 
     Args:
@@ -24,11 +28,16 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
         data: the tokenised task, whose tokenizer goes along.
         trial: that made the student.
         outcome: of the trial.
-        folder: of the run's students.
+        students: the run's, or their folder.
+
+    Returns:
+        Where it is on this machine.
     """
-    student = outcome.student
+    students = storage_at(students)
+    student, folder = outcome.student, students.folder
     target = folder / trial.name
-    if target.is_dir() and read_card(target).key == student.key:
+    students.fetch_again(f"{trial.name}/{CARD}")
+    if students.has(f"{trial.name}/{CARD}") and read_card(target).key == student.key:
         return target
     for left in folder.glob(f".{trial.name}-*"):
         shutil.rmtree(left)  # by a process that was killed while it wrote
@@ -64,4 +73,5 @@ def export_student(store: ArtifactStore, data: Artifact, trial: Trial, outcome: 
         sync(path)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
+    students.publish(trial.name, last=CARD)
     return target

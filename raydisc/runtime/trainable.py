@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from raydisc.errors import InputError, NonFiniteLoss
+from raydisc.errors import InputError, NonFiniteLoss, StorageError
 from raydisc.experiment import Experiment
 from raydisc.forecast.layouts import Layouts
 from raydisc.models.precision import Arithmetic
@@ -26,8 +26,12 @@ from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.executor import Executor
 from raydisc.stages.requests import Evaluate, Request
-from raydisc.stages.store import AlteredArtifact
+from raydisc.stages.store import AlteredArtifact, computed_anew
 from raydisc.stages.subject import Subject
+from raydisc.storage.address import open_storage
+from raydisc.storage.faults import sentence
+from raydisc.storage.folder import Storage
+from raydisc.storage.masking import masked
 
 _REPORT_EVERY_S = 0.5
 
@@ -39,7 +43,7 @@ class Run:
     Attributes:
         experiment: the resolved experiment.
         subject: its task and teacher.
-        storage: the storage folder.
+        storage: its path or address.
         jobs: the plan, by name.
         arithmetic: in which stages are computed.
         layouts: of workers.
@@ -58,8 +62,13 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """The run's own folder."""
-        return Path(self.storage) / self.experiment.name
+        """The run's own folder on this machine."""
+        return self.files.folder
+
+    @property
+    def files(self) -> Storage:
+        """The run's own part of the storage."""
+        return open_storage(self.storage) / self.experiment.name
 
 
 class Reporting:
@@ -100,8 +109,9 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     gang, layout = None, run.layout_of(job)
     if layout.workers > 1:
         gang = gang_of(Team(layout, resources, run.arithmetic.precision, run.storage), copies)
-    store = hot_store(Path(run.storage), copies)
-    ledger = Ledger(Path(run.storage) / "ledger")
+    storage = open_storage(run.storage)
+    store = hot_store(storage, copies)
+    ledger = Ledger(storage / "ledger")
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
     reporting = Reporting()
     executor = Executor(store, device, run.arithmetic, reporting, recorder.stage, workers=gang)
@@ -110,15 +120,15 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         if failure is None:
             if gang is None:
                 refuse_without(run.arithmetic.precision, device)
-            message = _perform(job, run, executor, recorder)
-    except (InputError, NonFiniteLoss, AlteredArtifact) as error:
+            message = _perform_whole(job, run, executor, recorder)
+    except (InputError, NonFiniteLoss, StorageError) as error:
         failure = str(error)
     except Exception as error:
-        failure = f"{type(error).__name__}: {error} (in {_keep_traceback(run, job)})"
+        failure = sentence(error, run.storage) or masked(f"{type(error).__name__}: {error}{_keep_traceback(run, job)}")
     if failure is not None:
         try:
             _record_failure(job, run, failure, recorder, reporting if config.get("inherited_failure") is None else None)
-        except OSError as error:
+        except (OSError, StorageError) as error:
             failure = f"{failure} (and the ledger cannot be written: {error})"
     tune.report({"stage": "done", "key": "", "failure": failure, "message": message})
 
@@ -129,6 +139,20 @@ def _record_failure(job: Job, run: Run, failure: str, recorder: Recorder, report
         recorder.failed_stage(reporting.last["key"], reporting.last["stage"], failure, seconds)
     if job.trial is not None and job.until is None and not job.test:
         recorder.trial(job.trial, run.subject, None, failure)
+
+
+def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:
+    """Do what the job is for; from its start, where finished stages are found, once what was altered is removed."""
+    removed: set[str] = set()
+    while True:
+        try:
+            return _perform(job, run, executor, recorder)
+        except AlteredArtifact as error:
+            if run.experiment.altered_artifacts == "refuse" or error.key in removed:
+                raise
+            removed.add(error.key)
+            if executor.store.discard_altered(error.key):  # else another job was faster
+                tune.report({"stage": "altered", "key": error.key, "notice": computed_anew(error)})
 
 
 def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:
@@ -173,7 +197,7 @@ def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifac
     if job.trial is None:
         ready: Ready = executor.run(_search(run).prepare())
         return executor.execute(Evaluate(ready.data, ready.finetuned))
-    rows = Ledger(Path(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
+    rows = Ledger(open_storage(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
     if not rows or rows[0]["state"] != "finished":
         return None
     ready = executor.run(_search(run).prepare())
@@ -185,11 +209,16 @@ def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifac
 
 def _export(trial: Trial, run: Run, executor: Executor, outcome: Outcome) -> None:
     ready: Ready = executor.run(_search(run).prepare())
-    export_student(executor.store, ready.data, trial, outcome, run.folder / "students")
+    export_student(executor.store, ready.data, trial, outcome, run.files / "students")
 
 
 def _keep_traceback(run: Run, job: Job) -> str:
-    path = run.folder / "errors" / f"{job.name}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(traceback.format_exc())
-    return str(path)
+    """Where the traceback is kept, for the message; nothing where it cannot be."""
+    errors, name = run.files / "errors", f"{job.name}.txt"
+    try:
+        errors.folder.mkdir(parents=True, exist_ok=True)
+        errors.path(name).write_text(masked(traceback.format_exc()))
+        errors.publish(name)
+    except (OSError, StorageError):
+        return ""
+    return f" (in {errors / name})"

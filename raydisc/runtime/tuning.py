@@ -40,7 +40,7 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_job, run=run, copies=_hot_copies(run.storage)),
-            lambda config: _held(resources, run.layout_of(run.jobs[config["job"]])),
+            lambda config: _held(resources, run.layout_of(run.jobs[config["job"]]), run.files.everywhere),
         ),
         tune_config=tune.TuneConfig(
             search_alg=PlanSearcher(list(jobs), None if resources.trials == "auto" else resources.trials),
@@ -61,13 +61,13 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
     return [f"{run.jobs[name].label}: {failure}" for name, failure in callback.failures.items()]
 
 
-def _held(resources: ResourcesConfig, layout: Layout) -> tune.PlacementGroupFactory:
-    """What a job holds: a share for each of its workers, on one node if that is possible."""
+def _held(resources: ResourcesConfig, layout: Layout, anywhere: bool) -> tune.PlacementGroupFactory:
+    """What a job holds: a share for each of its workers, on one node if that is possible, or else necessary."""
     share = {"CPU": float(resources.cpus), "GPU": float(resources.gpus)}
     if layout.workers == 1:
         return tune.PlacementGroupFactory([share])
     # the trial's own process waits for its workers, and takes nothing
-    return tune.PlacementGroupFactory([{}, *([share] * layout.workers)], strategy="PACK")
+    return tune.PlacementGroupFactory([{}, *([share] * layout.workers)], strategy="PACK" if anywhere else "STRICT_PACK")
 
 
 def _hot_copies(storage: str) -> Any:

@@ -5,6 +5,7 @@ import ctypes.util
 import gc
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ class Worker:
             offload=self.offload,
         )
         wall, cpu = time.perf_counter(), time.process_time()
-        result = COMPUTE[request.kind](request, context)
+        with self.store.carrying(promise.key) if place.leads else nullcontext():
+            place.wait()
+            result = COMPUTE[request.kind](request, context)
         wall = time.perf_counter() - wall + result.wall_before
         cpu = time.process_time() - cpu
         cpu = float(place.total(torch.tensor(cpu, dtype=torch.float64))) + result.cpu_before

@@ -1,19 +1,22 @@
-"""The artifact store: a folder of finished stages by key, written atomically and checked by hash when read."""
+"""The artifact store: finished stages by key in the storage, written atomically and checked by hash when read."""
 
-import fcntl
 import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from raydisc.durable import sync
+from raydisc.errors import StorageError
 from raydisc.stages.artifact import Artifact, Cost
+from raydisc.stages.checkpoints import carried_checkpoint
+from raydisc.storage.address import storage_at
+from raydisc.storage.folder import Storage
 
 Blob = Callable[[Path], None]
 """Writes a file of an artifact."""
@@ -21,8 +24,27 @@ Blob = Callable[[Path], None]
 _MANIFEST = "manifest.json"
 
 
-class AlteredArtifact(RuntimeError):
-    """A file of an artifact is not what was written."""
+class AlteredArtifact(StorageError):
+    """A file of an artifact is not what was written.
+
+    Attributes:
+        key: of the artifact.
+        file: its name.
+    """
+
+    def __init__(self, message: str, key: str, file: str) -> None:
+        """All three are its arguments, so that it can be pickled."""
+        super().__init__(message, key, file)
+        self.key, self.file = key, file
+
+    def __str__(self) -> str:
+        """The message."""
+        return str(self.args[0])
+
+
+def computed_anew(error: AlteredArtifact) -> str:
+    """What people are told of an artifact that was altered and removed."""
+    return f"storage: the file {error.file} of artifact {error.key} was not what was written; it is computed anew"
 
 
 class BlobReader(Protocol):
@@ -37,18 +59,18 @@ class ArtifactStore:
     """Durable artifacts under ``STORAGE/artifacts``.
 
     Args:
-        storage: the storage folder.
-        read_blob: where the bytes of files are read from; by default the folder itself, memory-mapped.
+        storage: the storage, or its folder.
+        read_blob: where the bytes of files are read from; by default this machine's files, memory-mapped.
     """
 
-    def __init__(self, storage: Path, read_blob: BlobReader | None = None) -> None:
-        """Make the folders where they are missing."""
-        self.root = storage / "artifacts"
-        self._locks = storage / "locks"
+    def __init__(self, storage: Storage | Path, read_blob: BlobReader | None = None) -> None:
+        """Make the folder where it is missing."""
+        self._storage = storage_at(storage)
+        self._artifacts = self._storage / "artifacts"
+        self.root = self._artifacts.folder
         self.root.mkdir(parents=True, exist_ok=True)
-        self._locks.mkdir(parents=True, exist_ok=True)
         self._read_blob = read_blob or self.map_blob
-        self._checked: set[tuple[str, str]] = set()
+        self._checked: set[tuple[str, str, str]] = set()
 
     def find(self, key: str) -> Artifact | None:
         """A finished stage's artifact, or none.
@@ -56,16 +78,13 @@ class ArtifactStore:
         Raises:
             AlteredArtifact: its manifest cannot be read.
         """
-        manifest = self.root / key / _MANIFEST
-        if not manifest.is_file():
+        manifest = self._artifacts.read(f"{key}/{_MANIFEST}")
+        if manifest is None:
             return None
         try:
-            return Artifact.from_manifest(json.loads(manifest.read_text()))
+            return Artifact.from_manifest(json.loads(manifest))
         except (ValueError, KeyError, TypeError) as error:
-            raise AlteredArtifact(
-                f"artifact {key}: {_MANIFEST} is not what was written; "
-                f"remove the folder '{manifest.parent}' and run again to compute it anew"
-            ) from error
+            raise self._altered(f"artifact {key}", key, _MANIFEST) from error
 
     def blob(self, artifact: Artifact, name: str) -> np.ndarray:
         """A file's bytes ``[bytes]`` uint8, shared and read-only."""
@@ -82,56 +101,102 @@ class ArtifactStore:
             AlteredArtifact: the file is missing, truncated or altered.
         """
         path = self.path(artifact, name)
-        if (artifact.key, name) not in self._checked:
-            if not path.is_file() or _sha256(path) != artifact.blobs[name]:
-                raise AlteredArtifact(
-                    f"artifact {artifact.kind} {artifact.key}: the file {name} is not what was written; "
-                    f"remove the folder '{path.parent}' and run again to compute it anew"
-                )
-            self._checked.add((artifact.key, name))
+        place = (artifact.key, name, artifact.blobs[name])
+        if place not in self._checked:
+            if not _is(path, artifact.blobs[name]):
+                self._artifacts.fetch_again(f"{artifact.key}/{name}")
+                if not _is(path, artifact.blobs[name]):
+                    raise self._altered(f"artifact {artifact.kind} {artifact.key}: the file", artifact.key, name)
+            self._checked.add(place)
         if path.stat().st_size == 0:
             return np.empty(0, dtype=np.uint8)
         return np.memmap(path, dtype=np.uint8, mode="r")
 
+    def _altered(self, what: str, key: str, name: str) -> AlteredArtifact:
+        return AlteredArtifact(
+            f"{what} {name} is not what was written; remove the folder '{self._artifacts / key}' and run again to "
+            "compute it anew",
+            key,
+            name,
+        )
+
+    def discard_altered(self, key: str) -> bool:
+        """Remove a finished stage's artifact if a file of it is not what was written; whether it was so."""
+        with self.holding(key):
+            try:
+                artifact = self.find(key)
+                if artifact is None:
+                    return False
+                for name in artifact.blobs:
+                    self._checked.discard((key, name, artifact.blobs[name]))
+                    self.map_blob(artifact, name)
+            except AlteredArtifact:
+                self._artifacts.remove(key)
+                return True
+        return False
+
     def path(self, artifact: Artifact, name: str) -> Path:
-        """Where a file lies."""
+        """Where a file lies on this machine, if it does."""
         return self.root / artifact.key / name
 
+    def size(self, artifact: Artifact, name: str) -> int:
+        """Bytes of a file."""
+        path = self.path(artifact, name)
+        return path.stat().st_size if path.is_file() else self._artifacts.size(f"{artifact.key}/{name}")
+
     def checkpoint_folder(self, key: str) -> Path:
-        """Where the stage keeps what it needs to go on after a crash."""
+        """Where the stage keeps what it needs to go on after a crash, on this machine."""
         return self.root / f"{key}.partial"
+
+    def carrying(self, key: str) -> AbstractContextManager[None]:
+        """Bring the checkpoint that another machine has left, and let others see those that are written meanwhile."""
+        return carried_checkpoint(self._artifacts, f"{key}.partial")
 
     def commit(self, promise: Artifact, facts: Mapping[str, Any], cost: Cost, blobs: Mapping[str, Blob]) -> Artifact:
         """Write a finished stage: all of it or nothing; the caller holds its key."""
         for left_by_the_dead in self.root.glob(f".writing-{promise.key}-*"):
             shutil.rmtree(left_by_the_dead, ignore_errors=True)
         temporary = self.root / f".writing-{promise.key}-{uuid.uuid4().hex[:8]}"
-        temporary.mkdir()
-        hashes = {}
-        for name, write in blobs.items():
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(path)
-            hashes[name] = _sha256(path)
-            sync(path)
-        artifact = Artifact(promise.key, promise.kind, promise.inputs, dict(facts), cost, hashes)
-        (temporary / _MANIFEST).write_text(json.dumps(artifact.manifest(), indent=1))
-        sync(temporary / _MANIFEST)
-        final = self.root / promise.key
-        if final.exists():
+        try:
+            artifact = _write(temporary, promise, facts, cost, blobs)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full
+            raise
+        if self._artifacts.has(f"{promise.key}/{_MANIFEST}"):
             shutil.rmtree(temporary)
         else:
+            final = self.root / promise.key
+            shutil.rmtree(final, ignore_errors=True)  # that nobody has ever seen
             temporary.rename(final)
             sync(self.root)
-        shutil.rmtree(self.checkpoint_folder(promise.key), ignore_errors=True)
+            self._artifacts.publish(promise.key, last=_MANIFEST)
+        self._artifacts.remove(f"{promise.key}.partial")
         return self.find(promise.key) or artifact
 
-    @contextmanager
-    def holding(self, key: str) -> Iterator[None]:
+    def holding(self, key: str) -> AbstractContextManager[None]:
         """Hold a key while its stage is computed; others wait. A holder that dies frees it."""
-        with (self._locks / key).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return self._storage.holding(f"locks/{key}")
+
+
+def _write(
+    folder: Path, promise: Artifact, facts: Mapping[str, Any], cost: Cost, blobs: Mapping[str, Blob]
+) -> Artifact:
+    hashes = {}
+    for name, write in blobs.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+        hashes[name] = _sha256(path)
+        sync(path)
+    artifact = Artifact(promise.key, promise.kind, promise.inputs, dict(facts), cost, hashes)
+    (folder / _MANIFEST).write_text(json.dumps(artifact.manifest(), indent=1))
+    sync(folder / _MANIFEST)
+    return artifact
+
+
+def _is(path: Path, sha256: str) -> bool:
+    """Whether a file is there and has this hash."""
+    return path.is_file() and _sha256(path) == sha256
 
 
 def _sha256(path: Path) -> str:

@@ -1,7 +1,6 @@
 """Whole schedules in this process: a few rows of the embedded task, a tiny BERT, a handful of steps."""
 
 import hashlib
-from pathlib import Path
 
 import torch
 
@@ -87,7 +86,7 @@ def executor(
     arithmetic=ONE_THREAD,
 ) -> Executor:
     """An executor for one CPU thread."""
-    store = ArtifactStore(Path(storage), read_blob)
+    store = ArtifactStore(storage, read_blob)
     return Executor(store, torch.device("cpu"), arithmetic, progress, told or Told(), checkpoint_every_s)
 
 

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 
@@ -63,6 +64,38 @@ def test_a_commit_is_whole_or_absent(tmp_path):
     assert [path.name[:9] for path in store.root.iterdir()] == [".writing-"]
     assert committed(store).facts  # it can be computed anew, and what the dead left goes
     assert [path.name for path in store.root.iterdir()] == [PROMISE.key]
+
+
+def test_a_full_disk_gets_back_what_was_written(tmp_path):
+    store = ArtifactStore(tmp_path)
+
+    def fills_up(path):
+        path.symlink_to("/dev/full")
+        path.write_bytes(b"x")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        store.commit(PROMISE, {}, Cost(), {"one.txt": text("first"), "two.txt": fills_up})
+    assert list(store.root.iterdir()) == []
+    assert committed(store).facts
+
+
+def test_an_altered_artifact_is_removed_once(tmp_path):
+    store = ArtifactStore(tmp_path)
+    found = committed(store)
+    assert not store.discard_altered(PROMISE.key)
+    store.path(found, "one.txt").write_text("fjrst")
+    assert store.discard_altered(PROMISE.key)
+    assert store.find(PROMISE.key) is None
+    assert not store.discard_altered(PROMISE.key)
+    assert committed(store) == found
+    store.path(PROMISE, "manifest.json").write_text("{}")
+    assert store.discard_altered(PROMISE.key)
+    assert store.find(PROMISE.key) is None
+
+
+def test_an_alteration_can_be_sent_between_processes():
+    error = pickle.loads(pickle.dumps(AlteredArtifact("what was altered", "key", "file")))
+    assert (str(error), error.key, error.file) == ("what was altered", "key", "file")
 
 
 def test_a_finished_artifact_is_never_replaced(tmp_path):

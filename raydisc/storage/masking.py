@@ -1,0 +1,24 @@
+"""Keeping credentials out of what is printed or written."""
+
+import os
+import re
+
+_IN_ADDRESS = re.compile(r"(?<=://)[^\s'\"]*:[^\s'\"]*@")
+_IN_QUERY = re.compile(r"((?:access_?key|secret|token|password|signature|credential)[a-z_]*=)[^&\s'\"]+", re.IGNORECASE)
+_VARIABLE = re.compile(r"(SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY)(?!.*_(PATH|FILE)$)")
+_SHORTEST = 8
+"""Shorter values of variables are words as likely as secrets."""
+
+
+def masked(text: str) -> str:
+    """The text with `***` for credentials: those in addresses, and the values of the environment's secret variables."""
+    text = _IN_QUERY.sub(r"\1***", _IN_ADDRESS.sub("***@", text))
+    for name, value in os.environ.items():
+        if _VARIABLE.search(name) and len(value) >= _SHORTEST:
+            text = text.replace(value, "***")
+    return text
+
+
+def has_credentials(address: str) -> bool:
+    """Whether an address carries a password or a key."""
+    return bool(_IN_ADDRESS.search(address) or _IN_QUERY.search(address))

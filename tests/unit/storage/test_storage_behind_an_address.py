@@ -1,0 +1,214 @@
+"""A storage behind an address: copies on two machines, and what each sees of the other."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from raydisc.errors import InputError
+from raydisc.storage.address import open_storage
+from raydisc.storage.folder import Held, Storage
+from raydisc.storage.lease import LeaseTimes, leased
+from raydisc.storage.mirrored import CACHE_VARIABLE, MirroredStorage, cache_folder
+from raydisc.storage.remote import Remote
+
+SOON = LeaseTimes(stale_s=1.0, renew_s=0.2, ask_s=0.05)
+
+
+@pytest.fixture
+def behind(tmp_path: Path) -> Path:
+    """The folder that the address stands for."""
+    return tmp_path / "behind"
+
+
+@pytest.fixture
+def machines(tmp_path: Path, behind: Path) -> list[MirroredStorage]:
+    """The storage as two machines have it."""
+    return [MirroredStorage(tmp_path / name, Remote(behind.as_uri()), times=SOON) for name in ("one", "two")]
+
+
+def written(storage: Storage, name: str, content: str) -> None:
+    path = storage.path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def test_what_one_publishes_the_other_has(machines: list[MirroredStorage], behind: Path) -> None:
+    one, two = (machine / "artifacts" for machine in machines)
+    written(one, "key/weights", "w" * 1000)
+    written(one, "key/tokenizer/words", "a b c")
+    written(one, "key/manifest", "{}")
+    assert not two.has("key/manifest")
+    one.publish("key", last="manifest")
+    assert (behind / "artifacts/key/tokenizer/words").read_text() == "a b c"
+    assert two.has("key/manifest")
+    assert two.read("key/manifest") == b"{}"
+    assert two.size("key/weights") == 1000
+    assert (two.names("key"), two.folders()) == (["manifest", "weights"], ["key"])
+    assert not two.path("key/weights").exists()
+    two.fetch_again("key")
+    assert two.path("key/weights").read_text() == "w" * 1000
+    assert two.path("key/tokenizer/words").read_text() == "a b c"
+
+
+def test_what_is_only_on_this_machine_does_not_count(machines: list[MirroredStorage]) -> None:
+    one, _ = machines
+    written(one, "file", "mine")
+    assert not one.has("file")
+    assert one.read("file") is None
+    assert one.names() == []
+
+
+def test_files_that_never_change_are_fetched_once(machines: list[MirroredStorage], behind: Path) -> None:
+    one, two = machines
+    written(one, "ledger/part", "rows")
+    one.publish("ledger/part")
+    [path] = two.fetch(["ledger/part"])
+    (behind / "ledger/part").write_text("other")
+    assert two.fetch(["ledger/part"]) == [path]
+    assert path.read_text() == "rows"
+    two.fetch_again("ledger/part")
+    assert path.read_text() == "other"
+
+
+def test_files_are_removed_for_everybody(machines: list[MirroredStorage]) -> None:
+    one, two = machines
+    for name in ("key/a", "key/folder/b", "other"):
+        written(one, name, "")
+    one.publish("key")
+    one.publish("other")
+    two.fetch_again("key")
+    one.forget("key", but=["a"])
+    assert (two / "key").folders() in ([], ["folder"])  # a folder's name may outlive its files
+    assert not two.has("key/folder/b")
+    two.remove("key")
+    two.remove("nothing")
+    assert not one.has("key/a")
+    assert not two.path("key").exists()
+    assert one.has("other")
+
+
+def test_the_path_of_a_part_and_its_parent(machines: list[MirroredStorage], behind: Path) -> None:
+    one, _ = machines
+    part = one / "run" / "students"
+    assert str(part) == f"{behind.as_uri()}/run/students"
+    assert str(part.parent) == f"{behind.as_uri()}/run"
+    assert str(part.parent.parent) == behind.as_uri()
+    assert part.parent.folder == one.folder / "run"
+
+
+def test_the_query_stays_at_the_end_of_an_address(tmp_path: Path) -> None:
+    address = "s3://bucket/runs?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
+    storage = MirroredStorage(tmp_path, Remote(address))
+    assert str(storage / "mine") == address.replace("runs", "runs/mine")
+
+
+# who holds a name
+
+
+def test_a_name_is_held_against_the_other_machine(machines: list[MirroredStorage]) -> None:
+    one, two = machines
+    with one.holding("locks/run", wait=False):
+        with pytest.raises(Held), two.holding("locks/run", wait=False):
+            pass
+        with two.holding("locks/other", wait=False):
+            pass
+    with two.holding("locks/run", wait=False):
+        pass
+    assert not two.has("locks/run")
+
+
+def test_a_holder_that_renews_is_not_stale(machines: list[MirroredStorage]) -> None:
+
+    one, two = machines
+    with one.holding("run"):
+        time.sleep(2 * SOON.stale_s)
+        with pytest.raises(Held), two.holding("run", wait=False):
+            pass
+
+
+def test_a_stale_lease_is_taken_over(behind: Path) -> None:
+
+    remote = Remote(behind.as_uri())
+    behind.mkdir()
+    (behind / "run").write_text('{"lease": "x", "machine": "another one", "pid": 1}')
+    with pytest.raises(Held), leased(remote, "run", False, SOON):
+        pass
+    os.utime(behind / "run", (1e9, 1e9))
+    with leased(remote, "run", False, SOON):
+        assert "another one" not in (behind / "run").read_text()
+    assert not (behind / "run").exists()
+    assert list(behind.iterdir()) == []
+
+
+def test_the_lease_of_a_process_that_has_ended_is_taken_over_at_once(behind: Path) -> None:
+
+    remote = Remote(behind.as_uri())
+    dies = (
+        "import os, sys\nfrom raydisc.storage.lease import leased\nfrom raydisc.storage.remote import Remote\n"
+        "with leased(Remote(sys.argv[1]), 'run', False): os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", dies, behind.as_uri()]).returncode == 9
+    assert (behind / "run").exists()
+    with leased(remote, "run", False):
+        pass
+
+
+def test_whoever_waits_comes_next(machines: list[MirroredStorage]) -> None:
+
+    one, two = machines
+    order: list[str] = []
+
+    def second() -> None:
+        with two.holding("key"):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with one.holding("key"):
+        waiting.start()
+        waiting.join(0.5)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+
+
+# what a user calls it
+
+
+def test_a_path_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for where in ("~/runs", str(tmp_path / "runs"), (tmp_path / "runs").as_uri()):
+        storage = open_storage(where)
+        assert type(storage) is Storage
+        assert storage.folder == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("where", ["s4://bucket/runs", "s3://bucket/runs?no_such_option=1", "s3://"])
+def test_an_address_that_is_none_is_refused(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    with pytest.raises(InputError, match="no address that pyarrow.fs opens"):
+        open_storage(where)
+
+
+@pytest.mark.parametrize("where", ["s3://AKIA123:p4ss/w0rd@bucket/runs", "s3://bucket/runs?access_key=p4ss/w0rd"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(where: str) -> None:
+    with pytest.raises(InputError, match="carries credentials") as refused:
+        open_storage(where)
+    assert "p4ss" not in str(refused.value)
+    assert "AKIA123" not in str(refused.value)
+    assert "***" in str(refused.value)
+
+
+def test_the_cache_is_no_other_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    folder = cache_folder("s3://bucket/runs")
+    assert folder.parent == tmp_path / "cache"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert cache_folder("s3://bucket/others") != folder
+    monkeypatch.setenv(CACHE_VARIABLE, "/dev/null/cache")
+    with pytest.raises(InputError, match="RAYDISC_CACHE: .* cannot be made"):
+        cache_folder("s3://bucket/runs")
