@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -87,18 +86,6 @@ def test_a_storage_that_is_no_folder_is_refused(desk: Desk) -> None:
     (desk.folder / "file").write_text("")
     said = desk.run("run", "tiny.yaml", "--set", "storage=file", code=2)
     assert "storage" in said
-
-
-def test_an_altered_artifact_is_named(desk: Desk) -> None:
-    desk.run("run", "tiny.yaml", "--set", "schedules=[kd]")
-    [importance] = stages(desk).rows("stages", kind="importance")
-    path = Path(desk.folder, "runs", "artifacts", importance["key"], "model.safetensors")
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    said = desk.run("run", "tiny.yaml", "--name", "again", "--set", "schedules=[{takd: {path: [0.5]}}]", code=1)
-    assert importance["key"] in said
-    assert "model.safetensors" in said
 
 
 def test_a_failed_teacher_is_tried_once_and_told_once(desk: Desk) -> None:
