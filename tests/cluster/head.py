@@ -114,8 +114,8 @@ def _clean() -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a job's `python`
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",  # the machine may be full of others, and busy
-        "RAY_agent_register_timeout_ms": "120000",
-        "RAY_raylet_start_wait_time_s": "150",
+        "RAY_agent_register_timeout_ms": "240000",
+        "RAY_raylet_start_wait_time_s": "240",
         "OMP_NUM_THREADS": "1",
     }
 
