@@ -5,6 +5,7 @@ Read one from a file with `load_experiment`; build one in Python with `Experimen
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -62,6 +63,8 @@ RESERVED_NAMES = ("artifacts", "ledger", "locks")
 
 _NOT_OF_RESULTS: Any = {"name": True, "storage": True, "altered_artifacts": True, "resources": {"trials"}}
 """What no result depends on."""
+
+_WITH_PASSWORD = re.compile(r"[A-Za-z0-9+.-]+://[^/?#]*@")
 
 ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
     "task": (("train", "validation", "test", "text", "label", "classes", "metric"), ("glue",), ("reviews",)),
@@ -207,6 +210,11 @@ class Experiment(Section):
     def _fits_together(self) -> Self:
         if self.name in RESERVED_NAMES:
             raise ValueError(f"a run cannot be named '{self.name}': the storage has a folder of that name")
+        if _WITH_PASSWORD.match(self.storage):
+            raise ValueError(
+                "storage is an address with a name or a password in it, which every file of the run would show; leave "
+                "them out and set them in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+            )
         if self.teacher.architecture and not self.teacher.tokenizer and self.task.reviews is None:
             raise ValueError("teacher.architecture needs teacher.tokenizer: only task.reviews brings a vocabulary")
         if len(set(self.seeds)) < len(self.seeds):

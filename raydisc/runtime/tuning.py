@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 
 from raydisc.parallel.mesh import Layout
 from raydisc.report.live import LiveReporter
@@ -36,6 +37,7 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
     """
     resources = run.experiment.resources
     shutil.rmtree(run.folder / "tune", ignore_errors=True)
+    _keep_keys_off_command_lines()
     callback = ReporterCallback(reporter, run.jobs)
     tuner = tune.Tuner(
         tune.with_resources(
@@ -59,6 +61,16 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
     if callback.ended < len(jobs):
         raise KeyboardInterrupt
     return [f"{run.jobs[name].label}: {failure}" for name, failure in callback.failures.items()]
+
+
+def _keep_keys_off_command_lines() -> None:
+    """Tune would hand the driver's cloud keys to trials on their command lines, which Ray's logs repeat.
+
+    Processes of a local session inherit them; a cluster's nodes have their own.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+        [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+    )
 
 
 def _held(resources: ResourcesConfig, layout: Layout, anywhere: bool) -> tune.PlacementGroupFactory:

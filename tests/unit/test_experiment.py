@@ -255,6 +255,12 @@ def test_a_name_that_is_no_folder(refusal):
     )
 
 
+def test_a_password_in_the_storage_address_is_not_repeated(refusal):
+    sentence = refusal(REVIEWS, "storage=s3://key:recognisable@bucket/runs")
+    assert sentence.startswith("storage is an address with a name or a password in it")
+    assert "recognisable" not in sentence
+
+
 def test_several_errors_give_the_first_and_their_number(refusal):
     sentence = refusal(REVIEWS, "distillation.lr=fast", "distillation.batch_size=0", "seeds=x")
     assert sentence == "distillation.lr is 'fast', but should be a number (and 2 more)"
