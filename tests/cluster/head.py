@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 from desk import Desk
 
+_TRIES = 4
+
 
 @dataclass(frozen=True)
 class Head:
@@ -76,21 +78,27 @@ def running_head() -> Iterator[Head]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += [f"--{name}={value}" for name, value in options.items()]
     try:
-        _start(command, {**_clean(), **head.access})
+        _start(command, {**_clean(), **head.access}, folder)
         yield head
     finally:
         _end_all(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(command: list[str], environment: dict[str, str]) -> None:
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    said = ""
-    while "Ray runtime started" not in said:
-        line = process.stdout.readline()
-        assert line, f"ray start ended with {process.wait()}: {said}"
-        said += line
+def _start(command: list[str], environment: dict[str, str], folder: Path) -> None:
+    """Start it, and again where a busy machine did not have Ray's agents ready in the 15 s that a raylet gives them."""
+    for _ in range(_TRIES):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        said = ""
+        while line := process.stdout.readline():
+            said += line
+            if "Ray runtime started" in said:
+                return
+        _end_all(folder)
+    raise AssertionError(f"ray start has failed {_TRIES} times: {said}")
 
 
 def _end_all(folder: Path) -> None:
@@ -113,9 +121,7 @@ def _clean() -> dict[str, str]:
         **clean,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a job's `python`
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_memory_monitor_refresh_ms": "0",  # the machine may be full of others, and busy
-        "RAY_agent_register_timeout_ms": "240000",
-        "RAY_raylet_start_wait_time_s": "240",
+        "RAY_memory_monitor_refresh_ms": "0",  # the machine may be full of others
         "OMP_NUM_THREADS": "1",
     }
 
