@@ -9,7 +9,7 @@ from pathlib import Path
 from raydisc.cluster.environment import refuse_other_versions
 from raydisc.cluster.pack import EXPERIMENT_FILE, REQUIREMENTS_FILE
 from raydisc.command_line import BAD_INPUT, DONE, FAILED, INTERRUPTED
-from raydisc.errors import InputError
+from raydisc.errors import InputError, StorageError
 
 RESULT = "------ result ------"
 """The line of a job's log after which only the comparison follows, as a table or as JSON."""
@@ -27,6 +27,9 @@ def main(as_json: bool) -> int:
     except InputError as error:
         print(f"raydisc: {error}", file=sys.stderr)
         return BAD_INPUT
+    except StorageError as error:
+        print(f"raydisc: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("raydisc: interrupted; finished stages are kept", file=sys.stderr)
         return INTERRUPTED
@@ -39,6 +42,7 @@ def _run(as_json: bool) -> int:
     from raydisc.report.live import LiveReporter
     from raydisc.report.tables import print_comparison
     from raydisc.runtime.driver import run_experiment
+    from raydisc.storage.address import open_storage
 
     experiment = load_experiment(EXPERIMENT_FILE)
     result = run_experiment(experiment, LiveReporter(plain=True), keep_names=True)
@@ -48,7 +52,7 @@ def _run(as_json: bool) -> int:
     if as_json:
         print(json.dumps(result.comparison))
     else:
-        print_comparison(Ledger(Path(experiment.storage) / "ledger"), [experiment.name], plain=True)
+        print_comparison(Ledger(open_storage(experiment.storage) / "ledger"), [experiment.name], plain=True)
     return FAILED if result.failures else DONE
 
 
