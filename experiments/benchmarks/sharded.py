@@ -210,8 +210,8 @@ def _warm_up(place: Place) -> None:
 def _search(asked: Asked, folder: Path, ask: Callable[[str, Request], Artifact]) -> None:
     data = ArtifactStore(folder).find("data")
     assert data is not None
-    settings = {"epochs": 2.0, "lr": 1e-4, "batch_size": asked.rows // 2}
-    objective = Objective.of(DistillationConfig(**settings))
+    distillation = DistillationConfig(epochs=2.0, lr=1e-4, batch_size=asked.rows // 2)
+    objective = Objective.of(distillation)
     matched = positions(objective, asked.config().num_hidden_layers)[1]
     finished = TeacherConfig(model=str(folder / "teacher"))
     teacher = ask("load and save", FineTune(data, "weights", None, 0, finished))
@@ -220,13 +220,13 @@ def _search(asked: Asked, folder: Path, ask: Callable[[str, Request], Artifact])
     importance = ask("importance, sorting, saving", Importance.of(data, teacher, GridConfig(), 0))
     if not asked.training:
         return
-    once_for_all = OnceForAllConfig(**settings, candidates="all", choose_at=1.0)
+    once_for_all = OnceForAllConfig(epochs=2.0, lr=1e-4, batch_size=asked.rows // 2, candidates="all", choose_at=1.0)
     scales = (asked.assistant, _STUDENT)
     supernet = ask("once-for-all", OnceForAll(data, kept, importance, scales, once_for_all, objective, 0, None))
     assistant, start = Model(supernet, asked.assistant), Model(supernet, _STUDENT)
     ask("assistant outputs", TeacherOutputs(data, assistant, matched, TeacherOutputsConfig(source="disk"), 64))
     ask("extraction and distillation", Distil(
-        data, importance, assistant, None, start, _STUDENT, DistillationConfig(**settings), 0
+        data, importance, assistant, None, start, _STUDENT, distillation, 0
     ))  # fmt: skip
 
 
