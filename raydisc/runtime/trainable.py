@@ -129,7 +129,8 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         try:
             _record_failure(job, run, failure, recorder, reporting if config.get("inherited_failure") is None else None)
         except (OSError, StorageError) as error:
-            failure = f"{failure} (and the ledger cannot be written: {error})"
+            if sentence(error, run.storage) != failure:  # which says it already
+                failure = f"{failure} (and the ledger cannot be written: {masked(str(error))})"
     tune.report({"stage": "done", "key": "", "failure": failure, "message": message})
 
 
