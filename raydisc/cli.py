@@ -16,8 +16,8 @@ from raydisc.errors import InputError
 from raydisc.experiment import Experiment, load_experiment
 from raydisc.experiment_file import nearest
 
-DONE, FAILED, INTERRUPTED = 0, 1, 3
-"""Exit codes beside `BAD_INPUT`; an interrupted run goes on with `raydisc resume`."""
+DONE, FAILED, STOPPED = 0, 1, 3
+"""Exit codes beside `BAD_INPUT`; a run that was stopped goes on with `raydisc resume`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `raydisc`; those of the process if left out.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad input, 3 interrupted and resumable.
+        The exit code: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal, and resumable.
     """
     options = build_parser().parse_args(arguments)
     try:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         print("raydisc: interrupted; finished stages are kept", file=sys.stderr)
-        return INTERRUPTED
+        return STOPPED
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -52,7 +52,8 @@ def _resume(options: argparse.Namespace) -> int:
         known = sorted(found.parent.name for found in storage.glob("*/experiment.yaml"))
         hint = nearest(name, known) if known else "; `raydisc run FILE` makes one"
         raise InputError(f"there is no run '{name}' in '{storage}'{hint}")
-    return _execute(load_experiment(file, [_setting("storage", str(storage))]), options.plain)
+    settings = [*options.overrides, _setting("storage", str(storage))]
+    return _execute(load_experiment(file, settings), options.plain)
 
 
 def _execute(experiment: Experiment, plain: bool) -> int:
@@ -61,17 +62,22 @@ def _execute(experiment: Experiment, plain: bool) -> int:
     from raydisc.report.tables import print_comparison
     from raydisc.runtime.driver import run_experiment
 
+    elsewhere = "" if experiment.storage == STORAGE else f" --storage {shlex.quote(experiment.storage)}"
+    resume = f"raydisc resume {experiment.name}{elsewhere}"
     try:
         result = run_experiment(experiment, reporter=LiveReporter(plain=plain))
     except KeyboardInterrupt:
-        elsewhere = "" if experiment.storage == STORAGE else f" --storage {shlex.quote(experiment.storage)}"
-        print(f"raydisc: interrupted; go on with: raydisc resume {experiment.name}{elsewhere}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"raydisc: interrupted; go on with: {resume}", file=sys.stderr)
+        return STOPPED
     print_comparison(Ledger(Path(experiment.storage) / "ledger"), [experiment.name], plain=plain)
     for what, where in result.places.items():
         print(f"{what}: {where}")
     for failure in result.failures:
         print(f"raydisc: {failure}", file=sys.stderr)
+    if result.following:
+        print(f"raydisc: the budget is spent; next would be: {', '.join(result.following)}", file=sys.stderr)
+        print(f"raydisc: go on with more of it: {resume} --set budget...", file=sys.stderr)
+        return STOPPED
     return FAILED if result.failures else DONE
 
 
@@ -159,6 +165,27 @@ def _ls(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _gc(options: argparse.Namespace) -> int:
+    from raydisc.report.sheet import Sheet, print_sheets
+    from raydisc.runtime.litter import find_litter, remove
+
+    storage = _storage(options)
+    found = find_litter(storage, options.outputs)
+    if options.delete:
+        found = [litter for litter in found if remove(litter)]
+    paths = [str(litter.path.relative_to(storage)) for litter in found]
+    total = sum(litter.size for litter in found)
+    if options.json:
+        folders = [{"path": path, "why": it.why, "bytes": it.size} for path, it in zip(paths, found, strict=True)]
+        print(json.dumps({"deleted": options.delete, "bytes": total, "folders": folders}, indent=2))
+        return DONE
+    done = "removed" if options.delete else "may go; --delete removes it"
+    lines = [[path, it.why, f"{it.size:,}"] for path, it in zip(paths, found, strict=True)]
+    title = f"{storage}: {total:,} bytes {done}"
+    print_sheets([Sheet(title, ["<folder", "<why", "bytes"], lines)], sys.stdout) if lines else print(title)
+    return DONE
+
+
 def _predict(options: argparse.Namespace) -> int:
     from raydisc.predict import predict_file
 
@@ -202,6 +229,7 @@ _COMMANDS = {
     "compare": _compare,
     "resume": _resume,
     "ls": _ls,
+    "gc": _gc,
     "predict": _predict,
 }
 

@@ -9,6 +9,10 @@ class NonFiniteLoss(RuntimeError):
     """A training loss stopped being a number; the message names the stage and the step."""
 
 
+class Stopped(RuntimeError):
+    """A stage ended before its time because it was asked to; what it has done is kept."""
+
+
 def reason_of(error: Exception) -> str:
     """What went wrong, on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__

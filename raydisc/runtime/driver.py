@@ -13,12 +13,13 @@ from raydisc.report.compare import compare
 from raydisc.report.html import write_report
 from raydisc.report.ledger import Ledger
 from raydisc.report.live import LiveReporter
-from raydisc.report.runs import RunState, State
+from raydisc.report.runs import RunState, State, read_state
 from raydisc.report.show import show
 from raydisc.runtime.folder import claimed_folder, storage_folder
 from raydisc.runtime.machine import refuse_beyond_machine
-from raydisc.runtime.plan import make_plan
+from raydisc.runtime.plan import Ended, make_plan, within
 from raydisc.runtime.session import ray_session, starts_here
+from raydisc.runtime.spending import Spending
 from raydisc.schedules.trials import Trial, expand
 from raydisc.settings import ResourcesConfig
 from raydisc.stages.store import ArtifactStore
@@ -37,6 +38,8 @@ class RunResult:
         students: the folder of each finished student by trial name, for ``raydisc.load_student``.
         places: where students, ledger and report lie.
         failures: one sentence for each job that failed.
+        following: names of the jobs that were not run to their end, as the budget was spent; they are run once there is
+            more of it.
     """
 
     name: str
@@ -45,6 +48,7 @@ class RunResult:
     students: dict[str, Path]
     places: dict[str, str]
     failures: list[str]
+    following: list[str]
 
     @property
     def dataframe(self) -> pd.DataFrame:
@@ -78,6 +82,8 @@ def _inspected(experiment: Experiment) -> tuple[Subject, list[Trial]]:
 def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None) -> RunResult:
     """Run an experiment, or go on with it where it was; finished stages are not computed again.
 
+    Where its budget is spent it stops, and the result says what would be next.
+
     Args:
         experiment: what to run.
         reporter: shows progress; plain lines on standard error unless given.
@@ -95,22 +101,32 @@ def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None)
         for notice in (*experiment.notices(), *subject.notices):
             reporter.notice(notice)
 
-        def note(state: State) -> None:
-            RunState(task=subject.task_name, state=state, trials=len(trials)).write(folder)
+        before = read_state(folder)
+        ledger = Ledger(storage / "ledger")
+        spending = Spending(experiment.budget, ledger, experiment.name, before.wall_seconds if before else 0.0)
 
-        note("running")
+        def note(state: State = "running") -> None:
+            RunState(subject.task_name, state, len(trials), spending.wall_seconds).write(folder)
+
+        note()
         try:
-            failures = _run_plan(experiment, subject, storage, trials, reporter)
+            ended = _run_plan(experiment, subject, storage, trials, reporter, spending, note)
         except BaseException as error:
             note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
-        note("failed" if failures else "finished")
-        return _result(experiment.name, storage, trials, failures)
+        note("stopped: budget" if ended.following else "failed" if ended.failures else "finished")
+        return _result(experiment.name, storage, trials, ended)
 
 
 def _run_plan(
-    experiment: Experiment, subject: Subject, storage: Path, trials: Sequence[Trial], reporter: LiveReporter
-) -> list[str]:
+    experiment: Experiment,
+    subject: Subject,
+    storage: Path,
+    trials: Sequence[Trial],
+    reporter: LiveReporter,
+    spending: Spending,
+    note: Callable[[], None],
+) -> Ended:
     with ray_session():
         from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, worker_memory
         from raydisc.runtime.trainable import Run
@@ -122,17 +138,20 @@ def _run_plan(
         layouts = settled_layouts(experiment, subject, trials, alone.precision, memory)
         named = [str(it) if it.workers > 1 else None for it in (layouts.trial, layouts.teacher)]
         arithmetic = replace(alone, layout=named[0], teacher_layout=named[1])
-        jobs = make_plan(experiment, subject, trials, arithmetic, ArtifactStore(storage).find)
+        plan = make_plan(experiment, subject, trials, arithmetic, ArtifactStore(storage).find)
+        jobs = within(plan, experiment.budget.trials)
         lam = next((trial.lam for trial in trials if trial.lam is not None), DEFAULT_LAM)
         reporter.start(experiment.name, len(jobs), lam)
         try:
             run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic, layouts)
-            return tune_jobs(run, jobs, reporter)
+            ended = tune_jobs(run, jobs, reporter, spending, note)
         finally:
             reporter.stop()
+        done = {job.name for job in jobs}.difference(ended.following)
+        return replace(ended, following=[job.name for job in plan if job.name not in done])
 
 
-def _result(name: str, storage: Path, trials: Sequence[Trial], failures: list[str]) -> RunResult:
+def _result(name: str, storage: Path, trials: Sequence[Trial], ended: Ended) -> RunResult:
     ledger, folder = Ledger(storage / "ledger"), storage / name
     report = write_report(ledger, name, folder / "report.html", (folder / "experiment.yaml").read_text())
     students = {trial.name: folder / "students" / trial.name for trial in trials}
@@ -143,7 +162,8 @@ def _result(name: str, storage: Path, trials: Sequence[Trial], failures: list[st
         show=show(ledger, name),
         students={trial: path for trial, path in students.items() if path.is_dir()},
         places={"students": here(folder / "students"), "ledger": here(ledger.root), "report": here(report)},
-        failures=failures,
+        failures=ended.failures,
+        following=ended.following,
     )
 
 

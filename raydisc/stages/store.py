@@ -18,7 +18,7 @@ from raydisc.stages.artifact import Artifact, Cost
 Blob = Callable[[Path], None]
 """Writes a file of an artifact."""
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 
 
 class AlteredArtifact(RuntimeError):
@@ -56,14 +56,14 @@ class ArtifactStore:
         Raises:
             AlteredArtifact: its manifest cannot be read.
         """
-        manifest = self.root / key / _MANIFEST
+        manifest = self.root / key / MANIFEST
         if not manifest.is_file():
             return None
         try:
             return Artifact.from_manifest(json.loads(manifest.read_text()))
         except (ValueError, KeyError, TypeError) as error:
             raise AlteredArtifact(
-                f"artifact {key}: {_MANIFEST} is not what was written; "
+                f"artifact {key}: {MANIFEST} is not what was written; "
                 f"remove the folder '{manifest.parent}' and run again to compute it anew"
             ) from error
 
@@ -115,8 +115,8 @@ class ArtifactStore:
             hashes[name] = _sha256(path)
             sync(path)
         artifact = Artifact(promise.key, promise.kind, promise.inputs, dict(facts), cost, hashes)
-        (temporary / _MANIFEST).write_text(json.dumps(artifact.manifest(), indent=1))
-        sync(temporary / _MANIFEST)
+        (temporary / MANIFEST).write_text(json.dumps(artifact.manifest(), indent=1))
+        sync(temporary / MANIFEST)
         final = self.root / promise.key
         if final.exists():
             shutil.rmtree(temporary)
