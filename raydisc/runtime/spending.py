@@ -24,7 +24,8 @@ class Spending:
         """Start this driver's clock."""
         self._budget, self._ledger, self._run = budget, ledger, run
         self._wall_before, self._begun = wall_before, time.monotonic()
-        self._stages: dict[str, float] = {}
+        self._finished: dict[str, float] = {}
+        self._broken_off: dict[str, float] = {}
         self._running: dict[str, tuple[str, float, int]] = {}
         self._read()
 
@@ -37,8 +38,9 @@ class Spending:
     def device_seconds(self) -> float:
         """Device-seconds of the run's stages: those in the ledger, and those that run so far."""
         now = time.monotonic()
-        running = {key: (now - since) * devices for key, since, devices in self._running.values()}
-        return sum(self._stages.values()) + sum(seconds for key, seconds in running.items() if key not in self._stages)
+        spent = sum(self._finished.values()) + sum(self._broken_off.values())
+        running = (it for it in self._running.values() if it[0] not in self._finished)
+        return spent + sum((now - since) * devices for _, since, devices in running)
 
     def runs(self, job: str, key: str, devices: int) -> None:
         """A job has told of its stage, for which it holds so many devices."""
@@ -59,16 +61,17 @@ class Spending:
 
     def _read(self) -> None:
         if self._budget.device_hours is not None:
-            self._stages = _by_stage(self._ledger.rows("stages", latest=False, run=self._run))
+            rows = self._ledger.rows("stages", latest=False, run=self._run)
+            self._finished, self._broken_off = _by_stage(rows)
 
 
-def _by_stage(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Device-seconds by key; a finished stage's hold those of the tries that it went on from."""
-    broken_off: dict[str, float] = {}
+def _by_stage(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Device-seconds by key of finished stages, which hold those of the tries that they went on from, and of others."""
     finished: dict[str, float] = {}
+    broken_off: dict[str, float] = {}
     for row in rows:
         if row["state"] == "finished":
             finished[row["key"]] = row["device_seconds"]
         else:
             broken_off[row["key"]] = broken_off.get(row["key"], 0.0) + row["device_seconds"]
-    return broken_off | finished
+    return finished, {key: seconds for key, seconds in broken_off.items() if key not in finished}

@@ -55,6 +55,12 @@ def test_a_running_stage_counts_with_its_devices_until_the_ledger_has_it(ledger:
     assert running.device_seconds == 285.0
 
 
+def test_a_stage_that_goes_on_counts_beside_its_earlier_tries(ledger: Ledger) -> None:
+    running = spending(ledger, device_hours=DAY)
+    running.runs("job", "b", devices=10**9)
+    assert running.device_seconds > 1000.0
+
+
 def test_the_time_of_earlier_drivers_counts(ledger: Ledger) -> None:
     assert spending(ledger, wall_before=3600.0, wall_hours=1.0).is_spent()
     assert not spending(ledger, wall_before=3500.0, wall_hours=1.0).is_spent()
