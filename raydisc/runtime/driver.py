@@ -22,6 +22,7 @@ from raydisc.runtime.folder import RESOLVED, claimed_folder
 from raydisc.runtime.machine import refuse_beyond_machine
 from raydisc.runtime.plan import Ended, make_plan, within
 from raydisc.runtime.session import ray_session, starts_here
+from raydisc.runtime.signals import interrupt, on_sigterm
 from raydisc.runtime.spending import Spending
 from raydisc.schedules.trials import Trial, expand
 from raydisc.settings import ResourcesConfig
@@ -152,7 +153,7 @@ def _run_plan(
     spending: Spending,
     note: Callable[[], None],
 ) -> Ended:
-    with ray_session():
+    with ray_session(), on_sigterm(interrupt):
         from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, worker_memory
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs

@@ -1,5 +1,7 @@
 """Ending a run before its time. Import this inside a ``ray_session``: Ray reads its settings when imported."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -8,16 +10,17 @@ import ray
 from ray import tune
 
 from raydisc.runtime.plan import Job
+from raydisc.runtime.signals import GRACE_S
 from raydisc.runtime.spending import Spending
 
 _TELL_EVERY_S = 1.0
 _ASK_EVERY_S = 0.5
 
-Reason = Literal["budget"]
+Reason = Literal["budget", "signal"]
 
 
 class Overseer(tune.Callback):
-    """Tells a run's jobs to stop when its budget is spent.
+    """Tells a run's jobs to stop when its budget is spent, or when its driver is told to go.
 
     Args:
         spending: of the run.
@@ -39,11 +42,16 @@ class Overseer(tune.Callback):
         self._spending, self._jobs, self._devices = spending, jobs, devices
         self._copies, self._note = copies, note
         self._told = 0.0
+        self._last = float("inf")
         self.reason: Reason | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks and its searcher with its state, which is never restored."""
         return {}
+
+    def go(self) -> None:
+        """The driver is to go: the jobs keep what they have, and those that take too long are left."""
+        self.reason, self._last = "signal", time.monotonic() + GRACE_S
 
     def stopping(self) -> bool:
         """Whether no further job is to be begun."""
@@ -56,6 +64,9 @@ class Overseer(tune.Callback):
         if self.stopping() and time.monotonic() - self._told > _TELL_EVERY_S:
             self._told = time.monotonic()
             self._copies.stop.remote()
+        if time.monotonic() > self._last:
+            self._last = float("inf")
+            os.kill(os.getpid(), signal.SIGINT)  # upon which Tune ends without waiting for them
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A job has told of its stage, or that it has ended."""

@@ -20,6 +20,7 @@ from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.machine import bound_threads, refuse_without
 from raydisc.runtime.plan import Job
 from raydisc.runtime.records import Recorder
+from raydisc.runtime.signals import Preemptible, is_going, leave
 from raydisc.runtime.stopping import StopAsked
 from raydisc.runtime.students import export_student
 from raydisc.schedules.search import Outcome, Ready, Schedule, Search
@@ -107,7 +108,11 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     resources = run.experiment.resources
     bound_threads(resources.cpus)
     device = torch.device("cuda" if resources.gpus else "cpu")
-    gang, layout, stops = None, run.layout_of(job), StopAsked(copies)
+    gang, layout, asked = None, run.layout_of(job), StopAsked(copies)
+
+    def stops() -> bool:
+        return is_going() or asked()
+
     if layout.workers > 1:
         gang = gang_of(Team(layout, resources, run.arithmetic.precision, run.storage), copies, stops)
     storage = open_storage(run.storage)
@@ -123,6 +128,8 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
                 refuse_without(run.arithmetic.precision, device)
             message = _perform_whole(job, run, executor, recorder)
     except Stopped as stop:
+        if is_going():
+            leave()
         _record_stop(store, layout, str(stop), recorder, reporting)
         tune.report({"stage": "done", "key": "", "stopped": True, "message": str(stop)})
         return
@@ -136,6 +143,9 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         except (OSError, StorageError) as error:
             failure = f"{failure} (and the ledger cannot be written: {error})"
     tune.report({"stage": "done", "key": "", "failure": failure, "message": message})
+
+
+run_job.__mixins__ = (Preemptible,)  # type: ignore[attr-defined]
 
 
 def _record_stop(store: ArtifactStore, layout: Layout, message: str, recorder: Recorder, reporting: Reporting) -> None:

@@ -13,6 +13,7 @@ from raydisc.runtime.hot_store import HotCopies
 from raydisc.runtime.live import ReporterCallback
 from raydisc.runtime.plan import Ended, Job
 from raydisc.runtime.searcher import PlanSearcher
+from raydisc.runtime.signals import on_sigterm
 from raydisc.runtime.spending import Spending
 from raydisc.runtime.stopping import Overseer
 from raydisc.runtime.trainable import Run, run_job
@@ -69,9 +70,10 @@ def tune_jobs(
             failure_config=tune.FailureConfig(max_failures=_CRASHES_FORGIVEN),
         ),
     )
-    tuner.fit()
+    with on_sigterm(overseer.go):
+        tuner.fit()
     following = [job.name for job in jobs if job.name not in callback.ended]
-    if following and overseer.reason is None:
+    if following and overseer.reason != "budget":
         raise KeyboardInterrupt
     return Ended([f"{run.jobs[name].label}: {failure}" for name, failure in callback.failures.items()], following)
 
