@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raydisc.command_line import BAD_INPUT, DONE, FAILED, STORAGE, build_parser
+from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED, STORAGE, build_parser
 from raydisc.errors import InputError, StorageError
 from raydisc.experiment import Experiment, load_experiment
 from raydisc.experiment_file import nearest
