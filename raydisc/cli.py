@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raydisc.command_line import BAD_INPUT, DONE, FAILED, INTERRUPTED, STORAGE, build_parser
+from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED, STORAGE, build_parser
 from raydisc.errors import InputError, StorageError
 from raydisc.experiment import Experiment, load_experiment
 from raydisc.experiment_file import nearest
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `raydisc`; those of the process if left out.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad input, 3 interrupted and resumable.
+        The exit code: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal, and resumable.
     """
     options = build_parser().parse_args(arguments)
     try:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         print("raydisc: interrupted; finished stages are kept", file=sys.stderr)
-        return INTERRUPTED
+        return STOPPED
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -57,7 +57,8 @@ def _resume(options: argparse.Namespace) -> int:
         known = [found for found in storage.folders() if storage.has(f"{found}/experiment.yaml")]
         hint = nearest(name, known) if known else "; `raydisc run FILE` makes one"
         raise InputError(f"there is no run '{name}' in '{storage}'{hint}")
-    return _execute(load_experiment(file, [_setting("storage", str(storage))]), options.plain)
+    settings = [*options.overrides, _setting("storage", str(storage))]
+    return _execute(load_experiment(file, settings), options.plain)
 
 
 def _execute(experiment: Experiment, plain: bool) -> int:
@@ -67,17 +68,22 @@ def _execute(experiment: Experiment, plain: bool) -> int:
     from raydisc.runtime.driver import run_experiment
     from raydisc.storage.address import open_storage
 
+    elsewhere = "" if experiment.storage == STORAGE else f" --storage {shlex.quote(experiment.storage)}"
+    resume = f"raydisc resume {experiment.name}{elsewhere}"
     try:
         result = run_experiment(experiment, reporter=LiveReporter(plain=plain))
     except KeyboardInterrupt:
-        elsewhere = "" if experiment.storage == STORAGE else f" --storage {shlex.quote(experiment.storage)}"
-        print(f"raydisc: interrupted; go on with: raydisc resume {experiment.name}{elsewhere}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"raydisc: interrupted; go on with: {resume}", file=sys.stderr)
+        return STOPPED
     print_comparison(Ledger(open_storage(experiment.storage) / "ledger"), [experiment.name], plain=plain)
     for what, where in result.places.items():
         print(f"{what}: {where}")
     for failure in result.failures:
         print(f"raydisc: {failure}", file=sys.stderr)
+    if result.following:
+        print(f"raydisc: the budget is spent; next would be: {', '.join(result.following)}", file=sys.stderr)
+        print(f"raydisc: go on with more of it: {resume} --set budget...", file=sys.stderr)
+        return STOPPED
     return FAILED if result.failures else DONE
 
 
@@ -198,6 +204,29 @@ def _ls(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _gc(options: argparse.Namespace) -> int:
+    from raydisc.report.sheet import Sheet, print_sheets
+    from raydisc.runtime.litter import find_litter, remove
+
+    storage = _storage(options)
+    if not storage.everywhere:
+        raise InputError(f"gc: '{storage}' is an address; only folders can be tidied so far")
+    found = find_litter(storage.folder, options.outputs)
+    if options.delete:
+        found = [litter for litter in found if remove(litter)]
+    paths = [str(litter.path.relative_to(storage.folder)) for litter in found]
+    total = sum(litter.size for litter in found)
+    if options.json:
+        folders = [{"path": path, "why": it.why, "bytes": it.size} for path, it in zip(paths, found, strict=True)]
+        print(json.dumps({"deleted": options.delete, "bytes": total, "folders": folders}, indent=2))
+        return DONE
+    done = "removed" if options.delete else "may go; --delete removes it"
+    lines = [[path, it.why, f"{it.size:,}"] for path, it in zip(paths, found, strict=True)]
+    title = f"{storage}: {total:,} bytes {done}"
+    print_sheets([Sheet(title, ["<folder", "<why", "bytes"], lines)], sys.stdout) if lines else print(title)
+    return DONE
+
+
 def _predict(options: argparse.Namespace) -> int:
     from raydisc.predict import predict_file
 
@@ -247,6 +276,7 @@ _COMMANDS = {
     "status": _status,
     "logs": _logs,
     "stop": _stop,
+    "gc": _gc,
     "predict": _predict,
 }
 

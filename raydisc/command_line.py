@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 """Exit codes. Bad input is what the user can put right, as argparse's own; what was interrupted can be gone on with."""
 
 STORAGE = "runs"
@@ -23,7 +23,8 @@ start here:
 on a cluster:
   raydisc submit FILE --address http://HEAD:8265 --storage /mnt/nfs/runs --wait
 
-exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted (go on with `raydisc resume RUN`)"""
+exit codes: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal
+(go on with `raydisc resume RUN`)"""
 
 _RUN = """\
 Fine-tune the teacher where the file says so, run every schedule as Ray Tune trials, print the comparison.
@@ -79,13 +80,14 @@ examples:
   raydisc compare quickstart --json | jq '.[] | select(.selected)'"""
 
 _RESUME = """\
-Go on with a run that was interrupted or had failed trials. Finished stages are not run again; one that was
-broken off goes on from its last checkpoint."""
+Go on with a run that was interrupted, has spent its budget or had failed trials. Finished stages are not
+run again; one that was broken off goes on from its last checkpoint."""
 
 _RESUME_EXAMPLES = """\
 examples:
   raydisc resume quickstart
-  raydisc resume sst2 --storage /mnt/nfs/runs"""
+  raydisc resume sst2 --storage /mnt/nfs/runs
+  raydisc resume sst2 --set budget.device_hours=200"""
 
 _LS = "The runs of a storage folder: task, state, and how many trials are done. Or the jobs of a cluster."
 
@@ -131,6 +133,17 @@ _STOP_EXAMPLES = """\
 examples:
   raydisc stop sst2-1f0c53a7
   raydisc stop sst2-1f0c53a7 --address http://HEAD:8265"""
+
+_GC = """\
+What no run needs any more: artifacts that only removed runs used (a run is removed with its folder), what dead
+stages have left, Tune's own files. Tells by default, removes with --delete. Artifacts are left alone while a run
+is under way; remove nothing while one is being started."""
+
+_GC_EXAMPLES = """\
+examples:
+  raydisc gc
+  raydisc gc --outputs --delete
+  raydisc gc --json | jq .bytes"""
 
 _PREDICT = """\
 Let a finished student label a file (Parquet, CSV or JSONL with the task's text columns). Writes one row for
@@ -195,6 +208,7 @@ def build_parser() -> argparse.ArgumentParser:
         "resume", help="go on with an interrupted run", description=_RESUME, epilog=_RESUME_EXAMPLES
     )
     _add_run(resume)
+    _add_overrides(resume)
     _add_plain(resume)
 
     ls = commands.add_parser("ls", help="list the runs", description=_LS, epilog=_LS_EXAMPLES)
@@ -204,7 +218,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_submission(submit)
     _add_jobs(commands, ls, submit)
-    for command in (run, validate, plan, show, compare, resume, ls, submit):
+    gc = commands.add_parser("gc", help="remove what no run needs any more", description=_GC, epilog=_GC_EXAMPLES)
+    gc.add_argument("--outputs", action="store_true", help="also outputs of teachers kept for finished runs only")
+    gc.add_argument("--delete", action="store_true", help="remove it (default: only tell)")
+    gc.add_argument("--json", action="store_true", help="print JSON")
+    for command in (run, validate, plan, show, compare, resume, ls, submit, gc):
         _add_storage(command, default=argparse.SUPPRESS)
 
     predict = commands.add_parser(
@@ -241,6 +259,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="an experiment file (YAML)")
+    _add_overrides(parser)
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="KEY=VALUE", dest="overrides", action="append", default=[],
         help="override anything in the file: student.scale=0.05, 'seeds=[0, 1]'; may be given again",

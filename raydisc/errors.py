@@ -13,6 +13,10 @@ class StorageError(RuntimeError):
     """The storage cannot be read or written; the message says which one, why, and what to do."""
 
 
+class Stopped(RuntimeError):
+    """A stage ended before its time because it was asked to; what it has done is kept."""
+
+
 def reason_of(error: Exception) -> str:
     """What went wrong, on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from raydisc.errors import InputError
 from raydisc.experiment_file import apply_overrides, dump_yaml, expecting, explain, nearest, read_yaml
 from raydisc.settings import (
+    BudgetConfig,
     DistillationConfig,
     FineTuneConfig,
     GridConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "ALTERNATIVES",
     "RESERVED_NAMES",
     "SCHEDULES",
+    "BudgetConfig",
     "DistillationConfig",
     "Experiment",
     "FineTuneConfig",
@@ -61,7 +63,9 @@ __all__ = [
 RESERVED_NAMES = ("artifacts", "ledger", "locks")
 """Folders of the storage that all runs share, so that no run may bear their names."""
 
-_NOT_OF_RESULTS: Any = {"name": True, "storage": True, "altered_artifacts": True, "resources": {"trials"}}
+_NOT_OF_RESULTS: Any = dict.fromkeys(("name", "storage", "altered_artifacts", "budget"), True) | {
+    "resources": {"trials"}
+}
 """What no result depends on."""
 
 _WITH_PASSWORD = re.compile(r"[A-Za-z0-9+.-]+://[^/?#]*@")
@@ -201,6 +205,8 @@ class Experiment(Section):
     """Every schedule runs once with each seed; the teacher is the same for all."""
     resources: ResourcesConfig = ResourcesConfig()
     """What the trials may use."""
+    budget: BudgetConfig = BudgetConfig()
+    """What the run may spend before it stops; it goes on when it is given more."""
     storage: Annotated[str, Field(min_length=1)] = "runs"
     """The folder of all runs, their shared artifacts and their ledger; or an address such as `s3://BUCKET/FOLDER`."""
     altered_artifacts: Literal["recompute", "refuse"] = "recompute"
@@ -265,7 +271,7 @@ class Experiment(Section):
         return dump_yaml(_written(self, self.model_dump(mode="json")))
 
     def fingerprint(self) -> str:
-        """SHA-256 (hexadecimal) of all that can change a result: not name, storage or trials at once."""
+        """SHA-256 (hexadecimal) of all that can change a result: not name, storage, budget or trials at once."""
         settings = self.model_dump(mode="json", exclude=_NOT_OF_RESULTS)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 

@@ -316,6 +316,21 @@ class TeacherOutputsConfig(Section):
     """Type of the hidden states that are kept. What float16 cannot hold is kept in bfloat16, and `show` says so."""
 
 
+class BudgetConfig(Section):
+    """What a run may spend, all its drivers together; what is null is not limited.
+
+    At the limit no job is begun, stages that are trained write a checkpoint and stop, others end first, and
+    `raydisc resume` goes on when there is more.
+    """
+
+    device_hours: Annotated[float, Field(gt=0)] | None = None
+    """Hours that stages computed for this run hold devices."""
+    trials: Count | None = None
+    """How many schedule trials are begun, in the order of the plan; students are tested once all have ended."""
+    wall_hours: Annotated[float, Field(gt=0)] | None = None
+    """Hours that drivers of the run are at it."""
+
+
 class ResourcesConfig(Section):
     """What the trials may use."""
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from raydisc.command_line import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED
 from raydisc.errors import InputError, reason_of
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def job_of(details: JobDetails) -> Job:
     """A job from what Ray tells."""
     code, metadata = _exit_code(details), details.metadata or {}
     waiting = "running" if details.status == "RUNNING" else "waiting"
-    ended = {DONE: "finished", FAILED: "failed", BAD_INPUT: "failed", INTERRUPTED: "interrupted"}
+    ended = {DONE: "finished", FAILED: "failed", BAD_INPUT: "failed", STOPPED: "interrupted"}
     return Job(
         id=details.submission_id or "",
         run=metadata.get("run", ""),
@@ -156,12 +156,12 @@ def _exit_code(details: JobDetails) -> int | None:
         return None
     code = details.driver_exit_code
     if details.status == "STOPPED" or (code is None and details.error_type in _LOST):
-        return INTERRUPTED
+        return STOPPED
     if code is None:
         return DONE if details.status == "SUCCEEDED" else FAILED
     if code < 0 or code > 128:  # the driver was killed; what it had finished is kept
-        return INTERRUPTED
-    return code if code in (DONE, BAD_INPUT, INTERRUPTED) else FAILED
+        return STOPPED
+    return code if code in (DONE, BAD_INPUT, STOPPED) else FAILED
 
 
 def _when(milliseconds: int | None) -> str | None:

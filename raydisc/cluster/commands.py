@@ -13,7 +13,7 @@ from raydisc.cluster.client import Job, connect, in_one_sentence, job_named, job
 from raydisc.cluster.following import follow
 from raydisc.cluster.job import RESULT
 from raydisc.cluster.submission import submit
-from raydisc.command_line import DONE, INTERRUPTED
+from raydisc.command_line import DONE, STOPPED
 from raydisc.experiment import Experiment
 from raydisc.report.sheet import Sheet, print_sheets
 
@@ -143,9 +143,9 @@ def _followed(client: JobSubmissionClient, job_id: str, write: Any, address: str
         reason = str(error) or "no longer waiting"
         print(f"raydisc: {reason}; the job goes on", file=sys.stderr)
         _hint(job_id, address)
-        return INTERRUPTED
+        return STOPPED
     if job.exit_code != DONE:
-        again = "; submitting the file again goes on with its run" if job.exit_code == INTERRUPTED else ""
+        again = "; submitting the file again goes on with its run" if job.exit_code == STOPPED else ""
         print(f"raydisc: {job.id}: {job.state} ({job.message}){again}", file=sys.stderr)
     assert job.exit_code is not None
     return job.exit_code

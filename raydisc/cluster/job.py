@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raydisc.cluster.environment import refuse_other_versions
 from raydisc.cluster.pack import EXPERIMENT_FILE, REQUIREMENTS_FILE
-from raydisc.command_line import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED
 from raydisc.errors import InputError, StorageError
 
 RESULT = "------ result ------"
@@ -32,7 +32,7 @@ def main(as_json: bool) -> int:
         return FAILED
     except KeyboardInterrupt:
         print("raydisc: interrupted; finished stages are kept", file=sys.stderr)
-        return INTERRUPTED
+        return STOPPED
 
 
 def _run(as_json: bool) -> int:

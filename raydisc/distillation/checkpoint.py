@@ -91,9 +91,11 @@ def _write_atomically(path: Path, text: str) -> None:
 
 
 def _forget(folder: Path, but: Path) -> None:
-    """Remove what an earlier checkpoint has left."""
+    """Remove what an earlier checkpoint has left, also one that was never finished."""
     for shards in set(folder.glob("shards-*")) - {but}:
         shutil.rmtree(shards, ignore_errors=True)
+    for unfinished in (*folder.glob(f"{_FILE}.*"), *folder.glob(f"{_SHARDED}.*")):
+        unfinished.unlink(missing_ok=True)
     if but.name != _FILE:
         (folder / _FILE).unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ from raydisc.distillation.checkpoint import (
 )  # fmt: skip
 from raydisc.distillation.optimiser import OptimiserSettings, adamw, decayed, lr_at
 from raydisc.distillation.vocabulary import CompactVocabulary
-from raydisc.errors import NonFiniteLoss
+from raydisc.errors import NonFiniteLoss, Stopped
 from raydisc.models.kinds import put_weights, weights_of
 from raydisc.parallel.place import ALONE, Place
 from raydisc.parallel.shard import is_sharded, whole
@@ -44,6 +44,15 @@ Progress = Callable[[dict[str, Any]], None]
 """Takes the state of a running stage; called at every step, so it must be cheap. ``loss`` is in it now and then."""
 
 
+Stops = Callable[[], bool]
+"""Whether a stage is asked to stop; called at every step, so it must be cheap."""
+
+
+def never() -> bool:
+    """For a stage that nobody asks to stop."""
+    return False
+
+
 @dataclass(frozen=True)
 class LoopSettings:
     """How a stage trains.
@@ -60,6 +69,7 @@ class LoopSettings:
         checkpoint_every_s: seconds between checkpoints.
         tokens: those of the training rows; only their rows of the word embedding are trained, the others decay as if
             they had been. None trains the whole table.
+        stops: whether this worker is asked to stop; then all write a checkpoint at once and stop.
     """
 
     stage: str
@@ -71,6 +81,7 @@ class LoopSettings:
     checkpoint_folder: Path | None
     checkpoint_every_s: float
     tokens: np.ndarray | None = None
+    stops: Stops = never
 
 
 def train(
@@ -100,6 +111,7 @@ def train(
     Raises:
         NonFiniteLoss: the loss or a gradient is; names the stage and the first such step, though it may be noticed
             some steps later; the last good checkpoint stays.
+        Stopped: a worker was asked to; the checkpoint is of the step that it was in.
     """
     tokens = None if _trains_whole_table(model, settings, place) else settings.tokens
     vocabulary = None if tokens is None else CompactVocabulary(model, tokens)
@@ -159,7 +171,9 @@ def _train(
         unread.append(_Signs(index, loss, norm))
         state.step, state.flops = index + 1, state.flops + flops
         evaluates = state.step in settings.evaluate_at
-        saves = folder is not None and place.from_leader(time.monotonic() - saved > settings.checkpoint_every_s)
+        due = place.leads and time.monotonic() - saved > settings.checkpoint_every_s
+        stops, due = place.any_of(settings.stops(), due)
+        saves = folder is not None and (stops or due)
         told: dict[str, Any] = {"step": state.step, "steps": settings.total_steps}
         if evaluates or saves or state.step == settings.total_steps or index % READ_EVERY == 0:
             told["loss"] = _read(unread, settings, place)
@@ -171,6 +185,8 @@ def _train(
         if folder is not None and saves:
             _save(model, optimiser, state, folder, begun, place)
             saved = time.monotonic()
+        if stops:
+            raise Stopped(f"{settings.stage}: stopped at step {state.step} of {settings.total_steps}")
     return state
 
 

@@ -49,6 +49,10 @@ class Place:
         distributed.all_reduce(tensor)
         return tensor
 
+    def any_of(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag whether it is up on some worker, the same on all."""
+        return tuple(bool(count) for count in self.total(torch.tensor(flags, dtype=torch.int32)).tolist())
+
     def from_leader(self, value: Value) -> Value:
         """The leader's value, on every worker."""
         if self.workers == 1:

@@ -83,6 +83,11 @@ class LiveReporter:
         self._board.failed += 1
         self._view.say("failed", f"{label}: {message}")
 
+    def stopped(self, trial_id: str, label: str, message: str) -> None:
+        """A trial was asked to stop and has; the message says where."""
+        self._board.running.pop(trial_id, None)
+        self._view.say("notice", f"{label}: {message}")
+
     def notice(self, text: str) -> None:
         """Something that the user should know; also before the start."""
         self._view.say("notice", text)

@@ -19,7 +19,7 @@ from raydisc.storage.folder import Storage
 
 RUN_FILE = "run.json"
 
-State = Literal["running", "finished", "failed", "interrupted"]
+State = Literal["running", "finished", "failed", "interrupted", "stopped: budget"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class RunState:
         task: Name of the task.
         state: How the run stands.
         trials: How many trials it has in all.
+        wall_seconds: Seconds that all its drivers have been at it.
         when: Time of the note, UTC, ISO 8601.
         host: The machine of the driver.
         pid: The driver's process there, so that a driver that was killed is not taken for running.
@@ -38,6 +39,7 @@ class RunState:
     task: str
     state: State
     trials: int
+    wall_seconds: float = 0.0
     when: str = field(default_factory=now)
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
@@ -80,7 +82,7 @@ def list_runs(storage: Storage | Path) -> list[dict[str, Any]]:
     """The listing of `raydisc ls`: `name, task, state, finished, failed, trials, when`, the latest run first.
 
     `trials` is the number of all trials and `state` how the run stands (`running`, `finished`, `failed`,
-    `interrupted`); both are None for a run that has left rows in the ledger but no folder.
+    `interrupted`, `stopped: budget`); both are None for a run that has left rows in the ledger but no folder.
     """
     storage = storage_at(storage)
     ledger = Ledger(storage / "ledger")

@@ -16,12 +16,14 @@ from raydisc.report.compare import compare
 from raydisc.report.html import write_report
 from raydisc.report.ledger import Ledger
 from raydisc.report.live import LiveReporter
-from raydisc.report.runs import RunState, State
+from raydisc.report.runs import RunState, State, read_state
 from raydisc.report.show import show
 from raydisc.runtime.folder import RESOLVED, claimed_folder
 from raydisc.runtime.machine import refuse_beyond_machine
-from raydisc.runtime.plan import make_plan
+from raydisc.runtime.plan import Ended, make_plan, within
 from raydisc.runtime.session import ray_session, starts_here
+from raydisc.runtime.signals import interrupt, on_sigterm
+from raydisc.runtime.spending import Spending
 from raydisc.schedules.trials import Trial, expand
 from raydisc.settings import ResourcesConfig
 from raydisc.stages.artifact import Artifact
@@ -47,6 +49,8 @@ class RunResult:
         students: the folder of each finished student by trial name, for ``raydisc.load_student``; or its address.
         places: where students, ledger and report lie.
         failures: one sentence for each job that failed.
+        following: names of the jobs that were not run to their end, as the budget was spent; they are run once there is
+            more of it.
     """
 
     name: str
@@ -55,6 +59,7 @@ class RunResult:
     students: dict[str, Path | str]
     places: dict[str, str]
     failures: list[str]
+    following: list[str]
 
     @property
     def dataframe(self) -> pd.DataFrame:
@@ -88,6 +93,8 @@ def _inspected(experiment: Experiment) -> tuple[Subject, list[Trial]]:
 def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None, keep_names: bool = False) -> RunResult:
     """Run an experiment, or go on with it where it was; finished stages are not computed again.
 
+    Where its budget is spent it stops, and the result says what would be next.
+
     Args:
         experiment: what to run.
         reporter: shows progress; plain lines on standard error unless given.
@@ -119,24 +126,34 @@ def _run_claimed(
         for notice in (*experiment.notices(), *subject.notices):
             reporter.notice(notice)
 
-        def note(state: State) -> None:
-            RunState(task=subject.task_name, state=state, trials=len(trials)).write(folder)
+        before = read_state(folder)
+        ledger = Ledger(storage / "ledger")
+        spending = Spending(experiment.budget, ledger, experiment.name, before.wall_seconds if before else 0.0)
 
-        note("running")
+        def note(state: State = "running") -> None:
+            RunState(subject.task_name, state, len(trials), spending.wall_seconds).write(folder)
+
+        note()
         try:
-            failures = _run_plan(experiment, subject, storage, trials, reporter)
+            ended = _run_plan(experiment, subject, storage, trials, reporter, spending, note)
         except BaseException as error:
             with suppress(OSError, StorageError):  # the first error counts
                 note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
-        note("failed" if failures else "finished")
-        return _result(experiment.name, storage, trials, failures)
+        note("stopped: budget" if ended.following else "failed" if ended.failures else "finished")
+        return _result(experiment.name, storage, trials, ended)
 
 
 def _run_plan(
-    experiment: Experiment, subject: Subject, storage: Storage, trials: Sequence[Trial], reporter: LiveReporter
-) -> list[str]:
-    with ray_session():
+    experiment: Experiment,
+    subject: Subject,
+    storage: Storage,
+    trials: Sequence[Trial],
+    reporter: LiveReporter,
+    spending: Spending,
+    note: Callable[[], None],
+) -> Ended:
+    with ray_session(), on_sigterm(interrupt):
         from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, worker_memory
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs
@@ -147,14 +164,17 @@ def _run_plan(
         layouts = settled_layouts(experiment, subject, trials, alone.precision, memory)
         named = [str(it) if it.workers > 1 else None for it in (layouts.trial, layouts.teacher)]
         arithmetic = replace(alone, layout=named[0], teacher_layout=named[1])
-        jobs = make_plan(experiment, subject, trials, arithmetic, _finder(experiment, storage, reporter))
+        plan = make_plan(experiment, subject, trials, arithmetic, _finder(experiment, storage, reporter))
+        jobs = within(plan, experiment.budget.trials)
         lam = next((trial.lam for trial in trials if trial.lam is not None), DEFAULT_LAM)
         reporter.start(experiment.name, len(jobs), lam)
         try:
             run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic, layouts)
-            return tune_jobs(run, jobs, reporter)
+            ended = tune_jobs(run, jobs, reporter, spending, note)
         finally:
             reporter.stop()
+        done = {job.name for job in jobs}.difference(ended.following)
+        return replace(ended, following=[job.name for job in plan if job.name not in done])
 
 
 def _finder(experiment: Experiment, storage: Storage, reporter: LiveReporter) -> Callable[[str], Artifact | None]:
@@ -173,7 +193,7 @@ def _finder(experiment: Experiment, storage: Storage, reporter: LiveReporter) ->
     return find
 
 
-def _result(name: str, storage: Storage, trials: Sequence[Trial], failures: list[str]) -> RunResult:
+def _result(name: str, storage: Storage, trials: Sequence[Trial], ended: Ended) -> RunResult:
     ledger, run = Ledger(storage / "ledger"), storage / name
     write_report(ledger, name, run.path(REPORT), run.path(RESOLVED).read_text())
     run.publish(REPORT)
@@ -189,7 +209,8 @@ def _result(name: str, storage: Storage, trials: Sequence[Trial], failures: list
             "ledger": _shown(ledger.files),
             "report": _shown(run / REPORT),
         },
-        failures=failures,
+        failures=ended.failures,
+        following=ended.following,
     )
 
 

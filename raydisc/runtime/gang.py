@@ -16,8 +16,8 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 from torch import distributed
 
-from raydisc.distillation.loop import Progress
-from raydisc.errors import InputError, NonFiniteLoss, StorageError
+from raydisc.distillation.loop import Progress, Stops, never
+from raydisc.errors import InputError, NonFiniteLoss, Stopped, StorageError
 from raydisc.models.precision import Precision
 from raydisc.parallel.heap import return_freed_memory
 from raydisc.parallel.mesh import Layout
@@ -76,6 +76,7 @@ class GangWorker:
         self._worker: Worker | None = None
         self._news: list[dict[str, Any]] = []
         self._lock = threading.Lock()
+        self._stop = threading.Event()
 
     def node(self) -> str:
         """The machine that the worker is on."""
@@ -105,7 +106,7 @@ class GangWorker:
         place = Place(rank, layout, mesh)
         self._worker = Worker(
             store, device, team.precision, team.checkpoint_every_s, place,
-            team.resources.checkpointing, team.resources.offload,
+            team.resources.checkpointing, team.resources.offload, self._stop.is_set,
         )  # fmt: skip
 
     def compute(self, request: Request, promise: Artifact) -> Artifact:
@@ -118,6 +119,10 @@ class GangWorker:
         with self._lock:
             kept = [it for it in self._news if "candidates" in it]
             self._news = [*kept, state]
+
+    def stop(self) -> None:
+        """Have all workers write a checkpoint after this step, and stop."""
+        self._stop.set()
 
     def news(self) -> list[dict[str, Any]]:
         """What there is to tell since the last time: all candidates, and the latest state."""
@@ -134,11 +139,12 @@ class Gang:
     Args:
         team: what workers are told.
         copies: the handle of the ``HotCopies`` actor.
+        stops: whether the workers are to stop.
     """
 
-    def __init__(self, team: Team, copies: Any) -> None:
+    def __init__(self, team: Team, copies: Any, stops: Stops = never) -> None:
         """Start nothing yet."""
-        self._team, self._copies = team, copies
+        self._team, self._copies, self._stops = team, copies, stops
         self._workers: list[Any] = []
 
     def __call__(self, request: Request, promise: Artifact, progress: Progress) -> Artifact:
@@ -146,6 +152,7 @@ class Gang:
 
         Raises:
             WorkerLost: workers died more often than they may, or too few can be had.
+            Stopped: they were asked to.
         """
         for losses in range(_LOSSES_FORGIVEN + 1):
             try:
@@ -203,6 +210,8 @@ class Gang:
         leader = self._workers[0]
 
         def tell() -> None:
+            if self._stops():
+                leader.stop.remote()
             for state in _answers([leader.news.remote()], _LOSS_SHOWS_S)[0] or []:
                 progress(state)
 
@@ -215,17 +224,18 @@ _HELD: list[tuple[Team, Gang]] = []
 """This process's gang: its next job takes it over, since starting one takes seconds."""
 
 
-def gang_of(team: Team, copies: Any) -> Gang:
+def gang_of(team: Team, copies: Any, stops: Stops) -> Gang:
     """The gang that this process's jobs share; it ends with the process, and by ``disband`` after a failure.
 
     Args:
         team: see ``Gang``.
         copies: see ``Gang``.
+        stops: see ``Gang``.
     """
     if not _HELD or _HELD[0][0] != team:
         for _, gang in _HELD:
             gang.disband()
-        _HELD[:] = [(team, Gang(team, copies))]
+        _HELD[:] = [(team, Gang(team, copies, stops))]
     return _HELD[0][1]
 
 
@@ -257,7 +267,8 @@ def _all_or_raise(references: Sequence[Any], workers: Sequence[Any], meanwhile: 
         except RayActorError as error:
             raise WorkerLost("a worker's process died") from error
         except RayTaskError as error:
-            if not isinstance(error.cause, InputError | NonFiniteLoss | StorageError) and _one_is_gone(workers):
+            told = InputError | NonFiniteLoss | StorageError | Stopped
+            if not isinstance(error.cause, told) and _one_is_gone(workers):
                 raise WorkerLost("a worker's process died") from error
             raise (error.cause if isinstance(error.cause, Exception) else error) from None
     return list(ray.get(list(references)))

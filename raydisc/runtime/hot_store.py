@@ -23,6 +23,8 @@ _READ_TIMEOUT_S = 120.0
 class HotCopies:
     """Owns the objects, so that they outlive the trials; restarted empty, it reads the durable copies again.
 
+    It also hands on to the trials that the driver wants them to stop.
+
     Args:
         storage: the storage's path or address.
         capacity_bytes: objects kept; those read least recently are let go first.
@@ -33,6 +35,7 @@ class HotCopies:
         self._store = ArtifactStore(open_storage(storage))
         self._capacity = capacity_bytes
         self._held: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._stopping = False
 
     def reference(self, artifact: Artifact, name: str) -> list[Any]:
         """A list of one reference (so that Ray hands over the reference, not the value) to a file's bytes.
@@ -52,6 +55,14 @@ class HotCopies:
             self._held[sha256] = (ray.put(image), len(image))
         self._held.move_to_end(sha256)
         return [self._held[sha256][0]]
+
+    def stop(self) -> None:
+        """The driver wants all trials to stop; it says so again and again, as this actor may be restarted."""
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        """Whether it does."""
+        return self._stopping
 
     def _make_room(self, size: int) -> None:
         while self._held and size + sum(held for _, held in self._held.values()) > self._capacity:

@@ -23,7 +23,7 @@ class ReporterCallback(tune.Callback):
         """Start silent."""
         self._reporter, self._jobs = reporter, jobs
         self.failures: dict[str, str] = {}
-        self.ended = 0
+        self.ended: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks with its state, which is never restored, and a terminal has no pickle."""
@@ -32,6 +32,10 @@ class ReporterCallback(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial has reported."""
         job = self._jobs[trial.config["job"]]
+        if result.get("stopped"):
+            with contextlib.suppress(Exception):
+                self._reporter.stopped(job.name, job.label, result["message"])
+            return
         if result.get("stage") == "done":
             self._end(job, result.get("failure"), result.get("message", ""), trial.config.get("inherited_failure"))
             return
@@ -48,7 +52,7 @@ class ReporterCallback(tune.Callback):
         self._end(self._jobs[trial.config["job"]], "its process died; the log of Ray says why")
 
     def _end(self, job: Job, failure: str | None, message: str = "", inherited: str | None = None) -> None:
-        self.ended += 1
+        self.ended.add(job.name)
         if failure is not None and inherited is None:
             self.failures[job.name] = failure
         with contextlib.suppress(Exception):

@@ -43,6 +43,19 @@ class Job:
     of_teacher: bool = False
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How the jobs of a run have ended.
+
+    Attributes:
+        failures: one sentence for each that failed.
+        following: names of those that were not run to their end, as the budget was spent.
+    """
+
+    failures: list[str]
+    following: list[str]
+
+
 def make_plan(
     experiment: Experiment,
     subject: Subject,
@@ -73,6 +86,24 @@ def make_plan(
     ]
     teacher = Job(TEST_OF_TEACHER, "test the teacher", needs=finished, test=True, of_teacher=True)
     return [Job(PREPARE, "prepare", of_teacher=True), *shared.values(), *schedules, *tests, teacher]
+
+
+def within(jobs: Sequence[Job], trials: int | None) -> list[Job]:
+    """The jobs of a plan's first schedule trials, so many of them: they, and what they need.
+
+    Tests are left out with the trials that they wait for.
+    """
+    schedules = [job for job in jobs if job.trial is not None and job.until is None and not job.test]
+    if trials is None or trials >= len(schedules):
+        return list(jobs)
+    by_name = {job.name: job for job in jobs}
+    wanted: set[str] = {PREPARE}
+    begun = [job.name for job in schedules[:trials]]
+    while begun:
+        name = begun.pop()
+        wanted.add(name)
+        begun += [need for need in by_name[name].needs if need not in wanted]
+    return [job for job in jobs if job.name in wanted]
 
 
 Foreseen = Sequence[tuple[Request, Artifact]]

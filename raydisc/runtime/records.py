@@ -65,12 +65,13 @@ class Recorder:
 
     def failed_stage(self, key: str, kind: str, message: str, seconds: float) -> None:
         """A stage has failed after so many seconds, which were spent all the same."""
-        row = {
-            "key": key, "kind": kind, "run": self._run, "trial": self._job, "state": "failed", "inputs": [],
-            "flops": 0.0, "device_seconds": seconds, "wall_seconds": seconds, "cpu_seconds": 0.0,
-            "settings": "{}", "message": message, "finished_at": now(),
-        }  # fmt: skip
+        row = self._broken_off(key, kind, "failed", message, seconds, seconds)
         self._ledger.write("stages", [row], f"failed-{key}")
+
+    def stopped_stage(self, key: str, kind: str, message: str, device_seconds: float, wall_seconds: float) -> None:
+        """A stage has been asked to stop after so many seconds, which count until it is finished."""
+        row = self._broken_off(key, kind, "stopped", message, device_seconds, wall_seconds)
+        self._ledger.write("stages", [row], f"stopped-{key}")
 
     def trial(
         self,
@@ -96,6 +97,15 @@ class Recorder:
                 "validation_metric": last["metric"], "test": test.key if test else None,
             }  # fmt: skip
         self._ledger.write("trials", [row], f"{self._run}.{trial.name}")
+
+    def _broken_off(
+        self, key: str, kind: str, state: str, message: str, device_seconds: float, wall_seconds: float
+    ) -> dict[str, Any]:
+        return {
+            "key": key, "kind": kind, "run": self._run, "trial": self._job, "state": state, "inputs": [],
+            "flops": 0.0, "device_seconds": device_seconds, "wall_seconds": wall_seconds, "cpu_seconds": 0.0,
+            "settings": "{}", "message": message, "finished_at": now(),
+        }  # fmt: skip
 
     def _stage_row(self, request: Request, artifact: Artifact) -> dict[str, Any]:
         settings = {**request.settings(), "arithmetic": self._arithmetic}

@@ -1,5 +1,6 @@
 """A Tune searcher that hands out a plan's jobs as soon as what they wait for has ended."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -15,19 +16,21 @@ class PlanSearcher(Searcher):
     Args:
         jobs: the plan.
         at_once: most jobs that run at a time; None leaves it to the resources.
+        stopping: whether no further job is to be handed out.
     """
 
-    def __init__(self, jobs: list[Job], at_once: int | None) -> None:
+    def __init__(self, jobs: list[Job], at_once: int | None, stopping: Callable[[], bool]) -> None:
         """Start with every job waiting."""
         super().__init__()
         self._waiting = list(jobs)
         self._at_once = at_once
+        self._stopping = stopping
         self._running: dict[str, str] = {}
         self._ended: dict[str, str | None] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """The next job's name and the failure it inherits, if any; None while all wait; FINISHED at the end."""
-        if not self._waiting:
+        if not self._waiting or self._stopping():
             return str(Searcher.FINISHED)
         if self._at_once is not None and len(self._running) >= self._at_once:
             return None

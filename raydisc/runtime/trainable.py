@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from raydisc.errors import InputError, NonFiniteLoss, StorageError
+from raydisc.errors import InputError, NonFiniteLoss, Stopped, StorageError
 from raydisc.experiment import Experiment
 from raydisc.forecast.layouts import Layouts
 from raydisc.models.precision import Arithmetic
@@ -20,13 +20,15 @@ from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.machine import bound_threads, refuse_without
 from raydisc.runtime.plan import Job
 from raydisc.runtime.records import Recorder
+from raydisc.runtime.signals import Preemptible, is_going, leave
+from raydisc.runtime.stopping import StopAsked
 from raydisc.runtime.students import export_student
 from raydisc.schedules.search import Outcome, Ready, Schedule, Search
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.executor import Executor
 from raydisc.stages.requests import Evaluate, Request
-from raydisc.stages.store import AlteredArtifact, computed_anew
+from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
 from raydisc.stages.subject import Subject
 from raydisc.storage.address import open_storage
 from raydisc.storage.faults import sentence
@@ -106,21 +108,31 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     resources = run.experiment.resources
     bound_threads(resources.cpus)
     device = torch.device("cuda" if resources.gpus else "cpu")
-    gang, layout = None, run.layout_of(job)
+    gang, layout, asked = None, run.layout_of(job), StopAsked(copies)
+
+    def stops() -> bool:
+        return is_going() or asked()
+
     if layout.workers > 1:
-        gang = gang_of(Team(layout, resources, run.arithmetic.precision, run.storage), copies)
+        gang = gang_of(Team(layout, resources, run.arithmetic.precision, run.storage), copies, stops)
     storage = open_storage(run.storage)
     store = hot_store(storage, copies)
     ledger = Ledger(storage / "ledger")
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
     reporting = Reporting()
-    executor = Executor(store, device, run.arithmetic, reporting, recorder.stage, workers=gang)
+    executor = Executor(store, device, run.arithmetic, reporting, recorder.stage, workers=gang, stops=stops)
     failure, message = config.get("inherited_failure"), ""
     try:
         if failure is None:
             if gang is None:
                 refuse_without(run.arithmetic.precision, device)
             message = _perform_whole(job, run, executor, recorder)
+    except Stopped as stop:
+        if is_going():
+            leave()
+        _record_stop(store, layout, str(stop), recorder, reporting)
+        tune.report({"stage": "done", "key": "", "stopped": True, "message": str(stop)})
+        return
     except (InputError, NonFiniteLoss, StorageError) as error:
         failure = str(error)
     except Exception as error:
@@ -132,6 +144,17 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
             if sentence(error, run.storage) != failure:  # which says it already
                 failure = f"{failure} (and the ledger cannot be written: {masked(str(error))})"
     tune.report({"stage": "done", "key": "", "failure": failure, "message": message})
+
+
+run_job.__mixins__ = (Preemptible,)  # type: ignore[attr-defined]
+
+
+def _record_stop(store: ArtifactStore, layout: Layout, message: str, recorder: Recorder, reporting: Reporting) -> None:
+    """What the stage that was broken off has cost; one that ended before the stop is in the ledger already."""
+    key = reporting.last.get("key")
+    if key is not None and store.find(key) is None:
+        seconds = time.monotonic() - reporting.since
+        recorder.stopped_stage(key, reporting.last["stage"], message, seconds * layout.workers, seconds)
 
 
 def _record_failure(job: Job, run: Run, failure: str, recorder: Recorder, reporting: Reporting | None) -> None:

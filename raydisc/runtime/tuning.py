@@ -1,7 +1,7 @@
 """A plan as one Ray Tune experiment. Import this inside a ``ray_session``: Ray reads its settings when imported."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -12,8 +12,11 @@ from raydisc.parallel.mesh import Layout
 from raydisc.report.live import LiveReporter
 from raydisc.runtime.hot_store import HotCopies
 from raydisc.runtime.live import ReporterCallback
-from raydisc.runtime.plan import Job
+from raydisc.runtime.plan import Ended, Job
 from raydisc.runtime.searcher import PlanSearcher
+from raydisc.runtime.signals import on_sigterm
+from raydisc.runtime.spending import Spending
+from raydisc.runtime.stopping import Overseer
 from raydisc.runtime.trainable import Run, run_job
 from raydisc.settings import ResourcesConfig
 
@@ -24,28 +27,40 @@ _HOT_SHARE = 0.6
 """Of the object store, for artifacts; Ray and Tune need some of it too."""
 
 
-def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str]:
+def tune_jobs(
+    run: Run, jobs: Sequence[Job], reporter: LiveReporter, spending: Spending, note: Callable[[], None]
+) -> Ended:
     """Run the jobs as trials of one Tune experiment, as many at once as resources allow.
 
     What Tune keeps of an earlier try is thrown away: finished stages are found by their keys.
 
-    Returns:
-        One sentence for each job that failed.
+    Args:
+        run: what every job is given.
+        jobs: the plan, or that part of it which is within the budget.
+        reporter: shows progress.
+        spending: compared with the budget while jobs run.
+        note: told when a job has ended.
 
     Raises:
         KeyboardInterrupt: the experiment was interrupted before every job had ended.
     """
     resources = run.experiment.resources
+    copies = _hot_copies(run.storage)
+    overseer = Overseer(spending, run.jobs, lambda job: run.layout_of(job).workers, copies, note)
+    if overseer.stopping():
+        return Ended([], [job.name for job in jobs])
     shutil.rmtree(run.folder / "tune", ignore_errors=True)
     _keep_keys_off_command_lines()
     callback = ReporterCallback(reporter, run.jobs)
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(run_job, run=run, copies=_hot_copies(run.storage)),
+            tune.with_parameters(run_job, run=run, copies=copies),
             lambda config: _held(resources, run.layout_of(run.jobs[config["job"]]), run.files.everywhere),
         ),
         tune_config=tune.TuneConfig(
-            search_alg=PlanSearcher(list(jobs), None if resources.trials == "auto" else resources.trials),
+            search_alg=PlanSearcher(
+                list(jobs), None if resources.trials == "auto" else resources.trials, overseer.stopping
+            ),
             num_samples=len(jobs),
             reuse_actors=True,
         ),
@@ -53,14 +68,16 @@ def tune_jobs(run: Run, jobs: Sequence[Job], reporter: LiveReporter) -> list[str
             name="tune",
             storage_path=str(run.folder),
             verbose=0,
-            callbacks=[callback],
+            callbacks=[callback, overseer],
             failure_config=tune.FailureConfig(max_failures=_CRASHES_FORGIVEN),
         ),
     )
-    tuner.fit()
-    if callback.ended < len(jobs):
+    with on_sigterm(overseer.go):
+        tuner.fit()
+    following = [job.name for job in jobs if job.name not in callback.ended]
+    if following and overseer.reason != "budget":
         raise KeyboardInterrupt
-    return [f"{run.jobs[name].label}: {failure}" for name, failure in callback.failures.items()]
+    return Ended([f"{run.jobs[name].label}: {failure}" for name, failure in callback.failures.items()], following)
 
 
 def _keep_keys_off_command_lines() -> None:

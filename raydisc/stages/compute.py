@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from raydisc.distillation.loop import Progress
+from raydisc.distillation.loop import Progress, Stops, never
 from raydisc.models.precision import Precision
 from raydisc.parallel.files import TensorFile
 from raydisc.parallel.place import ALONE, Place
@@ -52,6 +52,7 @@ class Worker:
         place: among the workers that compute a stage together.
         checkpointing: see ``Context``.
         offload: see ``Context``.
+        stops: see ``Context``.
     """
 
     store: ArtifactStore
@@ -61,6 +62,7 @@ class Worker:
     place: Place = ALONE
     checkpointing: bool = False
     offload: bool = False
+    stops: Stops = never
 
     def __call__(self, request: Request, promise: Artifact, progress: Progress) -> Artifact:
         """The stage's artifact, once it is computed and kept; the caller holds its key, and all workers are asked.
@@ -83,6 +85,7 @@ class Worker:
             place=place,
             checkpointing=self.checkpointing,
             offload=self.offload,
+            stops=self.stops,
         )
         wall, cpu = time.perf_counter(), time.process_time()
         with self.store.carrying(promise.key) if place.leads else nullcontext():

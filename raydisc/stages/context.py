@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from raydisc.distillation.loop import Progress
+from raydisc.distillation.loop import Progress, Stops, never
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import config_from_dict, cut
 from raydisc.models.family import Config
@@ -43,6 +43,7 @@ class Context:
         place: of this worker among those that compute the stage.
         checkpointing: compute a layer's activations again in the backward instead of keeping them.
         offload: keep the shards of weights in the host's memory.
+        stops: whether this worker is asked to stop.
     """
 
     store: ArtifactStore
@@ -54,6 +55,7 @@ class Context:
     place: Place = ALONE
     checkpointing: bool = False
     offload: bool = False
+    stops: Stops = never
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
         patience=None if request.budget_flops else config.patience,
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
+        stops=context.stops,
         tokens=source.tokens(),
     )
     state = train(model, settings, source.batch, step, evaluate, context.progress, context.place)

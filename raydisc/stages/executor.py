@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from raydisc.distillation.loop import Progress
+from raydisc.distillation.loop import Progress, Stops, never
+from raydisc.errors import Stopped
 from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.compute import Worker
@@ -45,6 +46,7 @@ class Executor:
         on_stage: told of every finished stage.
         checkpoint_every_s: seconds between checkpoints.
         workers: who computes instead of this process.
+        stops: whether no further stage is to be computed, and a running one is to stop.
     """
 
     def __init__(
@@ -56,14 +58,20 @@ class Executor:
         on_stage: OnStage,
         checkpoint_every_s: float = 60.0,
         workers: Workers | None = None,
+        stops: Stops = never,
     ) -> None:
         """See the class."""
         self.store = store
         self._arithmetic, self._progress, self._on_stage = arithmetic, progress, on_stage
-        self._workers = workers or Worker(store, device, arithmetic.precision, checkpoint_every_s)
+        self._stops = stops
+        self._workers = workers or Worker(store, device, arithmetic.precision, checkpoint_every_s, stops=stops)
 
     def execute(self, request: Request) -> Artifact:
-        """The stage's artifact: found, waited for while another process computes it, or computed here."""
+        """The stage's artifact: found, waited for while another process computes it, or computed here.
+
+        Raises:
+            Stopped: it is not there, and this process was asked to stop.
+        """
         promise = request.promise(self._arithmetic)
         artifact = self.store.find(promise.key)
         if artifact is None:
@@ -85,5 +93,7 @@ class Executor:
         def progress(state: dict[str, Any]) -> None:
             self._progress({"stage": request.kind, "key": promise.key, **state})
 
+        if self._stops():
+            raise Stopped(f"{request.kind}: stopped before its first step")
         progress({"step": 0})
         return self._workers(request, promise, progress)

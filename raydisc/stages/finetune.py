@@ -119,6 +119,7 @@ def _finetune(
         patience=None,
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
+        stops=context.stops,
         tokens=source.tokens(),
     )
     return train(model, settings, source.batch, step, no_evaluation, context.progress, context.place)

@@ -71,6 +71,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
         patience=config.patience,
         checkpoint_folder=context.checkpoint_folder,
         checkpoint_every_s=context.checkpoint_every_s,
+        stops=context.stops,
         tokens=source.tokens(),
     )
     if contest.rows:  # of an earlier process, which may have told nobody

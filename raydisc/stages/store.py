@@ -21,7 +21,7 @@ from raydisc.storage.folder import Storage
 Blob = Callable[[Path], None]
 """Writes a file of an artifact."""
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 
 
 class AlteredArtifact(StorageError):
@@ -78,13 +78,13 @@ class ArtifactStore:
         Raises:
             AlteredArtifact: its manifest cannot be read.
         """
-        manifest = self._artifacts.read(f"{key}/{_MANIFEST}")
+        manifest = self._artifacts.read(f"{key}/{MANIFEST}")
         if manifest is None:
             return None
         try:
             return Artifact.from_manifest(json.loads(manifest))
         except (ValueError, KeyError, TypeError) as error:
-            raise self._altered(f"artifact {key}", key, _MANIFEST) from error
+            raise self._altered(f"artifact {key}", key, MANIFEST) from error
 
     def blob(self, artifact: Artifact, name: str) -> np.ndarray:
         """A file's bytes ``[bytes]`` uint8, shared and read-only."""
@@ -162,14 +162,14 @@ class ArtifactStore:
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full
             raise
-        if self._artifacts.has(f"{promise.key}/{_MANIFEST}"):
+        if self._artifacts.has(f"{promise.key}/{MANIFEST}"):
             shutil.rmtree(temporary)
         else:
             final = self.root / promise.key
             shutil.rmtree(final, ignore_errors=True)  # that nobody has ever seen
             temporary.rename(final)
             sync(self.root)
-            self._artifacts.publish(promise.key, last=_MANIFEST)
+            self._artifacts.publish(promise.key, last=MANIFEST)
         self._artifacts.remove(f"{promise.key}.partial")
         return self.find(promise.key) or artifact
 
@@ -189,8 +189,8 @@ def _write(
         hashes[name] = _sha256(path)
         sync(path)
     artifact = Artifact(promise.key, promise.kind, promise.inputs, dict(facts), cost, hashes)
-    (folder / _MANIFEST).write_text(json.dumps(artifact.manifest(), indent=1))
-    sync(folder / _MANIFEST)
+    (folder / MANIFEST).write_text(json.dumps(artifact.manifest(), indent=1))
+    sync(folder / MANIFEST)
     return artifact
 
 

@@ -14,7 +14,9 @@ from raydisc.errors import InputError
 from raydisc.experiment import load_experiment
 from raydisc.report.ledger import Ledger
 
-COMMANDS = ["run", "validate", "plan", "show", "compare", "resume", "ls", "submit", "status", "logs", "stop", "predict"]
+COMMANDS = [
+    "run", "validate", "plan", "show", "compare", "resume", "ls", "submit", "status", "logs", "stop", "gc", "predict",
+]  # fmt: skip
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
 
@@ -28,7 +30,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 def driver(monkeypatch):
     """A driver and its surroundings that only note what they are asked for."""
     asked = SimpleNamespace(
-        ran=[], checked=[], printed=[], plain=[], outcome=lambda: SimpleNamespace(failures=[], places={})
+        ran=[], checked=[], printed=[], plain=[], outcome=lambda: SimpleNamespace(failures=[], following=[], places={})
     )
 
     def run_experiment(experiment, reporter):
@@ -74,7 +76,7 @@ def test_help_names_every_command(capsys):
     for command in COMMANDS:
         assert f"\n    {command} " in text
     assert "raydisc run experiments/quickstart.yaml" in text
-    assert "exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted" in text
+    assert "exit codes: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal" in text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -236,15 +238,26 @@ def test_run_is_named_after_its_file(driver):
 
 
 def test_run_tells_where_things_lie(driver, capsys):
-    driver.outcome = lambda: SimpleNamespace(failures=[], places={"student": Path("runs/quickstart/student")})
+    driver.outcome = lambda: SimpleNamespace(
+        failures=[], following=[], places={"student": Path("runs/quickstart/student")}
+    )
     assert main(["run", str(QUICKSTART)]) == 0
     assert "student: runs/quickstart/student" in capsys.readouterr().out
 
 
 def test_failed_trials_fail_the_command(driver, capsys):
-    driver.outcome = lambda: SimpleNamespace(failures=["maxidisc 0.5: the loss is not finite at step 3"], places={})
+    failures = ["maxidisc 0.5: the loss is not finite at step 3"]
+    driver.outcome = lambda: SimpleNamespace(failures=failures, following=[], places={})
     assert main(["run", str(QUICKSTART)]) == 1
     assert "maxidisc 0.5: the loss is not finite at step 3" in capsys.readouterr().err
+
+
+def test_a_run_that_has_spent_its_budget_says_what_would_be_next(driver, capsys):
+    driver.outcome = lambda: SimpleNamespace(failures=[], following=["kd", "test-of-kd"], places={})
+    assert main(["run", str(QUICKSTART)]) == 3
+    said = capsys.readouterr().err
+    assert "the budget is spent; next would be: kd, test-of-kd\n" in said
+    assert "raydisc resume quickstart --set budget." in said
 
 
 def test_bad_input_that_the_driver_finds(driver, capsys):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from raydisc.distillation.loop import never
 from raydisc.experiment import load_experiment
 from raydisc.models.precision import Arithmetic
 from raydisc.runtime.plan import PREPARE, Job, make_plan
@@ -83,14 +84,14 @@ def finish(searcher: PlanSearcher, failing: str = "") -> list[dict[str, str]]:
 
 
 def test_every_job_is_handed_out_once_after_what_it_needs(jobs: list[Job]) -> None:
-    order = [config["job"] for config in finish(PlanSearcher(jobs, None))]
+    order = [config["job"] for config in finish(PlanSearcher(jobs, None, never))]
     assert sorted(order) == sorted(job.name for job in jobs)
     for job in jobs:
         assert all(order.index(need) < order.index(job.name) for need in job.needs)
 
 
 def test_nothing_but_the_preparation_starts_before_it_has_ended(jobs: list[Job]) -> None:
-    searcher = PlanSearcher(jobs, None)
+    searcher = PlanSearcher(jobs, None, never)
     assert searcher.suggest("a")["job"] == PREPARE
     assert searcher.suggest("b") is None
     searcher.on_trial_complete("a", {"failure": None})
@@ -98,7 +99,7 @@ def test_nothing_but_the_preparation_starts_before_it_has_ended(jobs: list[Job])
 
 
 def test_at_most_so_many_run_at_once(jobs: list[Job]) -> None:
-    searcher = PlanSearcher(jobs, 2)
+    searcher = PlanSearcher(jobs, 2, never)
     for name in "ab":  # the preparation and the teacher's outputs, for which everything else waits
         searcher.suggest(name)
         searcher.on_trial_complete(name, {})
@@ -108,7 +109,7 @@ def test_at_most_so_many_run_at_once(jobs: list[Job]) -> None:
 def test_a_failure_reaches_what_waits_for_it_and_nothing_else(jobs: list[Job]) -> None:
     [supernet] = [job.name for job in jobs if job.name in needs(jobs, "minidisc-lam-0.2-to-0.1-seed-0")
                   and job.name.startswith("once_for_all")]  # fmt: skip
-    given = {config["job"]: config["inherited_failure"] for config in finish(PlanSearcher(jobs, None), supernet)}
+    given = {config["job"]: config["inherited_failure"] for config in finish(PlanSearcher(jobs, None, never), supernet)}
     failed = {name for name, failure in given.items() if failure}
     assert failed == {
         "minidisc-lam-0.2-to-0.1-seed-0", "kd_equal_compute-lam-0.2-to-0.1-seed-0",

@@ -1,0 +1,84 @@
+"""SIGTERM to a run's processes: they keep what they have, and the run goes on."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+from desk import Desk
+
+from raydisc.distillation.checkpoint import progress_in
+from raydisc.report.ledger import Ledger
+
+pytestmark = pytest.mark.cluster
+
+LONG = ("--set", "teacher.finetune.epochs=4000", "--set", "schedules=[kd]")
+"""A teacher that takes half an hour, so that the signal comes amid its training; checkpoints are a minute apart."""
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def partial(desk: Desk) -> int | None:
+    """The step of the only checkpoint; None without one."""
+    for folder in (desk.folder / "runs" / "artifacts").glob("*.partial"):
+        state = progress_in(folder)
+        return state.step if state else None
+    return None
+
+
+def trial_of(driver: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        try:
+            if re.search("ImplicitFunc.train|run_job", " ".join(process.cmdline())):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def is_tokenised(desk: Desk) -> bool:
+    return "tokenise" in set(Ledger(desk.folder / "runs" / "ledger").read("stages")["kind"])
+
+
+def test_a_driver_that_is_told_to_go_keeps_a_checkpoint_and_goes(desk: Desk) -> None:
+    driver = desk.start("run", "tiny.yaml", *LONG)
+    wait_for(lambda: is_tokenised(desk))
+    time.sleep(5)  # into the training
+    os.kill(driver.pid, signal.SIGTERM)
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 3, said
+    assert "interrupted; go on with: raydisc resume tiny" in said
+    assert partial(desk)
+    assert "interrupted" in desk.run("ls")
+
+
+def test_a_trial_that_is_told_to_go_keeps_a_checkpoint_and_another_goes_on(desk: Desk) -> None:
+    driver = desk.start("run", "tiny.yaml", *LONG)
+    try:
+        wait_for(lambda: is_tokenised(desk))
+        time.sleep(5)
+        [trial] = trial_of(driver.pid)
+        trial.terminate()
+        wait_for(lambda: partial(desk))
+        first = partial(desk)
+        assert first is not None
+        wait_for(lambda: not trial.is_running())
+        wait_for(lambda: trial_of(driver.pid))
+        time.sleep(10)
+        driver.send_signal(signal.SIGTERM)
+        _, said = driver.communicate(timeout=120)
+        assert driver.returncode == 3, said
+        later = partial(desk)
+        assert later is not None
+        assert later > first
+    finally:
+        driver.kill()
