@@ -209,19 +209,16 @@ def _gc(options: argparse.Namespace) -> int:
     from raydisc.runtime.litter import find_litter, remove
 
     storage = _storage(options)
-    if not storage.everywhere:
-        raise InputError(f"gc: '{storage}' is an address; only folders can be tidied so far")
-    found = find_litter(storage.folder, options.outputs)
+    found = find_litter(storage, options.outputs)
     if options.delete:
-        found = [litter for litter in found if remove(litter)]
-    paths = [str(litter.path.relative_to(storage.folder)) for litter in found]
+        found = [litter for litter in found if remove(storage, litter)]
     total = sum(litter.size for litter in found)
     if options.json:
-        folders = [{"path": path, "why": it.why, "bytes": it.size} for path, it in zip(paths, found, strict=True)]
+        folders = [{"path": litter.name, "why": litter.why, "bytes": litter.size} for litter in found]
         print(json.dumps({"deleted": options.delete, "bytes": total, "folders": folders}, indent=2))
         return DONE
     done = "removed" if options.delete else "may go; --delete removes it"
-    lines = [[path, it.why, f"{it.size:,}"] for path, it in zip(paths, found, strict=True)]
+    lines = [[litter.name, litter.why, f"{litter.size:,}"] for litter in found]
     title = f"{storage}: {total:,} bytes {done}"
     print_sheets([Sheet(title, ["<folder", "<why", "bytes"], lines)], sys.stdout) if lines else print(title)
     return DONE

@@ -135,9 +135,9 @@ examples:
   raydisc stop sst2-1f0c53a7 --address http://HEAD:8265"""
 
 _GC = """\
-What no run needs any more: artifacts that only removed runs used (a run is removed with its folder), what dead
-stages have left, Tune's own files. Tells by default, removes with --delete. Artifacts are left alone while a run
-is under way; remove nothing while one is being started."""
+What no run needs any more: artifacts that only removed runs used (a run is removed with its folder), what
+dead stages have left, Tune's own files. Tells by default, removes with --delete. Artifacts are left alone
+while a run is under way; remove nothing while one is being started."""
 
 _GC_EXAMPLES = """\
 examples:

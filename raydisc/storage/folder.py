@@ -81,6 +81,10 @@ class Storage:
         """Names of the folders directly in the storage, by alphabet."""
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir()) if self.folder.is_dir() else []
 
+    def bytes_under(self, folder: str) -> int:
+        """Bytes of all files in a folder and in those under it."""
+        return sum(path.stat().st_size for path in self.path(folder).rglob("*") if path.is_file())
+
     def publish(self, name: str, last: str = "") -> None:
         """Let everybody see a file, or the files of a folder, as they are on this machine.
 

@@ -95,6 +95,10 @@ class MirroredStorage(Storage):
         """Names of the folders directly in the storage, by alphabet."""
         return self._remote.folders(self._inside)
 
+    def bytes_under(self, folder: str) -> int:
+        """Bytes of all files in a folder and in those under it."""
+        return self._remote.bytes_under(self._inside + folder)
+
     def publish(self, name: str, last: str = "") -> None:
         """Let everybody see a file, or the files of a folder, as they are on this machine."""
         path = self.path(name)

@@ -117,17 +117,21 @@ class Remote:
         info = self._info(name)
         return info.size if info.is_file else None
 
+    def bytes_under(self, folder: str) -> int:
+        """Bytes of all files in a folder and in those under it."""
+        return sum(info.size for info in self._infos(folder, recursive=True) if info.is_file)
+
     def written_at(self, name: str) -> datetime | None:
         """When a file was written, by the storage's own clock; None where there is no file or no clock."""
         info = self._info(name)
         return info.mtime if info.is_file else None
 
     def remove(self, name: str) -> None:
-        """Remove a file, or all files under a folder."""
-        files = [name] if self._info(name).is_file else [f"{name}/{it}" for it in self.names(name, recursive=True)]
-        for file in files:
-            with suppress(FileNotFoundError):  # another try, or somebody else, was faster
-                self._insist(lambda file=file: self._files.delete_file(self._path(file)))  # type: ignore[misc]
+        """Remove a file, or a folder with all that is under it."""
+        path = self._path(name)
+        delete = self._files.delete_file if self._info(name).is_file else self._files.delete_dir
+        with suppress(FileNotFoundError):  # another try, or somebody else, was faster
+            self._insist(lambda: delete(path))
 
     def _infos(self, folder: str, recursive: bool) -> list[Any]:
         place = fs.FileSelector(self._path(folder), allow_not_found=True, recursive=recursive)

@@ -1,10 +1,10 @@
 """What may go of a storage, and what must stay."""
 
-import fcntl
 import json
 from pathlib import Path
 
 import pytest
+from s3_server import Server
 
 from raydisc.cli import main
 from raydisc.report.ledger import Ledger
@@ -12,12 +12,20 @@ from raydisc.report.runs import RunState
 from raydisc.runtime.litter import find_litter, remove
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.store import ArtifactStore
+from raydisc.storage.folder import Storage
+from raydisc.storage.mirrored import MirroredStorage
+from raydisc.storage.remote import Remote
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Path:
+def storage(tmp_path: Path, request: pytest.FixtureRequest) -> Storage:
     """Two runs, `kept` and `going`, and what a third has left whose folder is gone."""
-    ledger, store = Ledger(tmp_path / "ledger"), ArtifactStore(tmp_path)
+    if getattr(request, "param", "folder") == "folder":
+        storage = Storage(tmp_path)
+    else:
+        server: Server = request.getfixturevalue("s3")
+        storage = MirroredStorage(tmp_path, Remote(server.address(f"{server.bucket()}/runs")))
+    ledger, store = Ledger(storage / "ledger"), ArtifactStore(storage)
 
     def stage(key: str, run: str, kind: str = "distil", inputs: tuple[str, ...] = ()) -> None:
         store.commit(Artifact(key, kind, inputs), {}, Cost(), {"blob": lambda path: path.write_bytes(b"12345")})
@@ -31,48 +39,53 @@ def storage(tmp_path: Path) -> Path:
     stage("lonely", "removed", inputs=("shared",))
     stage("begun", "going", "teacher_outputs")
     ledger.write("trials", [{"run": "kept", "trial": "kd", "state": "finished", "stages": ["shared"]}], "kept.kd")
-    RunState("reviews", "finished", 1).write(tmp_path / "kept")
-    RunState("reviews", "interrupted", 1).write(tmp_path / "going")
-    for left in ("half.partial", "student.partial", ".writing-other-12345678"):
-        (tmp_path / "artifacts" / left).mkdir()
-        (tmp_path / "artifacts" / left / "file").write_bytes(b"123")
-    (tmp_path / "kept" / "tune").mkdir()
-    return tmp_path
+    RunState("reviews", "finished", 1).write(storage / "kept")
+    RunState("reviews", "interrupted", 1).write(storage / "going")
+    for left in (f"artifacts/{name}" for name in ("half.partial", "student.partial", ".writing-other-12345678")):
+        leave(storage, left)
+    leave(storage, "kept/tune")
+    return storage
 
 
-def names(storage: Path, outputs: bool = False) -> set[str]:
-    return {litter.path.name for litter in find_litter(storage, outputs)}
+def leave(storage: Storage, folder: str) -> None:
+    path = storage.path(f"{folder}/file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"123")
+    storage.publish(f"{folder}/file")
+
+
+def names(storage: Storage, outputs: bool = False) -> set[str]:
+    return {litter.name.rpartition("/")[2] for litter in find_litter(storage, outputs)}
 
 
 LEFT = {"student.partial", ".writing-other-12345678", "tune"}
 
 
-def test_what_a_run_made_used_or_stands_on_stays(storage: Path) -> None:
+def test_what_a_run_made_used_or_stands_on_stays(storage: Storage) -> None:
     assert names(storage) == {"lonely", *LEFT}
 
 
-def test_outputs_go_where_all_their_runs_have_finished(storage: Path) -> None:
+def test_outputs_go_where_all_their_runs_have_finished(storage: Storage) -> None:
     assert names(storage, outputs=True) == {"lonely", "outputs", *LEFT}
 
 
-def test_checkpoints_go_when_no_run_has_to_go_on(storage: Path) -> None:
+def test_checkpoints_go_when_no_run_has_to_go_on(storage: Storage) -> None:
     RunState("reviews", "finished", 1).write(storage / "going")
     assert names(storage) == {"lonely", "half.partial", *LEFT}
 
 
-def test_what_is_held_stays(storage: Path) -> None:
-    [lonely] = [litter for litter in find_litter(storage) if litter.path.name == "lonely"]
-    with (storage / "kept" / ".lock").open("w") as driver:
-        fcntl.flock(driver, fcntl.LOCK_EX)
+def test_what_is_held_stays(storage: Storage) -> None:
+    [lonely] = [litter for litter in find_litter(storage) if litter.name.endswith("lonely")]
+    with storage.holding("kept/.lock"):
         assert names(storage) == LEFT - {"tune"}
-    with (storage / "locks" / "lonely").open("w") as stage:
-        fcntl.flock(stage, fcntl.LOCK_EX)
+    with storage.holding("locks/lonely"):
         assert names(storage) == LEFT
-        assert not remove(lonely)
-    assert lonely.path.is_dir()
+        assert not remove(storage, lonely)
+    assert ArtifactStore(storage).find("lonely") is not None
 
 
-def test_the_command_tells_and_removes_only_when_told_to(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("storage", ["folder", "address"], indirect=True)
+def test_the_command_tells_and_removes_only_when_told_to(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["gc", "--storage", str(storage), "--json"]
     assert main(words) == 0
     told = json.loads(capsys.readouterr().out)
@@ -84,5 +97,11 @@ def test_the_command_tells_and_removes_only_when_told_to(storage: Path, capsys: 
     assert find_litter(storage) == []
     assert main(words[:-1]) == 0
     assert "0 bytes may go" in capsys.readouterr().out
-    kept = {path.name for path in (storage / "artifacts").iterdir()}
-    assert kept == {"teacher", "outputs", "student", "shared", "begun", "half.partial"}
+    assert set((storage / "artifacts").folders()) == {
+        "teacher",
+        "outputs",
+        "student",
+        "shared",
+        "begun",
+        "half.partial",
+    }
