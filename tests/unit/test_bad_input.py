@@ -197,9 +197,5 @@ def test_an_architecture_that_cannot_be_built_is_refused(
     assert str(value) in sentence
 
 
-def test_an_address_is_no_storage(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "s3://bucket/runs" in said(capsys, "storage=s3://bucket/runs")
-
-
 def test_a_seed_beyond_reason_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "seeds" in said(capsys, "seeds=[99999999999999999999999]")
