@@ -1,5 +1,6 @@
 # install     a virtual environment in .venv with the pinned versions of constraints.txt
 # quickstart  install, then a whole search on a task made by the project itself (no download, no GPU)
+# unit        the tests of parts alone
 # test        every test but those marked slow and gpu
 # lint        ruff and mypy
 #
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install quickstart test lint
+.PHONY: install quickstart unit test lint
 
 install: $(STAMP)
 
@@ -25,6 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 quickstart: install
 	$(BIN)/raydisc run experiments/quickstart.yaml
+
+unit: install
+	$(BIN)/python -m pytest tests/unit -m 'not integration and not slow and not gpu' -n auto --dist loadfile
 
 test: install
 	$(BIN)/python -m pytest tests/unit -m 'not slow and not gpu' -n auto --dist loadfile

@@ -13,6 +13,10 @@ class StorageError(RuntimeError):
     """The storage cannot be read or written; the message says which one, why, and what to do."""
 
 
+class OutOfMemory(RuntimeError):
+    """A stage needs more memory than there is; the message says what was tried and what to do."""
+
+
 class Stopped(RuntimeError):
     """A stage ended before its time because it was asked to; what it has done is kept."""
 

@@ -360,6 +360,9 @@ class ResourcesConfig(Section):
     """Compute activations again in the backward instead of keeping them: less memory, a third more computation."""
     offload: bool = False
     """Sharded models on GPUs: keep the shards in the host's memory."""
+    stall_minutes: Annotated[float, Field(gt=0)] | None = None
+    """A trial that is silent for so long hangs: its process is ended, and started anew from its checkpoint. Steps and
+    waits are told of; evaluations, teacher outputs and files are not, so give more than these take. null: never."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the models' matrix multiplications; all that is kept or added up stays in float32. auto: bfloat16 on a GPU
     that has it, else float32, since processors differ in which of the two is the faster."""

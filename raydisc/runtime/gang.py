@@ -17,7 +17,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from torch import distributed
 
 from raydisc.distillation.loop import Progress, Stops, never
-from raydisc.errors import InputError, NonFiniteLoss, Stopped, StorageError
+from raydisc.errors import InputError, NonFiniteLoss, OutOfMemory, Stopped, StorageError
 from raydisc.models.precision import Precision
 from raydisc.parallel.heap import return_freed_memory
 from raydisc.parallel.mesh import Layout
@@ -109,11 +109,11 @@ class GangWorker:
             team.resources.checkpointing, team.resources.offload, self._stop.is_set,
         )  # fmt: skip
 
-    def compute(self, request: Request, promise: Artifact) -> Artifact:
+    def compute(self, request: Request, promise: Artifact, micro_batches: int) -> Artifact:
         """Compute a stage with the others."""
         assert self._worker is not None
         bound_threads(self._team.resources.cpus)  # of this thread: an actor has several
-        return self._worker(request, promise, self._note)
+        return self._worker(request, promise, self._note, micro_batches)
 
     def _note(self, state: dict[str, Any]) -> None:
         with self._lock:
@@ -147,17 +147,18 @@ class Gang:
         self._team, self._copies, self._stops = team, copies, stops
         self._workers: list[Any] = []
 
-    def __call__(self, request: Request, promise: Artifact, progress: Progress) -> Artifact:
+    def __call__(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
         """The stage's artifact, computed and kept.
 
         Raises:
             WorkerLost: workers died more often than they may, or too few can be had.
+            OutOfMemory: a worker's device had no room.
             Stopped: they were asked to.
         """
         for losses in range(_LOSSES_FORGIVEN + 1):
             try:
                 self._workers = self._workers or self._started()
-                return self._computed(request, promise, progress)
+                return self._computed(request, promise, progress, micro_batches)
             except BaseException as error:
                 self.disband()
                 if not isinstance(error, WorkerLost) or losses == _LOSSES_FORGIVEN:
@@ -206,7 +207,7 @@ class Gang:
             )
         return layout
 
-    def _computed(self, request: Request, promise: Artifact, progress: Progress) -> Artifact:
+    def _computed(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int) -> Artifact:
         leader = self._workers[0]
 
         def tell() -> None:
@@ -215,7 +216,8 @@ class Gang:
             for state in _answers([leader.news.remote()], _LOSS_SHOWS_S)[0] or []:
                 progress(state)
 
-        artifacts = _all_or_raise([it.compute.remote(request, promise) for it in self._workers], self._workers, tell)
+        asked = [it.compute.remote(request, promise, micro_batches) for it in self._workers]
+        artifacts = _all_or_raise(asked, self._workers, tell)
         artifact: Artifact = artifacts[0]
         return artifact
 
@@ -267,7 +269,7 @@ def _all_or_raise(references: Sequence[Any], workers: Sequence[Any], meanwhile: 
         except RayActorError as error:
             raise WorkerLost("a worker's process died") from error
         except RayTaskError as error:
-            told = InputError | NonFiniteLoss | StorageError | Stopped
+            told = InputError | NonFiniteLoss | OutOfMemory | StorageError | Stopped
             if not isinstance(error.cause, told) and _one_is_gone(workers):
                 raise WorkerLost("a worker's process died") from error
             raise (error.cause if isinstance(error.cause, Exception) else error) from None

@@ -1,6 +1,8 @@
 """Passes what Tune hears of the trials on to the reporter."""
 
 import contextlib
+import re
+from collections.abc import Callable
 from typing import Any
 
 from ray import tune
@@ -17,11 +19,14 @@ class ReporterCallback(tune.Callback):
     Args:
         reporter: takes the news.
         jobs: the plan, by name.
+        hung: says of a Tune trial by its number why its process was ended, if it hung.
     """
 
-    def __init__(self, reporter: LiveReporter, jobs: dict[str, Job]) -> None:
+    def __init__(
+        self, reporter: LiveReporter, jobs: dict[str, Job], hung: Callable[[str], str | None] = lambda trial: None
+    ) -> None:
         """Start silent."""
-        self._reporter, self._jobs = reporter, jobs
+        self._reporter, self._jobs, self._hung = reporter, jobs, hung
         self.failures: dict[str, str] = {}
         self.ended: set[str] = set()
 
@@ -49,7 +54,8 @@ class ReporterCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial's process died more often than it may."""
-        self._end(self._jobs[trial.config["job"]], "its process died; the log of Ray says why")
+        why = self._hung(trial.trial_id) or _cause(trial.get_error())
+        self._end(self._jobs[trial.config["job"]], f"its process died again and again: {why}")
 
     def _end(self, job: Job, failure: str | None, message: str = "", inherited: str | None = None) -> None:
         self.ended.add(job.name)
@@ -60,3 +66,13 @@ class ReporterCallback(tune.Callback):
                 self._reporter.finished(job.name, job.label, message)
             else:
                 self._reporter.failed(job.name, job.label, failure)
+
+
+def _cause(error: Exception | None) -> str:
+    """Why a process died, as far as Ray tells; what Ray kills for want of memory it says at length."""
+    if error is not None and re.search(r"out of memory|memory pressure|OutOfMemory|\bOOM\b", str(error)):
+        return (
+            "the machine ran out of memory; run fewer trials at once (resources.trials), or give each more workers "
+            "(resources.workers)"
+        )
+    return "the log of Ray says why"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from raydisc.errors import InputError, NonFiniteLoss, Stopped, StorageError
+from raydisc.errors import InputError, NonFiniteLoss, OutOfMemory, Stopped, StorageError
 from raydisc.experiment import Experiment
 from raydisc.forecast.layouts import Layouts
 from raydisc.models.precision import Arithmetic
@@ -91,7 +91,7 @@ class Reporting:
             self.since = time.monotonic()
         self.last = state
         now = time.monotonic()
-        if "candidates" in state or now - self._told > _REPORT_EVERY_S:
+        if {"candidates", "notice"} & set(state) or now - self._told > _REPORT_EVERY_S:
             self._told = now
             tune.report({name: value for name, value in state.items() if name != "evaluations"})
 
@@ -133,7 +133,7 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         _record_stop(store, layout, str(stop), recorder, reporting)
         tune.report({"stage": "done", "key": "", "stopped": True, "message": str(stop)})
         return
-    except (InputError, NonFiniteLoss, StorageError) as error:
+    except (InputError, NonFiniteLoss, OutOfMemory, StorageError) as error:
         failure = str(error)
     except Exception as error:
         failure = sentence(error, run.storage) or masked(f"{type(error).__name__}: {error}{_keep_traceback(run, job)}")

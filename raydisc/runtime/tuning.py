@@ -16,6 +16,7 @@ from raydisc.runtime.plan import Ended, Job
 from raydisc.runtime.searcher import PlanSearcher
 from raydisc.runtime.signals import on_sigterm
 from raydisc.runtime.spending import Spending
+from raydisc.runtime.stalls import StallWatch
 from raydisc.runtime.stopping import Overseer
 from raydisc.runtime.trainable import Run, run_job
 from raydisc.settings import ResourcesConfig
@@ -51,7 +52,8 @@ def tune_jobs(
         return Ended([], [job.name for job in jobs])
     shutil.rmtree(run.folder / "tune", ignore_errors=True)
     _keep_keys_off_command_lines()
-    callback = ReporterCallback(reporter, run.jobs)
+    watch = StallWatch(resources.stall_minutes)
+    callback = ReporterCallback(reporter, run.jobs, watch.hung)
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_job, run=run, copies=copies),
@@ -68,7 +70,7 @@ def tune_jobs(
             name="tune",
             storage_path=str(run.folder),
             verbose=0,
-            callbacks=[callback, overseer],
+            callbacks=[callback, overseer, watch],
             failure_config=tune.FailureConfig(max_failures=_CRASHES_FORGIVEN),
         ),
     )

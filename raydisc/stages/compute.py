@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from raydisc.distillation.loop import Progress, Stops, never
+from raydisc.distillation.micro_batches import is_out_of_memory
+from raydisc.errors import OutOfMemory, reason_of
 from raydisc.models.precision import Precision
 from raydisc.parallel.files import TensorFile
 from raydisc.parallel.place import ALONE, Place
@@ -64,14 +66,30 @@ class Worker:
     offload: bool = False
     stops: Stops = never
 
-    def __call__(self, request: Request, promise: Artifact, progress: Progress) -> Artifact:
+    def __call__(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
         """The stage's artifact, once it is computed and kept; the caller holds its key, and all workers are asked.
 
         Args:
             request: the stage.
             promise: its artifact as it is known before.
             progress: told of the running stage by the worker that leads.
+            micro_batches: see ``Context``.
+
+        Raises:
+            OutOfMemory: this worker's device had no room.
         """
+        full = ""
+        try:
+            return self._computed(request, promise, progress, micro_batches)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            full = reason_of(error)
+        # only now: the error holds what the stage had in memory
+        _return_memory()
+        raise OutOfMemory(full)
+
+    def _computed(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int) -> Artifact:
         if request.by_one and not self.place.leads:
             return self.place.from_leader(promise)
         place = ALONE if request.by_one else self.place
@@ -86,6 +104,7 @@ class Worker:
             checkpointing=self.checkpointing,
             offload=self.offload,
             stops=self.stops,
+            micro_batches=micro_batches,
         )
         wall, cpu = time.perf_counter(), time.process_time()
         with self.store.carrying(promise.key) if place.leads else nullcontext():
@@ -96,7 +115,8 @@ class Worker:
         cpu = float(place.total(torch.tensor(cpu, dtype=torch.float64))) + result.cpu_before
         cost = Cost(result.flops, device_seconds=wall * self.place.workers, wall_seconds=wall, cpu_seconds=cpu)
         if self.place.leads:
-            artifact = self.store.commit(promise, result.facts, cost, result.blobs)
+            facts = result.facts if micro_batches == 1 else {**result.facts, "micro_batches": micro_batches}
+            artifact = self.store.commit(promise, facts, cost, result.blobs)
         else:
             artifact = _written_along(promise, result.blobs)
         del result
@@ -127,3 +147,5 @@ def _return_memory() -> None:
     trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
     if trim is not None:
         trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

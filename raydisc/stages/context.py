@@ -44,6 +44,7 @@ class Context:
         checkpointing: compute a layer's activations again in the backward instead of keeping them.
         offload: keep the shards of weights in the host's memory.
         stops: whether this worker is asked to stop.
+        micro_batches: into how many parts this worker's share of a batch is cut, which it computes one after another.
     """
 
     store: ArtifactStore
@@ -56,6 +57,7 @@ class Context:
     checkpointing: bool = False
     offload: bool = False
     stops: Stops = never
+    micro_batches: int = 1
 
 
 @dataclass(frozen=True)

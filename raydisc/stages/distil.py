@@ -9,6 +9,7 @@ import torch
 from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.loop import LoopSettings, even_steps, train
+from raydisc.distillation.micro_batches import in_micro_batches
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import cut
 from raydisc.models.kinds import weights_of
@@ -63,6 +64,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
         flops = STEP_FORWARDS * cost.flops(widths, *batch.shape)
         return value.detach(), flops + targets.flops - before
 
+    parted = in_micro_batches(step, context.micro_batches)
     predicted: dict[int | None, np.ndarray] = {}
 
     def evaluate(step_number: int | None) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
         stops=context.stops,
         tokens=source.tokens(),
     )
-    state = train(model, settings, source.batch, step, evaluate, context.progress, context.place)
+    state = train(model, settings, source.batch, parted, evaluate, context.progress, context.place)
     last = _evaluation_of_what_is_kept(state, predicted, evaluate)
     size = size_of(start.config, request.importance["parameters"], widths)
     facts = {

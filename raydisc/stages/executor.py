@@ -1,17 +1,23 @@
 """Executing requests: find a finished stage, or compute it once and keep it."""
 
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
 
 from raydisc.distillation.loop import Progress, Stops, never
-from raydisc.errors import Stopped
+from raydisc.errors import OutOfMemory, Stopped
 from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.compute import Worker
 from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
+from raydisc.storage.folder import Held
+
+_ASK_EVERY_S = 0.5
+"""Between two looks whether another process has done with a stage."""
 
 Outcome = TypeVar("Outcome")
 Schedule = Generator[Request, Artifact, Outcome]
@@ -20,8 +26,8 @@ Schedule = Generator[Request, Artifact, Outcome]
 OnStage = Callable[[Request, Artifact, bool], None]
 """Told of every stage that a schedule asked for: the request, its artifact, and whether it was there already."""
 
-Workers = Callable[[Request, Artifact, Progress], Artifact]
-"""Compute a stage and keep it: ``stages.compute.Worker``, or several of them."""
+Workers = Callable[[Request, Artifact, Progress, int], Artifact]
+"""Compute a stage and keep it, batches cut into so many micro-batches: ``stages.compute.Worker``, or several."""
 
 
 def driven(schedule: Schedule[Outcome], execute: Callable[[Request], Artifact]) -> Outcome:
@@ -70,12 +76,13 @@ class Executor:
         """The stage's artifact: found, waited for while another process computes it, or computed here.
 
         Raises:
+            OutOfMemory: it is not there, and needs more memory than there is, also with the smallest micro-batches.
             Stopped: it is not there, and this process was asked to stop.
         """
         promise = request.promise(self._arithmetic)
         artifact = self.store.find(promise.key)
         if artifact is None:
-            with self.store.holding(promise.key):
+            with self._holding(request, promise):
                 artifact = self.store.find(promise.key)
                 if artifact is None:
                     artifact = self._compute(request, promise)
@@ -85,15 +92,50 @@ class Executor:
         self._on_stage(request, artifact, True)
         return artifact
 
+    @contextmanager
+    def _holding(self, request: Request, promise: Artifact) -> Iterator[None]:
+        """Hold a stage's key; while another process computes the stage, say that this one is alive and waits."""
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(self.store.holding(promise.key, wait=False))
+                    break
+                except Held:
+                    self._tell(request, promise, {"step": 0})
+                if self._stops():
+                    raise Stopped(f"{request.kind}: stopped while another process computed it")
+                time.sleep(_ASK_EVERY_S)
+            yield
+
+    def _tell(self, request: Request, promise: Artifact, state: dict[str, Any]) -> None:
+        self._progress({"stage": request.kind, "key": promise.key, **state})
+
     def run(self, schedule: Schedule[Outcome]) -> Outcome:
         """Execute everything that a schedule asks for."""
         return driven(schedule, self.execute)
 
     def _compute(self, request: Request, promise: Artifact) -> Artifact:
         def progress(state: dict[str, Any]) -> None:
-            self._progress({"stage": request.kind, "key": promise.key, **state})
+            self._tell(request, promise, state)
 
         if self._stops():
             raise Stopped(f"{request.kind}: stopped before its first step")
         progress({"step": 0})
-        return self._workers(request, promise, progress)
+        micro_batches = 1
+        while True:
+            try:
+                return self._workers(request, promise, progress, micro_batches)
+            except OutOfMemory as error:
+                rows, full = request.batch_size, str(error)
+            if micro_batches >= rows:
+                raise OutOfMemory(_no_room(request, full, micro_batches))
+            micro_batches = min(2 * micro_batches, rows)
+            progress({"step": 0, "notice": f"{request.kind}: out of memory; batches are cut in {micro_batches}"})
+
+
+def _no_room(request: Request, full: str, micro_batches: int) -> str:
+    tried = f", also with batches of {request.batch_size} cut in {micro_batches}" if micro_batches > 1 else ""
+    return (
+        f"{request.kind}: out of memory{tried} ({full}); run fewer trials at once (resources.trials), give each more "
+        "workers (resources.workers), or have it keep less (resources.checkpointing)"
+    )

@@ -6,6 +6,7 @@ from torch import nn
 from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
 from raydisc.distillation.losses import task_loss
+from raydisc.distillation.micro_batches import in_micro_batches
 from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint import load_teacher, locate, suited_config
 from raydisc.models.checkpoint_state import CheckpointState
@@ -122,4 +123,5 @@ def _finetune(
         stops=context.stops,
         tokens=source.tokens(),
     )
-    return train(model, settings, source.batch, step, no_evaluation, context.progress, context.place)
+    parted = in_micro_batches(step, context.micro_batches)
+    return train(model, settings, source.batch, parted, no_evaluation, context.progress, context.place)

@@ -11,6 +11,7 @@ from raydisc.distillation.checkpoint import TrainingState
 from raydisc.distillation.dropout import set_dropout
 from raydisc.distillation.loop import LoopSettings, train
 from raydisc.distillation.losses import WeightedLoss
+from raydisc.distillation.micro_batches import micro_batches_of
 from raydisc.distillation.sandwich import Share
 from raydisc.distillation.teacher_outputs import TeacherSignal
 from raydisc.models.cost import STEP_FORWARDS
@@ -50,10 +51,10 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     def step(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
         shares = course.shares(index, contest.chosen(index), batch.shape[0])
-        lessons = _lessons(shares, batch, source.rows(index), source, targets.signal)
+        lessons = _lessons(shares, batch, source.rows(index), source, targets.signal, context.micro_batches)
         total = sandwich_backward(supernet, lessons, loss, student_positions)
         forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.shape) for it in lessons)
-        return total, STEP_FORWARDS * forwards + targets.flops - before
+        return total, (STEP_FORWARDS * forwards + targets.flops - before) / context.micro_batches
 
     def evaluate(index: int) -> dict[str, Any]:
         rows, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges)
@@ -119,7 +120,12 @@ class Lesson:
 
 
 def _lessons(
-    shares: Sequence[Share], batch: Batch, rows: np.ndarray, source: BatchSource, signal: TeacherSignal
+    shares: Sequence[Share],
+    batch: Batch,
+    rows: np.ndarray,
+    source: BatchSource,
+    signal: TeacherSignal,
+    micro_batches: int,
 ) -> list[Lesson]:
     """The lessons of a step; where all see the whole batch, its outputs are read once. No rows, no lesson.
 
@@ -129,13 +135,18 @@ def _lessons(
         rows: of the batch of all workers.
         source: of batches.
         signal: the teacher's.
+        micro_batches: into how many lessons each is cut.
     """
     if all(share.whole for share in shares):
-        wanted = signal.outputs(batch)
-        return [Lesson(share.candidate, batch, wanted) for share in shares]
+        parts = [(part, signal.outputs(part)) for part in micro_batches_of(batch, micro_batches)]
+        return [Lesson(share.candidate, part, wanted) for share in shares for part, wanted in parts]
     taught = [(share.candidate, rows[share.rows]) for share in shares]
-    parts = [(candidate, source.batch_of(own)) for candidate, own in taught if len(own)]
-    return [Lesson(candidate, part, signal.outputs(part)) for candidate, part in parts]
+    batches = [(candidate, source.batch_of(own)) for candidate, own in taught if len(own)]
+    return [
+        Lesson(candidate, part, signal.outputs(part))
+        for candidate, own in batches
+        for part in micro_batches_of(own, micro_batches)
+    ]
 
 
 def sandwich_backward(

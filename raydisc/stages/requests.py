@@ -60,6 +60,11 @@ class Request:
                 found[artifact.key] = artifact
         return tuple(found.values())
 
+    @property
+    def batch_size(self) -> int:
+        """Rows that a step trains on; 1 where nothing is trained."""
+        return 1
+
     def settings(self) -> dict[str, Any]:
         """Everything but the artifacts' contents that the result depends on, as JSON values."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.metadata.get("key", True)}
@@ -136,6 +141,11 @@ class FineTune(Request):
     finetune: FineTuneConfig | None
     seed: int
     teacher: TeacherConfig = field(metadata=_NOT_IN_KEY)
+
+    @property
+    def batch_size(self) -> int:
+        """See ``Request``."""
+        return self.finetune.batch_size if self.finetune else 1
 
 
 @dataclass(frozen=True)
@@ -227,6 +237,11 @@ class OnceForAll(Request):
     seed: int
     lam: float | None
 
+    @property
+    def batch_size(self) -> int:
+        """See ``Request``."""
+        return self.config.batch_size
+
     def settings(self) -> dict[str, Any]:
         """Without what adds nothing: the rule that ``scales`` comes from and, where there is no λ, when to choose."""
         settings = super().settings()
@@ -265,6 +280,11 @@ class Distil(Request):
     seed: int
     budget_flops: float | None = None
     instead_of: Model | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """See ``Request``."""
+        return self.config.batch_size
 
     def settings(self) -> dict[str, Any]:
         """``start`` says where the weights come from, so that ``initialisation`` adds nothing to the key."""

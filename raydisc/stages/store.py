@@ -173,9 +173,9 @@ class ArtifactStore:
         self._artifacts.remove(f"{promise.key}.partial")
         return self.find(promise.key) or artifact
 
-    def holding(self, key: str) -> AbstractContextManager[None]:
-        """Hold a key while its stage is computed; others wait. A holder that dies frees it."""
-        return self._storage.holding(f"locks/{key}")
+    def holding(self, key: str, wait: bool = True) -> AbstractContextManager[None]:
+        """Hold a key while its stage is computed; others wait, or meet ``Held``. A holder that dies frees it."""
+        return self._storage.holding(f"locks/{key}", wait)
 
 
 def _write(

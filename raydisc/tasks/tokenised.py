@@ -83,7 +83,7 @@ class Batch:
         return len(self.lengths if self.whole_lengths is None else self.whole_lengths), self.input_ids.shape[1]
 
     def share(self, rank: int, workers: int) -> Batch:
-        """Every `workers`-th row from `rank` on, as wide as the batch; none where there are too few.
+        """Every `workers`-th row from `rank` on, as wide as the batch; none where there are too few. Also of a share.
 
         A batch is sorted by length, so the shares have about the same number of tokens. A share without rows has the
         first row's tokens, since models cannot be run on none; nobody sees what comes of them (`models.outputs`).
@@ -103,8 +103,8 @@ class Batch:
             rows=self.rows[own],
             lengths=self.lengths[own],
             asked=None if self.asked is None else self.asked[own],
-            whole_lengths=self.lengths,
-            whole_labels=int(counts.sum()),
+            whole_lengths=self.lengths if self.whole_lengths is None else self.whole_lengths,
+            whole_labels=int(counts.sum()) if self.whole_labels is None else self.whole_labels,
         )
 
     def inputs(self) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from tiny_runs import (
     search_of,
     tiny_experiment,
 )
+from variants import slow_but
 
 from raydisc.errors import InputError
 from raydisc.forecast.search import Forecaster, search_cost
@@ -85,6 +86,16 @@ TRIALS = {
 }
 
 
+ALWAYS = (
+    "a language model",
+    "tagged words of EncT5, online",
+    "takd",
+    "minidisc of two",
+    "equal compute",
+    "evaluated often",
+)
+
+
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
@@ -111,7 +122,7 @@ def chosen_path(told_outcome, supernets, trial, storage, experiment):
     return ran(experiment, rival, storage)[1].path
 
 
-@pytest.mark.parametrize("named", TRIALS)
+@pytest.mark.parametrize("named", slow_but(ALWAYS, TRIALS))
 def test_a_forecast_counts_what_the_stages_count(named, storage, tmp_path):
     """To the last FLOP where the importance is known; with every layer's share the same, as near as makes no odds."""
     trial, changes = TRIALS[named]

@@ -6,6 +6,7 @@ import gc
 import pytest
 import torch
 from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, changed, executor, tiny_experiment
+from variants import slow_but
 
 from raydisc.errors import InputError
 from raydisc.forecast.footprints import Footprints
@@ -24,6 +25,8 @@ from raydisc.settings import (
 )
 from raydisc.stages.compute import COMPUTE
 from raydisc.stages.subject import inspect
+
+pytestmark = pytest.mark.integration
 
 MIB = 2**20
 WIDE = ARCHITECTURE | {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
@@ -79,8 +82,7 @@ CASES = {
 }
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("named", CASES)
+@pytest.mark.parametrize("named", slow_but(("minidisc", "a language model"), CASES))
 def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch):
     """Tensors that live in the real stages, those that alias shared memory left out, within 15%."""
     trial, changes = CASES[named]

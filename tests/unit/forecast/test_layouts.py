@@ -14,6 +14,8 @@ from raydisc.schedules.trials import Trial
 from raydisc.settings import ResourcesConfig, TeacherConfig
 from raydisc.stages.subject import inspect
 
+pytestmark = pytest.mark.integration
+
 MIB = 2**20
 WIDE = ARCHITECTURE | {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
 ROOMY = 2**34

@@ -20,6 +20,8 @@ from raydisc.schedules.trials import expand
 from raydisc.stages.subject import inspect
 from raydisc.tasks.reviews import word_tokenizer
 
+pytestmark = pytest.mark.integration
+
 FILE = """
 task: {reviews: {train: 96, validation: 40, test: 40, clauses: 2}, max_length: 32}
 teacher:
@@ -208,7 +210,6 @@ def test_what_is_no_amount_of_memory(text):
 # Seconds.
 
 
-@pytest.mark.integration
 def test_a_probe_tells_seconds_and_money():
     plan = forecast(load_experiment("tiny.yaml"), probed=True, price=3600.0)
     assert plan["probe"]["samples"] > 10
@@ -222,7 +223,6 @@ def test_a_probe_tells_seconds_and_money():
     assert "money" in text_of(plan)
 
 
-@pytest.mark.integration
 def test_a_language_task_is_planned_and_probed():
     decoder = (
         "{model_type: llama, hidden_size: 24, num_hidden_layers: 1, num_attention_heads: 4, intermediate_size: 32, "

@@ -12,6 +12,8 @@ from workers import run_workers
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.place import ALONE
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def straight():

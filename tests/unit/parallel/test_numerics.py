@@ -9,6 +9,8 @@ from workers import run_workers
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.place import ALONE
 
+pytestmark = pytest.mark.integration
+
 SUBJECTS = (*FAMILIES, "mt5 tags")
 BOTH = ("adamw", "sgd")
 LAYOUTS = [

@@ -19,6 +19,8 @@ from raydisc.stages.context import tensor_views
 from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.reviews import word_tokenizer
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("layout", [Layout(2, 1), Layout(1, 2), Layout(2, 2)], ids=str)
 def test_workers_score_and_sort_units_as_one_does(tmp_path, layout):
@@ -52,7 +54,6 @@ def alone(tmp_path_factory):
     return alone
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
     ("layout", "metric"),
     [(Layout(2, 1), "accuracy"), (Layout(1, 2), "accuracy"), (Layout(2, 1), "token_accuracy")],

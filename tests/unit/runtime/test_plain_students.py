@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import STUDENT, Told, changed, executor, search_of, tiny_experiment
+from variants import slow_but
 
 from raydisc.models.student import load_student, read_card
 from raydisc.runtime.students import export_student
@@ -37,6 +38,8 @@ GENERATE = """
 import sys, torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+pytestmark = pytest.mark.integration
 folder, output = sys.argv[1:]
 model = AutoModelForCausalLM.from_pretrained(folder)
 ids = AutoTokenizer.from_pretrained(folder)("the food was", add_special_tokens=False, return_tensors="pt").input_ids
@@ -79,7 +82,7 @@ def test_transformers_alone_computes_the_same_bits(tmp_path):
     assert torch.equal(found["logits"], logits)
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tied", slow_but([True], [True, False]))
 def test_transformers_alone_lets_a_language_model_speak(tmp_path, tied):
     architecture = {**DECODER, "model_type": "qwen3", "tie_word_embeddings": tied}
     folder = exported(tmp_path, architecture, "uniform", metric="token_likelihood", max_length=12)

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tiny_runs import Told, changed, executor, search_of, tiny_experiment, weights_of
+from variants import slow_but
 
 from raydisc.schedules.controls import kd_supernet_init
 from raydisc.schedules.kd import along
@@ -56,7 +57,7 @@ def all_stages(storage, experiment, reader):
     return {artifact.key: weights_of(run.store, artifact) for artifact in trained}, told, run
 
 
-@pytest.mark.parametrize("source", ["memory", "online"])
+@pytest.mark.parametrize("source", slow_but(["memory"], ["memory", "online"]))
 def test_only_training_rows_reach_a_gradient(tmp_path, source):
     """Validation and test rows are swapped for nonsense: importance and all weights stay the same, metrics do not."""
     base = tiny_experiment()
@@ -110,7 +111,7 @@ class SharedMemory:
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("source", ["memory", "disk", "online"])
+@pytest.mark.parametrize("source", slow_but(["memory"], ["memory", "disk", "online"]))
 def test_shared_memory_is_only_read(tmp_path, source):
     """Every stage runs on memory that could be written to; afterwards each byte is as it was."""
     base = tiny_experiment()

@@ -1,0 +1,47 @@
+"""Trials that hang: their process is ended, and another goes on."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from desk import Desk, student_hashes
+from test_signals import trial_of, wait_for
+
+from raydisc.report.ledger import Ledger
+
+pytestmark = pytest.mark.cluster
+
+ONE = ("--set", "schedules=[kd]", "--set", "resources.trials=1", "--set", "resources.stall_minutes=0.5")
+
+
+@pytest.fixture
+def stopped() -> Iterator[list[psutil.Process]]:
+    """Processes that were stopped, and must not be left so."""
+    processes: list[psutil.Process] = []
+    yield processes
+    for process in processes:
+        if process.is_running():
+            process.kill()
+
+
+def test_a_trial_that_hangs_is_ended_and_another_process_goes_on(
+    desk: Desk, finished: Desk, stopped: list[psutil.Process]
+) -> None:
+    driver = desk.start("run", "tiny.yaml", *ONE)
+    ledger = Ledger(desk.folder / "runs" / "ledger")
+    wait_for(lambda: "tokenise" in set(ledger.read("stages")["kind"]))
+    [trial] = trial_of(driver.pid)
+    os.kill(trial.pid, signal.SIGSTOP)
+    stopped.append(trial)
+    _, said = driver.communicate(timeout=400)
+    assert driver.returncode == 0, said
+    assert not trial.is_running()
+    kd = {name: value for name, value in student_hashes(finished).items() if name.startswith("kd-")}
+    assert student_hashes(desk) == kd
+
+
+def test_one_that_hangs_again_and_again_fails_with_the_reason(desk: Desk) -> None:
+    said = desk.run("run", "tiny.yaml", *ONE, "--set", "resources.stall_minutes=0.01", code=1)
+    assert "told of nothing for 0.01 minutes (resources.stall_minutes)" in said

@@ -1,0 +1,136 @@
+"""Stages that a device has no room for: the same effective batch in smaller parts, or one sentence."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import KINDS, tiny_batch, tiny_config, tiny_teacher
+from tiny_runs import ARCHITECTURE, NO_DROPOUT, ONE_THREAD, Told, changed, search_of, tiny_experiment
+
+from raydisc.distillation.losses import LOSSES, WeightedLoss
+from raydisc.distillation.micro_batches import in_micro_batches, micro_batches_of
+from raydisc.models.outputs import forward
+from raydisc.schedules.minidisc import minidisc
+from raydisc.settings import TeacherOutputsConfig
+from raydisc.stages.compute import Worker
+from raydisc.stages.executor import Executor
+from raydisc.stages.store import ArtifactStore
+
+POSITIONS = (0, 2, 3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+@pytest.mark.parametrize("family", [KINDS[0], "mt5", "llama"])
+def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family: str, count: int) -> None:
+    config = tiny_config(family)
+    model, teacher, batch = tiny_teacher(config), tiny_teacher(config, seed=1), tiny_batch(config)
+    loss = WeightedLoss.of({name: 1.0 for name in LOSSES if name != "logit_mse"}, 2.0, False)
+
+    def step(part: Any, index: int) -> tuple[torch.Tensor, float]:
+        with torch.no_grad():
+            wanted = forward(teacher, part, POSITIONS)
+        value = loss(forward(model, part, POSITIONS), wanted, part)
+        value.backward()
+        return value.detach(), float(part.shape[0])
+
+    def gradients(how: Any) -> tuple[float, float, torch.Tensor]:
+        model.zero_grad()
+        value, flops = how(batch, 0)
+        return float(value), flops, torch.cat([it.grad.flatten() for it in model.parameters() if it.grad is not None])
+
+    whole, parts = gradients(step), gradients(in_micro_batches(step, count))
+    assert parts[0] == pytest.approx(whole[0], rel=1e-5)
+    assert parts[1] == whole[1]
+    assert (parts[2] - whole[2]).norm() < 1e-5 * whole[2].norm()
+
+
+def test_a_worker_s_share_is_cut_as_a_batch_is() -> None:
+    batch = tiny_batch(tiny_config())
+    parts = [part for rank in range(2) for part in micro_batches_of(batch.share(rank, 2), 3)]
+    assert sorted(row for part in parts for row in part.rows) == sorted(batch.rows)
+    assert {part.shape[0] for part in parts} == {len(batch.rows)}
+    assert {part.mean_tokens for part in parts} == {batch.mean_tokens}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("online", [False, True])
+def test_a_search_in_micro_batches_is_that_of_whole_ones(tmp_path: Path, online: bool) -> None:
+    teacher = tiny_experiment().teacher
+    experiment = tiny_experiment(teacher=changed(teacher, architecture=ARCHITECTURE | NO_DROPOUT))
+    if online:
+        experiment = changed(experiment, teacher_outputs=TeacherOutputsConfig(source="online"))
+    search = search_of(experiment)
+
+    def student(folder: Path, count: int) -> tuple[Any, dict[str, torch.Tensor]]:
+        store = ArtifactStore(folder)
+        worker = Worker(store, torch.device("cpu"), "float32")
+        cut = Executor(
+            store, torch.device("cpu"), ONE_THREAD, lambda state: None, Told(),
+            workers=lambda request, promise, progress, _: worker(request, promise, progress, count),
+        )  # fmt: skip
+        found = cut.run(minidisc(search, 0.2, 1, False)).student
+        return found, load_file(store.path(found, "model.safetensors"))
+
+    (one, whole), (several, parts) = student(tmp_path / "one", 1), student(tmp_path / "several", 3)
+    assert several["micro_batches"] == 3
+    assert one["scale"] == several["scale"]
+    assert several.cost.flops == pytest.approx(one.cost.flops, rel=1e-12)
+    # but for key biases, whose gradient is zero, so that AdamW makes much of rounding errors
+    vectors = [
+        torch.cat([it.flatten() for name, it in state.items() if "key.bias" not in name]) for state in (whole, parts)
+    ]
+    assert (vectors[1] - vectors[0]).norm() <= 1e-3 * vectors[0].norm()
+
+
+LIMITED = """
+import json, resource, sys
+from pathlib import Path
+import torch
+from tiny_runs import ARCHITECTURE, NO_DROPOUT, changed, executor, search_of, tiny_experiment
+from raydisc.errors import OutOfMemory
+
+folder, mebibytes = Path(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+wide = ARCHITECTURE | NO_DROPOUT | {"intermediate_size": 12000, "num_hidden_layers": 1}
+base = tiny_experiment()
+teacher = changed(base.teacher, architecture=wide, finetune=changed(base.teacher.finetune, epochs=1, batch_size=200))
+search = search_of(tiny_experiment(teacher=teacher))
+notices, told = [], {}
+run = executor(folder, progress=lambda state: notices.extend([state["notice"]] if "notice" in state else []))
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + mebibytes * 2**20,) * 2)
+schedule = search.prepare()
+request = next(schedule)
+try:
+    while request.kind != "finetune":
+        request = schedule.send(run.execute(request))
+    told["micro_batches"] = run.execute(request)["micro_batches"]
+except OutOfMemory as error:
+    told["failure"] = str(error)
+print(json.dumps({**told, "notices": notices}))
+"""
+
+
+def limited(folder: Path, mebibytes: int) -> dict[str, Any]:
+    """What comes of a stage in a process that is given so much more memory than it has at its start."""
+    words = [sys.executable, "-c", LIMITED, str(folder), str(mebibytes)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True, cwd=Path(__file__).parents[1])
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's memory")
+def test_a_stage_without_room_goes_on_with_smaller_parts_or_says_what_would_help(tmp_path: Path) -> None:
+    tight = limited(tmp_path / "tight", 300)
+    assert tight["micro_batches"] > 1
+    assert tight["notices"][-1] == f"finetune: out of memory; batches are cut in {tight['micro_batches']}"
+    hopeless = limited(tmp_path / "hopeless", 20)
+    assert hopeless["failure"].startswith("finetune: out of memory")
+    assert "resources.workers" in hopeless["failure"]

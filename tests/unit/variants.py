@@ -1,0 +1,12 @@
+"""Variants of long tests, of which a few are run in every check and the others on demand."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def slow_but(always: Iterable[Any], variants: Iterable[Any]) -> list[Any]:
+    """Parameters for pytest, those that are not always run marked `slow`."""
+    always = list(always)
+    return [it if it in always else pytest.param(it, marks=pytest.mark.slow) for it in variants]
