@@ -143,8 +143,8 @@ class ScheduleConfig(Section):
             [(name, options)] = data.items()
         else:
             raise PydanticCustomError("schedule", "Input should be a schedule's name, or one name with its options")
-        if name not in SCHEDULES:
-            context = {"key": str(name), "hint": nearest(str(name), SCHEDULES)}
+        if not isinstance(name, str) or name not in SCHEDULES:
+            context = {"key": str(name)[:60], "hint": nearest(str(name), SCHEDULES)}
             raise PydanticCustomError("unknown_schedule", "unknown schedule '{key}'{hint}", context)
         if isinstance(options, SCHEDULES[name]):
             return {"name": name, "options": options}
@@ -171,8 +171,8 @@ class Experiment(Section):
 
     name: Annotated[
         str,
-        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
-        expecting("letters, digits, '.', '_' and '-', the first a letter or digit"),
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
+        expecting("at most 100 letters, digits, '.', '_' and '-', the first a letter or digit"),
     ] = "experiment"
     """The run's name and its folder under `storage`; an experiment file's own name unless given."""
     task: TaskConfig
