@@ -1,17 +1,17 @@
 """Finished students: a folder that holds all that is needed to use one, without a Ray cluster or a run."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from raydisc.errors import InputError
+from raydisc.errors import InputError, reason_of
 from raydisc.models.dense import load_trainable
 from raydisc.models.families import family_of
 from raydisc.models.family import Config
@@ -21,6 +21,8 @@ from raydisc.storage.address import open_storage
 
 CARD = "raydisc.json"
 """The file by which a student's folder is known."""
+
+_AGAIN = "`raydisc resume` writes the student anew where its folder is missing"
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,20 @@ def read_card(folder: str | Path) -> StudentCard:
     """What the student in a folder says of itself.
 
     Raises:
-        InputError: the folder holds no student.
+        InputError: the folder holds no student, or its card is not what was written.
     """
     path = Path(folder) / CARD
     if not path.is_file():
         raise InputError(f"'{folder}' holds no student: it has no {CARD}; students lie under RUNS/NAME/students")
-    values: Mapping[str, object] = json.loads(path.read_text())
-    card = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return StudentCard(**card)  # type: ignore[arg-type]
+    try:
+        return TypeAdapter(StudentCard).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"'{path}' is no student's card ({_first_reason(error)}); {_AGAIN}") from error
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return " ".join([*(str(part)[:40] for part in first["loc"]), first["msg"]])[:200]
 
 
 def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
@@ -105,11 +113,29 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
         >>> student(**tokenizer("the food was good", return_tensors="pt")).logits  # doctest: +SKIP
 
     Raises:
-        InputError: the folder holds no student.
+        InputError: the folder holds no student, or a file of it is not what was written.
     """
     folder = student_folder(folder)
     read_card(folder)
-    config = AutoConfig.from_pretrained(folder)
-    subnet = json.loads((folder / "subnet.json").read_text())
-    widths = Widths(tuple(subnet["heads"]), tuple(subnet["neurons"]))
-    return load_trainable(config, widths, load_file(folder / "model.safetensors")).eval().to(device)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        widths = TypeAdapter(Widths).validate_json((folder / "subnet.json").read_bytes())
+        if min(widths.heads + widths.neurons, default=0) < 0 or not Widths.full(config).contains(widths):
+            raise ValueError("subnet.json keeps more units than config.json has")
+        student = load_trainable(config, widths, load_file(folder / "model.safetensors"))
+    except Exception as error:
+        raise InputError(f"the student in '{folder}' cannot be loaded ({reason_of(error)}); {_AGAIN}") from error
+    return student.eval().to(device)
+
+
+def load_student_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies beside a student.
+
+    Raises:
+        InputError: there is none that can be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise InputError(f"the tokenizer in '{folder}' cannot be read ({reason_of(error)}); {_AGAIN}") from error
+    return tokenizer
