@@ -5,7 +5,6 @@ Read one from a file with `load_experiment`; build one in Python with `Experimen
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -32,6 +31,7 @@ from raydisc.settings import (
     TeacherOutputsConfig,
     TrainingConfig,
 )
+from raydisc.storage.masking import has_credentials
 
 __all__ = [
     "ALTERNATIVES",
@@ -63,8 +63,6 @@ RESERVED_NAMES = ("artifacts", "ledger", "locks")
 
 _NOT_OF_RESULTS: Any = {"name": True, "storage": True, "altered_artifacts": True, "resources": {"trials"}}
 """What no result depends on."""
-
-_WITH_PASSWORD = re.compile(r"[A-Za-z0-9+.-]+://[^/?#]*@")
 
 ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
     "task": (("train", "validation", "test", "text", "label", "classes", "metric"), ("glue",), ("reviews",)),
@@ -210,10 +208,10 @@ class Experiment(Section):
     def _fits_together(self) -> Self:
         if self.name in RESERVED_NAMES:
             raise ValueError(f"a run cannot be named '{self.name}': the storage has a folder of that name")
-        if _WITH_PASSWORD.match(self.storage):
+        if has_credentials(self.storage):
             raise ValueError(
-                "storage is an address with a name or a password in it, which every file of the run would show; leave "
-                "them out and set them in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+                "storage is an address with a password or a key in it, which every file of the run would show; leave "
+                "it out and set it in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             )
         if self.teacher.architecture and not self.teacher.tokenizer and self.task.reviews is None:
             raise ValueError("teacher.architecture needs teacher.tokenizer: only task.reviews brings a vocabulary")

@@ -257,10 +257,16 @@ def test_a_name_that_is_no_folder(refusal):
     assert "should be at most 100 letters" in refusal(REVIEWS, f"name={'a' * 101}")
 
 
-def test_a_password_in_the_storage_address_is_not_repeated(refusal):
-    sentence = refusal(REVIEWS, "storage=s3://key:recognisable@bucket/runs")
-    assert sentence.startswith("storage is an address with a name or a password in it")
+@pytest.mark.parametrize("address", ["s3://key:recognisable@bucket/runs", "s3://bucket/runs?secret_key=recognisable"])
+def test_a_password_in_the_storage_address_is_not_repeated(refusal, address):
+    sentence = refusal(REVIEWS, f"storage={address}")
+    assert sentence.startswith("storage is an address with a password or a key in it")
     assert "recognisable" not in sentence
+
+
+@pytest.mark.parametrize("storage", ["abfs://container@account.dfs.core.windows.net/runs", "runs/token=3"])
+def test_a_storage_without_a_password(write, storage):
+    assert load_experiment(write(REVIEWS), [f"storage={storage}"]).storage == storage
 
 
 def test_several_errors_give_the_first_and_their_number(refusal):
