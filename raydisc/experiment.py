@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError, model_serializer, model_validator
+from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from raydisc.errors import InputError
@@ -55,11 +55,17 @@ __all__ = [
     "TeacherConfig",
     "TeacherOutputsConfig",
     "TrainingConfig",
+    "checked_run_name",
     "load_experiment",
 ]
 
 RESERVED_NAMES = ("artifacts", "ledger", "locks")
 """Folders of the storage that all runs share, so that no run may bear their names."""
+
+_A_NAME = "at most 100 letters, digits, '.', '_' and '-', the first a letter or digit"
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100), expecting(_A_NAME)]
+"""A run's name, which is that of its folder."""
 
 _NOT_OF_RESULTS: Any = {"name": True, "storage": True, "altered_artifacts": True, "resources": {"trials"}}
 """What no result depends on."""
@@ -167,11 +173,7 @@ class Experiment(Section):
         0.9
     """
 
-    name: Annotated[
-        str,
-        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
-        expecting("at most 100 letters, digits, '.', '_' and '-', the first a letter or digit"),
-    ] = "experiment"
+    name: RunName = "experiment"
     """The run's name and its folder under `storage`; an experiment file's own name unless given."""
     task: TaskConfig
     """What is learned."""
@@ -281,6 +283,18 @@ def _written(section: Section, values: Mapping[str, Any]) -> dict[str, Any]:
 def _absolute(section: Section, keys: Sequence[str]) -> dict[str, str]:
     named = {key: Path(value).expanduser() for key in keys if (value := getattr(section, key)) is not None}
     return {key: str(path.absolute()) for key, path in named.items() if path.exists()}
+
+
+def checked_run_name(name: str) -> str:
+    """The name of a run that may exist.
+
+    Raises:
+        InputError: No run can have it; it may be the path of a folder elsewhere.
+    """
+    try:
+        return TypeAdapter(RunName).validate_python(name)
+    except ValidationError as error:
+        raise InputError(f"a run's name is {name[:200]!r}, but should be {_A_NAME}") from error
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
