@@ -185,10 +185,12 @@ class Ledger:
         folder = self.files.path(table).resolve()
         files = [path.resolve() for path in self.files.fetch([f"{table}/{name}" for name in names])]
         try:
-            found = ds.dataset(
-                [str(path) for path in files if path.is_relative_to(folder)], schema=schema, format="parquet"
-            ).to_table(filter=reduce(and_, conditions) if conditions else None)
+            source = ds.dataset([str(path) for path in files if path.is_relative_to(folder)], schema, format="parquet")
+            found = source.to_table(filter=reduce(and_, conditions) if conditions else None)
             found.validate(full=True)
+            if found[WRITTEN_AT].null_count:
+                undated = source.to_table(columns=["__filename"], filter=ds.field(WRITTEN_AT).is_null())
+                raise pa.ArrowInvalid(f"{undated['__filename'][0]}: a row does not say when it was written")
         except (pa.ArrowException, OSError) as error:
             raise InputError(
                 f"the ledger's '{self.files / table}' cannot be read ({reason_of(error)}); remove the part that is "

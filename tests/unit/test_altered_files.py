@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -18,6 +20,7 @@ from raydisc.experiment import load_experiment
 from raydisc.models.student import StudentCard, read_card
 from raydisc.report.ledger import Ledger
 from raydisc.report.runs import RUN_FILE, RunState, list_runs
+from raydisc.report.show import show
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.context import read_tensors, tensor_blob, tensor_views
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
@@ -264,6 +267,53 @@ def test_a_run_in_the_ledger_that_would_lie_elsewhere(storage: Path) -> None:
         )
     assert [run["name"] for run in list_runs(storage)] == ["mine"]
     shutil.rmtree(storage.parent / "beside" / "run")
+
+
+def test_a_row_of_the_ledger_without_its_time(storage: Path, part: bytes) -> None:
+    folder = storage / "ledger" / "stages"
+    folder.mkdir(parents=True)
+    (folder / "k.parquet").write_bytes(part)
+    table = pq.read_table(folder / "k.parquet")
+    undated = table.drop_columns("written_at")
+    for altered_part in (undated, undated.append_column("written_at", pa.nulls(1, pa.string()))):
+        pq.write_table(altered_part, folder / "l.parquet")
+        for read in (Ledger(storage / "ledger").rows, lambda table: list_runs(storage)):
+            with pytest.raises(
+                InputError, match=r"cannot be read \(.*l.parquet: a row does not say when it was written"
+            ):
+                read("stages")
+
+
+SETTINGS = {"scale": 0.5, "lam": None, "teacher": ["t", None], "config": {"epochs": 1.0}}
+
+
+@few
+@given(
+    altered(SETTINGS).map(json.dumps) | st.text(st.characters(exclude_categories=["Cs"])),
+    st.sampled_from(["teacher_outputs", "once_for_all", "distil"]),
+)
+@example("[1]", "teacher_outputs")
+@example('{"teacher": 3}', "teacher_outputs")
+@example('{"teacher": "t"}', "teacher_outputs")
+@example('{"lam": "much"}', "once_for_all")
+@example("[" * 100_000, "distil")
+def test_settings_in_the_ledger(storage: Path, text: str, kind: str) -> None:
+    shutil.rmtree(storage / "ledger", ignore_errors=True)
+    ledger = Ledger(storage / "ledger")
+    kept = "memory" if kind == "teacher_outputs" else None
+    row = {"key": "k", "kind": kind, "run": "mine", "state": "finished", "settings": text, "kept": kept}
+    ledger.write("stages", [row], "k")
+    ledger.write("candidates", [{"key": "k", "scale": 0.5, "metric": 0.5}], "k")
+    ledger.write("metrics", [{"key": "k", "split": "validation", "scale": 0.5, "metric": "accuracy"}], "k")
+    with one_sentence(InputError):
+        json.dumps(show(ledger, "mine"), allow_nan=False)
+
+
+def test_settings_that_no_run_writes(storage: Path) -> None:
+    ledger = Ledger(storage / "ledger")
+    ledger.write("stages", [{"key": "k", "kind": "distil", "run": "mine", "state": "finished", "settings": "{"}], "k")
+    with pytest.raises(InputError, match="the ledger's stage 'k' has settings that no run writes; remove its part"):
+        show(ledger, "mine")
 
 
 def test_links_and_other_files_are_no_parts_of_the_ledger(storage: Path, part: bytes) -> None:
