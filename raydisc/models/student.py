@@ -3,9 +3,10 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
@@ -18,6 +19,7 @@ from raydisc.models.family import Config
 from raydisc.models.kinds import is_language_model, is_token_classifier
 from raydisc.models.widths import Widths
 from raydisc.storage.address import open_storage
+from raydisc.tasks.metrics import Kind
 
 CARD = "raydisc.json"
 """The file by which a student's folder is known."""
@@ -47,10 +49,10 @@ class StudentCard:
     schedule: str
     path: tuple[float, ...]
     scale: float
-    kind: str
+    kind: Kind
     classes: tuple[str, ...]
-    text: tuple[str, ...]
-    max_length: int
+    text: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    max_length: PositiveInt
     metric: str
     validation_metric: float
     plain: bool = False
@@ -116,9 +118,10 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
         InputError: the folder holds no student, or a file of it is not what was written.
     """
     folder = student_folder(folder)
-    read_card(folder)
+    card = read_card(folder)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _refuse_other_outputs(config, card)
         widths = TypeAdapter(Widths).validate_json((folder / "subnet.json").read_bytes())
         if min(widths.heads + widths.neurons, default=0) < 0 or not Widths.full(config).contains(widths):
             raise ValueError("subnet.json keeps more units than config.json has")
@@ -126,6 +129,18 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
     except Exception as error:
         raise InputError(f"the student in '{folder}' cannot be loaded ({reason_of(error)}); {_AGAIN}") from error
     return student.eval().to(device)
+
+
+def _refuse_other_outputs(config: Config, card: StudentCard) -> None:
+    if is_language_model(config):
+        made: tuple[Kind, int] = "language", 0
+    elif is_token_classifier(config):
+        made = "tokens", config.num_labels
+    else:
+        made = "classification" if card.classes else "regression", config.num_labels
+    told = card.kind, 1 if card.kind == "regression" else len(card.classes)
+    if told != made:
+        raise ValueError(f"{CARD} says {told[0]} with {told[1]} outputs, but the model is for {made[0]} with {made[1]}")
 
 
 def load_student_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
