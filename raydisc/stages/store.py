@@ -209,6 +209,7 @@ class ArtifactStore:
 def _write(
     folder: Path, promise: Artifact, facts: Mapping[str, Any], cost: Cost, blobs: Mapping[str, Blob]
 ) -> Artifact:
+    folder.mkdir()
     hashes = {}
     for name, write in blobs.items():
         path = folder / name
