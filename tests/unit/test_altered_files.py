@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import torch
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+from raydisc.distillation.checkpoint import load
 from raydisc.errors import InputError
 from raydisc.experiment import load_experiment
 from raydisc.models.student import StudentCard, read_card
@@ -325,6 +328,47 @@ def test_links_and_other_files_are_no_parts_of_the_ledger(storage: Path, part: b
     (folder / "l.parquet").write_bytes(part[:-9])
     with pytest.raises(InputError, match=r"the ledger's '.*stages' cannot be read \(.*l.parquet.*\); remove the part"):
         Ledger(storage / "ledger").rows("stages")
+
+
+EVALUATIONS = [{"step": 2, "metric": 0.5, "candidates": [{"scale": 0.5}]}, {"step": 4, "metric": 0.4}]
+PROGRESS = {
+    "step": 5, "flops": 7.5, "evaluations": EVALUATIONS, "best": 0.5, "since_best": 1, "wall_before": 1.5,
+    "cpu_before": 1.25, "whole_table": False, "tensors": {},
+}  # fmt: skip
+
+
+@few
+@given(altered(PROGRESS).map(json.dumps), st.booleans())
+@example(json.dumps(PROGRESS | {"step": "two"}), False)
+@example(json.dumps(PROGRESS | {"step": -1}), True)
+@example(json.dumps(PROGRESS | {"flops": [7.5]}), False)
+@example(json.dumps(PROGRESS | {"evaluations": [{"metric": 0.5}, {"step": 4}]}), False)
+@example(json.dumps(PROGRESS | {"since_best": 2}), False)
+@example(json.dumps(PROGRESS | {"tensors": {"model.one": 1}}), False)
+@example(json.dumps([PROGRESS]), True)
+def test_checkpoints(storage: Path, text: str, sharded: bool) -> None:
+    """One that is not what was written counts as none."""
+    told, file = storage / "checkpoint.json", storage / "checkpoint.safetensors"
+    told.unlink(missing_ok=True)
+    save_file(TENSORS, file, {"state": json.dumps(PROGRESS) if sharded else text})
+    if sharded:
+        told.write_text(text)
+    state = load(storage)
+    if state is None:
+        assert not told.exists()
+        assert not file.exists()
+    else:
+        assert state.step >= 0
+        assert state.flops + state.wall_before + state.cpu_before is not None
+        assert not state.evaluations or state.evaluations[-1 - state.since_best]["step"] is not None
+        assert state.tensors.keys() == TENSORS.keys()
+
+
+def test_a_checkpoint_as_it_is_written_is_read(storage: Path) -> None:
+    save_file(TENSORS, storage / "checkpoint.safetensors", {"state": json.dumps(PROGRESS)})
+    state = load(storage)
+    assert state is not None
+    assert asdict(replace(state, tensors={})) == PROGRESS
 
 
 STATE = {"task": "toy", "state": "running", "trials": 3, "when": "2026-01-01", "host": "here", "pid": 1}
