@@ -34,7 +34,7 @@ _MOST_BYTES, _MOST_VALUES, _DEEPEST = 2**20, 20_000, 32
 _MOST_DIGITS = 400
 """Of a whole number: more than any float has."""
 
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no name or path has; half a surrogate pair cannot even be written."""
 
 

@@ -1,6 +1,7 @@
 """Files that may have been altered, at random: each is read, or refused in one sentence; nothing beside is touched."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -24,10 +26,13 @@ from raydisc.models.student import StudentCard, read_card
 from raydisc.report.ledger import Ledger
 from raydisc.report.runs import RUN_FILE, RunState, list_runs
 from raydisc.report.show import show
+from raydisc.settings import TaskConfig
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.context import read_tensors, tensor_blob, tensor_views
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
 from raydisc.stages.tokenise import TOKENIZER_PREFIX, copy_tokenizer
+from raydisc.tasks.base import load_task
+from raydisc.tasks.files import read_texts
 
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -58,7 +63,7 @@ def one_sentence(kind: type[Exception]) -> Iterator[None]:
         yield
     except kind as error:
         message = str(error)
-        assert "\n" not in message
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f]", message)
         assert len(message) < 1000
         assert SECRET.decode() not in message
 
@@ -369,6 +374,76 @@ def test_a_checkpoint_as_it_is_written_is_read(storage: Path) -> None:
     state = load(storage)
     assert state is not None
     assert asdict(replace(state, tensors={})) == PROGRESS
+
+
+ROWS = [{"text": f"row {number}", "label": number % 2} for number in range(6)]
+METRICS = ["accuracy", "f1", "pearson_spearman", "token_accuracy", "span_f1", "token_likelihood"]
+LABEL = st.sampled_from(
+    ["O", "B-x", "", "a\n", "\x1b[31m", 0, 1, 2, -1, 2**63, 1e30, 0.5, True, None, ["O"], [], {"x": 1}]
+)
+
+
+def task_file(suffix: str) -> bytes:
+    """A file of `ROWS`."""
+    content = pa.BufferOutputStream()
+    table = pa.Table.from_pylist(ROWS)
+    if suffix == ".parquet":
+        pq.write_table(table, content)
+    elif suffix == ".csv":
+        pa.csv.write_csv(table, content)
+    else:
+        return as_lines(ROWS)
+    return content.getvalue().to_pybytes()
+
+
+def as_lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@few
+@given(data=st.data(), suffix=st.sampled_from([".csv", ".jsonl", ".parquet"]), metric=st.sampled_from(METRICS))
+def test_files_of_a_task(storage: Path, data: st.DataObject, suffix: str, metric: str) -> None:
+    file = storage / f"rows{suffix}"
+    file.write_bytes(data.draw(st.binary(max_size=64) | damaged(task_file(suffix)) | st.just(task_file(suffix))))
+    read_task(file, metric)
+
+
+@few
+@given(st.sampled_from(["row", ["two", "words"]]), st.lists(LABEL, min_size=1, max_size=3), st.sampled_from(METRICS))
+@example("row", [2**63], "accuracy")
+@example("row", [1e30, 1.0], "accuracy")
+@example("row", ["a\n", "\x1b[31m"], "span_f1")
+def test_labels_of_a_task(storage: Path, text: Any, labels: list[Any], metric: str) -> None:
+    file = storage / "rows.jsonl"
+    file.write_bytes(as_lines([{"text": text, "label": label} for label in labels]))
+    read_task(file, metric)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b"text,l\xff\x1b[31mbel\nrow,1\n"),
+        ("rows.csv", b"text,label\n\xff\x0f,1,\x1b[31m\n"),
+        ("rows.jsonl", b'{"text": "\xff", "label": 1}\n'),
+        ("rows.jsonl", b'{"l\xed\xa0\x80": "row"}\n'),
+        ("rows.jsonl", b'{"%s": 1, "other": 2}\n' % (b"name" * 1000)),
+        ("rows.parquet", b"PAR1" + bytes(range(64)) + b"PAR1"),
+    ],
+)
+def test_files_that_cannot_be_a_task(storage: Path, name: str, content: bytes) -> None:
+    (storage / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}' (cannot be read as|has no column)"):
+        read_texts(storage / name, ["text"])
+    read_task(storage / name, "accuracy")
+
+
+def read_task(file: Path, metric: str) -> None:
+    """Read a file as a task's splits and as rows to predict; either may be refused."""
+    task = TaskConfig(train=str(file), validation=str(file), test=str(file), text=["text"], metric=metric)
+    with one_sentence(InputError):
+        assert load_task(task).splits["train"].num_rows > 0
+    with one_sentence(InputError):
+        assert read_texts(file, ["text"]).column_names == ["text_0"]
 
 
 STATE = {"task": "toy", "state": "running", "trials": 3, "when": "2026-01-01", "host": "here", "pid": 1}
