@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED, STORAGE, build_parser
 from raydisc.errors import InputError, StorageError
-from raydisc.experiment import Experiment, load_experiment
+from raydisc.experiment import Experiment, checked_run_name, load_experiment
 from raydisc.experiment_file import nearest
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _storage(options: argparse.Namespace) -> "Storage":
 
 def _run_name(storage: "Storage", run: str) -> str:
     """A run's name, given as such or as the path of its folder."""
-    return Path(run).name if Path(run).parent == storage.folder else run
+    return checked_run_name(Path(run).name if Path(run).parent == storage.folder else run)
 
 
 def _write(path: Path, text: str) -> None:

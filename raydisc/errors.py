@@ -23,4 +23,10 @@ class Stopped(RuntimeError):
 
 def reason_of(error: Exception) -> str:
     """What went wrong, on one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return on_one_line(str(error)) or type(error).__name__
+
+
+def on_one_line(text: str) -> str:
+    """The first 200 characters of a text that may hold anything; what does not print is written as an escape."""
+    line = " ".join(text.split())[:200]
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)

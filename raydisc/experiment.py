@@ -5,12 +5,11 @@ Read one from a file with `load_experiment`; build one in Python with `Experimen
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError, model_serializer, model_validator
+from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from raydisc.errors import InputError
@@ -33,6 +32,7 @@ from raydisc.settings import (
     TeacherOutputsConfig,
     TrainingConfig,
 )
+from raydisc.storage.masking import has_credentials
 
 __all__ = [
     "ALTERNATIVES",
@@ -57,18 +57,22 @@ __all__ = [
     "TeacherConfig",
     "TeacherOutputsConfig",
     "TrainingConfig",
+    "checked_run_name",
     "load_experiment",
 ]
 
 RESERVED_NAMES = ("artifacts", "ledger", "locks")
 """Folders of the storage that all runs share, so that no run may bear their names."""
 
+_A_NAME = "at most 100 letters, digits, '.', '_' and '-', the first a letter or digit"
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100), expecting(_A_NAME)]
+"""A run's name, which is that of its folder."""
+
 _NOT_OF_RESULTS: Any = dict.fromkeys(("name", "storage", "altered_artifacts", "budget"), True) | {
     "resources": {"trials", "stall_minutes"}
 }
 """What no result depends on."""
-
-_WITH_PASSWORD = re.compile(r"[A-Za-z0-9+.-]+://[^/?#]*@")
 
 ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
     "task": (("train", "validation", "test", "text", "label", "classes", "metric"), ("glue",), ("reviews",)),
@@ -147,8 +151,8 @@ class ScheduleConfig(Section):
             [(name, options)] = data.items()
         else:
             raise PydanticCustomError("schedule", "Input should be a schedule's name, or one name with its options")
-        if name not in SCHEDULES:
-            context = {"key": str(name), "hint": nearest(str(name), SCHEDULES)}
+        if not isinstance(name, str) or name not in SCHEDULES:
+            context = {"key": str(name)[:60], "hint": nearest(str(name), SCHEDULES)}
             raise PydanticCustomError("unknown_schedule", "unknown schedule '{key}'{hint}", context)
         if isinstance(options, SCHEDULES[name]):
             return {"name": name, "options": options}
@@ -173,11 +177,7 @@ class Experiment(Section):
         0.9
     """
 
-    name: Annotated[
-        str,
-        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
-        expecting("letters, digits, '.', '_' and '-', the first a letter or digit"),
-    ] = "experiment"
+    name: RunName = "experiment"
     """The run's name and its folder under `storage`; an experiment file's own name unless given."""
     task: TaskConfig
     """What is learned."""
@@ -216,10 +216,10 @@ class Experiment(Section):
     def _fits_together(self) -> Self:
         if self.name in RESERVED_NAMES:
             raise ValueError(f"a run cannot be named '{self.name}': the storage has a folder of that name")
-        if _WITH_PASSWORD.match(self.storage):
+        if has_credentials(self.storage):
             raise ValueError(
-                "storage is an address with a name or a password in it, which every file of the run would show; leave "
-                "them out and set them in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+                "storage is an address with a password or a key in it, which every file of the run would show; leave "
+                "it out and set it in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             )
         if self.teacher.architecture and not self.teacher.tokenizer and self.task.reviews is None:
             raise ValueError("teacher.architecture needs teacher.tokenizer: only task.reviews brings a vocabulary")
@@ -289,6 +289,18 @@ def _written(section: Section, values: Mapping[str, Any]) -> dict[str, Any]:
 def _absolute(section: Section, keys: Sequence[str]) -> dict[str, str]:
     named = {key: Path(value).expanduser() for key in keys if (value := getattr(section, key)) is not None}
     return {key: str(path.absolute()) for key, path in named.items() if path.exists()}
+
+
+def checked_run_name(name: str) -> str:
+    """The name of a run that may exist.
+
+    Raises:
+        InputError: No run can have it; it may be the path of a folder elsewhere.
+    """
+    try:
+        return TypeAdapter(RunName).validate_python(name)
+    except ValidationError as error:
+        raise InputError(f"a run's name is {name[:200]!r}, but should be {_A_NAME}") from error
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:

@@ -28,10 +28,53 @@ _SCALARS = {
 }
 
 
+_MOST_BYTES, _MOST_VALUES, _DEEPEST = 2**20, 20_000, 32
+"""What an experiment file may take; aliases count as what they stand for."""
+
+_MOST_DIGITS = 400
+"""Of a whole number: more than any float has."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no name or path has; half a surrogate pair cannot even be written."""
+
+
 class _Loader(yaml.SafeLoader):
-    """A safe loader with YAML 1.2 scalars that refuses a key given twice."""
+    """A safe loader with YAML 1.2 scalars that refuses a key given twice, tags, and what grows beyond bounds."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def __init__(self, stream: str) -> None:
+        """Start at the top, with nothing read."""
+        super().__init__(stream)
+        self._depth, self._values = 0, 0
+        self._anchored: dict[str, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a value, counting how many there are and how deep they lie."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        before, alias = self._values, isinstance(event, yaml.AliasEvent)
+        if alias and event.anchor in self.anchors and event.anchor not in self._anchored:
+            raise _refusal(f"alias '*{event.anchor}' lies inside what it stands for", event)
+        if getattr(event, "tag", None) is not None:
+            raise _refusal(f"tag '{event.tag}' is not read here; write the value plainly", event)
+        self._values += self._anchored.get(event.anchor, 1) if alias else 1
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _refusal(f"values lie more than {_DEEPEST} deep", event)
+        if self._values > _MOST_VALUES:
+            raise _refusal(f"there are more than {_MOST_VALUES} values", event)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        if event.anchor is not None and not alias:
+            self._anchored[event.anchor] = self._values - before
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        """The text of a scalar; control characters are an error."""
+        text: str = super().construct_scalar(node)
+        if found := _UNPRINTABLE.search(text):
+            raise _refusal(f"text has the control character {found[0]!a}", node)
+        return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping; a repeated key is an error instead of silently winning."""
@@ -39,11 +82,22 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int, float, bool)):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
+                raise _refusal("a key must be plain text", key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+                raise _refusal(f"key '{_short(key, 60)}' is given twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+def _refusal(problem: str, place: Any) -> yaml.MarkedYAMLError:
+    """An error at a node or an event."""
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > _MOST_DIGITS:
+        raise _refusal(f"a number has more than {_MOST_DIGITS} digits", node)
+    return int(loader.construct_scalar(node))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -59,7 +113,7 @@ class _Dumper(yaml.SafeDumper):
 for _kind, (_pattern, _first) in _SCALARS.items():
     for _handler in (_Loader, _Dumper):
         _handler.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 _WANTED = {
     "float_type": "a number",
@@ -79,10 +133,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         path: The file.
 
     Raises:
-        InputError: There is no such file, it is not YAML, or its top level is not a mapping.
+        InputError: There is no such file, it is too large for one or not YAML, or its top level is not a mapping.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise InputError(f"cannot read the experiment file '{path}': it is larger than {_MOST_BYTES // 2**20} MiB")
+        data = yaml.load(text, Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InputError(f"cannot read the experiment file '{path}': {reason}") from error
@@ -101,7 +159,12 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
 def _yaml_reason(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     where = f", line {mark.line + 1}" if mark else ""
-    return f"{where} is not valid YAML: {getattr(error, 'problem', None) or error}"
+    return f"{where} is not valid YAML: {_short(getattr(error, 'problem', None) or ' '.join(str(error).split()))}"
+
+
+def _short(value: Any, most: int = 200) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def apply_overrides(
@@ -168,7 +231,7 @@ def refuse_unknown_keys(data: Any, known: Iterable[str]) -> Any:
     names = list(known)
     for key in data if isinstance(data, Mapping) else ():
         if key not in names:
-            context = {"key": str(key), "hint": nearest(str(key), names)}
+            context = {"key": _short(key), "hint": nearest(str(key), names)}
             raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", context)
     return data
 
@@ -202,7 +265,7 @@ def _sentence(detail: ErrorDetails, data: Any) -> str:
     of_key = loc[-1:] == ("[key]",)
     place = _place(loc[:-2] if of_key else loc, data)
     inside = f" in {place}" if place else ""
-    value = repr(detail["input"])
+    value = _short(repr(detail["input"]), 60)
     if kind == "missing":
         return f"{place or 'the experiment'} needs the key '{loc[-1]}'"
     if kind.startswith("unknown_"):
@@ -214,7 +277,6 @@ def _sentence(detail: ErrorDetails, data: Any) -> str:
         return f"{place} is {value}, but should be {context['expected']}"
     if kind == "value_error":
         return f"{place}: {context['error']}" if place else str(context["error"])
-    value = value if len(value) <= 60 else value[:57] + "..."
     if kind in ("too_short", "too_long"):
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return f"{place} is {value}, but should have {bound} in it"

@@ -6,11 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from transformers import AutoTokenizer
 
 from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
-from raydisc.models.student import StudentCard, load_student, read_card, student_folder
+from raydisc.models.student import StudentCard, load_student, load_student_tokenizer, read_card, student_folder
 from raydisc.settings import TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.files import read_texts
@@ -49,7 +48,7 @@ def predict_file(student: str | Path, file: str | Path | None, output: str | Pat
         raise InputError(f"--glue {glue}: GLUE has no tasks of tagged words, but '{student}' labels words")
     texts = _unlabelled(glue) if file is None else read_texts(file, card.text, words=card.kind == "tokens")
     model = load_student(student)
-    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer = load_student_tokenizer(student)
     split = Split(tokenise(texts, tokenizer, card.max_length, len(card.text)))
     logits = predict(model, split, tokenizer.pad_token_id or 0, _BATCH, lambda batch: None)
     try:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import raydisc
 from raydisc.errors import InputError
@@ -30,15 +29,9 @@ def storage_seen(storage: str, here: bool) -> str:
         here: Whether the cluster was found on this machine, so that folders have the same names on both.
 
     Raises:
-        InputError: The cluster would take it for another folder, or it holds a password.
+        InputError: The cluster would take it for another folder.
     """
     if "://" in storage:
-        parts = urlsplit(storage)
-        if parts.username or parts.password:
-            raise InputError(
-                "storage: keys do not belong into its address, which logs and the dashboard show; "
-                "give them to the cluster's machines"
-            )
         return storage
     if here:
         return str(Path(storage).expanduser().absolute())

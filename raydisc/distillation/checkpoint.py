@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import AfterValidator, ConfigDict, NonNegativeInt, TypeAdapter
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
@@ -26,6 +27,12 @@ from raydisc.parallel.place import ALONE, Place
 _FILE = "checkpoint.safetensors"
 _SHARDED = "checkpoint.json"
 _ALL_WHOLE: Mapping[str, torch.Tensor] = MappingProxyType({})
+
+
+def _evaluation(found: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(found.get("step"), int) or not isinstance(found.get("metric"), int | float):
+        raise ValueError("an evaluation has a step and a metric")
+    return found
 
 
 @dataclass
@@ -43,11 +50,13 @@ class TrainingState:
         tensors: model, optimiser, random state and best weights, by prefixed name.
     """
 
-    step: int = 0
+    __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    step: NonNegativeInt = 0
     flops: float = 0.0
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[Annotated[dict[str, Any], AfterValidator(_evaluation)]] = field(default_factory=list)
     best: float | None = None
-    since_best: int = 0
+    since_best: NonNegativeInt = 0
     wall_before: float = 0.0
     cpu_before: float = 0.0
     whole_table: bool = False
@@ -61,6 +70,9 @@ class TrainingState:
         """Replace the tensors under a prefix."""
         self.tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(prefix)}
         self.tensors.update({prefix + name: tensor.detach() for name, tensor in tensors.items()})
+
+
+_STATE = TypeAdapter(TrainingState)
 
 
 def save(folder: Path, state: TrainingState, place: Place = ALONE) -> None:
@@ -120,15 +132,22 @@ def progress_in(folder: Path) -> TrainingState | None:
     """What the checkpoint in a folder says, without its tensors; none without one that can be read."""
     try:
         if (folder / _SHARDED).exists():
-            return TrainingState(**json.loads((folder / _SHARDED).read_text()))
+            return _told((folder / _SHARDED).read_text())
         if not (folder / _FILE).exists():
             return None
         with safe_open(folder / _FILE, framework="pt") as file:
-            return TrainingState(**json.loads(file.metadata()["state"]))
+            return _told(file.metadata()["state"])
     except Exception:
         (folder / _SHARDED).unlink(missing_ok=True)
         (folder / _FILE).unlink(missing_ok=True)
         return None
+
+
+def _told(text: str) -> TrainingState:
+    state = _STATE.validate_python(json.loads(text))
+    if state.since_best >= max(1, len(state.evaluations)):
+        raise ValueError("the best evaluation is none of those there were")
+    return state
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

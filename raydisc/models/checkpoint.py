@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
@@ -90,10 +91,18 @@ def _check_weights(folder: Path) -> None:
             )
         raise InputError(f"teacher.model: '{folder}' holds no weights: model.safetensors is missing")
     index = folder / "model.safetensors.index.json"
-    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
-    absent = sorted(name for name in shards if not (folder / name).is_file())
+    try:
+        shards = _Index.model_validate_json(index.read_bytes()).weight_map.values() if index.is_file() else ()
+    except ValidationError as error:
+        raise InputError(f"teacher.model: '{index}' does not say which file each weight lies in") from error
+    held = {path.name for path in folder.glob(WEIGHTS) if path.is_file()}
+    absent = sorted(set(shards) - held)
     if absent:
         raise InputError(f"teacher.model: '{folder}' lacks {absent[0]}, which its index names")
+
+
+class _Index(BaseModel):
+    weight_map: dict[str, str]
 
 
 def checkpoint_fingerprint(folder: Path) -> str:

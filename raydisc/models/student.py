@@ -1,26 +1,30 @@
 """Finished students: a folder that holds all that is needed to use one, without a Ray cluster or a run."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from raydisc.errors import InputError
+from raydisc.errors import InputError, reason_of
 from raydisc.models.dense import load_trainable
 from raydisc.models.families import family_of
 from raydisc.models.family import Config
 from raydisc.models.kinds import is_language_model, is_token_classifier
 from raydisc.models.widths import Widths
 from raydisc.storage.address import open_storage
+from raydisc.tasks.metrics import Kind
 
 CARD = "raydisc.json"
 """The file by which a student's folder is known."""
+
+_AGAIN = "`raydisc resume` writes the student anew where its folder is missing"
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,10 @@ class StudentCard:
     schedule: str
     path: tuple[float, ...]
     scale: float
-    kind: str
+    kind: Kind
     classes: tuple[str, ...]
-    text: tuple[str, ...]
-    max_length: int
+    text: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    max_length: PositiveInt
     metric: str
     validation_metric: float
     plain: bool = False
@@ -85,14 +89,20 @@ def read_card(folder: str | Path) -> StudentCard:
     """What the student in a folder says of itself.
 
     Raises:
-        InputError: the folder holds no student.
+        InputError: the folder holds no student, or its card is not what was written.
     """
     path = Path(folder) / CARD
     if not path.is_file():
         raise InputError(f"'{folder}' holds no student: it has no {CARD}; students lie under RUNS/NAME/students")
-    values: Mapping[str, object] = json.loads(path.read_text())
-    card = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return StudentCard(**card)  # type: ignore[arg-type]
+    try:
+        return TypeAdapter(StudentCard).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"'{path}' is no student's card ({_first_reason(error)}); {_AGAIN}") from error
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return " ".join([*(str(part)[:40] for part in first["loc"]), first["msg"]])[:200]
 
 
 def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
@@ -105,11 +115,42 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
         >>> student(**tokenizer("the food was good", return_tensors="pt")).logits  # doctest: +SKIP
 
     Raises:
-        InputError: the folder holds no student.
+        InputError: the folder holds no student, or a file of it is not what was written.
     """
     folder = student_folder(folder)
-    read_card(folder)
-    config = AutoConfig.from_pretrained(folder)
-    subnet = json.loads((folder / "subnet.json").read_text())
-    widths = Widths(tuple(subnet["heads"]), tuple(subnet["neurons"]))
-    return load_trainable(config, widths, load_file(folder / "model.safetensors")).eval().to(device)
+    card = read_card(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _refuse_other_outputs(config, card)
+        widths = TypeAdapter(Widths).validate_json((folder / "subnet.json").read_bytes())
+        if min(widths.heads + widths.neurons, default=0) < 0 or not Widths.full(config).contains(widths):
+            raise ValueError("subnet.json keeps more units than config.json has")
+        student = load_trainable(config, widths, load_file(folder / "model.safetensors"))
+    except Exception as error:
+        raise InputError(f"the student in '{folder}' cannot be loaded ({reason_of(error)}); {_AGAIN}") from error
+    return student.eval().to(device)
+
+
+def _refuse_other_outputs(config: Config, card: StudentCard) -> None:
+    if is_language_model(config):
+        made: tuple[Kind, int] = "language", 0
+    elif is_token_classifier(config):
+        made = "tokens", config.num_labels
+    else:
+        made = "classification" if card.classes else "regression", config.num_labels
+    told = card.kind, 1 if card.kind == "regression" else len(card.classes)
+    if told != made:
+        raise ValueError(f"{CARD} says {told[0]} with {told[1]} outputs, but the model is for {made[0]} with {made[1]}")
+
+
+def load_student_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies beside a student.
+
+    Raises:
+        InputError: there is none that can be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise InputError(f"the tokenizer in '{folder}' cannot be read ({reason_of(error)}); {_AGAIN}") from error
+    return tokenizer

@@ -20,6 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from raydisc.durable import sync
+from raydisc.errors import InputError, reason_of
 from raydisc.report.schema import IDENTITY, SCHEMAS, WRITTEN_AT
 from raydisc.storage.address import storage_at
 from raydisc.storage.folder import Storage
@@ -114,6 +115,9 @@ class Ledger:
             keys: Only rows with these stage keys.
             latest: Only the last finished row of each thing; False gives every row ever written.
             **where: Only rows whose column equals the value, or is one of a list of values; None means null.
+
+        Raises:
+            InputError: A part cannot be read.
         """
         return self._select(table, keys, latest, where).to_pandas()
 
@@ -178,10 +182,20 @@ class Ledger:
             return schema.empty_table()
         wanted = dict(where) if keys is None else {**where, "key": list(keys)}
         conditions = [_condition(schema.field(name), value) for name, value in wanted.items()]
-        files = [str(path) for path in self.files.fetch([f"{table}/{name}" for name in names])]
-        found = ds.dataset(files, schema=schema, format="parquet").to_table(
-            filter=reduce(and_, conditions) if conditions else None
-        )
+        folder = self.files.path(table).resolve()
+        files = [path.resolve() for path in self.files.fetch([f"{table}/{name}" for name in names])]
+        try:
+            source = ds.dataset([str(path) for path in files if path.is_relative_to(folder)], schema, format="parquet")
+            found = source.to_table(filter=reduce(and_, conditions) if conditions else None)
+            found.validate(full=True)
+            if found[WRITTEN_AT].null_count:
+                undated = source.to_table(columns=["__filename"], filter=ds.field(WRITTEN_AT).is_null())
+                raise pa.ArrowInvalid(f"{undated['__filename'][0]}: a row does not say when it was written")
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                f"the ledger's '{self.files / table}' cannot be read ({reason_of(error)}); remove the part that is "
+                "named there, and its key's part of 'stages', and resume the run: it writes both again"
+            ) from error
         return found.take(_order(table, found, latest))
 
 

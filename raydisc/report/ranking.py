@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import number, reference
+from raydisc.report.stages import settings_of
 from raydisc.tasks.metrics import METRICS
 from raydisc.tradeoff import DEFAULT_LAM, break_points, indistinguishable, rank, tradeoff, win_shares
 
@@ -109,7 +109,7 @@ def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:
 
     λ is the one that chose before the end, if one did.
     """
-    trained_by = json.loads(stage["settings"] or "{}").get("lam")
+    trained_by = settings_of(stage).lam
     lam = DEFAULT_LAM if trained_by is None else trained_by
     scales = [row["scale"] for row in ledger.rows("candidates", keys=[stage["key"]])]
     evaluated = {row["metric"] for row in ledger.rows("metrics", keys=[stage["key"]], split="validation")}

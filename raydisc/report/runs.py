@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from raydisc.report.ledger import Ledger, now
+from pydantic import TypeAdapter, ValidationError
+
+from raydisc.errors import InputError
+from raydisc.report.ledger import PART_NAME, Ledger, now
 from raydisc.report.schema import WRITTEN_AT
 from raydisc.storage.address import storage_at
 from raydisc.storage.folder import Storage
@@ -65,17 +68,31 @@ class RunState:
         return self.state
 
 
+_STATE = TypeAdapter(RunState)
+
+
 def read_state(run: Storage | Path) -> RunState | None:
-    """What the run in this folder says of itself; None where it says nothing."""
-    told = storage_at(run).read(RUN_FILE)
-    return None if told is None else RunState(**json.loads(told))
+    """What the run in this folder says of itself; None where it says nothing.
+
+    Raises:
+        InputError: What it says cannot be read.
+    """
+    place = storage_at(run)
+    told = place.read(RUN_FILE)
+    try:
+        return None if told is None else _STATE.validate_json(told)
+    except ValidationError as error:
+        raise InputError(
+            f"'{place / RUN_FILE}' is not what a run writes; remove it, then `raydisc resume` the run"
+        ) from error
 
 
 def known_runs(ledger: Ledger) -> list[str]:
     """Names of the runs that have a folder in the storage or rows in the ledger, by alphabet."""
     storage = ledger.files.parent
     noted = {name for name in storage.folders() if storage.has(f"{name}/{RUN_FILE}")}
-    return sorted(noted.union(*(ledger.read(table)["run"] for table in ("trials", "stages"))))
+    named = noted.union(*(ledger.read(table)["run"].dropna() for table in ("trials", "stages")))
+    return sorted(name for name in named if PART_NAME.fullmatch(name))  # no path to a folder elsewhere
 
 
 def list_runs(storage: Storage | Path) -> list[dict[str, Any]]:

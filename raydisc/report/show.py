@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from raydisc.report.costs import cost_of, total
 from raydisc.report.ledger import Ledger
 from raydisc.report.ranking import Ranking, ranking, uses
 from raydisc.report.rows import Row
-from raydisc.report.stages import run_stages, teacher
+from raydisc.report.stages import run_stages, settings_of, teacher
 
 
 def show(ledger: Ledger, run: str) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
     stages = run_stages(ledger, run, trials)
     rankings = [ranking(ledger, use) for use in uses(ledger, trials, stages)]
     computed = ledger.rows("stages", latest=False, run=run)
-    scales = {stage["key"]: json.loads(stage["settings"] or "{}").get("scale") for stage in stages}
+    scales = {stage["key"]: settings_of(stage).scale for stage in stages}
     return {
         "run": run,
         "task": next((trial["task"] for trial in trials), None),
@@ -112,8 +111,9 @@ def _stage(stage: Mapping[str, Any], run: str, scales: Mapping[str, float | None
     fields = ("key", "kind", "state", "seed", "flops", "device_seconds", "wall_seconds", "cpu_seconds", "inputs",
               "run", "trial", "message", "finished_at", "kept", "kept_bytes", "kept_dtype", "kept_error")  # fmt: skip
     scale = scales[stage["key"]]
-    if stage["kept"] is not None:
-        model, candidate = json.loads(stage["settings"])["teacher"]
+    taught_by = settings_of(stage).teacher
+    if stage["kept"] is not None and isinstance(taught_by, tuple):
+        model, candidate = taught_by
         scale = scales.get(model) if candidate is None else candidate
     return _plain({field: stage[field] for field in fields} | {"scale": scale, "reused": stage["run"] != run})
 

@@ -5,9 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from raydisc.errors import InputError
 from raydisc.report.costs import StageGraph
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import number
+
+
+class StageSettings(BaseModel):
+    """What is read of a stage's settings here.
+
+    Attributes:
+        scale: Of the model that it made.
+        lam: By which it chose an assistant.
+        teacher: Its stage, with the scale of a candidate where it is one.
+    """
+
+    scale: float | None = None
+    lam: float | None = None
+    teacher: tuple[str, float | None] | str | None = None
+
+
+def settings_of(stage: Mapping[str, Any]) -> StageSettings:
+    """The settings in a row of `stages`.
+
+    Raises:
+        InputError: They are not what a run writes.
+    """
+    try:
+        return StageSettings.model_validate_json(stage["settings"] or "{}")
+    except ValidationError as error:
+        raise InputError(
+            f"the ledger's stage {stage['key']!r} has settings that no run writes; remove its part of 'stages', and "
+            "resume the run: it writes it again"
+        ) from error
 
 
 def run_stages(ledger: Ledger, run: str, trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class NotYetKnown(RuntimeError):
@@ -74,13 +77,44 @@ class Artifact:
         return asdict(self)
 
     @staticmethod
-    def from_manifest(manifest: Mapping[str, Any]) -> "Artifact":
-        """The artifact from its JSON."""
-        return Artifact(
-            key=manifest["key"],
-            kind=manifest["kind"],
-            inputs=tuple(manifest["inputs"]),
-            facts=manifest["facts"],
-            cost=Cost(**manifest["cost"]),
-            blobs=manifest["blobs"],
-        )
+    def from_manifest(manifest: Any) -> "Artifact":
+        """The artifact from its JSON.
+
+        Raises:
+            ValueError: it is not what ``manifest`` gives, or a file's name leads out of the artifact's folder.
+        """
+        read = _Manifest.model_validate(manifest)
+        return Artifact(read.key, read.kind, tuple(read.inputs), read.facts, Cost(**dict(read.cost)), read.blobs)
+
+
+def _inside(name: str) -> str:
+    parts = PurePosixPath(name).parts
+    if not name.isprintable() or not parts or name != "/".join(parts) or name.startswith("/") or ".." in parts:
+        raise ValueError(f"{name!r} is no file inside the artifact's folder")
+    return name
+
+
+_Name = Annotated[str, Field(max_length=200), AfterValidator(_inside)]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+_Spent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Cost(_Written):
+    flops: _Spent
+    device_seconds: _Spent
+    wall_seconds: _Spent
+    cpu_seconds: _Spent
+
+
+class _Manifest(_Written):
+    key: str
+    kind: Annotated[str, Field(pattern=r"^[a-z_]{1,100}$")]
+    inputs: list[str]
+    facts: dict[str, Any]
+    cost: _Cost
+    blobs: dict[_Name, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]

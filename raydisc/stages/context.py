@@ -1,6 +1,7 @@
 """What every stage's computation is given and gives back, and how it reads its inputs."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
 from raydisc.distillation.loop import Progress, Stops, never
 from raydisc.models.cost import ForwardCost
@@ -105,10 +107,12 @@ class Weights:
 def read_weights(store: ArtifactStore, model: Model) -> Weights:
     """A model of an artifact, cut to the scale asked for."""
     artifact = model.artifact
-    config = config_from_dict(store.json(artifact, "config.json"))
-    state = tensor_views(store.blob(artifact, "model.safetensors"))
-    kept = store.json(artifact, "subnet.json")
-    scale, widths = kept["scale"], _widths_of(kept, model)
+    with store.reading(artifact, "config.json"):
+        config = config_from_dict(store.json(artifact, "config.json"))
+    state = read_tensors(store, artifact, "model.safetensors")
+    with store.reading(artifact, "subnet.json"):
+        kept = store.json(artifact, "subnet.json")
+        scale, widths = kept["scale"], _widths_of(kept, model)
     if model.scale is None or model.scale == scale:
         return Weights(config, widths, state, scale)
     return Weights(config, widths, cut(state, config, widths), model.scale)
@@ -116,7 +120,8 @@ def read_weights(store: ArtifactStore, model: Model) -> Weights:
 
 def read_widths(store: ArtifactStore, model: Model) -> Widths:
     """The widths of a model of an artifact, without its weights."""
-    return _widths_of(store.json(model.artifact, "subnet.json"), model)
+    with store.reading(model.artifact, "subnet.json"):
+        return _widths_of(store.json(model.artifact, "subnet.json"), model)
 
 
 def _widths_of(kept: Mapping[str, Any], model: Model) -> Widths:
@@ -136,12 +141,10 @@ def weight_blobs(config: Config, widths: Widths, scale: float, state: State, pla
     }
 
 
-def tensor_views(image: np.ndarray) -> dict[str, torch.Tensor]:
-    """Tensors that alias a safetensors image ``[bytes]``, without a copy."""
-    header_size = int.from_bytes(image[:8].tobytes(), "little")
-    header = json.loads(image[8 : 8 + header_size].tobytes())
-    header.pop("__metadata__", None)
-    return {name: _view(image, 8 + header_size, entry) for name, entry in header.items()}
+def read_tensors(store: ArtifactStore, artifact: Artifact, name: str) -> dict[str, torch.Tensor]:
+    """Views of the tensors in an artifact's file."""
+    with store.reading(artifact, name):
+        return tensor_views(store.blob(artifact, name))
 
 
 _DTYPES = {
@@ -153,11 +156,47 @@ _DTYPES = {
 }
 
 
-def _view(image: np.ndarray, start: int, entry: Mapping[str, Any]) -> torch.Tensor:
-    begin, end = entry["data_offsets"]
-    dtype = _DTYPES[entry["dtype"]]
-    count = (end - begin) // dtype.itemsize
-    return shared_tensor(image, dtype, offset=start + begin, count=count).view(entry["shape"])
+class _Entry(BaseModel):
+    dtype: str
+    shape: list[NonNegativeInt]
+    data_offsets: tuple[NonNegativeInt, NonNegativeInt]
+
+
+_HEADER, _ENTRIES = TypeAdapter(dict[str, Any]), TypeAdapter(dict[str, _Entry])
+
+
+def tensor_views(image: np.ndarray) -> dict[str, torch.Tensor]:
+    """Tensors that alias a safetensors image ``[bytes]``, without a copy.
+
+    Raises:
+        ValueError: it is none: tensors lie beyond its end, over each other or apart, or are not of the size they say.
+    """
+    body = 8 + int.from_bytes(image[:8].tobytes(), "little")
+    if len(image) < body:
+        raise ValueError("the header of the tensor file is cut short")
+    header = _HEADER.validate_json(image[8:body].tobytes())
+    header.pop("__metadata__", None)
+    entries = _ENTRIES.validate_python(header)
+    end = 0
+    for begin, after in sorted(entry.data_offsets for entry in entries.values()):
+        if begin != end:
+            raise ValueError("tensors of the file lie over each other or apart")
+        end = after
+    if body + end != len(image):
+        raise ValueError("the tensor file is not as long as its header says")
+    return {name: _view(image[body:], entry) for name, entry in entries.items()}
+
+
+def _view(body: np.ndarray, entry: _Entry) -> torch.Tensor:
+    begin, end = entry.data_offsets
+    dtype = _DTYPES[entry.dtype]
+    count = math.prod(entry.shape)
+    if end - begin != count * dtype.itemsize:
+        raise ValueError("a tensor of the file is not of the size that its shape says")
+    try:
+        return shared_tensor(body, dtype, offset=begin, count=count).view(entry.shape)
+    except (RuntimeError, OverflowError) as error:
+        raise ValueError("a tensor of the file has a shape that none can have") from error
 
 
 def tensor_blob(state: State, place: Place = ALONE) -> TensorFile:
@@ -186,7 +225,10 @@ def table_blob(table: pa.Table) -> Blob:
 
 def read_table(store: ArtifactStore, artifact: Artifact, name: str) -> pa.Table:
     """A view of an artifact's table."""
-    return table_from_buffer(pa.py_buffer(store.blob(artifact, name)))
+    with store.reading(artifact, name):
+        table = table_from_buffer(pa.py_buffer(store.blob(artifact, name)))
+        table.validate(full=True)  # its offsets are what nothing else looks at before it follows them
+        return table
 
 
 def read_split(store: ArtifactStore, data: Artifact, split: str, rows: int | None = None) -> Split:
@@ -194,7 +236,8 @@ def read_split(store: ArtifactStore, data: Artifact, split: str, rows: int | Non
     table = read_table(store, data, f"{split}.arrow")
     if rows is not None and rows < table.num_rows:
         table = table.take(pa.array(sampled(table.num_rows, rows, seed=0))).combine_chunks()
-    return Split(table, language=data["kind"] == "language")
+    with store.reading(data, f"{split}.arrow"):
+        return Split(table, language=data["kind"] == "language")
 
 
 def sampled(total: int, rows: int, seed: int) -> np.ndarray:

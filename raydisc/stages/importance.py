@@ -14,10 +14,10 @@ from raydisc.stages.context import (
     Weights,
     json_blob,
     read_split,
+    read_tensors,
     read_weights,
     sampled,
     tensor_blob,
-    tensor_views,
     weight_blobs,
 )
 from raydisc.stages.models import frozen_model
@@ -95,7 +95,7 @@ def named_scores(scores: Scores) -> dict[str, torch.Tensor]:
 
 def read_scores(store: ArtifactStore, importance: Artifact) -> Scores:
     """The scores of an importance artifact."""
-    named = tensor_views(store.blob(importance, "scores.safetensors"))
+    named = read_tensors(store, importance, "scores.safetensors")
     return Scores(
         heads=tuple(named[name] for name in sorted(named) if name.startswith("heads")),
         neurons=tuple(named[name] for name in sorted(named) if name.startswith("neurons")),

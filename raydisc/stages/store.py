@@ -4,12 +4,13 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from raydisc.durable import sync
 from raydisc.errors import StorageError
@@ -76,15 +77,18 @@ class ArtifactStore:
         """A finished stage's artifact, or none.
 
         Raises:
-            AlteredArtifact: its manifest cannot be read.
+            AlteredArtifact: its manifest cannot be read, or is another artifact's.
         """
         manifest = self._artifacts.read(f"{key}/{MANIFEST}")
         if manifest is None:
             return None
         try:
-            return Artifact.from_manifest(json.loads(manifest))
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._altered(f"artifact {key}", key, MANIFEST) from error
+            artifact = Artifact.from_manifest(json.loads(manifest))
+            if artifact.key != key:
+                raise ValueError(f"it is that of {artifact.key}")
+            return artifact
+        except (ValueError, RecursionError) as error:
+            raise self._altered(f"artifact {key}:", key, MANIFEST) from error
 
     def blob(self, artifact: Artifact, name: str) -> np.ndarray:
         """A file's bytes ``[bytes]`` uint8, shared and read-only."""
@@ -92,25 +96,42 @@ class ArtifactStore:
 
     def json(self, artifact: Artifact, name: str) -> Any:
         """A JSON file's content."""
-        return json.loads(self.blob(artifact, name).tobytes())
+        with self.reading(artifact, name):
+            return json.loads(self.blob(artifact, name).tobytes())
+
+    @contextmanager
+    def reading(self, artifact: Artifact, name: str) -> Iterator[None]:
+        """While what a file says is made out.
+
+        Raises:
+            AlteredArtifact: it does not say what such a file does, whatever its hash.
+        """
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+            raise self._altered_file(artifact, name) from error
 
     def map_blob(self, artifact: Artifact, name: str) -> np.ndarray:
         """Map a file into memory, after its hash was checked once in this process.
 
         Raises:
-            AlteredArtifact: the file is missing, truncated or altered.
+            AlteredArtifact: the file is missing, truncated or altered, or lies elsewhere.
         """
         path = self.path(artifact, name)
-        place = (artifact.key, name, artifact.blobs[name])
+        sha256 = artifact.blobs.get(name, "")
+        place = (artifact.key, name, sha256)
         if place not in self._checked:
-            if not _is(path, artifact.blobs[name]):
+            if not _is(path, sha256):
                 self._artifacts.fetch_again(f"{artifact.key}/{name}")
-                if not _is(path, artifact.blobs[name]):
-                    raise self._altered(f"artifact {artifact.kind} {artifact.key}: the file", artifact.key, name)
+                if not _is(path, sha256):
+                    raise self._altered_file(artifact, name)
             self._checked.add(place)
         if path.stat().st_size == 0:
             return np.empty(0, dtype=np.uint8)
         return np.memmap(path, dtype=np.uint8, mode="r")
+
+    def _altered_file(self, artifact: Artifact, name: str) -> AlteredArtifact:
+        return self._altered(f"artifact {artifact.kind} {artifact.key}: the file", artifact.key, name)
 
     def _altered(self, what: str, key: str, name: str) -> AlteredArtifact:
         return AlteredArtifact(
@@ -136,8 +157,15 @@ class ArtifactStore:
         return False
 
     def path(self, artifact: Artifact, name: str) -> Path:
-        """Where a file lies on this machine, if it does."""
-        return self.root / artifact.key / name
+        """Where a file lies on this machine, if it does.
+
+        Raises:
+            AlteredArtifact: a link leads out of the artifact's folder.
+        """
+        folder = self.root / artifact.key
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise self._altered_file(artifact, name)
+        return folder / name
 
     def size(self, artifact: Artifact, name: str) -> int:
         """Bytes of a file."""

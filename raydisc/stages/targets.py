@@ -84,7 +84,8 @@ def targets_of(
     if outputs is not None and are_kept(outputs):
         read = context.store.map_blob if outputs["source"] == "disk" else context.store.blob
         files = [name for name in (LOGITS_FILE, HIDDEN_FILE, TOKENS_FILE) if name in outputs.blobs]
-        kept = read_images(*(read(outputs, name) for name in files))
+        with context.store.reading(outputs, " or ".join(files)):
+            kept = read_images(*(read(outputs, name) for name in files))
         return Targets(CachedSignal(kept, split.lengths, split.label_counts), None)
     weights = read_weights(context.store, teacher)
     model = frozen_model(weights, context)

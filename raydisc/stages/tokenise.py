@@ -98,4 +98,9 @@ def copy_tokenizer(store: ArtifactStore, data: Artifact, folder: Path) -> None:
     """Write the task's tokenizer files into a folder."""
     for name in data.blobs:
         if name.startswith(TOKENIZER_PREFIX):
-            (folder / name.removeprefix(TOKENIZER_PREFIX)).write_bytes(store.blob(data, name).tobytes())
+            target = folder / name.removeprefix(TOKENIZER_PREFIX)
+            with store.reading(data, name):
+                if target.parent != folder or ".." in name:
+                    raise ValueError("a tokenizer's file lies elsewhere")
+                content = store.blob(data, name).tobytes()
+            target.write_bytes(content)

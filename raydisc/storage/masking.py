@@ -20,5 +20,5 @@ def masked(text: str) -> str:
 
 
 def has_credentials(address: str) -> bool:
-    """Whether an address carries a password or a key."""
-    return bool(_IN_ADDRESS.search(address) or _IN_QUERY.search(address))
+    """Whether it is an address, and carries a password or a key."""
+    return "://" in address and bool(_IN_ADDRESS.search(address) or _IN_QUERY.search(address))

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from raydisc.errors import InputError
+from raydisc.errors import InputError, reason_of
 from raydisc.tasks.metrics import METRICS
 from raydisc.tasks.source import Source, select_columns
 
@@ -40,10 +40,12 @@ def read_table(path: str | Path, place: str) -> pa.Table:
     if not path.is_file():
         raise InputError(f"{place}: the file {str(path)!r} does not exist; relative paths start at the current folder")
     try:
-        return readers[suffix](path)
-    except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise InputError(f"{place}: {str(path)!r} cannot be read as {suffix[1:]}: {reason}") from error
+        table = readers[suffix](path)
+        table.validate(full=True)
+        " ".join(table.column_names).encode()  # as the texts in it, they may be no UTF-8
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise InputError(f"{place}: {str(path)!r} cannot be read as {suffix[1:]}: {reason_of(error)}") from error
+    return table
 
 
 def read_texts(path: str | Path, text: Sequence[str], words: bool = False) -> pa.Table:

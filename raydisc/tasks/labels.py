@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydisc.errors import InputError
+from raydisc.errors import InputError, on_one_line, reason_of
 from raydisc.tasks.metrics import METRICS, Metric
 from raydisc.tasks.source import Source, first_row, is_list
 from raydisc.tasks.tags import check_span_classes, right_spans
@@ -38,13 +38,14 @@ def encode_labels(source: Source, metric: Metric) -> tuple[tuple[str, ...], dict
     if metric.kind == "regression":
         return (), {split: _numbers(table, source.places[split], metric) for split, table in source.splits.items()}
     classes = source.classes or _classes(source, metric)
+    told = on_one_line(", ".join(classes))
     if len(classes) < 2:
-        raise InputError(f"task.label: {source.places['train']} has one class only, {classes[0]!r}; give two or more")
+        raise InputError(f"task.label: {source.places['train']} has one class only, {told!r}; give two or more")
     if metric.two_classes and len(classes) != 2:
         others = [m.name for m in METRICS.values() if m.kind == "classification" and not m.two_classes]
         raise InputError(
             f"task.metric: {metric.name!r} is for two classes and the task has {len(classes)} "
-            f"({', '.join(classes)}); use {' or '.join(others)}"
+            f"({told}); use {' or '.join(others)}"
         )
     if metric.counts is right_spans:
         check_span_classes(metric.name, classes)
@@ -78,8 +79,8 @@ def _check_tags(table: pa.Table, place: str, metric: Metric) -> None:
     tags = table.column("label")
     if not is_list(tags):
         raise InputError(
-            f"task.label: {place} has labels of type {tags.type}, but metric {metric.name!r} needs a list of tags, one "
-            "for each word"
+            f"task.label: {place} has labels of type {on_one_line(str(tags.type))}, but metric {metric.name!r} needs a "
+            "list of tags, one for each word"
         )
     sizes = [pc.fill_null(pc.list_value_length(column), 0) for column in (words, tags)]
     other = pc.not_equal(*sizes)
@@ -101,7 +102,7 @@ def _numbers(table: pa.Table, place: str, metric: Metric) -> pa.Table:
     column = table.column("label")
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise InputError(
-            f"task.label: {place} has labels of type {column.type}, but metric {metric.name!r} needs "
+            f"task.label: {place} has labels of type {on_one_line(str(column.type))}, but metric {metric.name!r} needs "
             f"numbers; for classes use {_names('classification')}"
         )
     return _with_label(table, column.cast(pa.float32(), safe=False))
@@ -120,8 +121,8 @@ def _indices(table: pa.Table, classes: Sequence[str], source: Source, split: str
         row = pc.list_parent_indices(column)[place] if metric.kind == "tokens" else place
         whence = "given in task.classes" if source.classes else "of the training rows"
         raise InputError(
-            f"task.label: {source.places[split]} has the label {str(written[place])!r} in row {row} "
-            f"(counted from 0), which is not one of the classes {whence}: {', '.join(classes)}"
+            f"task.label: {source.places[split]} has the label {on_one_line(str(written[place]))!r} in row "
+            f"{row} (counted from 0), which is not one of the classes {whence}: {on_one_line(', '.join(classes))}"
         )
     numbered = indices.cast(pa.int64())
     if metric.kind == "tokens":
@@ -151,11 +152,16 @@ def _written(column: pa.ChunkedArray, place: str, metric: Metric) -> pa.ChunkedA
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.string())
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return column.cast(pa.int64())
-    if pa.types.is_floating(kind) and pc.all(pc.equal(column, pc.floor(column))).as_py():
-        return column.cast(pa.int64())
-    what = "fractions" if pa.types.is_floating(kind) else f"type {kind}"
+    whole = pa.types.is_floating(kind) and pc.all(pc.equal(column, pc.floor(column))).as_py()
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or whole:
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"task.label: {place} has labels that are no whole numbers of 64 bits ({reason_of(error)}); write such "
+                "classes as text"
+            ) from error
+    what = "fractions" if pa.types.is_floating(kind) else f"type {on_one_line(str(kind))}"
     raise InputError(
         f"task.label: {place} has labels of {what}, but metric {metric.name!r} needs whole numbers or text; "
         f"for regression use {_names('regression')}"

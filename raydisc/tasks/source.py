@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydisc.errors import InputError
+from raydisc.errors import InputError, on_one_line
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def first_row(mask: pa.ChunkedArray | np.ndarray) -> int:
 
 def _column(table: pa.Table, name: str, key: str, place: str) -> pa.ChunkedArray:
     if name not in table.column_names:
-        raise InputError(f"{key}: {place} has no column {name!r}; its columns are {', '.join(table.column_names)}")
+        known = on_one_line(", ".join(table.column_names))
+        raise InputError(f"{key}: {place} has no column {name!r}; its columns are {known}")
     column = table.column(name)
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
@@ -82,7 +83,9 @@ def _text(table: pa.Table, name: str, place: str) -> pa.ChunkedArray:
     column = _column(table, name, "task.text", place)
     if not _is_text(column.type):
         hint = "; lists of words need a metric that judges tags (token_accuracy, span_f1)" if is_list(column) else ""
-        raise InputError(f"task.text: column {name!r} of {place} holds {column.type}; it must hold text{hint}")
+        raise InputError(
+            f"task.text: column {name!r} of {place} holds {on_one_line(str(column.type))}; it must hold text{hint}"
+        )
     _refuse_without_text(pc.is_null(column), name, place)
     return column.cast(pa.string())
 
@@ -91,8 +94,8 @@ def _words(table: pa.Table, name: str, place: str) -> pa.ChunkedArray:
     column = _column(table, name, "task.text", place)
     if not is_list(column) or not _is_text(column.type.value_type):
         raise InputError(
-            f"task.text: column {name!r} of {place} holds {column.type}; a metric that judges tags needs lists of "
-            "words (list<string>)"
+            f"task.text: column {name!r} of {place} holds {on_one_line(str(column.type))}; a metric that judges "
+            "tags needs lists of words (list<string>)"
         )
     _refuse_without_text(pc.equal(pc.fill_null(pc.list_value_length(column), 0), 0), name, place)
     missing = pc.is_null(pc.list_flatten(column))

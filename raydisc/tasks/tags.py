@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from raydisc.errors import InputError
+from raydisc.errors import InputError, on_one_line
 
 OUTSIDE = "O"
 UNTAGGED = -1
@@ -56,8 +56,8 @@ def check_span_classes(metric: str, classes: Sequence[str]) -> None:
     other = [name for name in classes if name != OUTSIDE and not (name[:2] in ("B-", "I-") and name[2:])]
     if other:
         raise InputError(
-            f"task.metric: {metric!r} reads spans from IOB2 tags (O, B-..., I-...), but {other[0]!r} is none; "
-            "use token_accuracy, or name the tags in task.classes"
+            f"task.metric: {metric!r} reads spans from IOB2 tags (O, B-..., I-...), but {on_one_line(other[0])!r} is "
+            "none; use token_accuracy, or name the tags in task.classes"
         )
 
 

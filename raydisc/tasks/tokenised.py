@@ -230,8 +230,14 @@ def table_to_buffer(table: pa.Table) -> pa.Buffer:
 
 
 def table_from_buffer(buf: pa.Buffer) -> pa.Table:
-    """The table in `buf` (`table_to_buffer`), a view of its memory."""
-    return pa.ipc.open_file(pa.BufferReader(buf)).read_all()
+    """The table in `buf` (`table_to_buffer`), a view of its memory.
+
+    Raises:
+        pa.ArrowException: It is none, or cut short.
+    """
+    table = pa.ipc.open_file(pa.BufferReader(buf)).read_all()
+    table.validate()
+    return table
 
 
 class Split:

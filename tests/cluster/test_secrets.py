@@ -104,5 +104,5 @@ def test_a_password_in_the_address_of_the_storage_is_refused_unseen(keeper: Desk
     file.write_text(f"{file.read_text()}storage: s3://key:{PASSWORD}@bucket/runs\n")
     watch = Watch(keeper)
     for command in ("run", "validate"):
-        assert "storage is an address with a name or a password in it" in watch.run(command, "tiny.yaml", code=2)
+        assert "storage is an address with a password or a key in it" in watch.run(command, "tiny.yaml", code=2)
     assert watch.leaks(PASSWORD) == [str(file)]

@@ -197,5 +197,9 @@ def test_an_architecture_that_cannot_be_built_is_refused(
     assert str(value) in sentence
 
 
+def test_an_address_that_nobody_opens_is_no_storage(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "storage=s4://bucket/runs").startswith("storage: 's4://bucket/runs' is no address that pyarrow")
+
+
 def test_a_seed_beyond_reason_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "seeds" in said(capsys, "seeds=[99999999999999999999999]")

@@ -147,6 +147,18 @@ def test_unknown_runs(capsys):
     assert sentence == "there is no run 'quikstart' in 'runs' (did you mean 'quickstart'?)"
 
 
+@pytest.mark.parametrize("command", ["resume", "show", "compare"])
+@pytest.mark.parametrize("run", ["../x", "a/b", "runs/..", "/", "", "a\nb", "x" * 101])
+def test_names_that_no_run_can_have(capsys, command, run):
+    elsewhere = Path("runs", run, "experiment.yaml")
+    if run.isprintable() and len(run) <= 100 and run != "/":
+        elsewhere.parent.mkdir(parents=True, exist_ok=True)
+        elsewhere.write_text(load_experiment(QUICKSTART).to_yaml())
+    sentence = refusal(capsys, command, run)
+    assert sentence.startswith("a run's name is ")
+    assert sentence.endswith("but should be at most 100 letters, digits, '.', '_' and '-', the first a letter or digit")
+
+
 @pytest.mark.parametrize("command", ["show", "compare"])
 def test_unknown_runs_of_a_ledger(capsys, command):
     assert "nothing" in refusal(capsys, command, "nothing", "--json")

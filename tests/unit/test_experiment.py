@@ -225,6 +225,7 @@ def test_unknown_names(refusal):
             "distillation: every weight in 'losses' is 0, so nothing would be learned",
         ),
         ("seeds=[1, 1]", "seeds names a seed twice: [1, 1]"),
+        ("schedules=[{name: [1]}]", "unknown schedule '[1]' in schedules[0] (known: kd, takd, maxidisc, minidisc)"),
         ("seeds=[-1]", "seeds[0] is -1, but should be greater than or equal to 0"),
         ("schedules=[kd, kd]", "schedules names one schedule twice with the same options"),
         (
@@ -251,14 +252,21 @@ def test_wrong_values(refusal, override, sentence):
 
 def test_a_name_that_is_no_folder(refusal):
     assert refusal(REVIEWS, "name=a/b") == (
-        "name is 'a/b', but should be letters, digits, '.', '_' and '-', the first a letter or digit"
+        "name is 'a/b', but should be at most 100 letters, digits, '.', '_' and '-', the first a letter or digit"
     )
+    assert "should be at most 100 letters" in refusal(REVIEWS, f"name={'a' * 101}")
 
 
-def test_a_password_in_the_storage_address_is_not_repeated(refusal):
-    sentence = refusal(REVIEWS, "storage=s3://key:recognisable@bucket/runs")
-    assert sentence.startswith("storage is an address with a name or a password in it")
+@pytest.mark.parametrize("address", ["s3://key:recognisable@bucket/runs", "s3://bucket/runs?secret_key=recognisable"])
+def test_a_password_in_the_storage_address_is_not_repeated(refusal, address):
+    sentence = refusal(REVIEWS, f"storage={address}")
+    assert sentence.startswith("storage is an address with a password or a key in it")
     assert "recognisable" not in sentence
+
+
+@pytest.mark.parametrize("storage", ["abfs://container@account.dfs.core.windows.net/runs", "runs/token=3"])
+def test_a_storage_without_a_password(write, storage):
+    assert load_experiment(write(REVIEWS), [f"storage={storage}"]).storage == storage
 
 
 def test_several_errors_give_the_first_and_their_number(refusal):
@@ -449,6 +457,44 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="it is not text"):
         load_experiment(tmp_path / "binary.yaml")
+
+
+NESTED = "[" * 40 + "]" * 40
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{before}'] * 10)}]\n" for before, after in zip("abcdef", "bcdefg", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"seeds: {NESTED}", "line 1 is not valid YAML: values lie more than 32 deep"),
+        (f"seeds: {'[' * 5000}", "line 1 is not valid YAML: values lie more than 32 deep"),
+        (BOMB, "line 5 is not valid YAML: there are more than 20000 values"),
+        ("grid: &a {scales: *a}", "line 1 is not valid YAML: alias '*a' lies inside what it stands for"),
+        ("seeds: !!int abc", "line 1 is not valid YAML: tag 'tag:yaml.org,2002:int' is not read here"),
+        ("seeds: !!python/object/apply:os.getpid []", "tag 'tag:yaml.org,2002:python/object/apply:os.getpid' is not"),
+        ("seeds: !local 1", "tag '!local' is not read here; write the value plainly"),
+        (f"seeds: {'9' * 5000}", "line 1 is not valid YAML: a number has more than 400 digits"),
+        ("storage: a\0b", "is not valid YAML: unacceptable character #x0000"),
+        ('storage: "a\\0b"', "line 1 is not valid YAML: text has the control character '\\x00'"),
+        ('"\\ud800": 1', "line 1 is not valid YAML: text has the control character '\\ud800'"),
+        (f"storage: {'x' * 2**20}", "it is larger than 1 MiB"),
+        (f"{'x' * 1000}: 1\n{'x' * 1000}: 1", f"key '{'x' * 57}...' is given twice"),
+    ],
+)
+def test_a_file_beyond_bounds(write, text, sentence):
+    path = write(text)
+    with pytest.raises(InputError) as caught:
+        read_yaml(path)
+    message = str(caught.value)
+    assert sentence in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+def test_aliases_are_read(write):
+    assert read_yaml(write("a: &a [1, 2]\nb: *a\nc: [*a, *a]\n")) == {"a": [1, 2], "b": [1, 2], "c": [[1, 2], [1, 2]]}
 
 
 # PyYAML itself does not bring back control characters and Unicode's line separators.

@@ -318,7 +318,8 @@ def test_an_unreadable_checkpoint_counts_as_none(tmp_path, content):
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    state = TrainingState(step=3, flops=7.5, evaluations=[{"step": 2, "metric": 0.5}], best=0.5, since_best=1)
+    evaluations = [{"step": 1, "metric": 0.5}, {"step": 2, "metric": 0.25}]
+    state = TrainingState(step=3, flops=7.5, evaluations=evaluations, best=0.5, since_best=1)
     state.put("model.", {"a.weight": torch.arange(6.0).view(2, 3).t()})
     state.put("random.", {"cpu": torch.get_rng_state()})
     state.put("model.", {"b": torch.tensor([1, 2])})
@@ -326,7 +327,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     save(tmp_path, state)
     found = load(tmp_path)
     assert (found.step, found.flops, found.evaluations, found.best, found.since_best) == (
-        3, 7.5, [{"step": 2, "metric": 0.5}], 0.5, 1,
+        3, 7.5, evaluations, 0.5, 1,
     )  # fmt: skip
     assert torch.equal(found.part("model.")["b"], torch.tensor([1, 2]))
     assert torch.equal(found.tensors["random.cpu"], torch.get_rng_state())

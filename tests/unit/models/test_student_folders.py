@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,31 @@ def test_a_student_is_used_from_its_folder(tmp_path, family, allocation):
         assert torch.equal(student(**batch.inputs()).logits, expected)
     assert not student.training
     assert read_card(tmp_path) == CARD
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"classes": ("no", "yes")}, "says classification with 2 outputs, but the model is for classification with 3"),
+        ({"kind": "tokens"}, "says tokens with 3 outputs, but the model is for classification with 3"),
+        ({"kind": "language", "classes": ()}, "says language with 0 outputs, but the model is for regression with 3"),
+        ({"kind": "regression"}, "says regression with 1 outputs, but the model is for classification with 3"),
+    ],
+)
+def test_a_card_of_another_student(tmp_path, change, said):
+    written(tmp_path, tiny_config(), "global")
+    replace(CARD, **change).write(tmp_path)
+    with pytest.raises(
+        InputError, match=rf"the student in '.*' cannot be loaded \(raydisc.json {said}\); `raydisc res"
+    ):
+        load_student(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"kind": "pictures"}, {"text": ()}, {"text": ("a", "b", "c")}, {"max_length": 0}])
+def test_a_card_that_no_student_has(tmp_path, change):
+    replace(CARD, **change).write(tmp_path)
+    with pytest.raises(InputError, match=rf"is no student's card \({next(iter(change))} .*`raydisc resume` writes"):
+        read_card(tmp_path)
 
 
 def test_a_folder_without_a_student(tmp_path):

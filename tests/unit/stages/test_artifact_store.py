@@ -107,6 +107,12 @@ def test_a_finished_artifact_is_never_replaced(tmp_path):
     assert sorted(path.name for path in store.root.iterdir()) == [PROMISE.key]
 
 
+def test_an_artifact_without_files(tmp_path):
+    store = ArtifactStore(tmp_path)
+    assert store.commit(PROMISE, {"source": "online"}, Cost(), {}) == store.find(PROMISE.key)
+    assert [path.name for path in (store.root / PROMISE.key).iterdir()] == ["manifest.json"]
+
+
 def test_the_checkpoints_go_when_the_artifact_is_there(tmp_path):
     store = ArtifactStore(tmp_path)
     folder = store.checkpoint_folder(PROMISE.key)
