@@ -66,7 +66,7 @@ class LoopSettings:
         patience: stop after so many evaluations without a better metric and hand back the best weights; None
             never stops early and hands back the last ones.
         checkpoint_folder: where checkpoints go; None writes none.
-        checkpoint_every_s: seconds between checkpoints.
+        checkpoint_every_s: seconds between checkpoints; up to ten times as many where writing one takes long.
         tokens: those of the training rows; only their rows of the word embedding are trained, the others decay as if
             they had been. None trains the whole table.
         stops: whether this worker is asked to stop; then all write a checkpoint at once and stop.
@@ -159,6 +159,7 @@ def _train(
     optimiser = adamw(trained, settings.optimiser)
     state = _resumed(model, optimiser, settings, place) or _fresh(model, settings, place)
     folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()
+    pause = settings.checkpoint_every_s
     unread: list[_Signs] = []
     model.train()
     for index in _remaining(state, settings):
@@ -171,7 +172,7 @@ def _train(
         unread.append(_Signs(index, loss, norm))
         state.step, state.flops = index + 1, state.flops + flops
         evaluates = state.step in settings.evaluate_at
-        due = place.leads and time.monotonic() - saved > settings.checkpoint_every_s
+        due = place.leads and time.monotonic() - saved > pause
         stops, due = place.any_of(settings.stops(), due)
         saves = folder is not None and (stops or due)
         told: dict[str, Any] = {"step": state.step, "steps": settings.total_steps}
@@ -183,11 +184,18 @@ def _train(
             _evaluate(model, state, settings, evaluate)
             progress({"step": state.step, "steps": settings.total_steps, **state.evaluations[-1]})
         if folder is not None and saves:
+            writes = time.monotonic()
             _save(model, optimiser, state, folder, begun, place)
             saved = time.monotonic()
+            pause = _pause(settings.checkpoint_every_s, saved - writes)
         if stops:
             raise Stopped(f"{settings.stage}: stopped at step {state.step} of {settings.total_steps}")
     return state
+
+
+def _pause(usual_s: float, writing_s: float) -> float:
+    """Seconds until the next checkpoint, of which writing takes a twentieth if it can; what is unkept has a bound."""
+    return min(max(usual_s, 19 * writing_s), 10 * usual_s)
 
 
 @dataclass(frozen=True)

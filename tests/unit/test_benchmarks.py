@@ -14,6 +14,7 @@ from torch import nn
 BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
+import checkpoints  # noqa: E402
 import common  # noqa: E402
 import forecast  # noqa: E402
 import machine  # noqa: E402
@@ -363,6 +364,15 @@ def test_the_trial_of_a_path_is_found():
 
 
 # --- from end to end ---
+
+
+def test_checkpoints_from_end_to_end(tmp_path, capsys):
+    checkpoints.main(["--millions", "1", "3", "--repetitions", "2", "--output", str(tmp_path)])
+    assert "bare write s" in capsys.readouterr().out
+    rows = pq.read_table(tmp_path / "checkpoints.parquet").to_pylist()
+    assert [row["millions"] for row in rows] == [1, 1, 3, 3]
+    assert all(row["bytes"] >= 16e6 * row["millions"] for row in rows), "weights, the best ones, two moments"
+    assert all(row["checkpoint_seconds"] > 0 for row in rows)
 
 
 @pytest.mark.integration
