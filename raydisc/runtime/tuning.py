@@ -10,6 +10,7 @@ from ray.tune.execution import class_cache
 
 from raydisc.parallel.mesh import Layout
 from raydisc.report.live import LiveReporter
+from raydisc.runtime.crashes import CRASHES_FORGIVEN, Forgiveness
 from raydisc.runtime.hot_store import HotCopies
 from raydisc.runtime.live import ReporterCallback
 from raydisc.runtime.plan import Ended, Job
@@ -20,9 +21,6 @@ from raydisc.runtime.stalls import StallWatch
 from raydisc.runtime.stopping import Overseer
 from raydisc.runtime.trainable import Run, run_job
 from raydisc.settings import ResourcesConfig
-
-_CRASHES_FORGIVEN = 2
-
 
 _HOT_SHARE = 0.6
 """Of the object store, for artifacts; Ray and Tune need some of it too."""
@@ -70,8 +68,8 @@ def tune_jobs(
             name="tune",
             storage_path=str(run.folder),
             verbose=0,
-            callbacks=[callback, overseer, watch],
-            failure_config=tune.FailureConfig(max_failures=_CRASHES_FORGIVEN),
+            callbacks=[callback, overseer, watch, Forgiveness()],
+            failure_config=tune.FailureConfig(max_failures=CRASHES_FORGIVEN),
         ),
     )
     with on_sigterm(overseer.go):

@@ -12,6 +12,7 @@ from desk import Desk
 
 from raydisc.distillation.checkpoint import progress_in
 from raydisc.report.ledger import Ledger
+from raydisc.runtime.crashes import CRASHES_FORGIVEN
 
 pytestmark = pytest.mark.cluster
 
@@ -80,5 +81,30 @@ def test_a_trial_that_is_told_to_go_keeps_a_checkpoint_and_another_goes_on(desk:
         later = partial(desk)
         assert later is not None
         assert later > first
+    finally:
+        driver.kill()
+
+
+@pytest.mark.slow
+def test_a_trial_that_gets_further_each_time_may_be_killed_any_number_of_times(desk: Desk) -> None:
+    driver = desk.start("run", "tiny.yaml", *LONG)
+    try:
+        steps: list[int] = []
+        killed: set[int] = set()
+        for _ in range(CRASHES_FORGIVEN + 2):
+            wait_for(lambda: [it for it in trial_of(driver.pid) if it.pid not in killed])
+            [trial] = [it for it in trial_of(driver.pid) if it.pid not in killed]
+            last = steps[-1] if steps else 0
+            wait_for(lambda: is_tokenised(desk))
+            time.sleep(8)
+            trial.terminate()
+            killed.add(trial.pid)
+            wait_for(lambda last=last: (partial(desk) or 0) > last)  # type: ignore[misc]
+            steps.append(partial(desk) or 0)
+            wait_for(lambda trial=trial: not trial.is_running())  # type: ignore[misc]
+        assert driver.poll() is None
+        driver.send_signal(signal.SIGTERM)
+        driver.communicate(timeout=120)
+        assert driver.returncode == 3
     finally:
         driver.kill()

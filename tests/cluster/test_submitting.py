@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from desk import EXPERIMENT, student_hashes
 from head import Client, Head, running_head
+from s3_server import Server
 
 from raydisc.report.ledger import Ledger
+from raydisc.storage.mirrored import CACHE_VARIABLE
 
 pytestmark = pytest.mark.cluster
 pytest.importorskip("aiohttp", reason="job submission needs ray[default]")
@@ -23,9 +25,13 @@ SUBMIT = ("submit", "tiny.yaml", "--pip", "none")
 
 
 @pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
-    with running_head() as started:
-        yield started
+def head(s3_server: Server) -> Iterator[Head]:
+    """Its machines have keys for the server of S3."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "key-of-tests")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-tests")
+        with running_head() as started:
+            yield started
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,18 @@ def test_the_same_file_again_computes_nothing_and_prints_the_table(user: Client,
     assert "------" not in printed
     assert stages(user).equals(before)
     assert student_hashes(user) == hashes
+
+
+def test_the_storage_of_a_job_may_be_behind_an_address(
+    user: Client, submitted: dict[str, Any], s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    storage = s3.address(f"{s3.bucket()}/runs")
+    told = user.json(*SUBMIT, "--wait", "--json", "--storage", storage)
+    assert told["exit_code"] == 0
+    metrics = [[row["test_metric"] for row in it["comparison"]] for it in (told, submitted)]
+    assert metrics[0] == metrics[1]
+    assert user.json("compare", "tiny", "--json", "--storage", storage) == told["comparison"]
 
 
 def test_status_logs_and_ls_tell_of_the_job(user: Client, submitted: dict[str, Any], head: Head) -> None:
