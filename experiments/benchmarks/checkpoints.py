@@ -57,7 +57,7 @@ def measure(folder: Path, millions: float, repetitions: int) -> list[Row]:
     """Both ways in turns; gives a line for each repetition, after one that is not counted."""
     state = state_of(millions)
     size = sum(tensor.nbytes for tensor in state.tensors.values())
-    content = memoryview(torch.empty(size, dtype=torch.uint8).random_().numpy())
+    content = torch.empty(size, dtype=torch.uint8).random_().numpy().data
     rows: list[Row] = []
     for repetition in range(repetitions + 1):
         begun = time.perf_counter()
