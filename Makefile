@@ -2,6 +2,7 @@
 # quickstart  install, then a whole search on a task made by the project itself (no download, no GPU)
 # unit        the tests of parts alone
 # test        every test but those marked slow and gpu
+# slow        the slow ones: more variants, a soak of thirty kills
 # lint        ruff and mypy
 #
 # pip's own variables work: on Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install quickstart unit test lint
+.PHONY: install quickstart unit test slow lint
 
 install: $(STAMP)
 
@@ -32,7 +33,10 @@ unit: install
 
 test: install
 	$(BIN)/python -m pytest tests/unit -m 'not slow and not gpu' -n auto --dist loadfile
-	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu'
+	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu' -n 2 --dist loadfile
+
+slow: install
+	$(BIN)/python -m pytest tests -m 'slow and not gpu'
 
 lint: install
 	$(BIN)/ruff check raydisc tests experiments clusters

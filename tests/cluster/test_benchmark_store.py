@@ -26,6 +26,7 @@ def run(desk, name, *words):
     return pq.read_table(desk.folder / "found" / f"{name}.parquet").to_pylist(), done.stdout
 
 
+@pytest.mark.slow
 def test_trials_read_one_store(desk):
     rows, printed = run(desk, "store", "tiny.yaml", "--trials", "2")
     assert "shared by all trials" in printed
@@ -38,6 +39,7 @@ def test_trials_read_one_store(desk):
         assert 0 < row["start_seconds"] <= row["first_step_seconds"]
 
 
+@pytest.mark.slow
 def test_trials_fill_a_worker(desk):
     words = ["--workers", "1", "--trials", "2", "--steps", "3", "--repetitions", "1"]
     rows, printed = run(desk, "scaling", "tiny.yaml", *words)

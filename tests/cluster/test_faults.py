@@ -88,6 +88,7 @@ def test_a_storage_that_is_no_folder_is_refused(desk: Desk) -> None:
     assert "storage" in said
 
 
+@pytest.mark.slow
 def test_a_failed_teacher_is_tried_once_and_told_once(desk: Desk) -> None:
     said = desk.run("run", "tiny.yaml", "--set", "teacher.finetune.lr=1.0e+38", code=1)
     assert said.count("raydisc: ") == 1, said
@@ -96,6 +97,7 @@ def test_a_failed_teacher_is_tried_once_and_told_once(desk: Desk) -> None:
     assert list(failed["kind"]) == ["finetune"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_folder(desk: Desk) -> None:
     rows = "".join(f'{{"text": "the food was {word}", "label": "{word}"}}\n' for word in ("good", "bad") * 30)
     for split in ("train", "validation", "test"):

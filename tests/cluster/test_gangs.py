@@ -44,12 +44,13 @@ def check(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
             assert mine[metric] == pytest.approx(theirs[metric], abs=1e-6)
 
 
-@pytest.mark.parametrize("parallel", ["data", "shard"])
+@pytest.mark.parametrize("parallel", [pytest.param("data", marks=pytest.mark.slow), "shard"])
 def test_two_workers_find_what_one_finds(desk: Desk, alone: list[dict[str, Any]], parallel: str) -> None:
     desk.run("run", "tiny.yaml", *SETTINGS, *TWO, "--set", f"resources.parallel={parallel}")
     check(compared(desk), alone)
 
 
+@pytest.mark.slow
 def test_the_teacher_s_own_workers_leave_before_a_trial_begins(desk: Desk, alone: list[dict[str, Any]]) -> None:
     """Trials of one worker; the teacher's stages are of two."""
     desk.run("run", "tiny.yaml", *SETTINGS, "--set", "resources.teacher_workers=2")

@@ -42,6 +42,7 @@ def test_a_trial_that_hangs_is_ended_and_another_process_goes_on(
     assert student_hashes(desk) == kd
 
 
+@pytest.mark.slow
 def test_one_that_hangs_again_and_again_fails_with_the_reason(desk: Desk) -> None:
     said = desk.run("run", "tiny.yaml", *ONE, "--set", "resources.stall_minutes=0.01", code=1)
     assert "told of nothing for 0.01 minutes (resources.stall_minutes)" in said

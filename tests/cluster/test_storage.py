@@ -89,6 +89,7 @@ def test_an_altered_artifact_is_named_and_computed_anew_or_refused(desk: Desk) -
     assert student_hashes(desk) == before
 
 
+@pytest.mark.slow
 def test_a_storage_that_fills_up_ends_the_run_with_a_sentence(desk: Desk, finished: Desk) -> None:
     disk = desk.folder / "runs"
     disk.mkdir()

@@ -199,6 +199,7 @@ storage: files
 """
 
 
+@pytest.mark.slow
 def test_files_of_the_user_reach_every_process_from_a_notebook_too(user: Client, head: Head) -> None:
     _write_files(user.folder)
     (user.folder / "files.yaml").write_text(FILES)
