@@ -65,7 +65,8 @@ def test_trials_have_the_threads_and_the_precision_of_the_settings(desk: Desk) -
     assert len(found["threads"]) > 2
     assert all(threads == [1, 1, 1] for threads in found["threads"])
     assert len(found["arithmetic"]) > 4
-    assert all(it == {"threads": 1, "precision": found["precision"], "layout": None} for it in found["arithmetic"])
+    alone = {"threads": 1, "precision": found["precision"], "layout": None, "teacher_layout": None}
+    assert all(it == alone for it in found["arithmetic"])
 
 
 REFUSALS = """
