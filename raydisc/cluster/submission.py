@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from raydisc.cluster.client import OURS, connect, in_one_sentence, named_address
 from raydisc.cluster.environment import pinned, ray_wanted
 from raydisc.cluster.pack import pack, pack_code, storage_seen
 from raydisc.experiment import Experiment
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+_WAIT_FOR_AGENT_S = 60.0
 
 Pip = Literal["auto", "none"]
 
@@ -62,11 +68,22 @@ def submit(
             environment["pip"] = {"packages": requirements, "pip_check": False}
         client = connect(address)
         with in_one_sentence(client.get_address()):
-            return str(
-                client.submit_job(
-                    entrypoint="exec python -m raydisc.cluster.job" + (" --json" if json else ""),
-                    submission_id=f"{experiment.name}-{secrets.token_hex(4)}",
-                    runtime_env=environment,
-                    metadata={OURS: metadata.version("raydisc"), "run": experiment.name, "storage": experiment.storage},
-                )
+            return _accepted(
+                client,
+                entrypoint="exec python -m raydisc.cluster.job" + (" --json" if json else ""),
+                submission_id=f"{experiment.name}-{secrets.token_hex(4)}",
+                runtime_env=environment,
+                metadata={OURS: metadata.version("raydisc"), "run": experiment.name, "storage": experiment.storage},
             )
+
+
+def _accepted(client: JobSubmissionClient, **job: Any) -> str:
+    """Submit a job; a head that has just been started, or is busy, has nobody to take it for a while."""
+    end = time.monotonic() + _WAIT_FOR_AGENT_S
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(1.0)

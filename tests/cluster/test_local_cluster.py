@@ -33,7 +33,14 @@ for name, entrypoint in {
     "echo": "echo served",
     "nodes": "python -c 'import ray; ray.init(log_to_driver=False); print(sum(n[\\"Alive\\"] for n in ray.nodes()))'",
 }.items():
-    job = client.submit_job(entrypoint=entrypoint)
+    while True:
+        try:
+            job = client.submit_job(entrypoint=entrypoint)
+            break
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            time.sleep(1.0)
     while not client.get_job_status(job).is_terminal():
         time.sleep(0.2)
     answers[name] = [client.get_job_status(job).value, client.get_job_logs(job)]
