@@ -64,7 +64,7 @@ RESERVED_NAMES = ("artifacts", "ledger", "locks")
 """Folders of the storage that all runs share, so that no run may bear their names."""
 
 _NOT_OF_RESULTS: Any = dict.fromkeys(("name", "storage", "altered_artifacts", "budget"), True) | {
-    "resources": {"trials"}
+    "resources": {"trials", "checkpoint_every_s"}
 }
 """What no result depends on."""
 

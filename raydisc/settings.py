@@ -360,6 +360,8 @@ class ResourcesConfig(Section):
     """Compute activations again in the backward instead of keeping them: less memory, a third more computation."""
     offload: bool = False
     """Sharded models on GPUs: keep the shards in the host's memory."""
+    checkpoint_every_s: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds between two checkpoints of a stage that is trained: the most that is done again after a crash."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the models' matrix multiplications; all that is kept or added up stays in float32. auto: bfloat16 on a GPU
     that has it, else float32, since processors differ in which of the two is the faster."""
