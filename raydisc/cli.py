@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `raydisc`; those of the process if left out.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal, and resumable.
+        The exit code: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal, or with its
+        cluster, and resumable.
     """
     options = build_parser().parse_args(arguments)
     try:

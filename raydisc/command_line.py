@@ -23,7 +23,7 @@ start here:
 on a cluster:
   raydisc submit FILE --address http://HEAD:8265 --storage /mnt/nfs/runs --wait
 
-exit codes: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal
+exit codes: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal, or with its cluster
 (go on with `raydisc resume RUN`)"""
 
 _RUN = """\

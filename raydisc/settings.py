@@ -363,6 +363,9 @@ class ResourcesConfig(Section):
     stall_minutes: Annotated[float, Field(gt=0)] | None = None
     """A trial that is silent for so long hangs: its process is ended, and started anew from its checkpoint. Steps and
     waits are told of; evaluations, teacher outputs and files are not, so give more than these take. null: never."""
+    checkpoint_every_s: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds between two checkpoints of a stage that is trained, which may have to be done again after a crash; up to
+    ten times as many where writing one would take more than a twentieth of the time."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the models' matrix multiplications; all that is kept or added up stays in float32. auto: bfloat16 on a GPU
     that has it, else float32, since processors differ in which of the two is the faster."""

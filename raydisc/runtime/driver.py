@@ -1,13 +1,15 @@
 """The driver: checks an experiment, runs its plan, gathers what it left."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 
+from raydisc.command_line import STOPPED
 from raydisc.errors import StorageError
 from raydisc.experiment import Experiment
 from raydisc.forecast.layouts import settled_layouts
@@ -19,6 +21,7 @@ from raydisc.report.live import LiveReporter
 from raydisc.report.runs import RunState, State, read_state
 from raydisc.report.show import show
 from raydisc.runtime.folder import RESOLVED, claimed_folder
+from raydisc.runtime.loss import on_loss
 from raydisc.runtime.machine import refuse_beyond_machine
 from raydisc.runtime.plan import Ended, make_plan, within
 from raydisc.runtime.session import ray_session, starts_here
@@ -133,9 +136,19 @@ def _run_claimed(
         def note(state: State = "running") -> None:
             RunState(subject.task_name, state, len(trials), spending.wall_seconds).write(folder)
 
+        def lose() -> NoReturn:
+            with suppress(OSError, StorageError):
+                note("interrupted")
+            reporter.notice(
+                f"the Ray cluster does not answer any more; go on with `raydisc resume {experiment.name}`, "
+                "there once it does or on another"
+            )
+            reporter.stop()
+            os._exit(STOPPED)
+
         note()
         try:
-            ended = _run_plan(experiment, subject, storage, trials, reporter, spending, note)
+            ended = _run_plan(experiment, subject, storage, trials, reporter, spending, note, lose)
         except BaseException as error:
             with suppress(OSError, StorageError):  # the first error counts
                 note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -152,8 +165,9 @@ def _run_plan(
     reporter: LiveReporter,
     spending: Spending,
     note: Callable[[], None],
+    lose: Callable[[], NoReturn],
 ) -> Ended:
-    with ray_session(), on_sigterm(interrupt):
+    with ray_session(), on_loss(lose), on_sigterm(interrupt):
         from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, worker_memory
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs

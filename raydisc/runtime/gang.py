@@ -51,7 +51,6 @@ class Team:
         resources: of a trial.
         precision: to compute models in.
         storage: the storage's path or address.
-        checkpoint_every_s: seconds between checkpoints.
         start_timeout_s: seconds within which workers must be there.
     """
 
@@ -59,7 +58,6 @@ class Team:
     resources: ResourcesConfig
     precision: Precision
     storage: str
-    checkpoint_every_s: float = 60.0
     start_timeout_s: float = 180.0
 
 
@@ -105,7 +103,7 @@ class GangWorker:
         store = hot_store(storage, self._copies) if mesh is None else ArtifactStore(storage)
         place = Place(rank, layout, mesh)
         self._worker = Worker(
-            store, device, team.precision, team.checkpoint_every_s, place,
+            store, device, team.precision, team.resources.checkpoint_every_s, place,
             team.resources.checkpointing, team.resources.offload, self._stop.is_set,
         )  # fmt: skip
 

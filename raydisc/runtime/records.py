@@ -81,7 +81,9 @@ class Recorder:
         message: str = "",
         test: Artifact | None = None,
     ) -> None:
-        """How a trial stands: failed (no outcome), finished, or finished and tested."""
+        """How a trial stands: failed (no outcome), finished, or finished and tested, which it stays."""
+        if outcome is not None and test is None and self._is_tested(trial, outcome):
+            return
         row: dict[str, Any] = {
             "run": self._run, "trial": trial.name, "task": subject.task_name, "metric": subject.metric,
             "schedule": trial.schedule, "path": list(trial.path), "student_scale": trial.student_scale,
@@ -97,6 +99,13 @@ class Recorder:
                 "validation_metric": last["metric"], "test": test.key if test else None,
             }  # fmt: skip
         self._ledger.write("trials", [row], f"{self._run}.{trial.name}")
+
+    def _is_tested(self, trial: Trial, outcome: Outcome) -> bool:
+        """Whether the trial's last row tells of a test of this student: the same row is never written again."""
+        if not self._ledger.has("trials", f"{self._run}.{trial.name}"):
+            return False
+        rows = self._ledger.rows("trials", run=self._run, trial=trial.name)
+        return any(row["test"] is not None and row["student"] == outcome.student.key for row in rows)
 
     def _broken_off(
         self, key: str, kind: str, state: str, message: str, device_seconds: float, wall_seconds: float

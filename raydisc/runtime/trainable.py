@@ -120,7 +120,9 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     ledger = Ledger(storage / "ledger")
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
     reporting = Reporting()
-    executor = Executor(store, device, run.arithmetic, reporting, recorder.stage, workers=gang, stops=stops)
+    executor = Executor(
+        store, device, run.arithmetic, reporting, recorder.stage, resources.checkpoint_every_s, gang, stops
+    )
     failure, message = config.get("inherited_failure"), ""
     try:
         if failure is None:

@@ -1,9 +1,15 @@
-"""Desks with the tiny experiment: a fresh one, and one on which it has ended."""
+"""Desks with the tiny experiment: a fresh one, and one on which it has ended; one with the lasting experiment."""
 
 from pathlib import Path
 
 import pytest
-from desk import Desk, make_desk
+from desk import LASTING, Desk, make_desk
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long and by which choices `test_soak.py` goes on."""
+    parser.addoption("--kills", type=int, default=30, help="kills of the soak (default: 30)")
+    parser.addoption("--seed", type=int, help="of the soak's choices (default: another each time)")
 
 
 @pytest.fixture
@@ -17,4 +23,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """One on which `raydisc run tiny.yaml` has ended; tests must leave its run as it is."""
     desk = make_desk(tmp_path_factory.mktemp("finished"))
     (desk.folder / "printed.txt").write_text(desk.run("run", "tiny.yaml"))
+    return desk
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """One on which the lasting experiment has ended; what disturbed runs of it find is compared with it."""
+    desk = make_desk(tmp_path_factory.mktemp("undisturbed"), LASTING)
+    desk.run("run", "tiny.yaml")
     return desk

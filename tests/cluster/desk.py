@@ -23,6 +23,23 @@ once_for_all: {epochs: 1, lr: 1.0e-3, batch_size: 16, candidates: all, choose_at
 distillation: {epochs: 1, lr: 1.0e-3, batch_size: 16}
 """
 
+LASTING = """
+task: {reviews: {train: 240, validation: 80, test: 90, clauses: 2}, max_length: 32}
+teacher:
+  architecture: {model_type: bert, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4,
+    intermediate_size: 1400, max_position_embeddings: 32, initializer_range: 0.1,
+    hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1}
+  finetune: {epochs: 8, lr: 5.0e-4, batch_size: 16}
+grid: {scales: [0.8, 0.5, 0.25], importance: gradient}
+student: {scale: 0.25}
+schedules: [kd, {minidisc: {lam: 0.2}}]
+controls: false
+once_for_all: {epochs: 4, lr: 5.0e-4, batch_size: 16, candidates: all, choose_at: 1}
+distillation: {epochs: 4, lr: 5.0e-4, batch_size: 16}
+resources: {checkpoint_every_s: 0.5}
+"""
+"""Its stages that are trained take some seconds each, and their weights are large enough for hot copies."""
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -54,10 +71,10 @@ class Desk:
         return json.loads(self.run(*words))
 
 
-def make_desk(folder: Path) -> Desk:
-    """A folder with the tiny experiment in `tiny.yaml`."""
+def make_desk(folder: Path, experiment: str = EXPERIMENT) -> Desk:
+    """A folder with the tiny experiment, or another, in `tiny.yaml`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tiny.yaml").write_text(EXPERIMENT)
+    (folder / "tiny.yaml").write_text(experiment)
     return Desk(folder)
 
 

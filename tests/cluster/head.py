@@ -78,7 +78,7 @@ def running_head() -> Iterator[Head]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += [f"--{name}={value}" for name, value in options.items()]
     try:
-        _start(command, {**_clean(), **head.access}, folder)
+        _start(command, {**clean_environment(), **head.access}, folder)
         yield head
     finally:
         _end_all(folder)
@@ -103,18 +103,20 @@ def _start(command: list[str], environment: dict[str, str], folder: Path) -> Non
 
 def _end_all(folder: Path) -> None:
     """End every process that was told of this folder, which is this head's alone."""
-    started = [one for one in psutil.process_iter(["environ"]) if _was_told(one, folder / "token")]
+    started = told_of(folder / "token")
     for one in started:
         one.terminate()
     for one in psutil.wait_procs(started, timeout=10)[1]:
         one.kill()
 
 
-def _was_told(process: psutil.Process, token: Path) -> bool:
-    return (process.info["environ"] or {}).get("RAY_AUTH_TOKEN_PATH") == str(token)
+def told_of(token: Path) -> list[psutil.Process]:
+    """Every process that began with this token's path in its environment."""
+    started = psutil.process_iter(["environ"])
+    return [one for one in started if (one.info["environ"] or {}).get("RAY_AUTH_TOKEN_PATH") == str(token)]
 
 
-def _clean() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Without another cluster, and without PYTHONPATH: a job brings its own raydisc."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
     return {

@@ -1,10 +1,9 @@
-"""Runs that go wrong: killed, interrupted, not finite, side by side."""
+"""Runs that go wrong: interrupted, not finite, side by side."""
 
 import os
 import signal
 import time
 
-import psutil
 import pytest
 from desk import Desk, student_hashes
 
@@ -23,27 +22,6 @@ def wait_for(condition: "object", seconds: float = 120) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.05)
-
-
-def kill_tree(pid: int) -> None:
-    for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            pass
-
-
-def test_a_killed_run_goes_on_with_the_same_bits(finished: Desk, desk: Desk) -> None:
-    process = desk.start("run", "tiny.yaml")
-    wait_for(lambda: (stages(desk).read("stages")["kind"] == "distil").any())
-    kill_tree(process.pid)
-    process.communicate()
-    done = set(stages(desk).read("stages")["key"])
-    desk.run("resume", "tiny")
-    after = stages(desk).read("stages", latest=False)
-    assert after["key"].is_unique, "a finished stage was computed again"
-    assert done < set(after["key"])
-    assert student_hashes(desk) == student_hashes(finished)
 
 
 def test_an_interrupted_run_says_how_to_go_on(desk: Desk) -> None:

@@ -110,7 +110,8 @@ from raydisc.stages.store import ArtifactStore
 from raydisc.stages.subject import inspect
 
 settings = ["teacher.architecture.hidden_dropout_prob=0", "teacher.architecture.attention_probs_dropout_prob=0",
-            "teacher.finetune.epochs=8", f"resources.min_workers={sys.argv[1]}", "resources.workers=2"]
+            "teacher.finetune.epochs=8", f"resources.min_workers={sys.argv[1]}", "resources.workers=2",
+            "resources.checkpoint_every_s=0"]
 experiment = load_experiment("tiny.yaml", settings)
 search = Search(experiment, inspect(experiment), 0.25, 0)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -132,7 +133,7 @@ def told(state):
 storage = Path("alone")
 alone, _ = prepared(storage, None)
 storage = Path("together").absolute()
-team = Team(Layout(1, 2), experiment.resources, "float32", str(storage), 0.0, start_timeout_s=20.0)
+team = Team(Layout(1, 2), experiment.resources, "float32", str(storage), start_timeout_s=20.0)
 try:
     found, _ = prepared(storage, Gang(team, HotCopies.remote(str(storage), 2**28)))
     print(json.dumps({"alone": alone, "found": found, "lost": len(lost)}))

@@ -544,7 +544,10 @@ def test_the_resolved_experiment_is_plain_yaml(write):
     assert resolved["distillation"]["lr"] == 1e-4
 
 
-@pytest.mark.parametrize("override", ["name=other", "storage=elsewhere", "resources.trials=3", "budget.trials=3"])
+@pytest.mark.parametrize(
+    "override",
+    ["name=other", "storage=elsewhere", "resources.trials=3", "resources.checkpoint_every_s=5", "budget.trials=3"],
+)
 def test_the_fingerprint_ignores_what_changes_no_result(write, override):
     path = write(REVIEWS)
     assert load_experiment(path, [override]).fingerprint() == load_experiment(path).fingerprint()
