@@ -119,7 +119,7 @@ def _written_along(promise: Artifact, blobs: Mapping[str, Blob]) -> Artifact:
 
 @cache
 def _leave_out_what_stays() -> None:
-    """Have collections pass over what the process has imported, once: to look through it takes a quarter of a second."""
+    """Have collections pass over what the process has imported, once: looking through it takes .25 s each time."""
     gc.freeze()
 
 
