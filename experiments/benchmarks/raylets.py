@@ -19,6 +19,9 @@ Node = dict[str, Any]
 """What a node is said to have: `num_cpus`, `object_store_memory`, `resources`."""
 
 
+_TRIES = 3
+
+
 @contextmanager
 def nodes(head: Node, *others: Node) -> Iterator[None]:
     """Start so many nodes (raylets) on loopback and join them; they go with the context.
@@ -34,12 +37,9 @@ def nodes(head: Node, *others: Node) -> Iterator[None]:
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # Ray's name for: listen on loopback, not on every interface
         RAY_memory_monitor_refresh_ms="0",  # the machine may be full of others
     )  # fmt: skip
-    from ray.cluster_utils import Cluster
-
     cluster = None
     try:
-        first = {**head, "include_dashboard": False, "temp_dir": str(folder / "ray")}
-        cluster = Cluster(initialize_head=True, head_node_args=first)
+        cluster = _started({**head, "include_dashboard": False, "temp_dir": str(folder / "ray")})
         for node in others:
             cluster.add_node(**node)
         os.environ["RAY_ADDRESS"] = cluster.address
@@ -51,6 +51,18 @@ def nodes(head: Node, *others: Node) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(before)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(head: Node) -> Any:
+    """A cluster of one node; a busy machine may need another try, as Ray gives its processes half a minute."""
+    from ray.cluster_utils import Cluster
+
+    for left in reversed(range(_TRIES)):
+        try:
+            return Cluster(initialize_head=True, head_node_args=head)
+        except Exception:  # Ray's own says no more of what it is
+            if not left:
+                raise
 
 
 def object_store_bytes() -> int:
