@@ -41,6 +41,7 @@ class Ledger:
         """Open the ledger in `root` (`STORAGE/ledger`), which the first write makes."""
         self.files = storage_at(root)
         self.root = self.files.folder
+        self._read: dict[str, tuple[frozenset[str], pa.Table]] = {}
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
         """Write rows as one part; no rows, no part.
@@ -134,7 +135,8 @@ class Ledger:
         parts = [name for name in self._parts("predictions") if name.startswith(key)]
         if not parts:
             return None
-        found = self._select("predictions", [key], True, {"split": split, "scale": scale}, parts)
+        conditions = _conditions("predictions", [key], {"split": split, "scale": scale})
+        found = _latest("predictions", self._of_parts("predictions", parts, conditions))
         if found.num_rows == 0:
             return None
         found = found.sort_by("row").combine_chunks()
@@ -168,25 +170,35 @@ class Ledger:
         """File names of a table's parts."""
         return [name for name in self.files.names(table) if name.endswith(".parquet") and not name.startswith(".")]
 
-    def _select(
-        self,
-        table: str,
-        keys: Sequence[str] | None,
-        latest: bool,
-        where: Mapping[str, Any],
-        parts: Sequence[str] | None = None,
-    ) -> pa.Table:
-        schema = _schema(table)
-        names = self._parts(table) if parts is None else parts
-        if not names:
-            return schema.empty_table()
-        wanted = dict(where) if keys is None else {**where, "key": list(keys)}
-        conditions = [_condition(schema.field(name), value) for name, value in wanted.items()]
+    def _select(self, table: str, keys: Sequence[str] | None, latest: bool, where: Mapping[str, Any]) -> pa.Table:
+        conditions = _conditions(table, keys, where)
+        if table == "predictions":  # far larger than all others
+            found = self._of_parts(table, self._parts(table), conditions)
+        else:
+            found = self._all(table)
+            found = found if conditions is None else found.filter(conditions)
+        return _latest(table, found) if latest else found.take(_in_order(found.select([WRITTEN_AT]).to_pandas()))
+
+    def _all(self, table: str) -> pa.Table:
+        """All rows of a table. Parts never change: what this ledger has read before is not read again."""
+        parts = frozenset(self._parts(table))
+        known, rows = self._read.get(table, (frozenset[str](), _schema(table).empty_table()))
+        if not known <= parts:  # somebody has removed some
+            known, rows = frozenset(), rows.slice(0, 0)
+        if new := sorted(parts - known):
+            rows = pa.concat_tables([rows, self._of_parts(table, new)]).combine_chunks()
+            self._read[table] = parts, rows
+        return rows
+
+    def _of_parts(self, table: str, parts: Sequence[str], conditions: ds.Expression | None = None) -> pa.Table:
+        if not parts:
+            return _schema(table).empty_table()
         folder = self.files.path(table).resolve()
-        files = [path.resolve() for path in self.files.fetch([f"{table}/{name}" for name in names])]
+        files = [path.resolve() for path in self.files.fetch([f"{table}/{name}" for name in parts])]
         try:
-            source = ds.dataset([str(path) for path in files if path.is_relative_to(folder)], schema, format="parquet")
-            found = source.to_table(filter=reduce(and_, conditions) if conditions else None)
+            inside = [str(path) for path in files if path.is_relative_to(folder)]
+            source = ds.dataset(inside, _schema(table), format="parquet")
+            found = source.to_table(filter=conditions)
             found.validate(full=True)
             if found[WRITTEN_AT].null_count:
                 undated = source.to_table(columns=["__filename"], filter=ds.field(WRITTEN_AT).is_null())
@@ -196,7 +208,7 @@ class Ledger:
                 f"the ledger's '{self.files / table}' cannot be read ({reason_of(error)}); remove the part that is "
                 "named there, and its key's part of 'stages', and resume the run: it writes both again"
             ) from error
-        return found.take(_order(table, found, latest))
+        return found
 
 
 def now() -> str:
@@ -221,6 +233,13 @@ def _digest(rows: pa.Table) -> str:
     return hashlib.sha256(sink.getvalue()).hexdigest()[:12]
 
 
+def _conditions(table: str, keys: Sequence[str] | None, where: Mapping[str, Any]) -> ds.Expression | None:
+    schema = _schema(table)
+    wanted = dict(where) if keys is None else {**where, "key": list(keys)}
+    conditions = [_condition(schema.field(name), value) for name, value in wanted.items()]
+    return reduce(and_, conditions) if conditions else None
+
+
 def _condition(column: pa.Field, value: Any) -> ds.Expression:
     field = ds.field(column.name)
     if value is None:
@@ -229,12 +248,15 @@ def _condition(column: pa.Field, value: Any) -> ds.Expression:
     return field.isin(pa.array(value, column.type)) if isinstance(value, list | tuple) else field == value
 
 
-def _order(table: str, found: pa.Table, latest: bool) -> pa.Array:
-    """Row numbers in the order of writing; on `latest` only the last finished row of each thing."""
+def _latest(table: str, found: pa.Table) -> pa.Table:
+    """The last finished row of each thing, in the order of writing."""
     state = [] if "state" not in found.column_names else ["state"]
     frame = found.select([*IDENTITY[table], *state, WRITTEN_AT]).to_pandas()
-    if latest:
-        finished = frame["state"] == "finished" if state else frame[WRITTEN_AT].notna()
-        best = frame.assign(finished=finished).sort_values(["finished", WRITTEN_AT], kind="stable")
-        frame = best.drop_duplicates(list(IDENTITY[table]), keep="last")
+    finished = frame["state"] == "finished" if state else frame[WRITTEN_AT].notna()
+    best = frame.assign(finished=finished).sort_values(["finished", WRITTEN_AT], kind="stable")
+    return found.take(_in_order(best.drop_duplicates(list(IDENTITY[table]), keep="last")))
+
+
+def _in_order(frame: pd.DataFrame) -> pa.Array:
+    """Row numbers of a frame in the order of writing."""
     return pa.array(frame.sort_values(WRITTEN_AT, kind="stable").index.to_numpy())

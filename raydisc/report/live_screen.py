@@ -66,13 +66,15 @@ class Screen:
         """Remove the picture; leave one line and the last ranking."""
         if self._live is not None:
             self._live.stop()
-        self._console.print(Group(self._heading(), *self._ranking()))
+        self._console.print(Group(self._heading(), *self._ranking(None)))
 
     def draw(self) -> RenderableType:
-        """The whole picture."""
+        """The whole picture, as far as it fits: it is drawn several times a second."""
         ranked = next(reversed(self._board.rankings.values()), [])
-        room = self._console.size.height - len(ranked) - 7
-        return Group(self._heading(), self._running(max(room, 3)), *self._ranking())
+        height = self._console.size.height
+        shown = len(ranked) if len(ranked) <= max(height - 10, 5) else max(height // 2, 5)
+        room = height - shown - (7 if shown == len(ranked) else 8)
+        return Group(self._heading(), self._running(max(room, 3)), *self._ranking(shown))
 
     def _heading(self) -> Text:
         return Text.assemble((self._board.title, "bold"), f"  {self._board.counts()}  {self._board.elapsed()}")
@@ -100,10 +102,12 @@ class Screen:
             return Group(table, Text(f"… and {len(trials) - room} more", style="dim"))
         return table
 
-    def _ranking(self) -> list[RenderableType]:
+    def _ranking(self, most: int | None) -> list[RenderableType]:
+        """The last ranking: all of it, or so many of the best."""
         if not self._board.rankings:
             return []
-        supernet, entries = next(reversed(self._board.rankings.items()))
+        supernet, every = next(reversed(self._board.rankings.items()))
+        entries = every[:most]
         optional = [column for column in OPTIONAL if any(e.row.get(column[1]) is not None for e in entries)]
         states = any(entry.row.get("state") for entry in entries)
         named = f", supernet {supernet[:12]}" if supernet else ""
@@ -118,6 +122,8 @@ class Screen:
             cells = self._cells(entry) + [form(entry.row.get(field)) for _, field, form in optional]
             state = [str(entry.row.get("state") or "")] if states else []
             table.add_row(*map(Text, [*cells, *state]), style={1: "bold green", None: "dim"}.get(entry.place))
+        if len(every) > len(entries):
+            return [title, table, Text(f"… and {len(every) - len(entries)} more", style="dim")]
         return [title, table]
 
     def _cells(self, entry: Entry) -> list[str]:

@@ -1,5 +1,6 @@
 """What the cluster can do for a trial. Import this inside a ``ray_session``: Ray reads its settings when imported."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ Found = TypeVar("Found")
 
 _FREE_S = 60.0
 """Seconds that a plan waits for a GPU that it may ask; a run waits for as long as it takes."""
+
+_LOOK_EVERY_S = 2.0
 
 
 def refuse_beyond_cluster(resources: ResourcesConfig, one_machine: bool = False) -> None:
@@ -56,6 +59,34 @@ def _workers_on(machine: Mapping[str, float], resources: ResourcesConfig) -> int
     if resources.gpus:
         shares.append(machine.get("GPU", 0) // resources.gpus)
     return int(min(shares))
+
+
+class Room:
+    """How many trials are handed out at a time: those that the cluster has room for just now, and half as many again.
+
+    The latter wait: they begin at once where others end, and an autoscaler sees by them how much more there is to do.
+
+    Args:
+        resources: of a trial.
+        workers: of a trial.
+    """
+
+    def __init__(self, resources: ResourcesConfig, workers: int) -> None:
+        """Look when asked."""
+        self._resources, self._workers = resources, workers
+        self._trials, self._next = 1, 0.0
+
+    def __call__(self) -> int:
+        """So many; the cluster may have grown or shrunk since it was last looked at."""
+        if time.monotonic() > self._next:
+            self._trials = with_waiting(_workers_on(ray.cluster_resources(), self._resources) // self._workers)
+            self._next = time.monotonic() + _LOOK_EVERY_S
+        return self._trials
+
+
+def with_waiting(trials: int) -> int:
+    """So many, and half as many again, at least one."""
+    return trials + max(1, trials // 2)
 
 
 def worker_memory(resources: ResourcesConfig) -> float:

@@ -10,6 +10,7 @@ from ray.tune.execution import class_cache
 
 from raydisc.parallel.mesh import Layout
 from raydisc.report.live import LiveReporter
+from raydisc.runtime.cluster import Room
 from raydisc.runtime.crashes import CRASHES_FORGIVEN, Forgiveness
 from raydisc.runtime.hot_store import HotCopies
 from raydisc.runtime.live import ReporterCallback
@@ -57,13 +58,7 @@ def tune_jobs(
             tune.with_parameters(run_job, run=run, copies=copies),
             lambda config: _held(resources, run.layout_of(run.jobs[config["job"]]), run.files.everywhere),
         ),
-        tune_config=tune.TuneConfig(
-            search_alg=PlanSearcher(
-                list(jobs), None if resources.trials == "auto" else resources.trials, overseer.stopping
-            ),
-            num_samples=len(jobs),
-            reuse_actors=True,
-        ),
+        tune_config=tune_config(jobs, _at_once(run), overseer.stopping),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(run.folder),
@@ -72,12 +67,39 @@ def tune_jobs(
             failure_config=tune.FailureConfig(max_failures=CRASHES_FORGIVEN),
         ),
     )
-    with on_sigterm(overseer.go):
-        tuner.fit()
+    try:
+        with on_sigterm(overseer.go):
+            tuner.fit()
+    finally:
+        ray.kill(copies)  # of which Tune keeps a handle: a session's next run would find the object store full
     following = [job.name for job in jobs if job.name not in callback.ended]
     if following and overseer.reason != "budget":
         raise KeyboardInterrupt
     return Ended([f"{run.jobs[name].label}: {failure}" for name, failure in callback.failures.items()], following)
+
+
+def tune_config(jobs: Sequence[Job], at_once: Callable[[], int], stopping: Callable[[], bool]) -> tune.TuneConfig:
+    """How Tune hands out a plan.
+
+    Args:
+        jobs: the plan.
+        at_once: most jobs that are handed out and have not ended.
+        stopping: whether no further job is to be handed out.
+    """
+    return tune.TuneConfig(
+        search_alg=PlanSearcher(jobs, at_once, stopping),
+        # left out, Tune has one trial at a time wait for its process: each starts once the one before it has started
+        max_concurrent_trials=len(jobs),
+        num_samples=len(jobs),
+        reuse_actors=True,
+    )
+
+
+def _at_once(run: Run) -> Callable[[], int]:
+    trials = run.experiment.resources.trials
+    if trials == "auto":
+        return Room(run.experiment.resources, run.layouts.trial.workers)
+    return lambda: trials
 
 
 def _keep_keys_off_command_lines() -> None:

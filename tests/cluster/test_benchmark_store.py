@@ -54,6 +54,41 @@ def test_trials_fill_a_worker(desk):
     assert calculated[0]["limit"] == "workers: all are busy"
 
 
+def test_queued_trials_beside_an_empty_experiment(desk):
+    words = ["--trials", "2", "--repetitions", "1", "--reporting", "2", "--report-seconds", "1", "--waiting", "10"]
+    rows, printed = run(desk, "driver", *words)
+    assert "2 queued trials, one at a time" in printed
+    assert [(row["way"], row["stages"]) for row in rows[:3]] == [("tune", 0), ("raydisc", 1), ("raydisc", 5)]
+    assert [(row["way"], row["trials"]) for row in rows[3:]] == [("reports", 2), ("ray.wait", 10)]
+    for row in rows:
+        assert 0 < row["cpu_seconds"] <= row["seconds"] * 1.5
+    for row in rows[1:3]:
+        assert 0 < row["stage_seconds"] < row["seconds"]
+    one, another = (row["owner_bytes"] for row in rows[1:3])
+    assert 0 < another < 1.5 * one  # a run's artifact store goes with the run, though the session stays
+
+
+def test_every_slot_of_a_cluster_works(desk):
+    words = ["--slots", "4", "--jobs", "16", "--seconds", "2", "--repetitions", "1", "--plans", "20"]
+    rows, printed = run(desk, "filling", *words)
+    assert "16 jobs of 2 s on 4 slots" in printed
+    alone, ours, plan = rows
+    assert (alone["way"], ours["way"], plan["way"]) == ("one by one", "as in a run", "plan")
+    assert ours["most"] >= 3  # a process that starts while a job ends may be given up for the one that is free
+    assert ours["whole_seconds"] > ours["first_seconds"] > 0
+
+
+def test_an_artifact_goes_from_node_to_node(desk):
+    rows, printed = run(desk, "transfers", "--megabytes", "4", "--readers", "2", "--repetitions", "1")
+    assert "2 readers on each node" in printed
+    assert [(row["what"], row["node"]) for row in rows] == [
+        ("write to the storage", 0), ("put", 0), ("read", 0), ("read", 0), ("read", 1), ("read", 1),
+    ]  # fmt: skip
+    copies = [row["copies"] for row in rows]
+    assert copies[1] == pytest.approx(1.0, abs=0.01)
+    assert copies[5] >= copies[2] + 0.9  # the other node has its own
+
+
 def test_search_cost_of_a_finished_run(finished, tmp_path, capsys):
     storage = finished.folder / "runs"
     search_cost.main(["--runs", "tiny", "--storage", str(storage), "--memory-steps", "0", "--output", str(tmp_path)])

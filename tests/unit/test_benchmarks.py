@@ -16,12 +16,14 @@ sys.path.append(str(BENCHMARKS))
 
 import checkpoints  # noqa: E402
 import common  # noqa: E402
+import filling  # noqa: E402
 import forecast  # noqa: E402
 import machine  # noqa: E402
 import makespan  # noqa: E402
 import peer_loops  # noqa: E402
 import peers  # noqa: E402
 import pieces  # noqa: E402
+import reporting  # noqa: E402
 import roofline  # noqa: E402
 import scaling  # noqa: E402
 from alone import find_trial  # noqa: E402
@@ -352,6 +354,23 @@ def test_efficiency_is_per_worker():
     assert [(row["ratio"], row["efficiency"]) for row in scaling.with_efficiency(rows)] == [(1.0, 1.0), (1.8, 0.9)]
 
 
+# --- filling ---
+
+
+def test_slots_count_as_used_until_the_last_job_begins():
+    # two slots: the second job begins a second late, the third when the first has ended
+    found = filling.used([(10.0, 14.0), (11.0, 15.0), (14.0, 18.0)], slots=2, begun=8.0)
+    assert (found["most"], found["share"]) == (2, (4 + 3) / 8)
+    assert (found["first_seconds"], found["full_seconds"], found["whole_seconds"]) == (2.0, 1.0, 10.0)
+    assert filling.used([(10.0, 14.0), (11.0, 15.0)], slots=3, begun=8.0)["full_seconds"] is None
+
+
+def test_a_plan_is_handed_out_whole():
+    found = filling.handed_out(trials=20, at_once=4)
+    assert (found["jobs"], found["slots"]) == (41, 4)
+    assert found["whole_seconds"] >= 0
+
+
 # --- search cost ---
 
 
@@ -413,6 +432,19 @@ def test_a_forecast_needs_all_three_schedules(experiment):
         forecast.trials_of(load_experiment(experiment, ["schedules=[kd]"]))
 
 
+def test_reporting_from_end_to_end(tmp_path, capsys):
+    words = ["--candidates", "3", "--validation-rows", "8", "--idle-seconds", "0.1", "--json"]
+    reporting.main([*words, "--output", str(tmp_path), "--storage", str(tmp_path / "storage")])
+    rows = json.loads(capsys.readouterr().out)
+    whats = [row["what"] for row in rows]
+    assert {"live, plain: a step", "live, terminal: drawing, for each second", "raydisc report"} <= set(whats)
+    [parts] = [row for row in rows if row["what"] == "write a part of the ledger"]
+    # five stages that all share; the candidates with their metrics and predictions; four stages, two predictions, two
+    # metrics and a trial for each path
+    assert parts["events"] == 5 + 1 + 1 + 4 + 3 * (4 + 2 + 2 + 1)
+    assert list((tmp_path / "storage").iterdir()) == []
+
+
 def test_peers_from_end_to_end(experiment, tmp_path, capsys):
     peers.main([str(experiment), "--repetitions", "1", "--device", "cpu", "--output", str(tmp_path), "--json"])
     capsys.readouterr()
@@ -430,9 +462,11 @@ def test_peers_from_end_to_end(experiment, tmp_path, capsys):
 def test_bad_options_are_one_sentence(experiment, capsys):
     assert common.run(roofline.main, [str(experiment), "--threads", "0"]) == 2
     assert common.run(scaling.main, [str(experiment), "--repetitions", "0"]) == 2
+    assert common.run(filling.main, ["--jobs", "3", "--slots", "4"]) == 2
     assert common.run(scaling.main, ["--repetitions", "0", "--run", "nothing", "--run-storage", str(experiment)]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "--threads: 0 is not between" in lines[0]
     assert "name a finished run with --run" in lines[1]
-    assert "there is no run 'nothing'" in lines[2]
+    assert "--jobs: 3 cannot fill 4 slots" in lines[2]
+    assert "there is no run 'nothing'" in lines[3]

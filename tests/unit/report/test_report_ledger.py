@@ -46,6 +46,26 @@ def test_parts_are_never_changed(ledger: Ledger) -> None:
     assert before.read_bytes() == content
 
 
+def test_what_was_read_is_not_read_again(ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.write("stages", [stage(key=f"k{number}")], f"k{number}")
+    assert len(ledger.rows("stages")) == 3
+    for part in ledger.root.rglob("*.parquet"):
+        part.write_bytes(b"nobody looks at it again")
+    Ledger(ledger.root).write("stages", [stage(key="k3")], "k3")
+    assert sorted(row["key"] for row in ledger.rows("stages")) == ["k0", "k1", "k2", "k3"]
+    assert [row["key"] for row in ledger.rows("stages", keys=["k1"])] == ["k1"]
+
+
+def test_rows_of_a_removed_part_are_gone(ledger: Ledger) -> None:
+    ledger.write("stages", [stage(key="a")], "a")
+    ledger.write("stages", [stage(key="b")], "b")
+    assert len(ledger.rows("stages")) == 2
+    [part] = ledger.root.glob("stages/a-*")
+    part.unlink()
+    assert [row["key"] for row in ledger.rows("stages")] == ["b"]
+
+
 def test_no_rows_make_no_part(ledger: Ledger) -> None:
     ledger.write("stages", [], "part")
     ledger.write_predictions("k", "test", None, np.zeros((0, 2)), np.zeros(0), "k")

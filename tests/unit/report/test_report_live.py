@@ -167,6 +167,18 @@ def test_a_low_terminal_shows_some_of_many_trials(plain: LiveReporter, picture: 
     assert len(text.splitlines()) < 20
 
 
+def test_a_low_terminal_shows_the_best_of_many_candidates(plain: LiveReporter, picture: Callable[..., str]) -> None:
+    """A thousand lines would take longer to draw than there is between two pictures."""
+    plain.start("quick", 64)
+    plain.update("a", "kd", "distil", 0, 10)
+    plain.candidates([{"scale": (number + 1) / 1001, "metric": 0.9} for number in range(1000)])
+    text = picture(plain, height=24)
+    assert "… and 988 more" in text
+    assert re.search(r"\b12 +\S+ +0\.900", text)
+    assert "kd" in text
+    assert len(text.splitlines()) < 24
+
+
 def test_a_session_on_a_terminal_leaves_its_news_and_the_last_ranking(
     clock: Clock, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:

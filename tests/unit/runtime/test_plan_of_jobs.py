@@ -1,10 +1,13 @@
 """The plan of a run, and the searcher that hands it out."""
 
+import time
+
 import pytest
 
 from raydisc.distillation.loop import never
 from raydisc.experiment import load_experiment
 from raydisc.models.precision import Arithmetic
+from raydisc.runtime.cluster import with_waiting
 from raydisc.runtime.plan import PREPARE, Job, make_plan
 from raydisc.runtime.searcher import PlanSearcher
 from raydisc.schedules.trials import expand
@@ -72,6 +75,11 @@ def test_controls_wait_for_their_minidisc_and_tests_for_every_choice(jobs: list[
             assert choices <= set(job.needs)
 
 
+def endless() -> int:
+    """As many at a time as there are."""
+    return 10**9
+
+
 def finish(searcher: PlanSearcher, failing: str = "") -> list[dict[str, str]]:
     """Hand out everything, one at a time; gives the configurations in order."""
     given = []
@@ -84,14 +92,14 @@ def finish(searcher: PlanSearcher, failing: str = "") -> list[dict[str, str]]:
 
 
 def test_every_job_is_handed_out_once_after_what_it_needs(jobs: list[Job]) -> None:
-    order = [config["job"] for config in finish(PlanSearcher(jobs, None, never))]
+    order = [config["job"] for config in finish(PlanSearcher(jobs, endless, never))]
     assert sorted(order) == sorted(job.name for job in jobs)
     for job in jobs:
         assert all(order.index(need) < order.index(job.name) for need in job.needs)
 
 
 def test_nothing_but_the_preparation_starts_before_it_has_ended(jobs: list[Job]) -> None:
-    searcher = PlanSearcher(jobs, None, never)
+    searcher = PlanSearcher(jobs, endless, never)
     assert searcher.suggest("a")["job"] == PREPARE
     assert searcher.suggest("b") is None
     searcher.on_trial_complete("a", {"failure": None})
@@ -99,17 +107,61 @@ def test_nothing_but_the_preparation_starts_before_it_has_ended(jobs: list[Job])
 
 
 def test_at_most_so_many_run_at_once(jobs: list[Job]) -> None:
-    searcher = PlanSearcher(jobs, 2, never)
+    searcher = PlanSearcher(jobs, lambda: 2, never)
     for name in "ab":  # the preparation and the teacher's outputs, for which everything else waits
         searcher.suggest(name)
         searcher.on_trial_complete(name, {})
     assert [searcher.suggest(name) is None for name in "cde"] == [False, False, True]
 
 
+def test_a_cluster_that_grows_is_given_more(jobs: list[Job]) -> None:
+    room = [1]
+    searcher = PlanSearcher(jobs, lambda: room[0], never)
+    for name in "ab":
+        searcher.suggest(name)
+        searcher.on_trial_complete(name, {})
+    assert [searcher.suggest(name) is None for name in "cd"] == [False, True]
+    room[0] = 3
+    assert [searcher.suggest(name) is None for name in "def"] == [False, False, True]
+
+
+def test_what_begins_to_be_ready_stands_where_the_plan_has_it() -> None:
+    """Not behind what has been waiting for room."""
+    plan = [Job("first", ""), Job("long", "", needs=("first",)), Job("short", ""), Job("shorter", "")]
+    searcher = PlanSearcher(plan, lambda: 1, never)
+    order = [config["job"] for config in finish(searcher)]
+    assert order == ["first", "long", "short", "shorter"]
+
+
+def test_asking_takes_no_longer_in_a_long_plan() -> None:
+    """The tests of every trial wait for every trial: looking through them each time takes minutes here."""
+    count = 3000
+    schedules = [Job(f"trial-{number}", "", needs=(PREPARE,)) for number in range(count)]
+    names = tuple(job.name for job in schedules)
+    tests = [Job(f"test-{number}", "", needs=names, test=True) for number in range(count)]
+    searcher = PlanSearcher([Job(PREPARE, ""), *schedules, *tests], endless, never)
+    assert searcher.suggest("first")["job"] == PREPARE
+    searcher.on_trial_complete("first", {})
+    for number in range(count):
+        assert searcher.suggest(str(number)) is not None
+    begun = time.process_time()
+    for number in range(count):
+        assert searcher.suggest("early") is None
+        searcher.on_trial_complete(str(number), {})
+    assert searcher.suggest("early")["job"] == "test-0"
+    assert time.process_time() - begun < 5.0
+
+
+def test_half_as_many_trials_again_wait_for_room() -> None:
+    assert [with_waiting(trials) for trials in (0, 1, 2, 8, 1000)] == [1, 2, 3, 12, 1500]
+
+
 def test_a_failure_reaches_what_waits_for_it_and_nothing_else(jobs: list[Job]) -> None:
     [supernet] = [job.name for job in jobs if job.name in needs(jobs, "minidisc-lam-0.2-to-0.1-seed-0")
                   and job.name.startswith("once_for_all")]  # fmt: skip
-    given = {config["job"]: config["inherited_failure"] for config in finish(PlanSearcher(jobs, None, never), supernet)}
+    given = {
+        config["job"]: config["inherited_failure"] for config in finish(PlanSearcher(jobs, endless, never), supernet)
+    }
     failed = {name for name, failure in given.items() if failure}
     assert failed == {
         "minidisc-lam-0.2-to-0.1-seed-0", "kd_equal_compute-lam-0.2-to-0.1-seed-0",
