@@ -14,6 +14,8 @@ from raydisc.models.student import load_student, read_card
 from raydisc.runtime.students import export_student
 from raydisc.schedules.trials import Trial
 
+pytestmark = pytest.mark.integration
+
 DECODER = {
     "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 6,
     "intermediate_size": 20, "max_position_embeddings": 64, "initializer_range": 0.2,
@@ -38,8 +40,6 @@ GENERATE = """
 import sys, torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-pytestmark = pytest.mark.integration
 folder, output = sys.argv[1:]
 model = AutoModelForCausalLM.from_pretrained(folder)
 ids = AutoTokenizer.from_pretrained(folder)("the food was", add_special_tokens=False, return_tensors="pt").input_ids
