@@ -7,7 +7,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,11 @@ def object_store_bytes() -> int:
 
 
 def resident_of(title: str) -> int:
-    """Resident bytes of the processes that Ray has given such a title, as `ray::HotCopies`."""
-    found = 0
+    """Resident bytes of this cluster's processes to which Ray has given such a title, as `ray::HotCopies`."""
+    token, found = os.environ["RAY_AUTH_TOKEN_PATH"], 0
     for process in psutil.process_iter(["cmdline", "memory_info"]):
-        if (process.info["cmdline"] or [""])[0].startswith(title):
-            found += process.info["memory_info"].rss
+        with suppress(psutil.Error):  # it has ended, or is somebody else's
+            if (process.info["cmdline"] or [""])[0].startswith(title):
+                ours = process.environ().get("RAY_AUTH_TOKEN_PATH") == token
+                found += process.info["memory_info"].rss if ours else 0
     return found

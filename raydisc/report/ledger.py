@@ -86,7 +86,7 @@ class Ledger:
             scale: The candidate's scale, or None where the stage made one model.
             predictions: `[N, C]` logits, or `[N]` numbers, in the order of the split's rows.
             labels: `[N]`.
-            part: As for `write`, beginning with the key.
+            part: As for `write`, beginning with the key; of a candidate best `KEY-SCALE`, by which it is found.
 
         Raises:
             ValueError: The part's name does not begin with the key.
@@ -132,7 +132,8 @@ class Ledger:
     def predictions(self, key: str, split: str, scale: float | None = None) -> tuple[np.ndarray, np.ndarray] | None:
         """One model's stored predictions `[N, C]` float32 and labels `[N]` by row; None without any."""
         # Reading every part of a large storage for each model would take minutes: their names say whose they are.
-        parts = [name for name in self._parts("predictions") if name.startswith(key)]
+        of_key = [name for name in self._parts("predictions") if name.startswith(key)]
+        parts = [name for name in of_key if scale is not None and name.startswith(f"{key}-{scale:g}-")] or of_key
         if not parts:
             return None
         conditions = _conditions("predictions", [key], {"split": split, "scale": scale})

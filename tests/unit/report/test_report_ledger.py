@@ -57,6 +57,16 @@ def test_what_was_read_is_not_read_again(ledger: Ledger) -> None:
     assert [row["key"] for row in ledger.rows("stages", keys=["k1"])] == ["k1"]
 
 
+def test_other_candidates_predictions_are_not_opened(ledger: Ledger) -> None:
+    for scale in (0.3, 0.35):
+        ledger.write_predictions("k", "validation", scale, np.full((2, 2), scale), np.zeros(2), f"k-{scale:g}")
+    [other] = ledger.root.glob("predictions/k-0.35-*")
+    other.write_bytes(b"nobody looks at it")
+    found = ledger.predictions("k", "validation", 0.3)
+    assert found is not None
+    assert found[0].tolist() == np.full((2, 2), 0.3, dtype=np.float32).tolist()
+
+
 def test_rows_of_a_removed_part_are_gone(ledger: Ledger) -> None:
     ledger.write("stages", [stage(key="a")], "a")
     ledger.write("stages", [stage(key="b")], "b")
