@@ -84,7 +84,8 @@ class Noting(LiveReporter):
     def __init__(self, prefix: str) -> None:
         """Write to nowhere."""
         super().__init__(plain=True, file=io.StringIO())
-        self.ends, self._prefix, self._held = Ends(), prefix, {}
+        self.ends, self._prefix = Ends(), prefix
+        self._held: dict[str, int] = {}
 
     def finished(self, trial_id: str, label: str, message: str) -> None:
         """Note it, and what is held while the session still is."""
@@ -211,7 +212,8 @@ def by_waiting(waited_for: int, times: int = 200) -> Row:
         def done(self) -> int:
             return 0
 
-    actor: Any = ray.remote(num_cpus=0, max_concurrency=waited_for + 1)(Calls).remote()
+    remote: Any = ray.remote(Calls)
+    actor = remote.options(num_cpus=0, max_concurrency=waited_for + 1).remote()
     calls = [actor.never.remote() for _ in range(waited_for - 1)]
     done = ray.put(0)
     ends = Ends()

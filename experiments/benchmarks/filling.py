@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -127,7 +128,7 @@ def start_slowly(seconds: float) -> None:
 
     address = ray.get_runtime_context().gcs_address
     ray.shutdown()
-    ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"worker_process_setup_hook": wait})
+    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"worker_process_setup_hook": wait})
 
 
 def measured(options: argparse.Namespace) -> list[Row]:
