@@ -85,7 +85,7 @@ class Noting(LiveReporter):
         """Write to nowhere."""
         super().__init__(plain=True, file=io.StringIO())
         self.ends, self._prefix = Ends(), prefix
-        self._held: dict[str, int] = {}
+        self.held: Row = {}
 
     def finished(self, trial_id: str, label: str, message: str) -> None:
         """Note it, and what is held while the session still is."""
