@@ -36,6 +36,8 @@ from raydisc.storage.folder import Storage
 from raydisc.storage.masking import masked
 
 _REPORT_EVERY_S = 0.5
+_REPORT_SHARE = 20
+"""So many times longer than a report has taken: it waits for the driver, which hears of all trials of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Reporting:
         """Start with nothing heard."""
         self.last: dict[str, Any] = {}
         self.since = time.monotonic()
-        self._told = 0.0
+        self._told, self._pause = 0.0, _REPORT_EVERY_S
 
     def __call__(self, state: dict[str, Any]) -> None:
         """Take the state of the running stage."""
@@ -91,9 +93,10 @@ class Reporting:
             self.since = time.monotonic()
         self.last = state
         now = time.monotonic()
-        if {"candidates", "notice"} & set(state) or now - self._told > _REPORT_EVERY_S:
-            self._told = now
+        if {"candidates", "notice"} & set(state) or now - self._told > self._pause:
             tune.report({name: value for name, value in state.items() if name != "evaluations"})
+            self._told = time.monotonic()
+            self._pause = max(_REPORT_EVERY_S, _REPORT_SHARE * (self._told - now))
 
 
 def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
