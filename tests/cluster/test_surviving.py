@@ -92,16 +92,16 @@ def test_a_killed_driver_s_run_goes_on_elsewhere_and_is_one_driver_s_alone(
 ) -> None:
     """The driver alone is killed; what it leaves of Ray is still there when the next one begins."""
     run = started(desk, undisturbed, "run", "tiny.yaml")
-    run.reaches("finetune", 40)
-    second = desk.run("resume", "tiny", code=2)
-    assert second == "raydisc: name: the run 'tiny' is running already; wait, or give a --name\n"
-    step = run.reaches("once_for_all", 20)
+    run.wait(lambda: run.has("tokenise"))
+    said = desk.run("resume", "tiny", code=2)
+    assert said == "raydisc: name: the run 'tiny' is running already; wait, or give a --name\n"
+    step = run.reaches("distil", 20, "minidisc")
     processes = psutil.Process(run.driver.pid).children(recursive=True)
     run.driver.kill()
     run.driver.communicate()
     again = resumed(Desk(tmp_path / "elsewhere"), undisturbed, run.storage)
     try:
-        again.goes_on("once_for_all", step)
+        again.goes_on("distil", step, "minidisc")
         again.ends()
         assert not [one for one in processes if one.is_running() and named([one], "ray::")]
     finally:
@@ -115,7 +115,7 @@ def test_a_killed_cluster_s_run_goes_on_on_another(desk: Desk, undisturbed: Desk
         step = run.reaches("once_for_all", 20)
         nodes.kill()
         said = run.ends(code=3, seconds=60)
-        assert "the Ray cluster does not answer any more; go on with `raydisc resume`" in said
+        assert "the Ray cluster does not answer any more; go on with `raydisc resume tiny`" in said
     with running_nodes(head_cpus=1) as nodes:
         again = resumed(Client(tmp_path / "elsewhere", nodes.access), undisturbed, run.storage)
         again.goes_on("once_for_all", step)
