@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import AfterValidator, ConfigDict, NonNegativeInt, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, TypeAdapter
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
@@ -52,7 +52,7 @@ class TrainingState:
 
     __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    step: NonNegativeInt = 0
+    step: Annotated[int, Field(ge=0, lt=2**53)] = 0
     flops: float = 0.0
     evaluations: list[Annotated[dict[str, Any], AfterValidator(_evaluation)]] = field(default_factory=list)
     best: float | None = None

@@ -9,4 +9,9 @@ import pytest
 def slow_but(always: Iterable[Any], variants: Iterable[Any]) -> list[Any]:
     """Parameters for pytest, those that are not always run marked `slow`."""
     always = list(always)
-    return [it if it in always else pytest.param(it, marks=pytest.mark.slow) for it in variants]
+    return [it if it in always else pytest.param(*_values(it), marks=pytest.mark.slow) for it in variants]
+
+
+def _values(variant: Any) -> tuple[Any, ...]:
+    """Of several parameters, or of one."""
+    return variant if isinstance(variant, tuple) else (variant,)
