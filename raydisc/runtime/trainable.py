@@ -76,7 +76,7 @@ class Run:
 
 
 class Reporting:
-    """Passes a stage's state on to Tune, not more often than people can read; candidates always.
+    """Passes a stage's state on to Tune, not more often than people can read; its begin and candidates always.
 
     Keeps what it last heard, so that a failure can name its stage.
     """
@@ -89,11 +89,11 @@ class Reporting:
 
     def __call__(self, state: dict[str, Any]) -> None:
         """Take the state of the running stage."""
-        if state["key"] != self.last.get("key"):
-            self.since = time.monotonic()
+        now, begins = time.monotonic(), state["key"] != self.last.get("key")
+        if begins:
+            self.since = now
         self.last = state
-        now = time.monotonic()
-        if {"candidates", "notice"} & set(state) or now - self._told > self._pause:
+        if begins or {"candidates", "notice"} & set(state) or now - self._told > self._pause:
             tune.report({name: value for name, value in state.items() if name != "evaluations"})
             self._told = time.monotonic()
             self._pause = max(_REPORT_EVERY_S, _REPORT_SHARE * (self._told - now))
