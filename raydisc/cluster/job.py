@@ -48,12 +48,15 @@ def _run(as_json: bool) -> int:
     result = run_experiment(experiment, LiveReporter(plain=True), keep_names=True)
     for failure in result.failures:
         print(f"raydisc: {failure}", file=sys.stderr)
+    if result.following:
+        print(f"raydisc: the budget is spent; next would be: {', '.join(result.following)}", file=sys.stderr)
+        print("raydisc: submitting the file again with more of it goes on", file=sys.stderr)
     print(RESULT)
     if as_json:
         print(json.dumps(result.comparison))
     else:
         print_comparison(Ledger(open_storage(experiment.storage) / "ledger"), [experiment.name], plain=True)
-    return FAILED if result.failures else DONE
+    return STOPPED if result.following else FAILED if result.failures else DONE
 
 
 if __name__ == "__main__":

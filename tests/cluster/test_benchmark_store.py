@@ -54,6 +54,7 @@ def test_trials_fill_a_worker(desk):
     assert calculated[0]["limit"] == "workers: all are busy"
 
 
+@pytest.mark.slow
 def test_queued_trials_beside_an_empty_experiment(desk):
     words = ["--trials", "2", "--repetitions", "1", "--reporting", "2", "--report-seconds", "1", "--waiting", "10"]
     rows, printed = run(desk, "driver", *words)
@@ -68,6 +69,7 @@ def test_queued_trials_beside_an_empty_experiment(desk):
     assert 0 < another < 1.5 * one  # a run's artifact store goes with the run, though the session stays
 
 
+@pytest.mark.slow
 def test_every_slot_of_a_cluster_works(desk):
     words = ["--slots", "4", "--jobs", "16", "--seconds", "2", "--repetitions", "1", "--plans", "20"]
     rows, printed = run(desk, "filling", *words)
@@ -78,6 +80,7 @@ def test_every_slot_of_a_cluster_works(desk):
     assert ours["whole_seconds"] > ours["first_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_an_artifact_goes_from_node_to_node(desk):
     rows, printed = run(desk, "transfers", "--megabytes", "4", "--readers", "2", "--repetitions", "1")
     assert "2 readers on each node" in printed

@@ -39,6 +39,7 @@ def test_a_run_begins_as_many_trials_as_it_may_and_goes_on_with_more(desk: Desk)
     assert states(desk) == {"kd": "finished", "takd": "finished"}
 
 
+@pytest.mark.slow
 def test_hours_that_are_spent_end_a_stage_at_its_checkpoint(desk: Desk) -> None:
     """The teacher would take half an hour: it is asked to stop amid its training."""
     long = ("--set", "teacher.finetune.epochs=4000", "--set", "schedules=[kd]")

@@ -53,7 +53,7 @@ def submitted(user: Client) -> dict[str, Any]:
 
 
 def stages(user: Client) -> Any:
-    return Ledger(user.folder / "runs" / "ledger").read("stages", latest=False)
+    return Ledger(user.folder / "runs" / "ledger").read("stages", latest=False, state="finished")
 
 
 def test_waiting_shows_progress_and_ends_with_the_comparison(submitted: dict[str, Any], head: Head) -> None:
@@ -143,6 +143,12 @@ def test_what_is_wrong_there_ends_with_code_2(user: Client) -> None:
     said = user.run(*SUBMIT, "--wait", "--name", "wrong", "--set", "resources.cpus=64", code=2)
     assert "raydisc: resources.cpus: a trial asks for 64" in said
     assert user.json("status", "--json")[0]["exit_code"] == 2
+
+
+def test_a_job_whose_budget_is_spent_ends_with_code_3(user: Client, submitted: dict[str, Any]) -> None:
+    two = ("--set", "schedules=[kd, {takd: {path: [0.5]}}]", "--set", "budget.trials=1")
+    said = user.run(*SUBMIT, "--wait", "--name", "short", *two, code=3)
+    assert "the budget is spent; next would be: " in said
 
 
 def test_a_stopped_job_can_be_gone_on_with_and_its_name_is_held_meanwhile(user: Client) -> None:

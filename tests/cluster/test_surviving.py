@@ -52,6 +52,7 @@ def test_a_trial_and_the_owner_of_hot_copies_are_killed(desk: Desk, undisturbed:
     refuse_other_outcome(run.storage, undisturbed.folder / "runs")
 
 
+@pytest.mark.slow
 def test_a_node_is_lost_with_the_only_hot_copy_of_the_supernet_and_one_joins_late(
     desk: Desk, undisturbed: Desk
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_killed_driver_s_run_goes_on_elsewhere_and_is_one_driver_s_alone(
     refuse_other_outcome(run.storage, undisturbed.folder / "runs")
 
 
+@pytest.mark.slow
 def test_a_killed_cluster_s_run_goes_on_on_another(desk: Desk, undisturbed: Desk, tmp_path: Path) -> None:
     with running_nodes(head_cpus=1) as nodes:
         run = started(member(desk, nodes), undisturbed, "run", "tiny.yaml")
