@@ -75,7 +75,7 @@ import ray
 import raydisc
 from raydisc.errors import InputError
 
-ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
 said = []
 for number, asked in enumerate(("gpus=1", "cpus=3", "gpus=2")):
     try:
