@@ -45,6 +45,7 @@ def test_a_loss_that_is_not_finite_ends_its_trial_only(desk: Desk) -> None:
     assert {row["schedule"] for row in tested} == {"kd", "maxidisc"}
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_what_both_need(desk: Desk) -> None:
     first = desk.start("run", "tiny.yaml", "--name", "one", "--set", "schedules=[kd]")
     second = desk.start("run", "tiny.yaml", "--name", "two", "--set", "schedules=[kd]")

@@ -137,6 +137,7 @@ def test_a_client_without_the_token_is_refused_by_job_submission(cluster: LocalC
     assert cluster.asked("0" * 64) in (401, 403)
 
 
+@pytest.mark.slow
 def test_a_client_with_the_token_is_served_by_job_submission(cluster: LocalCluster) -> None:
     assert cluster.asked(_token(cluster)) == 200
     done = cluster.client(SUBMIT, **cluster.exported)

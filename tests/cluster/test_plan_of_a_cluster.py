@@ -56,6 +56,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, gpus: int) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_the_machines_of_a_cluster_are_planned_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     with cluster(monkeypatch, gpus=0) as address:
         plan = desk.json("plan", "tiny.yaml", *SHORT, "--address", address, "--json")

@@ -175,6 +175,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_a_run_from_python_gives_objects_and_a_table(desk: Desk) -> None:
     done = subprocess.run([sys.executable, "-c", PYTHON], cwd=desk.folder, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -186,6 +187,7 @@ def test_a_run_from_python_gives_objects_and_a_table(desk: Desk) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_on_a_terminal_progress_is_drawn(desk: Desk) -> None:
     master, terminal = pty.openpty()
     process = subprocess.Popen(

@@ -62,6 +62,7 @@ def test_a_driver_that_is_told_to_go_keeps_a_checkpoint_and_goes(desk: Desk) -> 
     assert "interrupted" in desk.run("ls")
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_told_to_go_keeps_a_checkpoint_and_another_goes_on(desk: Desk) -> None:
     driver = desk.start("run", "tiny.yaml", *LONG)
     try:

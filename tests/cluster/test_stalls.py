@@ -26,6 +26,7 @@ def stopped() -> Iterator[list[psutil.Process]]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_and_another_process_goes_on(
     desk: Desk, finished: Desk, stopped: list[psutil.Process]
 ) -> None:

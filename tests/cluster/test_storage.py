@@ -29,6 +29,7 @@ def predictions(ledger: Ledger) -> pd.DataFrame:
     return found.sort_values(["key", "split", "scale", "row"]).reset_index(drop=True)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_faulty_object_store_ends_with_the_same_bits(
     finished: Desk, tmp_path: Path, s3: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +73,7 @@ def altered(desk: Desk) -> str:
     return key
 
 
+@pytest.mark.slow
 def test_an_altered_artifact_is_named_and_computed_anew_or_refused(desk: Desk) -> None:
     desk.run("run", "tiny.yaml", "--set", "schedules=[kd]")
     before = student_hashes(desk)

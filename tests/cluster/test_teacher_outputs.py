@@ -78,6 +78,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.slow
 def test_outputs_are_read_without_a_copy_of_ones_own(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", READING, str(tmp_path / "storage")], capture_output=True, text=True, timeout=240
