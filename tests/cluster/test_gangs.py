@@ -45,7 +45,7 @@ def check(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", [pytest.param("data", marks=pytest.mark.slow), "shard"])
+@pytest.mark.parametrize("parallel", ["data", "shard"])
 def test_two_workers_find_what_one_finds(desk: Desk, alone: list[dict[str, Any]], parallel: str) -> None:
     desk.run("run", "tiny.yaml", *SETTINGS, *TWO, "--set", f"resources.parallel={parallel}")
     check(compared(desk), alone)
@@ -143,7 +143,8 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize("least", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("least", [1, 2])
 def test_a_gang_that_cannot_have_all_workers_again_goes_on_with_as_few_as_it_may(desk: Desk, least: int) -> None:
     """The second worker's machine is lost for good while the teacher is trained."""
     done = subprocess.run(
