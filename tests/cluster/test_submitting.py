@@ -159,7 +159,7 @@ def test_a_stopped_job_can_be_gone_on_with_and_its_name_is_held_meanwhile(user: 
     assert {"finetune", "importance"} <= set(finished.query("run == 'long'")["kind"])
     assert "the run 'long' is running already" in user.run(*words, code=2)
     assert f"{job}: interrupted; submitting the file again" in user.run("stop", job)
-    _, said = first.communicate(timeout=60)
+    _, said = first.communicate(timeout=180)
     assert first.returncode == 3, said
     assert "submitting the file again goes on with its run" in said
     assert json.loads((user.folder / "runs/long/run.json").read_text())["state"] == "interrupted"
@@ -167,7 +167,7 @@ def test_a_stopped_job_can_be_gone_on_with_and_its_name_is_held_meanwhile(user: 
     job = _once_it_says(second, r"kd-to-0.25-seed-0: distil")
     assert stages(user).equals(finished), "the teacher is there already"
     second.send_signal(signal.SIGINT)
-    _, said = second.communicate(timeout=60)
+    _, said = second.communicate(timeout=180)
     assert second.returncode == 3
     assert f"no longer waiting; the job goes on\nfollow it: raydisc logs {job} --follow" in said
     assert user.json("status", job, "--json")["state"] == "running"
