@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED, STORAGE, build_parser
-from raydisc.errors import InputError, StorageError
+from raydisc.command_line import DONE, STOPPED, STORAGE, build_parser
+from raydisc.ending import exit_code_of, exit_code_of_run, say
+from raydisc.errors import InputError
 from raydisc.experiment import Experiment, checked_run_name, load_experiment
 from raydisc.experiment_file import nearest
 
@@ -32,17 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cluster, and resumable.
     """
     options = build_parser().parse_args(arguments)
-    try:
-        return _COMMANDS[options.command](options)
-    except InputError as error:
-        print(f"raydisc: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except StorageError as error:
-        print(f"raydisc: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("raydisc: interrupted; finished stages are kept", file=sys.stderr)
-        return STOPPED
+    return exit_code_of(lambda: _COMMANDS[options.command](options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -74,18 +65,12 @@ def _execute(experiment: Experiment, plain: bool) -> int:
     try:
         result = run_experiment(experiment, reporter=LiveReporter(plain=plain))
     except KeyboardInterrupt:
-        print(f"raydisc: interrupted; go on with: {resume}", file=sys.stderr)
+        say(f"interrupted; go on with: {resume}")
         return STOPPED
     print_comparison(Ledger(open_storage(experiment.storage) / "ledger"), [experiment.name], plain=plain)
     for what, where in result.places.items():
         print(f"{what}: {where}")
-    for failure in result.failures:
-        print(f"raydisc: {failure}", file=sys.stderr)
-    if result.following:
-        print(f"raydisc: the budget is spent; next would be: {', '.join(result.following)}", file=sys.stderr)
-        print(f"raydisc: go on with more of it: {resume} --set budget...", file=sys.stderr)
-        return STOPPED
-    return FAILED if result.failures else DONE
+    return exit_code_of_run(result.failures, result.following, f"go on with more of it: {resume} --set budget...")
 
 
 def _validate(options: argparse.Namespace) -> int:

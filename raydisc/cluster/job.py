@@ -8,8 +8,7 @@ from pathlib import Path
 
 from raydisc.cluster.environment import refuse_other_versions
 from raydisc.cluster.pack import EXPERIMENT_FILE, REQUIREMENTS_FILE
-from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED
-from raydisc.errors import InputError, StorageError
+from raydisc.ending import exit_code_of, exit_code_of_run
 
 RESULT = "------ result ------"
 """The line of a job's log after which only the comparison follows, as a table or as JSON."""
@@ -21,21 +20,11 @@ def main(as_json: bool) -> int:
     Args:
         as_json: Whether the comparison is told as JSON.
     """
-    try:
-        refuse_other_versions(Path(REQUIREMENTS_FILE).read_text().splitlines())
-        return _run(as_json)
-    except InputError as error:
-        print(f"raydisc: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except StorageError as error:
-        print(f"raydisc: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("raydisc: interrupted; finished stages are kept", file=sys.stderr)
-        return STOPPED
+    return exit_code_of(lambda: _run(as_json))
 
 
 def _run(as_json: bool) -> int:
+    refuse_other_versions(Path(REQUIREMENTS_FILE).read_text().splitlines())
     # Only now: other versions may not even be importable.
     from raydisc.experiment import load_experiment
     from raydisc.report.ledger import Ledger
@@ -46,17 +35,14 @@ def _run(as_json: bool) -> int:
 
     experiment = load_experiment(EXPERIMENT_FILE)
     result = run_experiment(experiment, LiveReporter(plain=True), keep_names=True)
-    for failure in result.failures:
-        print(f"raydisc: {failure}", file=sys.stderr)
-    if result.following:
-        print(f"raydisc: the budget is spent; next would be: {', '.join(result.following)}", file=sys.stderr)
-        print("raydisc: submitting the file again with more of it goes on", file=sys.stderr)
+    again = "submitting the file again with more of it goes on"
+    code = exit_code_of_run(result.failures, result.following, again)
     print(RESULT)
     if as_json:
         print(json.dumps(result.comparison))
     else:
         print_comparison(Ledger(open_storage(experiment.storage) / "ledger"), [experiment.name], plain=True)
-    return STOPPED if result.following else FAILED if result.failures else DONE
+    return code
 
 
 if __name__ == "__main__":

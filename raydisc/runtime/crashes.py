@@ -2,23 +2,19 @@
 
 from typing import Any
 
-from ray import tune
+from raydisc.runtime.callbacks import Watcher
 
 CRASHES_FORGIVEN = 2
 """Of one trial, while it gets no further: what crashes it is then more likely in it than around it."""
 
 
-class Forgiveness(tune.Callback):
+class Forgiveness(Watcher):
     """Forgets a trial's crashes once it is further than it was before: on spot nodes any long trial is killed often."""
 
     def __init__(self) -> None:
         """Start with nothing seen."""
         self._furthest: dict[str, tuple[int, int]] = {}
         self._stages: dict[str, list[str]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks with its state, which is never restored."""
-        return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial tells of a step of a stage; stages are numbered as they come, for the first time or again."""

@@ -5,13 +5,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ray import tune
-
 from raydisc.report.live import LiveReporter
+from raydisc.runtime.callbacks import Watcher
 from raydisc.runtime.plan import Job
 
 
-class ReporterCallback(tune.Callback):
+class ReporterCallback(Watcher):
     """Tells the reporter of progress, candidates, ends and failures.
 
     Tune charges a callback's exception to the trial, so nothing that goes wrong in the reporter may leave it.
@@ -29,10 +28,6 @@ class ReporterCallback(tune.Callback):
         self._reporter, self._jobs, self._hung = reporter, jobs, hung
         self.failures: dict[str, str] = {}
         self.ended: set[str] = set()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks with its state, which is never restored, and a terminal has no pickle."""
-        return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial has reported."""

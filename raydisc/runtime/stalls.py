@@ -4,10 +4,11 @@ import time
 from typing import Any
 
 import ray
-from ray import tune
+
+from raydisc.runtime.callbacks import Watcher
 
 
-class StallWatch(tune.Callback):
+class StallWatch(Watcher):
     """Ends the process of a trial that has told of nothing for too long; Tune starts it anew, as after a crash.
 
     Every step of a stage tells something, and so does a wait for a stage that another process computes.
@@ -21,10 +22,6 @@ class StallWatch(tune.Callback):
         self._silence_s = float("inf") if minutes is None else 60 * minutes
         self._heard: dict[str, float] = {}
         self._ended: set[str] = set()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks with its state, which is never restored."""
-        return {}
 
     def hung(self, trial_id: str) -> str | None:
         """Why a trial's process was ended; None where it was not ended here."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import ray
-from ray import tune
 
+from raydisc.runtime.callbacks import Watcher
 from raydisc.runtime.plan import Job
 from raydisc.runtime.signals import GRACE_S
 from raydisc.runtime.spending import Spending
@@ -19,7 +19,7 @@ _ASK_EVERY_S = 0.5
 Reason = Literal["budget", "signal"]
 
 
-class Overseer(tune.Callback):
+class Overseer(Watcher):
     """Tells a run's jobs to stop when its budget is spent, or when its driver is told to go.
 
     Args:
@@ -44,10 +44,6 @@ class Overseer(tune.Callback):
         self._told = 0.0
         self._last = float("inf")
         self.reason: Reason | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks and its searcher with its state, which is never restored."""
-        return {}
 
     def go(self) -> None:
         """The driver is to go: the jobs keep what they have, and those that take too long are left."""

@@ -2,10 +2,10 @@
 
 import os
 import signal
-import time
 
 import pytest
 from desk import Desk, student_hashes
+from surviving import wait_for
 
 from raydisc.report.ledger import Ledger
 from raydisc.tasks.reviews import word_tokenizer
@@ -15,13 +15,6 @@ pytestmark = pytest.mark.cluster
 
 def stages(desk: Desk) -> Ledger:
     return Ledger(desk.folder / "runs" / "ledger")
-
-
-def wait_for(condition: "object", seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
 
 
 def test_an_interrupted_run_says_how_to_go_on(desk: Desk) -> None:

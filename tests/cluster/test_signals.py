@@ -1,14 +1,13 @@
 """SIGTERM to a run's processes: they keep what they have, and the run goes on."""
 
 import os
-import re
 import signal
 import time
-from collections.abc import Callable
 
 import psutil
 import pytest
 from desk import Desk
+from surviving import TRIAL, named, wait_for
 
 from raydisc.distillation.checkpoint import progress_in
 from raydisc.report.ledger import Ledger
@@ -20,13 +19,6 @@ LONG = ("--set", "teacher.finetune.epochs=4000", "--set", "schedules=[kd]")
 """A teacher that takes half an hour, so that the signal comes amid its training; checkpoints are a minute apart."""
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
-
-
 def partial(desk: Desk) -> int | None:
     """The step of the only checkpoint; None without one."""
     for folder in (desk.folder / "runs" / "artifacts").glob("*.partial"):
@@ -36,14 +28,7 @@ def partial(desk: Desk) -> int | None:
 
 
 def trial_of(driver: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(driver).children(recursive=True):
-        try:
-            if re.search("ImplicitFunc.train|run_job", " ".join(process.cmdline())):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return named(psutil.Process(driver).children(recursive=True), TRIAL)
 
 
 def is_tokenised(desk: Desk) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from desk import Desk, student_hashes
-from test_signals import trial_of, wait_for
+from surviving import wait_for
+from test_signals import trial_of
 
 from raydisc.report.ledger import Ledger
 
