@@ -187,13 +187,13 @@ def _train(
             writes = time.monotonic()
             _save(model, optimiser, state, folder, begun, place)
             saved = time.monotonic()
-            pause = _pause(settings.checkpoint_every_s, saved - writes)
+            pause = checkpoint_pause(settings.checkpoint_every_s, saved - writes)
         if stops:
             raise Stopped(f"{settings.stage}: stopped at step {state.step} of {settings.total_steps}")
     return state
 
 
-def _pause(usual_s: float, writing_s: float) -> float:
+def checkpoint_pause(usual_s: float, writing_s: float) -> float:
     """Seconds until the next checkpoint, of which writing takes a twentieth if it can; what is unkept has a bound."""
     return min(max(usual_s, 19 * writing_s), 10 * usual_s)
 

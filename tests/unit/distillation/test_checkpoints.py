@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from raydisc.distillation.checkpoint import TrainingState, load, save
+from raydisc.distillation.loop import checkpoint_pause
 
 
 def state_of(step: int) -> TrainingState:
@@ -25,3 +27,8 @@ def test_one_is_kept_whatever_was_left_by_processes_that_died_while_they_wrote(t
     assert found is not None
     assert found.step == 9
     assert found.part("model.")["weight"].tolist() == [9.0] * 3
+
+
+@pytest.mark.parametrize(("writing_s", "pause_s"), [(0.1, 60), (4, 76), (100, 600)])
+def test_checkpoints_that_take_long_are_further_apart_but_not_without_bound(writing_s: float, pause_s: float) -> None:
+    assert checkpoint_pause(60, writing_s) == pause_s
