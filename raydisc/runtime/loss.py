@@ -1,4 +1,8 @@
-"""Noticing that the session's cluster is gone, of which Ray tells a driver by ending its process a minute later."""
+"""Noticing that the session's cluster is gone.
+
+Ray tells a driver so by ending its process a minute later. The processes of a node that is cut off it ends after many:
+until then they would hold their stages, and the processes that are to go on with these elsewhere would wait.
+"""
 
 import os
 import socket
@@ -7,9 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NoReturn
 
+from raydisc.runtime.signals import leave
+
 _ASK_EVERY_S = 2.0
+_TRIAL_ASKS_EVERY_S = 10.0
+"""There may be a thousand of them."""
+
 _ANSWER_S = 5.0
 
 _NODE_SILENT_S = 6.0
@@ -25,25 +35,38 @@ def on_loss(act: Callable[[], NoReturn]) -> Iterator[None]:
 
     It is called on a thread of its own and is to end the process: a call of Ray may never return then.
     """
-    import ray
-    from ray._private.worker import global_worker
-
-    node, left = global_worker.node, threading.Event()
-    if node is not None:  # a client (ray://) is none of the cluster
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        places = [
-            _Place(socket.AF_UNIX, node.raylet_socket_name, _NODE_SILENT_S),
-            _Place(socket.AF_INET6 if ":" in host else socket.AF_INET, (host.strip("[]"), int(port)), _HEAD_SILENT_S),
-        ]
-        threading.Thread(target=_watch, args=(places, left, act), daemon=True).start()
+    left = threading.Event()
+    threading.Thread(target=watch, args=(_places(), left, act), daemon=True).start()
     try:
         yield
     finally:
         left.set()
 
 
+@cache
+def leave_on_loss() -> None:
+    """Have this process, a trial's or one of its workers', end once the cluster it is of does not answer any more."""
+    words = (_places(), threading.Event(), leave, _TRIAL_ASKS_EVERY_S)
+    threading.Thread(target=watch, args=words, daemon=True).start()
+
+
+def _places() -> list["Place"]:
+    """Where this process's node and the head listen; nowhere for a client (ray://), which is none of the cluster."""
+    import ray
+    from ray._private.worker import global_worker
+
+    node = global_worker.node
+    if node is None:
+        return []
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return [
+        Place(socket.AF_UNIX, node.raylet_socket_name, _NODE_SILENT_S),
+        Place(socket.AF_INET6 if ":" in host else socket.AF_INET, (host.strip("[]"), int(port)), _HEAD_SILENT_S),
+    ]
+
+
 @dataclass
-class _Place:
+class Place:
     """Where somebody listens, and for how many seconds nobody may before all is lost."""
 
     family: socket.AddressFamily
@@ -52,6 +75,7 @@ class _Place:
     heard: float = field(default_factory=time.monotonic)
 
     def is_lost(self) -> bool:
+        """Whether nobody has listened for longer than that, asked now."""
         with socket.socket(self.family, socket.SOCK_STREAM) as asking:
             asking.settimeout(_ANSWER_S)
             try:
@@ -62,7 +86,10 @@ class _Place:
         return False
 
 
-def _watch(places: Sequence[_Place], left: threading.Event, act: Callable[[], NoReturn]) -> None:
-    while not left.wait(_ASK_EVERY_S):
+def watch(
+    places: Sequence[Place], left: threading.Event, act: Callable[[], NoReturn], every_s: float = _ASK_EVERY_S
+) -> None:
+    """Act once one of the places is lost, unless it was left before; looks every so many seconds."""
+    while not left.wait(every_s):
         if any(place.is_lost() for place in places) and not left.is_set():
             act()

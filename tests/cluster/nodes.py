@@ -79,6 +79,11 @@ class Nodes:
         mine = [psutil.Process(self.script.pid), *psutil.Process(self.script.pid).children(recursive=True)]
         kill(mine)
 
+    def kill_memory(self) -> None:
+        """Kill the process of the head that knows of all nodes and actors (Ray's GCS), and no other."""
+        mine = psutil.Process(self.script.pid).children(recursive=True)
+        kill([it for it in mine if it.name().startswith("gcs_server")])
+
 
 @contextmanager
 def running_nodes(head_cpus: int = 1) -> Iterator[Nodes]:

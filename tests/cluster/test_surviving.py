@@ -112,12 +112,16 @@ def test_a_killed_driver_s_run_goes_on_elsewhere_and_is_one_driver_s_alone(
 
 
 @pytest.mark.slow
-def test_a_killed_cluster_s_run_goes_on_on_another(desk: Desk, undisturbed: Desk, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["all of it", "the head's memory"])
+def test_a_killed_cluster_s_run_goes_on_on_another(desk: Desk, undisturbed: Desk, tmp_path: Path, lost: str) -> None:
     with running_nodes(head_cpus=1) as nodes:
         run = started(member(desk, nodes), undisturbed, "run", "tiny.yaml")
         step = run.reaches("once_for_all", 20)
-        nodes.kill()
-        said = run.ends(code=3, seconds=60)
+        if lost == "all of it":
+            nodes.kill()
+        else:
+            nodes.kill_memory()
+        said = run.ends(code=3, seconds=120)
         assert "the Ray cluster does not answer any more; go on with `raydisc resume tiny`" in said
     with running_nodes(head_cpus=1) as nodes:
         again = resumed(Client(tmp_path / "elsewhere", nodes.access), undisturbed, run.storage)
