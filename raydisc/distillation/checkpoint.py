@@ -150,6 +150,32 @@ def _told(text: str) -> TrainingState:
     return state
 
 
+def fits(
+    state: TrainingState, weights: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer, best: bool
+) -> bool:
+    """Whether a checkpoint's tensors are of a stage; those of a file that somebody has altered need not be.
+
+    Args:
+        state: the checkpoint.
+        weights: of the stage's model.
+        optimiser: of the stage.
+        best: whether the best weights so far are among them, once there was an evaluation.
+    """
+    wanted = _shapes("model.", weights) | (_shapes("best.", weights) if best and state.best is not None else {})
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    moments = {f"{index}.{name}": it for index, it in enumerate(trained) for name in ("exp_avg", "exp_avg_sq")}
+    counts = {f"{index}.step": torch.tensor(0.0) for index in range(len(trained))}
+    allowed = wanted | _shapes("best.", weights) | _shapes("optimiser.", moments | counts)
+    found = {name: it for name, it in _shapes("", state.tensors).items() if not name.startswith("random.")}
+    states = _shapes("", {name: it for name, it in state.part("random.").items() if name.startswith("cpu.")})
+    random = _shapes("", {"cpu": torch.get_rng_state()})["cpu"]
+    return wanted.items() <= found.items() <= allowed.items() and all(it == random for it in states.values())
+
+
+def _shapes(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {prefix + name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+
 def checkpoint_files(folder: Path) -> list[Path]:
     """The files of the checkpoint in a folder and those beside it, the one by which it counts last; none without it."""
     mark = next((folder / name for name in (_SHARDED, _FILE) if (folder / name).is_file()), None)

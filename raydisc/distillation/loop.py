@@ -13,6 +13,7 @@ from torch import nn
 
 from raydisc.distillation.checkpoint import (
     TrainingState,
+    fits,
     load,
     optimiser_tensors,
     progress_in,
@@ -41,7 +42,9 @@ Evaluate = Callable[[int], dict[str, Any]]
 """Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops``, and whatever else it found."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Takes the state of a running stage; called at every step, so it must be cheap. ``loss`` is in it now and then."""
+"""Takes the state of a running stage; called at every step, so it must be cheap. ``loss`` is in it now and then.
+
+One without a ``step`` says only that the stage goes on."""
 
 
 Stops = Callable[[], bool]
@@ -236,6 +239,8 @@ def _resumed(
     like = _sharded_tensors(model, optimiser) if is_sharded(model) else {}
     state = load(folder, like, place) if folder else None
     if state is None or (is_sharded(model) and not state.whole_table):
+        return None
+    if not fits(state, weights_of(model), optimiser, settings.patience is not None):
         return None
     put_weights(model, state.part("model."))
     restore_optimiser(optimiser, state.part("optimiser."))

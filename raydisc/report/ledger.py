@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raydisc.durable import sync
 from raydisc.errors import InputError, reason_of
-from raydisc.report.schema import IDENTITY, SCHEMAS, WRITTEN_AT
+from raydisc.report.schema import IDENTITY, REQUIRED, SCHEMAS, WRITTEN_AT
 from raydisc.storage.address import storage_at
 from raydisc.storage.folder import Storage
 
@@ -201,9 +201,10 @@ class Ledger:
             source = ds.dataset(inside, _schema(table), format="parquet")
             found = source.to_table(filter=conditions)
             found.validate(full=True)
-            if found[WRITTEN_AT].null_count:
-                undated = source.to_table(columns=["__filename"], filter=ds.field(WRITTEN_AT).is_null())
-                raise pa.ArrowInvalid(f"{undated['__filename'][0]}: a row does not say when it was written")
+            for column in REQUIRED[table]:
+                if found[column].null_count:
+                    lacking = source.to_table(columns=["__filename"], filter=ds.field(column).is_null())
+                    raise pa.ArrowInvalid(f"{lacking['__filename'][0]}: a row has no '{column}'")
         except (pa.ArrowException, OSError) as error:
             raise InputError(
                 f"the ledger's '{self.files / table}' cannot be read ({reason_of(error)}); remove the part that is "

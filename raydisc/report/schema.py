@@ -58,3 +58,12 @@ IDENTITY: dict[str, tuple[str, ...]] = {
     "trials": ("run", "trial"),
 }
 """Table name → the columns that name one thing; of several rows for it the last finished one counts."""
+
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "stages": ("key", "kind", "state", WRITTEN_AT),
+    "metrics": ("key", "split", "metric", WRITTEN_AT),
+    "candidates": ("key", "scale", WRITTEN_AT),
+    "predictions": ("key", "split", "row", "prediction", WRITTEN_AT),
+    "trials": ("run", "trial", "state", WRITTEN_AT),
+}
+"""Table name → the columns that every row has a value in."""

@@ -7,15 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_split, tiny_teacher
-from torch import nn
+from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_teacher
 from torch.utils._python_dispatch import TorchDispatchMode
+from training import SETTINGS, SPLIT, TOKENS, Killed, batch_at, killed_at, linear, pull, quiet
 
-from raydisc.distillation.checkpoint import TrainingState, load, save
-from raydisc.distillation.loop import LoopSettings, even_steps, no_evaluation, train
+from raydisc.distillation.checkpoint import load
+from raydisc.distillation.loop import no_evaluation, train
 from raydisc.distillation.losses import WeightedLoss, task_loss
-from raydisc.distillation.optimiser import OptimiserSettings, adamw, lr_at
 from raydisc.distillation.teacher_outputs import OnlineSignal
 from raydisc.errors import NonFiniteLoss
 from raydisc.models.dense import load_frozen, load_trainable
@@ -23,53 +21,6 @@ from raydisc.models.outputs import forward
 from raydisc.models.widths import Widths
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.supernet.grid import candidate
-from raydisc.tasks.batching import training_batches
-
-OPTIMISER = OptimiserSettings(lr=1e-2, warmup=0.25, weight_decay=0.1, max_grad_norm=1.0)
-SETTINGS = LoopSettings(
-    stage="distil to 0.3", total_steps=12, seed=5, optimiser=OPTIMISER, evaluate_at=frozenset(), patience=None,
-    checkpoint_folder=None, checkpoint_every_s=0.0,
-)  # fmt: skip
-SPLIT = tiny_split([4, 7, 3, 9, 5, 6, 2, 8, 4, 4, 7, 3] * 2)
-TOKENS = np.union1d(SPLIT.tokens(), [0])
-
-
-class Killed(BaseException):
-    """What a killed process looks like from inside."""
-
-
-def killed_at(step):
-    def progress(state):
-        if state["step"] == step:
-            raise Killed
-
-    return progress
-
-
-def quiet(state):
-    pass
-
-
-def batch_at(step):
-    epoch, position = divmod(step, 4)
-    return SPLIT.batch(training_batches(SPLIT.lengths, 6, 0, epoch)[position], 0)
-
-
-def linear(seed=0):
-    torch.manual_seed(seed)
-    return nn.Linear(3, 1)
-
-
-def pull(model):
-    """A step towards zero outputs."""
-
-    def step(batch, index):
-        loss = model(torch.full((2, 3), 1.0 + index)).square().mean()
-        loss.backward()
-        return loss.detach(), 10.0
-
-    return step
-
 
 # the two kinds of stages that train
 
@@ -297,57 +248,6 @@ def test_without_checkpoints_the_message_says_so():
         train(model, SETTINGS, batch_at, endless, no_evaluation, quiet)
 
 
-def test_a_checkpoint_of_other_code_counts_as_none(tmp_path):
-    save_file({"model.a": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", {"state": '{"unheard_of": 1}'})
-    assert load(tmp_path) is None
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff" * 64, None])
-def test_an_unreadable_checkpoint_counts_as_none(tmp_path, content):
-    settings = replace(SETTINGS, checkpoint_folder=tmp_path)
-    straight, broken = linear(), linear()
-    train(straight, SETTINGS, batch_at, pull(straight), no_evaluation, quiet)
-    with pytest.raises(Killed):
-        train(linear(), settings, batch_at, pull(linear()), no_evaluation, killed_at(4))
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
-    assert load(tmp_path) is None
-    assert not path.exists()
-    train(broken, settings, batch_at, pull(broken), no_evaluation, quiet)
-    assert torch.equal(straight.weight, broken.weight)
-
-
-def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    evaluations = [{"step": 1, "metric": 0.5}, {"step": 2, "metric": 0.25}]
-    state = TrainingState(step=3, flops=7.5, evaluations=evaluations, best=0.5, since_best=1)
-    state.put("model.", {"a.weight": torch.arange(6.0).view(2, 3).t()})
-    state.put("random.", {"cpu": torch.get_rng_state()})
-    state.put("model.", {"b": torch.tensor([1, 2])})
-    assert set(state.tensors) == {"model.b", "random.cpu"}
-    save(tmp_path, state)
-    found = load(tmp_path)
-    assert (found.step, found.flops, found.evaluations, found.best, found.since_best) == (
-        3, 7.5, evaluations, 0.5, 1,
-    )  # fmt: skip
-    assert torch.equal(found.part("model.")["b"], torch.tensor([1, 2]))
-    assert torch.equal(found.tensors["random.cpu"], torch.get_rng_state())
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
-    assert load(tmp_path / "nowhere") is None
-
-
-def test_checkpoints_are_as_rare_as_asked_for(tmp_path):
-    model = linear()
-    train(
-        model,
-        replace(SETTINGS, checkpoint_folder=tmp_path, checkpoint_every_s=60.0),
-        batch_at,
-        pull(model),
-        no_evaluation,
-        quiet,
-    )
-    assert load(tmp_path) is None
-
-
 @pytest.mark.parametrize(
     ("metrics", "patience", "stops", "best"),
     [
@@ -394,85 +294,3 @@ def test_without_patience_the_last_weights_stay():
 def test_evaluation_is_off_where_nobody_asked():
     with pytest.raises(AssertionError, match="no evaluation was asked for"):
         no_evaluation(3)
-
-
-@pytest.mark.parametrize(
-    ("total", "evaluations", "last", "steps"),
-    [
-        (12, 3, False, {4, 8}),
-        (12, 3, True, {4, 8, 12}),
-        (10, 3, True, {3, 7, 10}),
-        (12, 1, False, set()),
-        (12, 1, True, {12}),
-        (3, 9, True, {1, 2, 3}),
-        (3, 9, False, {1, 2}),
-    ],
-)
-def test_when_to_evaluate(total, evaluations, last, steps):
-    assert even_steps(total, evaluations, last) == steps
-
-
-def test_the_learning_rate_climbs_and_falls():
-    rates = [lr_at(step, 20, replace(OPTIMISER, lr=1.0, warmup=0.2)) for step in range(20)]
-    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
-    assert rates[4:] == pytest.approx([1 - step / 16 for step in range(16)])
-    assert min(rates) > 0
-    assert lr_at(0, 20, replace(OPTIMISER, lr=1.0, warmup=0.0)) == 1.0
-    assert lr_at(0, 1, replace(OPTIMISER, lr=1.0, warmup=0.1)) == 1.0
-    assert [lr_at(step, 4, replace(OPTIMISER, lr=1.0, warmup=1.0)) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-
-
-def test_the_loop_follows_the_learning_rate():
-    """Adam's first steps are as long as the learning rate: with a steady gradient every step is."""
-    model, places = linear(), []
-    with torch.no_grad():
-        model.weight.fill_(3.0)
-
-    def step(batch, index):
-        places.append(model.weight.detach().clone())
-        model.weight.grad, model.bias.grad = torch.ones(1, 3), torch.zeros(1)
-        return torch.tensor(1.0), 0.0
-
-    settings = replace(SETTINGS, optimiser=replace(OPTIMISER, weight_decay=0.0))
-    train(model, settings, batch_at, step, no_evaluation, quiet)
-    places.append(model.weight.detach())
-    moved = [float((a - b)[0, 0]) for a, b in zip(places, places[1:], strict=False)]
-    expected = [lr_at(index, 12, settings.optimiser) for index in range(12)]
-    assert moved == pytest.approx(expected, rel=1e-3)
-
-
-def test_gradients_are_clipped_and_cleared():
-    model, seen = linear(), []
-
-    def step(batch, index):
-        assert model.weight.grad is None
-        model.weight.grad = torch.tensor([[30.0, 40.0, 0.0]])
-        model.bias.grad = torch.zeros(1)
-        return torch.tensor(1.0), 0.0
-
-    original = torch.optim.AdamW.step
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            torch.optim.AdamW,
-            "step",
-            lambda self, *args: (seen.append(model.weight.grad.clone()), original(self, *args)),
-        )
-        train(model, replace(SETTINGS, total_steps=1), batch_at, step, no_evaluation, quiet)
-    torch.testing.assert_close(seen[0], torch.tensor([[0.6, 0.8, 0.0]]), atol=1e-4, rtol=1e-4)
-
-
-def test_biases_and_norms_do_not_decay():
-    config = tiny_config()
-    model = tiny_teacher(config)
-    for parameter in model.bert.embeddings.parameters():
-        parameter.requires_grad_(False)
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decaying, other = adamw(trainable, OPTIMISER).param_groups
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert decaying["weight_decay"] == 0.1
-    assert other["weight_decay"] == 0.0
-    assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decaying["params"])
-    assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in other["params"])
-    trained = {names[id(p)] for group in (decaying, other) for p in group["params"]}
-    assert trained == {names[id(parameter)] for parameter in trainable}
-    assert adamw(trainable, replace(OPTIMISER, beta2=0.98)).param_groups[0]["betas"] == (0.9, 0.98)
