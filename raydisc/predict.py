@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
 from raydisc.models.student import StudentCard, load_student, load_student_tokenizer, read_card, student_folder
@@ -50,7 +51,7 @@ def predict_file(student: str | Path, file: str | Path | None, output: str | Pat
     model = load_student(student)
     tokenizer = load_student_tokenizer(student)
     split = Split(tokenise(texts, tokenizer, card.max_length, len(card.text)))
-    logits = predict(model, split, tokenizer.pad_token_id or 0, _BATCH, lambda batch: None)
+    logits = predict(model, split, tokenizer.pad_token_id or 0, Pass(_BATCH))
     try:
         if split.words is not None:
             pa.csv.write_csv(_tagged(logits, texts, split.words, card), output)

@@ -360,9 +360,9 @@ class ResourcesConfig(Section):
     """Compute activations again in the backward instead of keeping them: less memory, a third more computation."""
     offload: bool = False
     """Sharded models on GPUs: keep the shards in the host's memory."""
-    stall_minutes: Annotated[float, Field(gt=0)] | None = None
-    """A trial that is silent for so long hangs: its process is ended, and started anew from its checkpoint. Steps and
-    waits are told of; evaluations, teacher outputs and files are not, so give more than these take. null: never."""
+    stall_minutes: Annotated[float, Field(gt=0)] | None = 60.0
+    """A trial that is silent for so long hangs: its process is ended, and started anew from its checkpoint. Every batch
+    is told of, and waits; reading and writing files are not, so give more than these take. null: never."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 60.0
     """Seconds between two checkpoints of a stage that is trained, which may have to be done again after a crash; up to
     ten times as many where writing one would take more than a twentieth of the time."""

@@ -17,15 +17,17 @@ from machine import DTYPES, Clock, Spread
 from peer_loops import Assignment, by_plain_loop, by_trainer, load_trainer
 from torch import nn
 
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.predict import predict
 from raydisc.models.dense import load_frozen, load_trainable
 from raydisc.report.sheet import Sheet
 from raydisc.stages.batches import steps_of
-from raydisc.stages.context import EVALUATION_BATCH, read_weights
+from raydisc.stages.context import read_weights
 from raydisc.stages.evaluation import score
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Model, Objective
 from raydisc.stages.targets import positions
+from raydisc.tasks.batching import EVALUATION_BATCH
 
 NAME = "peers"
 
@@ -91,7 +93,7 @@ def metrics_of(bench: Bench, model: nn.Module) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in ("validation", "test"):
         split, data = bench.split(name), bench.ready.data
-        predictions = predict(model, split, data["pad_id"], EVALUATION_BATCH, lambda batch: None, bench.precision)
+        predictions = predict(model, split, data["pad_id"], Pass(EVALUATION_BATCH, precision=bench.precision))
         scored = score(data["metric"], predictions, split.labels)
         found |= {name: scored["metric"], f"{name}_se": scored["se"]}
     return found

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from raydisc.distillation.kept_outputs import OutputsShape, OutputsWriter
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.teacher_outputs import write_outputs
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.dense import build, cut, load_frozen
@@ -22,11 +23,11 @@ from raydisc.models.widths import Widths
 from raydisc.settings import SandwichConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.batches import BatchSource
-from raydisc.stages.context import EVALUATION_BATCH, read_table, read_weights
+from raydisc.stages.context import read_table, read_weights
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Objective, OnceForAll
 from raydisc.stages.targets import positions
-from raydisc.tasks.batching import evaluation_batches, padding_share, training_batches
+from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches, padding_share, training_batches
 from raydisc.tasks.tokenised import Batch, Split
 
 Shape = tuple[int, int]
@@ -48,8 +49,8 @@ def run_outputs(bench: Bench, scale: float, batches: int, tick: Tick) -> None:
 
     def on_batch(batch: Batch) -> None:
         nonlocal done
+        tick(done)  # of those before
         done += 1
-        tick(done)
 
     split, data = first_rows(bench, batches * EVALUATION_BATCH), bench.ready.data
     shape = OutputsShape(
@@ -64,7 +65,8 @@ def run_outputs(bench: Bench, scale: float, batches: int, tick: Tick) -> None:
         tempfile.TemporaryDirectory(dir=bench.storage) as folder,
         OutputsWriter(Path(folder), shape, dtype, split.lengths) as writer,
     ):
-        write_outputs(model, split, matched, data["pad_id"], EVALUATION_BATCH, on_batch, writer, bench.precision)
+        write_outputs(model, split, matched, data["pad_id"], Pass(EVALUATION_BATCH, on_batch, bench.precision), writer)
+    tick(done)
 
 
 def run_once_for_all(bench: Bench, scale: float, steps: int, tick: Tick, seed: int = 0) -> Artifact:

@@ -1,28 +1,17 @@
 """Predictions of a model, or of one slice of a supernet, on a split."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from raydisc.distillation.passes import Pass
 from raydisc.models.outputs import forward
-from raydisc.models.precision import Precision
-from raydisc.parallel.place import ALONE, Place
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 
 
-def predict(
-    model: nn.Module,
-    split: Split,
-    pad_id: int,
-    batch_size: int,
-    on_batch: Callable[[Batch], None],
-    precision: Precision = "float32",
-    place: Place = ALONE,
-) -> np.ndarray:
+def predict(model: nn.Module, split: Split, pad_id: int, how: Pass) -> np.ndarray:
     """Logits ``[N, C]`` of every row, each counted once, in the split's order; float32 in every precision.
 
     Of a language model the mean loss of each row's tokens ``[N, 1]``, in nats. Of a token classifier the class of each
@@ -34,15 +23,13 @@ def predict(
     order: list[np.ndarray] = []
     model.eval()
     with torch.no_grad():
-        for rows in evaluation_batches(split.lengths, batch_size):
-            batch = split.batch(rows, pad_id).share(place.rank, place.workers).to(device)
-            found = predictions_of(forward(model, batch, (), precision).logits, batch).cpu().numpy()
+        for batch in how.over(split, evaluation_batches(split.lengths, how.batch_size), pad_id, device):
+            found = predictions_of(forward(model, batch, (), how.precision).logits, batch).cpu().numpy()
             logits.append(found if split.words is None else _side_by_side(found, batch, int(split.words.counts.max())))
             order.append(batch.rows)
-            on_batch(batch)
     predictions = np.zeros((len(split), logits[0].shape[-1]), dtype=np.float32)
     predictions[np.concatenate(order)] = np.concatenate(logits)
-    return place.total(torch.from_numpy(predictions)).numpy()  # zeros where it was another's row
+    return how.place.total(torch.from_numpy(predictions)).numpy()  # zeros where it was another's row
 
 
 def predictions_of(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from raydisc.distillation.kept_outputs import KeptOutputs, OutputsWriter, starts_of
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.top_tokens import likeliest
 from raydisc.models.outputs import Outputs, forward
 from raydisc.models.precision import Precision
-from raydisc.parallel.place import ALONE, Place
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 from raydisc.tasks.words import places_of
@@ -113,12 +113,9 @@ def write_outputs(
     split: Split,
     positions: tuple[int, ...],
     pad_id: int,
-    batch_size: int,
-    on_batch: Callable[[Batch], None],
+    how: Pass,
     writer: OutputsWriter,
-    precision: Precision = "float32",
     top_tokens: int = 1,
-    place: Place = ALONE,
 ) -> float:
     """Run the frozen teacher once over every row, in one fixed order, so that the bits do not depend on who asks.
 
@@ -131,11 +128,8 @@ def write_outputs(
         BeyondRange: the type cannot hold a hidden state.
     """
     squares = torch.zeros(2, dtype=torch.float64)
-    batches = _computed(
-        teacher, split, positions, pad_id, batch_size, on_batch, writer.dtype, precision, top_tokens, place
-    )
-    for computed in _one_behind(batches):
-        found = place.total(computed.norms.double().square())  # so that all workers stop, or none
+    for computed in _one_behind(_computed(teacher, split, positions, pad_id, how, writer.dtype, top_tokens)):
+        found = how.place.total(computed.norms.double().square())  # so that all workers stop, or none
         if not bool(found.isfinite().all()):
             raise BeyondRange
         squares += found
@@ -170,24 +164,19 @@ def _computed(
     split: Split,
     positions: tuple[int, ...],
     pad_id: int,
-    batch_size: int,
-    on_batch: Callable[[Batch], None],
+    how: Pass,
     dtype: torch.dtype,
-    precision: Precision,
     top_tokens: int,
-    place: Place,
 ) -> Iterator[_Computed]:
     device = next(teacher.parameters()).device
     teacher.eval()
-    for rows in evaluation_batches(split.lengths, batch_size):
-        batch = split.batch(rows, pad_id).share(place.rank, place.workers).to(device)
+    for batch in how.over(split, evaluation_batches(split.lengths, how.batch_size), pad_id, device):
         with torch.no_grad():
-            result = _said(forward(teacher, batch, positions, precision), batch, top_tokens)
+            result = _said(forward(teacher, batch, positions, how.precision), batch, top_tokens)
             states = _real_tokens(result, batch)
             hidden = states.to(dtype)
             # one number that is infinite or none shows in the norm
             norms = torch.stack([torch.dist(hidden.float(), states), torch.linalg.vector_norm(states)])
-        on_batch(batch)
         tokens = None if result.tokens is None else _to_host(result.tokens.int())
         logits, hidden, norms = (_to_host(part) for part in (result.logits, hidden, norms))
         yield _Computed(batch.rows, logits, tokens, hidden, norms, _recorded(device))

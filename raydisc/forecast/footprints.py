@@ -156,7 +156,7 @@ class Footprints:
         with counted:
             if isinstance(request, Importance):
                 layers, regression = layers_of(self._world.config), data["kind"] == "regression"
-                gradient_importance(model, layers, batches[:1], regression, lambda batch: None)
+                gradient_importance(model, layers, batches[:1], regression)
             elif isinstance(request, TeacherOutputs):
                 named = tokens_named(data, request.top_tokens)
                 run_outputs(model, batches, request.positions, named, self._precision)

@@ -9,9 +9,8 @@ import numpy as np
 
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.widths import Widths
-from raydisc.stages.context import EVALUATION_BATCH
 from raydisc.stages.importance import IMPORTANCE_FORWARDS
-from raydisc.tasks.batching import evaluation_batches
+from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches
 from raydisc.tasks.tokenised import Split
 
 Shape = tuple[int, int]

@@ -17,7 +17,7 @@ Shape letters: B rows, S tokens, D hidden size, H heads, d head size.
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -165,72 +165,60 @@ class EncT5Model(EncT5PreTrainedModel):
         return BaseModelOutput(answer.last_hidden_state[:, 0], encoded.hidden_states)
 
 
-class EncT5ForSequenceClassification(EncT5PreTrainedModel):
+class EncT5Classifier(EncT5PreTrainedModel):
+    """A linear layer on what the encoder, or the decoder that asks it, says last.
+
+    Attributes:
+        asks: whether a decoder asks the encoder.
+        output: what a forward gives.
+    """
+
+    asks: ClassVar[bool]
+    output: ClassVar[type[SequenceClassifierOutput | TokenClassifierOutput]]
+
+    def __init__(self, config: Config) -> None:
+        """Build it with T5's or mT5's configuration."""
+        super().__init__(config)
+        self.transformer = EncT5Model(config, asks=self.asks)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.d_model, config.num_labels)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_config(cls, config: Config, **kwargs: Any) -> Self:
+        """A model with new weights, as the auto classes make it."""
+        model: Self = cls._from_config(config, **kwargs)  # type: ignore[no-untyped-call]
+        return model
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The word embedding."""
+        return self.transformer.shared
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput | TokenClassifierOutput:
+        """Logits ``[B, labels]`` or ``[B, S, labels]``, and the encoder's hidden states; T5 has no types of tokens."""
+        found = self.transformer(input_ids, attention_mask, **kwargs)
+        logits = self.classifier(self.dropout(found.last_hidden_state))
+        return self.output(logits=logits, hidden_states=found.hidden_states)
+
+
+class EncT5ForSequenceClassification(EncT5Classifier):
     """A classifier, or a regressor with one label, on the decoder's answer."""
 
-    def __init__(self, config: Config) -> None:
-        """Build it with T5's or mT5's configuration."""
-        super().__init__(config)
-        self.transformer = EncT5Model(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.d_model, config.num_labels)
-        self.post_init()  # type: ignore[no-untyped-call]
-
-    @classmethod
-    def from_config(cls, config: Config, **kwargs: Any) -> "EncT5ForSequenceClassification":
-        """A model with new weights, as the auto classes make it."""
-        model: EncT5ForSequenceClassification = cls._from_config(config, **kwargs)  # type: ignore[no-untyped-call]
-        return model
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The word embedding."""
-        return self.transformer.shared
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutput:
-        """Logits ``[B, labels]`` and the encoder's hidden states; T5 knows no types of tokens."""
-        found = self.transformer(input_ids, attention_mask, **kwargs)
-        logits = self.classifier(self.dropout(found.last_hidden_state))
-        return SequenceClassifierOutput(logits=logits, hidden_states=found.hidden_states)
+    asks = True
+    output = SequenceClassifierOutput
 
 
-class EncT5ForTokenClassification(EncT5PreTrainedModel):
+class EncT5ForTokenClassification(EncT5Classifier):
     """A classifier of every token, on the encoder's last hidden states."""
 
-    def __init__(self, config: Config) -> None:
-        """Build it with T5's or mT5's configuration."""
-        super().__init__(config)
-        self.transformer = EncT5Model(config, asks=False)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.d_model, config.num_labels)
-        self.post_init()  # type: ignore[no-untyped-call]
-
-    @classmethod
-    def from_config(cls, config: Config, **kwargs: Any) -> "EncT5ForTokenClassification":
-        """A model with new weights, as the auto classes make it."""
-        model: EncT5ForTokenClassification = cls._from_config(config, **kwargs)  # type: ignore[no-untyped-call]
-        return model
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The word embedding."""
-        return self.transformer.shared
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> TokenClassifierOutput:
-        """Logits ``[B, S, labels]`` and the encoder's hidden states; T5 knows no types of tokens."""
-        found = self.transformer(input_ids, attention_mask, **kwargs)
-        logits = self.classifier(self.dropout(found.last_hidden_state))
-        return TokenClassifierOutput(logits=logits, hidden_states=found.hidden_states)
+    asks = False
+    output = TokenClassifierOutput
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from raydisc.parallel.heap import return_freed_memory
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.place import Place
 from raydisc.runtime.hot_store import hot_store
+from raydisc.runtime.loss import leave_on_loss
 from raydisc.runtime.machine import bound_threads, refuse_without
+from raydisc.runtime.signals import heed_sigterm, is_going
 from raydisc.settings import ResourcesConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.compute import Worker
@@ -36,7 +38,7 @@ _LOSS_SHOWS_S = 10.0
 """By then a worker that was killed is known to be gone: the others may notice before Ray does."""
 
 _LOSSES_FORGIVEN = 2
-"""In one stage."""
+"""In one stage, while it gets no further."""
 
 _PEER_TIMEOUT = timedelta(hours=12)
 """Workers wait for one that writes or tokenises alone; a lost one shows at once."""
@@ -75,6 +77,8 @@ class GangWorker:
         self._news: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        heed_sigterm()
+        leave_on_loss()
 
     def node(self) -> str:
         """The machine that the worker is on."""
@@ -104,7 +108,7 @@ class GangWorker:
         place = Place(rank, layout, mesh)
         self._worker = Worker(
             store, device, team.precision, team.resources.checkpoint_every_s, place,
-            team.resources.checkpointing, team.resources.offload, self._stop.is_set,
+            team.resources.checkpointing, team.resources.offload, self._stops,
         )  # fmt: skip
 
     def compute(self, request: Request, promise: Artifact, micro_batches: int) -> Artifact:
@@ -112,6 +116,9 @@ class GangWorker:
         assert self._worker is not None
         bound_threads(self._team.resources.cpus)  # of this thread: an actor has several
         return self._worker(request, promise, self._note, micro_batches)
+
+    def _stops(self) -> bool:
+        return self._stop.is_set() or is_going()
 
     def _note(self, state: dict[str, Any]) -> None:
         with self._lock:
@@ -132,7 +139,8 @@ class GangWorker:
 class Gang:
     """Computes stages by the workers of a trial; they are started when the first is wanted.
 
-    A lost worker has all of them started anew, and the stage goes on from its last checkpoint.
+    A lost worker has all of them started anew, and the stage goes on from its last checkpoint. One that gets SIGTERM
+    has all of them write a checkpoint first.
 
     Args:
         team: what workers are told.
@@ -153,15 +161,25 @@ class Gang:
             OutOfMemory: a worker's device had no room.
             Stopped: they were asked to.
         """
-        for losses in range(_LOSSES_FORGIVEN + 1):
+        furthest = losses = 0
+
+        def told(state: dict[str, Any]) -> None:
+            nonlocal furthest, losses
+            if state.get("step", 0) > furthest:
+                furthest, losses = state["step"], 0
+            progress(state)
+
+        while True:
             try:
                 self._workers = self._workers or self._started()
-                return self._computed(request, promise, progress, micro_batches)
+                return self._computed(request, promise, told, micro_batches)
             except BaseException as error:
                 self.disband()
-                if not isinstance(error, WorkerLost) or losses == _LOSSES_FORGIVEN:
+                if isinstance(error, Stopped) and not self._stops():  # a worker was told to go, and not this trial
+                    continue
+                losses += 1
+                if not isinstance(error, WorkerLost) or losses > _LOSSES_FORGIVEN:
                     raise
-        raise AssertionError("unreachable")
 
     def disband(self) -> None:
         """End all workers."""

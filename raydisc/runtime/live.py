@@ -43,13 +43,15 @@ class ReporterCallback(Watcher):
             if "notice" in result:
                 self._reporter.notice(result["notice"])
                 return
-            self._reporter.update(job.name, job.label, result["stage"], result.get("step", 0), result.get("steps", 0))
+            if "step" not in result:  # it goes on
+                return
+            self._reporter.update(job.name, job.label, result["stage"], result["step"], result.get("steps", 0))
             if "candidates" in result:
                 self._reporter.candidates(result["candidates"], result["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial's process died more often than it may."""
-        why = self._hung(trial.trial_id) or _cause(trial.get_error())
+        why = self._hung(trial.trial_id) or cause_of_death(trial.get_error())
         self._end(self._jobs[trial.config["job"]], f"its process died again and again: {why}")
 
     def _end(self, job: Job, failure: str | None, message: str = "", inherited: str | None = None) -> None:
@@ -63,9 +65,9 @@ class ReporterCallback(Watcher):
                 self._reporter.failed(job.name, job.label, failure)
 
 
-def _cause(error: Exception | None) -> str:
-    """Why a process died, as far as Ray tells; what Ray kills for want of memory it says at length."""
-    if error is not None and re.search(r"out of memory|memory pressure|OutOfMemory|\bOOM\b", str(error)):
+def cause_of_death(error: object) -> str:
+    """Why a process died, as far as Ray tells; of a process that has not even started it tells nothing."""
+    if re.search(r"out of memory|low on memory|OutOfMemory|\bOOM\b", str(error)):
         return (
             "the machine ran out of memory; run fewer trials at once (resources.trials), or give each more workers "
             "(resources.workers)"

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 GRACE_S = 20.0
 """Seconds that a process told to go takes at most: a spot node gives half a minute or more."""
@@ -36,21 +36,26 @@ def interrupt() -> None:
 
 
 def is_going() -> bool:
-    """Whether this process, a trial's, was told to go."""
+    """Whether this process, a trial's or one of its workers', was told to go."""
     return _GOING.is_set()
 
 
-def leave() -> None:
+def leave() -> NoReturn:
     """End this process at once, for another to go on from what it has kept."""
     os._exit(1)
+
+
+def heed_sigterm() -> None:
+    """Have SIGTERM ask this process to go, and end it some time later; Ray would end it at once. On the main thread."""
+    signal.signal(signal.SIGTERM, _told_to_go)
 
 
 class Preemptible:
     """Of a Tune trainable, whose set-up is on its process's main thread: SIGTERM has its stage keep a checkpoint."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the signal from Ray, which would end the process at once."""
-        signal.signal(signal.SIGTERM, _told_to_go)
+        """Take the signal from Ray."""
+        heed_sigterm()
         super().setup(config)  # type: ignore[misc]
 
 

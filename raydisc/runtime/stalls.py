@@ -11,7 +11,7 @@ from raydisc.runtime.callbacks import Watcher
 class StallWatch(Watcher):
     """Ends the process of a trial that has told of nothing for too long; Tune starts it anew, as after a crash.
 
-    Every step of a stage tells something, and so does a wait for a stage that another process computes.
+    Every batch of a stage tells something, and so does a wait for a stage that another process computes.
 
     Args:
         minutes: how long a trial may be silent; None watches none.

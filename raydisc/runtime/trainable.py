@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from raydisc.parallel.mesh import Layout
 from raydisc.report.ledger import Ledger
 from raydisc.runtime.gang import Team, gang_of
 from raydisc.runtime.hot_store import hot_store
+from raydisc.runtime.loss import leave_on_loss
 from raydisc.runtime.machine import bound_threads, refuse_without
 from raydisc.runtime.plan import Job
 from raydisc.runtime.records import Recorder
@@ -79,10 +81,14 @@ class Reporting:
     """Passes a stage's state on to Tune, not more often than people can read; its begin and candidates always.
 
     Keeps what it last heard, so that a failure can name its stage.
+
+    Args:
+        tell: Tune's way to report.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
         """Start with nothing heard."""
+        self._tell = tell
         self.last: dict[str, Any] = {}
         self.since = time.monotonic()
         self._told, self._pause = 0.0, _REPORT_EVERY_S
@@ -94,7 +100,7 @@ class Reporting:
             self.since = now
         self.last = state
         if begins or {"candidates", "notice"} & set(state) or now - self._told > self._pause:
-            tune.report({name: value for name, value in state.items() if name != "evaluations"})
+            self._tell({name: value for name, value in state.items() if name != "evaluations"})
             self._told = time.monotonic()
             self._pause = max(_REPORT_EVERY_S, _REPORT_SHARE * (self._told - now))
 
@@ -107,6 +113,7 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         run: the run.
         copies: the handle of the ``HotCopies`` actor.
     """
+    leave_on_loss()
     job = run.jobs[config["job"]]
     resources = run.experiment.resources
     bound_threads(resources.cpus)
@@ -122,7 +129,7 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     store = hot_store(storage, copies)
     ledger = Ledger(storage / "ledger")
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
-    reporting = Reporting()
+    reporting = Reporting(tune.report)
     executor = Executor(
         store, device, run.arithmetic, reporting, recorder.stage, resources.checkpoint_every_s, gang, stops
     )

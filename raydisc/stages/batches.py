@@ -11,8 +11,7 @@ from raydisc.models.cost import ForwardCost
 from raydisc.models.widths import Widths
 from raydisc.parallel.place import ALONE, Place
 from raydisc.settings import TrainingConfig
-from raydisc.stages.context import EVALUATION_BATCH
-from raydisc.tasks.batching import evaluation_batches, training_batches
+from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches, training_batches
 from raydisc.tasks.tokenised import Batch, Split
 
 

@@ -1,5 +1,6 @@
 """What every stage's computation is given and gives back, and how it reads its inputs."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import torch
 from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
 from raydisc.distillation.loop import Progress, Stops, never
+from raydisc.distillation.passes import Pass
 from raydisc.models.cost import ForwardCost
 from raydisc.models.dense import config_from_dict, cut
 from raydisc.models.family import Config
@@ -25,10 +27,8 @@ from raydisc.parallel.place import ALONE, Place
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Model
 from raydisc.stages.store import ArtifactStore, Blob
+from raydisc.tasks.batching import EVALUATION_BATCH
 from raydisc.tasks.tokenised import Batch, Split, table_from_buffer
-
-EVALUATION_BATCH = 64
-"""Rows of a batch where nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,18 @@ class FlopMeter:
     def __call__(self, batch: Batch) -> None:
         """Count a forward on a batch."""
         self.flops += self._cost.flops(self._widths, *batch.shape)
+
+
+def one_pass(context: Context, meter: FlopMeter, rows: int | None = None) -> Pass:
+    """A pass of a stage, which tells of each batch; as a step, where the stage does nothing else with so many rows."""
+    done = itertools.count(1)
+    steps = None if rows is None else math.ceil(rows / EVALUATION_BATCH)
+
+    def on_batch(batch: Batch) -> None:
+        meter(batch)
+        context.progress({} if steps is None else {"step": next(done), "steps": steps})
+
+    return Pass(EVALUATION_BATCH, on_batch, context.precision, context.place, context.micro_batches)
 
 
 @dataclass(frozen=True)

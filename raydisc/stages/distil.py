@@ -68,7 +68,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
     predicted: dict[int | None, np.ndarray] = {}
 
     def evaluate(step_number: int | None) -> dict[str, Any]:
-        judged = judge(model, cost, widths, validation, data, context.precision, context.place)
+        judged = judge(model, cost, widths, validation, data, context)
         predicted[step_number] = judged.predictions
         return {**judged.found, "flops": judged.flops}
 

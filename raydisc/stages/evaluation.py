@@ -9,15 +9,13 @@ from torch import nn
 
 from raydisc.distillation.predict import predict
 from raydisc.models.cost import ForwardCost
-from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
-from raydisc.parallel.place import ALONE, Place
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import (
-    EVALUATION_BATCH,
     Context,
     FlopMeter,
     Result,
+    one_pass,
     prediction_table,
     read_split,
     read_weights,
@@ -62,12 +60,12 @@ def judge(
     widths: Widths,
     split: Split,
     data: Artifact,
-    precision: Precision,
-    place: Place = ALONE,
+    context: Context,
+    rows: int | None = None,
 ) -> Judged:
-    """Run a model, at some widths, once over every row of a split of the task."""
+    """Run a model, at some widths, once over every row of a split of the task; for ``rows`` see ``one_pass``."""
     meter = FlopMeter(cost, widths)
-    predictions = predict(model, split, data["pad_id"], EVALUATION_BATCH, meter, precision, place)
+    predictions = predict(model, split, data["pad_id"], one_pass(context, meter, rows))
     if split.words is not None:
         predictions = counted(data["metric"], predictions, split.words, data["classes"])
     return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)
@@ -79,6 +77,6 @@ def compute_evaluate(request: Evaluate, context: Context) -> Result:
     model = frozen_model(weights, context)
     split = read_split(context.store, request.data, "test")
     cost = ForwardCost.of(model, weights.config)
-    judged = judge(model, cost, weights.widths, split, request.data, context.precision, context.place)
+    judged = judge(model, cost, weights.widths, split, request.data, context, len(split))
     blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
     return Result({"evaluations": [{"step": None, "split": "test", **judged.found}]}, judged.flops, blobs)

@@ -45,7 +45,7 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
     if request.finetune is not None:
         state = _finetune(model, request, request.finetune, cost, context)
     validation = read_split(context.store, data, "validation")
-    judged = judge(model, cost, widths, validation, data, context.precision, context.place)
+    judged = judge(model, cost, widths, validation, data, context)
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "evaluations": [{"step": None, "split": "validation", **judged.found}],

@@ -7,12 +7,12 @@ from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.families import layers_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import (
-    EVALUATION_BATCH,
     Context,
     FlopMeter,
     Result,
     Weights,
     json_blob,
+    one_pass,
     read_split,
     read_tensors,
     read_weights,
@@ -32,7 +32,7 @@ from raydisc.supernet.importance import (
     magnitude_importance,
     random_importance,
 )
-from raydisc.tasks.batching import evaluation_batches
+from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches
 from raydisc.tasks.tokenised import Split
 from raydisc.tradeoff import reference_of
 
@@ -66,18 +66,12 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
     model = frozen_model(weights, context)
     if request.method == "magnitude":
         return magnitude_importance(model, layers), 0.0
-    data, place = request.data, context.place
+    data = request.data
     split = read_split(context.store, data, "train")
     batches = importance_batches(request, split)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    scores = gradient_importance(
-        model,
-        layers,
-        (split.batch(rows, data["pad_id"]).share(place.rank, place.workers).to(context.device) for rows in batches),
-        regression=data["kind"] == "regression",
-        on_batch=meter,
-        place=place,
-    )
+    shares = one_pass(context, meter, sum(map(len, batches))).over(split, batches, data["pad_id"], context.device)
+    scores = gradient_importance(model, layers, shares, data["kind"] == "regression", context.place)
     return scores, meter.flops * IMPORTANCE_FORWARDS
 
 

@@ -57,7 +57,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
         return total, (STEP_FORWARDS * forwards + targets.flops - before) / context.micro_batches
 
     def evaluate(index: int) -> dict[str, Any]:
-        rows, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges)
+        rows, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
         if index == contest.chooses_at:
             contest.choose(rows, prediction_table(predictions, judges.labels, "validation"))
         mean = float(np.mean([row["metric"] for row in rows]))
@@ -88,7 +88,7 @@ def _result(
     validation = judges = read_split(context.store, request.data, "validation")
     chosen = contest.chosen(state.step)
     finalists = supernet.candidates if chosen is None else (chosen,)
-    rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation)
+    rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation, context)
     history = _history(state.evaluations, rows)
     weights = supernet.weights
     blobs = weight_blobs(weights.config, weights.widths, weights.scale, weights_of(supernet.model), context.place)

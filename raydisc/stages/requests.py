@@ -24,6 +24,7 @@ from raydisc.settings import (
     TeacherOutputsConfig,
 )
 from raydisc.stages.artifact import Artifact
+from raydisc.tasks.batching import EVALUATION_BATCH
 
 _NOT_IN_KEY = {"key": False}
 
@@ -62,8 +63,8 @@ class Request:
 
     @property
     def batch_size(self) -> int:
-        """Rows that a step trains on; 1 where nothing is trained."""
-        return 1
+        """Rows of a batch, which may be cut in as many; where nothing is trained, those of a pass."""
+        return 1 if self.by_one else EVALUATION_BATCH
 
     def settings(self) -> dict[str, Any]:
         """Everything but the artifacts' contents that the result depends on, as JSON values."""
@@ -145,7 +146,7 @@ class FineTune(Request):
     @property
     def batch_size(self) -> int:
         """See ``Request``."""
-        return self.finetune.batch_size if self.finetune else 1
+        return self.finetune.batch_size if self.finetune else super().batch_size
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def build_supernet(request: OnceForAll, context: Context) -> Supernet:
 
 
 def evaluate_candidates(
-    supernet: Supernet, candidates: Sequence[Candidate], request: OnceForAll, validation: Split
+    supernet: Supernet, candidates: Sequence[Candidate], request: OnceForAll, validation: Split, context: Context
 ) -> tuple[list[dict[str, Any]], dict[float | None, np.ndarray], float]:
     """Metric and standard error of each candidate, its predictions by scale, and the FLOPs."""
     data = request.data
@@ -68,9 +68,7 @@ def evaluate_candidates(
     flops = 0.0
     for candidate in candidates:
         supernet.select(candidate)
-        judged = judge(
-            supernet.model, supernet.cost, candidate.widths, validation, data, supernet.precision, supernet.place
-        )
+        judged = judge(supernet.model, supernet.cost, candidate.widths, validation, data, context)
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
         size = size_of(supernet.weights.config, request.importance["parameters"], candidate.widths)

@@ -12,11 +12,12 @@ from raydisc.errors import InputError
 from raydisc.models.cost import ForwardCost
 from raydisc.settings import TeacherOutputsConfig
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import EVALUATION_BATCH, Context, FlopMeter, Result, read_split, read_weights
+from raydisc.stages.context import Context, FlopMeter, Result, one_pass, read_split, read_weights
 from raydisc.stages.models import frozen_model
 from raydisc.stages.requests import TeacherOutputs
 from raydisc.stages.store import Blob
 from raydisc.stages.targets import tokens_named
+from raydisc.tasks.batching import EVALUATION_BATCH
 from raydisc.tasks.tokenised import Split
 
 _GIB = 2**30
@@ -105,22 +106,14 @@ def _written(
 
     A hidden state that float16 cannot hold has all of them kept in bfloat16, whose range is float32's.
     """
-    pad_id, precision, place = request.data["pad_id"], context.precision, context.place
+    tokens = tokens_named(request.data, request.top_tokens)
     for dtype in dict.fromkeys((request.config.dtype, "bfloat16")):
         folder = context.checkpoint_folder
-        with OutputsWriter(folder, shape, dtype, split.lengths, place, split.label_counts) as writer:
+        with OutputsWriter(folder, shape, dtype, split.lengths, context.place, split.label_counts) as writer:
             try:
+                how = one_pass(context, meter, len(split))
                 return dtype, write_outputs(
-                    model,
-                    split,
-                    request.positions,
-                    pad_id,
-                    EVALUATION_BATCH,
-                    meter,
-                    writer,
-                    precision,
-                    tokens_named(request.data, request.top_tokens),
-                    place,
+                    model, split, request.positions, request.data["pad_id"], how, writer, tokens
                 )
             except BeyondRange:
                 continue

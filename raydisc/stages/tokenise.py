@@ -56,7 +56,7 @@ def compute_tokenise(request: Tokenise, context: Context) -> Result:
         raise InputError("task: the data changed while the run was starting; run again")
     tokenizer = tokenizer_of(request.teacher)
     labelled = {name: table for name, table in task.splits.items() if name != "unlabelled"}
-    splits = {name: _tokenised(name, table, task, tokenizer) for name, table in labelled.items()}
+    splits = {name: _tokenised(name, table, task, tokenizer, context) for name, table in labelled.items()}
     blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
     for name, content in tokenizer_files(tokenizer).items():
         blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
@@ -66,10 +66,15 @@ def compute_tokenise(request: Tokenise, context: Context) -> Result:
     return Result(facts=facts, flops=0.0, blobs=blobs)
 
 
-def _tokenised(name: str, table: pa.Table, task: TaskData, tokenizer: PreTrainedTokenizerBase) -> pa.Table:
+def _tokenised(
+    name: str, table: pa.Table, task: TaskData, tokenizer: PreTrainedTokenizerBase, context: Context
+) -> pa.Table:
+    def on_chunk() -> None:
+        context.progress({})
+
     if task.kind == "language":
-        return pack(table, tokenizer, task.max_length, name)
-    return tokenise(table, tokenizer, task.max_length, len(task.text))
+        return pack(table, tokenizer, task.max_length, name, on_chunk)
+    return tokenise(table, tokenizer, task.max_length, len(task.text), on_chunk)
 
 
 def _facts(task: TaskData, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pa.Table]) -> dict[str, object]:

@@ -36,7 +36,6 @@ def gradient_importance(
     layers: tuple[LayerUnits, ...],
     batches: Iterable[Batch],
     regression: bool,
-    on_batch: Callable[[Batch], None],
     place: Place = ALONE,
 ) -> Importance:
     """Expectation over training examples of the absolute gradient of the loss by a mask on the unit.
@@ -49,7 +48,6 @@ def gradient_importance(
         layers: its units.
         batches: labelled training rows, each row once; a worker's shares of them.
         regression: squared error of the one output instead of cross entropy.
-        on_batch: called after each batch.
         place: of this worker; each is given the scores of all rows.
     """
     model.requires_grad_(False).eval()
@@ -60,7 +58,6 @@ def gradient_importance(
             gradients = torch.autograd.grad(_summed_loss(logits, batch.labels, regression), masks)
         sums = [gradient.abs().sum(dim=0).double() for gradient in gradients]
         totals = sums if totals is None else [total + new for total, new in zip(totals, sums, strict=True)]
-        on_batch(batch)
     if totals is None:
         raise ValueError("importance needs at least one training row")
     summed = [place.total(total).float() for total in totals]

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+EVALUATION_BATCH = 64
+"""Rows of a batch where nothing is trained."""
+
 POOL = 50  # batches sorted together: enough that padding nearly vanishes, few enough that order stays random
 
 

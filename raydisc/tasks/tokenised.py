@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,17 @@ def _put(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     return tensor.to(device)
 
 
-def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int, num_text: int) -> pa.Table:
+def _tell_nobody() -> None:
+    """For who does not ask how far tokenisation has come."""
+
+
+def tokenise(
+    split: pa.Table,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    num_text: int,
+    on_chunk: Callable[[], None] = _tell_nobody,
+) -> pa.Table:
     """Tokenises the text columns of a split, or its lists of words.
 
     Args:
@@ -140,6 +151,7 @@ def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: in
         max_length: Most tokens of a row, special tokens included; longer rows are truncated (of a pair, the
             longer text first).
         num_text: 1 for single sentences, 2 for pairs.
+        on_chunk: Told after every 10,000 rows.
 
     Returns:
         A table with `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer makes them, and
@@ -172,6 +184,7 @@ def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: in
         ids.append(pa.array(encoded["input_ids"], pa.list_(pa.int32())))
         if "token_type_ids" in encoded:
             types.append(pa.array(encoded["token_type_ids"], pa.list_(pa.int8())))
+        on_chunk()
     columns: dict[str, Any] = {"input_ids": pa.chunked_array(ids, pa.list_(pa.int32()))}
     if types:
         columns["token_type_ids"] = pa.chunked_array(types, pa.list_(pa.int8()))
@@ -182,7 +195,13 @@ def tokenise(split: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: in
     return pa.table(columns).combine_chunks()
 
 
-def pack(split: pa.Table, tokenizer: PreTrainedTokenizerBase, length: int, place: str) -> pa.Table:
+def pack(
+    split: pa.Table,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    place: str,
+    on_chunk: Callable[[], None] = _tell_nobody,
+) -> pa.Table:
     """Tokenises the texts of a language task, joins them, each ended by the end-of-text token, and cuts them into rows.
 
     What is left at the end, shorter than a row, is dropped.
@@ -192,6 +211,7 @@ def pack(split: pa.Table, tokenizer: PreTrainedTokenizerBase, length: int, place
         tokenizer: A Hugging Face tokenizer.
         length: Tokens of a row.
         place: What the split is called, for errors.
+        on_chunk: Told after every 10,000 texts.
 
     Returns:
         A table with `input_ids` list<int32>, every row `length` long.
@@ -210,6 +230,7 @@ def pack(split: pa.Table, tokenizer: PreTrainedTokenizerBase, length: int, place
     for start in range(0, len(texts), CHUNK):
         encoded = tokenizer(texts[start : start + CHUNK], add_special_tokens=False, return_attention_mask=False)
         parts += [np.asarray([*ids, end], np.int32) for ids in encoded["input_ids"]]
+        on_chunk()
     tokens = np.concatenate(parts)
     rows = len(tokens) // length
     if rows == 0:

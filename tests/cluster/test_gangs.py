@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from desk import Desk, make_desk
+from desk import LASTING, Desk, make_desk
+from outcome import refuse_other_outcome
+from surviving import Watched
 
 from raydisc.report.ledger import Ledger
 
@@ -22,6 +22,8 @@ SETTINGS = [
     "--set", "teacher.architecture.attention_probs_dropout_prob=0",
 ]  # fmt: skip
 TWO = ["--set", "resources.workers=2"]
+
+WORKER = "ray::GangWorker"
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +65,22 @@ def test_the_teacher_s_own_workers_leave_before_a_trial_begins(desk: Desk, alone
     assert jobs.count(("teacher_outputs", "minidisc")) == 1  # the assistant's
 
 
-def test_a_run_whose_worker_is_killed_ends_as_if_it_had_not_been(desk: Desk, alone: list[dict[str, Any]]) -> None:
-    """Killed while a stage is computed."""
-    process = desk.start("run", "tiny.yaml", *SETTINGS, *TWO, "--set", "resources.parallel=shard")
-    ledger, end = Ledger(desk.folder / "runs" / "ledger"), time.monotonic() + 240
-    while not (ledger.read("stages")["kind"] == "importance").any():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
-    workers = [
-        it for it in psutil.Process(process.pid).children(recursive=True) if "GangWorker" in it.name() + named(it)
-    ]
-    assert workers
-    workers[-1].kill()
-    printed, said = process.communicate(timeout=300)
-    assert process.returncode == 0, printed + said
-    check(compared(desk), alone)
-
-
-def named(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+def test_a_run_whose_workers_are_killed_or_told_to_go_finds_the_same_bit_for_bit(tmp_path: Path) -> None:
+    undisturbed, desk = make_desk(tmp_path / "undisturbed", LASTING), make_desk(tmp_path / "desk", LASTING)
+    words = ["run", "tiny.yaml", *TWO, "--set", "resources.parallel=shard"]
+    undisturbed.run(*words)
+    stages = Ledger(undisturbed.folder / "runs" / "ledger").rows("stages")
+    run = Watched(desk.folder / "runs", stages, desk.start(*words))
+    step = run.reaches("finetune", 40)
+    run.processes(WORKER)[-1].kill()
+    run.goes_on("finetune", step)
+    run.reaches("once_for_all", 10)
+    told = run.processes(WORKER)[-1]
+    told.terminate()
+    run.wait(lambda: not told.is_running())
+    run.goes_on("once_for_all", run.step("once_for_all"))
+    run.ends()
+    refuse_other_outcome(run.storage, undisturbed.folder / "runs")
 
 
 def test_more_workers_than_devices_are_refused(desk: Desk) -> None:

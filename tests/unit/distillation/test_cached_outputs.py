@@ -16,6 +16,7 @@ from raydisc.distillation.kept_outputs import (
     OutputsWriter,
     read_images,
 )
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.teacher_outputs import BeyondRange, CachedSignal, OnlineSignal, write_outputs
 from raydisc.models.kinds import is_token_classifier
 from raydisc.models.outputs import forward
@@ -35,7 +36,7 @@ def written(folder, teacher, split, positions=POSITIONS, batch_size=4, dtype="fl
     sizes = (len(split), int(split.lengths.sum()), len(positions), config.hidden_size, config.num_labels)
     shape = OutputsShape(*sizes, num_labels=int(counts.sum()))
     with OutputsWriter(folder, shape, dtype, split.lengths, label_counts=counts) as writer:
-        return write_outputs(teacher, split, positions, config.pad_token_id, batch_size, on_batch, writer)
+        return write_outputs(teacher, split, positions, config.pad_token_id, Pass(batch_size, on_batch), writer)
 
 
 def images(folder):

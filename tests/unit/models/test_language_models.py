@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
@@ -118,7 +119,7 @@ def test_a_head_of_its_own_is_kept_and_missing_weights_are_refused():
 def test_predictions_are_each_rows_mean_loss():
     config = language_config()
     model = language_teacher(config)
-    found = predict(model, split(), 0, 2, lambda batch: None)
+    found = predict(model, split(), 0, Pass(2))
     with torch.no_grad():
         logits = model(batch().input_ids).logits[:, :-1]
     losses = functional.cross_entropy(logits.transpose(1, 2), batch().input_ids[:, 1:], reduction="none").mean(1)
@@ -129,9 +130,9 @@ def test_importance_sees_each_row_by_itself():
     """The expectation over rows of absolute gradients: more than that of their sum, and none is lost."""
     config = language_config()
     layers, model = layers_of(config), language_teacher(config)
-    together = gradient_importance(model, layers, [batch()], False, lambda batch: None)
+    together = gradient_importance(model, layers, [batch()], False)
     one_by_one = [split().batch(np.array([row]), 0) for row in range(ROWS)]
-    apart = gradient_importance(model, layers, one_by_one, False, lambda batch: None)
+    apart = gradient_importance(model, layers, one_by_one, False)
     for mine, other in zip(together.heads + together.neurons, apart.heads + apart.neurons, strict=True):
         assert torch.allclose(mine, other, atol=1e-5)
         assert (mine > 0).all()

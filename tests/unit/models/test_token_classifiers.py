@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSeq2SeqLM, AutoModelForTokenClassification
 
 from raydisc.distillation.losses import LOSSES, task_loss
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
 from raydisc.models.checkpoint import check_head, check_labels, load_config, load_teacher, suited_config
@@ -114,7 +115,7 @@ def test_cost_is_what_torch_counts(family, scale):
 def test_predictions_are_classes_of_the_asked_tokens():
     config, model = tagger("bert")
     split = tiny_split(LENGTHS, 3, tags=True)
-    found = predict(model, split, 0, 3, lambda batch: None)
+    found = predict(model, split, 0, Pass(3))
     assert found.shape == (4, 6)
     for row in range(len(LENGTHS)):
         batch = split.batch(np.array([row]), 0)
@@ -123,16 +124,16 @@ def test_predictions_are_classes_of_the_asked_tokens():
         assert found[row, : batch.label_counts[0]].tolist() == classes.tolist()
     with torch.no_grad():
         model.classifier.bias.fill_(torch.nan)
-    assert np.isnan(predict(model, split, 0, 3, lambda batch: None)[0]).all()
+    assert np.isnan(predict(model, split, 0, Pass(3))[0]).all()
 
 
 def test_importance_sees_each_row_by_itself():
     """A row's loss is the sum over its tags."""
     config, model = tagger("mt5")
     split, layers = tiny_split(LENGTHS, 3, tags=True), layers_of(config)
-    together = gradient_importance(model, layers, [split.batch(np.arange(4), 0)], False, lambda batch: None)
+    together = gradient_importance(model, layers, [split.batch(np.arange(4), 0)], False)
     one_by_one = [split.batch(np.array([row]), 0) for row in range(4)]
-    apart = gradient_importance(model, layers, one_by_one, False, lambda batch: None)
+    apart = gradient_importance(model, layers, one_by_one, False)
     for mine, other in zip(together.heads + together.neurons, apart.heads + apart.neurons, strict=True):
         assert torch.allclose(mine, other, atol=1e-5)
         assert (mine > 0).any()

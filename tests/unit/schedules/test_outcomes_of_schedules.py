@@ -8,6 +8,7 @@ import torch
 from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ran, trained, with_distillation
 from tiny_runs import ONE_THREAD, STUDENT, changed, search_of, weights_of
 
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.predict import predict
 from raydisc.models.dense import load_frozen
 from raydisc.models.widths import Widths
@@ -129,7 +130,7 @@ def test_what_is_said_of_a_candidate_is_what_its_model_does(mini):
     for row in supernet["candidates"]:
         weights = read_weights(mini.store, Model(supernet, row["scale"]))
         model = load_frozen(weights.config, weights.widths, weights.state)
-        found = predict(model, validation, data["pad_id"], 16, lambda batch: None)
+        found = predict(model, validation, data["pad_id"], Pass(16))
         own = kept[kept["scale"] == row["scale"]]
         assert own["row"].tolist() == list(range(len(validation)))
         np.testing.assert_allclose(np.stack(own["prediction"].to_list()), found, atol=1e-5)
@@ -268,7 +269,7 @@ def test_a_student_comes_nearer_to_its_teacher(search, storage):
     def logits(model):
         weights = read_weights(run.store, model)
         frozen = load_frozen(weights.config, weights.widths, weights.state)
-        return predict(frozen, validation, 0, 64, lambda batch: None)
+        return predict(frozen, validation, 0, Pass(64))
 
     target = logits(Model(assistant))
     start = logits(Model(assistant_start(run, request)))

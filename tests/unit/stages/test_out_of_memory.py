@@ -14,11 +14,13 @@ from tiny_runs import ARCHITECTURE, NO_DROPOUT, ONE_THREAD, Told, changed, searc
 
 from raydisc.distillation.losses import LOSSES, WeightedLoss
 from raydisc.distillation.micro_batches import in_micro_batches, micro_batches_of
+from raydisc.errors import OutOfMemory
 from raydisc.models.outputs import forward
 from raydisc.schedules.minidisc import minidisc
 from raydisc.settings import TeacherOutputsConfig
 from raydisc.stages.compute import Worker
 from raydisc.stages.executor import Executor
+from raydisc.stages.requests import Evaluate
 from raydisc.stages.store import ArtifactStore
 
 POSITIONS = (0, 2, 3)
@@ -85,6 +87,37 @@ def test_a_search_in_micro_batches_is_that_of_whole_ones(tmp_path: Path, online:
         torch.cat([it.flatten() for name, it in state.items() if "key.bias" not in name]) for state in (whole, parts)
     ]
     assert (vectors[1] - vectors[0]).norm() <= 1e-3 * vectors[0].norm()
+
+
+@pytest.mark.integration
+def test_stages_that_train_nothing_are_cut_too_and_every_batch_is_told_of(tmp_path: Path) -> None:
+    search, told, tried = search_of(tiny_experiment()), Told(), []
+    worker = Worker(ArtifactStore(tmp_path), torch.device("cpu"), "float32")
+
+    def with_little_room(request: Any, promise: Any, progress: Any, count: int) -> Any:
+        tried.append((request.kind, count))
+        if count < 4 and not request.by_one:
+            raise OutOfMemory("full")
+        return worker(request, promise, progress, count)
+
+    states: list[dict[str, Any]] = []
+    cut = Executor(
+        worker.store, torch.device("cpu"), ONE_THREAD, states.append, told, workers=with_little_room
+    )  # fmt: skip
+    ready = cut.run(search.prepare())
+    cut.execute(Evaluate(ready.data, ready.finetuned))
+    kinds = {kind for kind, _ in tried}
+    assert kinds >= {"tokenise", "importance", "evaluate"}
+    assert [count for kind, count in tried if kind == "tokenise"] == [1]
+    assert {kind: [count for it, count in tried if it == kind] for kind in kinds - {"tokenise"}} == dict.fromkeys(
+        kinds - {"tokenise"}, [1, 2, 4]
+    )
+    for kind, split in (("evaluate", "test"), ("importance", "train")):
+        steps = [(it["step"], it["steps"]) for it in states if it["stage"] == kind and "steps" in it]
+        assert steps == [(step, len(steps)) for step in range(1, len(steps) + 1)]
+        assert 0 < len(steps) <= -(-ready.data["rows"][split] // 64)
+    # what trains tells of its evaluations, without a step
+    assert sum("step" not in it for it in states if it["stage"] == "finetune") >= 1
 
 
 LIMITED = """

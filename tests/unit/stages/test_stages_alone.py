@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from variants import slow_but
 
 from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, read_images
+from raydisc.distillation.passes import Pass
 from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
 from raydisc.experiment import OnceForAllConfig, ReviewsConfig, TaskConfig, TeacherOutputsConfig
@@ -83,7 +84,7 @@ def test_the_teacher_learned_something(prepared_base):
     ready, store = prepared_base
     data, [found] = ready.data, ready.finetuned["evaluations"]
     validation = read_split(store, data, "validation")
-    logits = predict(model_of(store, Model(ready.finetuned)), validation, 0, 64, lambda batch: None)
+    logits = predict(model_of(store, Model(ready.finetuned)), validation, 0, Pass(64))
     assert found["metric"] == pytest.approx(float((logits.argmax(1) == validation.labels).mean()))
     assert found["metric"] > 0.5  # three classes, evenly
     assert found["split"] == "validation"
@@ -95,8 +96,7 @@ def test_the_sorted_teacher_computes_the_same(prepared_base):
     ready, store = prepared_base
     validation = read_split(store, ready.data, "validation")
     plain, ordered = (
-        predict(model_of(store, model), validation, 0, 64, lambda batch: None)
-        for model in (Model(ready.finetuned), ready.teacher)
+        predict(model_of(store, model), validation, 0, Pass(64)) for model in (Model(ready.finetuned), ready.teacher)
     )
     np.testing.assert_allclose(ordered, plain, atol=2e-6)
     weights = read_weights(store, Model(ready.finetuned))
@@ -139,7 +139,7 @@ def test_scores_are_kept_and_say_what_a_scale_keeps(storage, method):
         train = read_split(store, ready.data, "train")
         rows = np.random.default_rng(0).permutation(200)[:64]
         expected = gradient_importance(
-            teacher, layers_of(config), [train.batch(np.array([row]), 0) for row in rows], False, lambda batch: None
+            teacher, layers_of(config), [train.batch(np.array([row]), 0) for row in rows], False
         )
     elif method == "magnitude":
         expected = magnitude_importance(teacher, layers_of(config))
@@ -160,7 +160,7 @@ def test_teacher_outputs_are_the_teachers(prepared_base):
     train = read_split(store, ready.data, "train")
     [outputs] = executor(store.root.parent).run(search_of(BASE).outputs_of(ready, ready.teacher))
     kept = read_images(*(store.blob(outputs, name) for name in (LOGITS_FILE, HIDDEN_FILE)))
-    expected = predict(model_of(store, Model(ready.finetuned)), train, 0, 64, lambda batch: None)
+    expected = predict(model_of(store, Model(ready.finetuned)), train, 0, Pass(64))
     np.testing.assert_allclose(kept.logits.numpy(), expected, atol=1e-6)
     assert outputs["positions"] == [0, 1, 2, 3]
     assert kept.hidden.shape == (train.lengths.sum(), 4, 24)

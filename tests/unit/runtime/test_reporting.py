@@ -1,0 +1,86 @@
+"""What a trial tells of its stage, and what of that reaches people."""
+
+import io
+import time
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+
+from raydisc.report.live import LiveReporter
+from raydisc.runtime.live import ReporterCallback, cause_of_death
+from raydisc.runtime.plan import Job
+from raydisc.runtime.trainable import Reporting
+
+TRAINS = {"stage": "distil", "key": "a"}
+
+
+def test_begins_candidates_and_notices_are_told_at_once_and_steps_now_and_then() -> None:
+    told: list[dict[str, Any]] = []
+    reporting = Reporting(told.append)
+    reporting({**TRAINS, "step": 0})
+    for step in range(1, 1000):
+        reporting({**TRAINS, "step": step, "evaluations": "not for people"})
+    reporting({**TRAINS, "step": 1000, "candidates": []})
+    reporting({**TRAINS, "notice": "slow"})
+    reporting({"stage": "evaluate", "key": "b", "step": 0})
+    assert [state for state in told if "candidates" in state or "notice" in state or state["step"] == 0] == [
+        {**TRAINS, "step": 0},
+        {**TRAINS, "step": 1000, "candidates": []},
+        {**TRAINS, "notice": "slow"},
+        {"stage": "evaluate", "key": "b", "step": 0},
+    ]
+    assert len(told) < 10
+    assert reporting.last == {"stage": "evaluate", "key": "b", "step": 0}
+
+
+def test_a_driver_that_takes_long_to_hear_a_report_is_told_less_often() -> None:
+    """A report waits for the driver, so that a full cluster's would otherwise slow down all trials."""
+    told: list[float] = []
+
+    def slow(_: dict[str, Any]) -> None:
+        told.append(time.monotonic())
+        time.sleep(0.05)
+
+    reporting = Reporting(slow)
+    end = time.monotonic() + 1.9
+    while time.monotonic() < end:
+        reporting({**TRAINS, "step": 1})
+        time.sleep(0.01)
+    assert len(told) <= 2  # at two reports a second it would be four
+
+
+def test_a_stage_that_goes_on_without_a_step_leaves_the_picture_as_it_is() -> None:
+    stream = io.StringIO()
+    reporter = LiveReporter(file=stream)
+    callback = ReporterCallback(reporter, {"kd": Job("kd", "kd")})
+    trial = Trial("run_job", config={"job": "kd"}, stub=True)
+    reporter.start("quick", 1)
+    callback.on_trial_result(0, [trial], trial, {**TRAINS, "step": 7, "steps": 10})
+    callback.on_trial_result(0, [trial], trial, TRAINS)
+    callback.on_trial_result(0, [trial], trial, {"stage": "evaluate", "key": "b", "step": 0})
+    reporter.stop()
+    assert [line.partition("] ")[2] for line in stream.getvalue().splitlines()] == [
+        "run quick: 1 trials",
+        "kd: distil 7/10 (70%)",
+        "kd: evaluate",
+        "0 of 1 trials finished, 1 running",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (
+            "Failure # 1 (occurred at 2026-11-22_05-15-02)\n1 worker(s) were killed due to the node running low on "
+            "memory. Memory on the node (IP: 127.0.0.1, ID: bab4) was 1.37GB used / 23.54GB limit (0.058274)\nOOM kill reason: "
+            "Memory usage 1468112896B exceeded threshold of 252765104B",
+            "the machine ran out of memory; run fewer trials at once (resources.trials)",
+        ),
+        ("The actor died because its node has died.", "the log of Ray says why"),
+        (None, "the log of Ray says why"),
+    ],
+)
+def test_what_ray_kills_for_want_of_memory_is_named(said: str | None, cause: str) -> None:
+    """The first is what Ray 2.60 said of a trial with RAY_memory_usage_threshold=0.01."""
+    assert cause_of_death(said).startswith(cause)
