@@ -73,8 +73,8 @@ def test_a_stage_that_goes_on_without_a_step_leaves_the_picture_as_it_is() -> No
     [
         (
             "Failure # 1 (occurred at 2026-11-22_05-15-02)\n1 worker(s) were killed due to the node running low on "
-            "memory. Memory on the node (IP: 127.0.0.1, ID: bab4) was 1.37GB used / 23.54GB limit (0.058274)\nOOM kill reason: "
-            "Memory usage 1468112896B exceeded threshold of 252765104B",
+            "memory. Memory on the node (IP: 127.0.0.1, ID: bab4) was 1.37GB used / 23.54GB limit (0.058274)\n"
+            "OOM kill reason: Memory usage 1468112896B exceeded threshold of 252765104B",
             "the machine ran out of memory; run fewer trials at once (resources.trials)",
         ),
         ("The actor died because its node has died.", "the log of Ray says why"),
