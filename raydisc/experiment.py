@@ -70,7 +70,7 @@ RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_leng
 """A run's name, which is that of its folder."""
 
 _NOT_OF_RESULTS: Any = dict.fromkeys(("name", "storage", "altered_artifacts", "budget"), True) | {
-    "resources": {"trials", "stall_minutes", "checkpoint_every_s"}
+    "resources": {"trials", "stall_minutes", "wait_minutes", "checkpoint_every_s"}
 }
 """What no result depends on."""
 

@@ -363,6 +363,9 @@ class ResourcesConfig(Section):
     stall_minutes: Annotated[float, Field(gt=0)] | None = 60.0
     """A trial that is silent for so long hangs: its process is ended, and started anew from its checkpoint. Every batch
     is told of, and waits; reading and writing files are not, so give more than these take. null: never."""
+    wait_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """How long a run waits for machines that the cluster's autoscaler is asked to start, where none that is there has
+    room for a trial: for pools that shrink to nothing, and spot machines that are all taken back. 0: it is refused."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 60.0
     """Seconds between two checkpoints of a stage that is trained, which may have to be done again after a crash; up to
     ten times as many where writing one would take more than a twentieth of the time."""

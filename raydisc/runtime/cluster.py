@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import ray
 import torch
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import GetTimeoutError, RayTaskError
 
 from raydisc.errors import InputError
@@ -22,22 +23,44 @@ _FREE_S = 60.0
 _LOOK_EVERY_S = 2.0
 
 
-def refuse_beyond_cluster(resources: ResourcesConfig, one_machine: bool = False) -> None:
-    """Refuse a trial that no machine of the cluster has room for: Tune would wait for ever.
+def await_room(resources: ResourcesConfig, one_machine: bool, notice: Callable[[str], None]) -> None:
+    """Refuse a trial that no machine has room for; or ask the cluster's autoscaler for machines, and wait for them.
 
     Args:
-        resources: of a trial.
+        resources: of a trial; with how long may be waited.
         one_machine: whether a trial's workers must be on one, since they write files together and the storage is no
             folder that all see.
+        notice: told what is waited for.
 
     Raises:
-        InputError: it asks for more than that.
+        InputError: there is no room, and none has come: Tune would wait for ever.
     """
+    lack, minutes = _lack_of_room(resources, one_machine), resources.wait_minutes
+    if lack is None:
+        return
+    if not minutes:
+        raise InputError(f"{lack}; where an autoscaler would start more, set resources.wait_minutes")
+    notice(f"waiting up to {minutes:g} minutes for the cluster to grow: {lack}")
+    workers, end = max(resources.workers, resources.teacher_workers or 1), time.monotonic() + 60 * minutes
+    request_resources(bundles=[{"CPU": resources.cpus, "GPU": resources.gpus}] * workers)
+    try:
+        while time.monotonic() < end:
+            time.sleep(_LOOK_EVERY_S)
+            lack = _lack_of_room(resources, one_machine)
+            if lack is None:
+                return
+        raise InputError(f"{lack}; within {minutes:g} minutes no more came (resources.wait_minutes)")
+    finally:
+        request_resources(bundles=[])  # from now on the trials say what they need
+
+
+def _lack_of_room(resources: ResourcesConfig, one_machine: bool) -> str | None:
+    """What a trial asks for and the machines that are there have not, as a sentence; None where there is room."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for name, asked, kind in (("cpus", resources.cpus, "CPU"), ("gpus", resources.gpus, "GPU")):
-        most = max(machine.get(kind, 0) for machine in machines)
+        most = max((machine.get(kind, 0) for machine in machines), default=0)
         if asked > most:
-            raise InputError(
+            return (
                 f"resources.{name}: a trial asks for {asked:g}, but the machine, or the largest of the cluster, "
                 f"has {most:g}"
             )
@@ -47,11 +70,12 @@ def refuse_beyond_cluster(resources: ResourcesConfig, one_machine: bool = False)
     where = "a machine of the cluster" if one_machine else "the cluster"
     for name, workers in (("workers", resources.workers), ("teacher_workers", resources.teacher_workers or 1)):
         if workers > room:
-            raise InputError(
+            return (
                 f"resources.{name}: {workers} workers are asked for, with {resources.cpus} CPUs and "
                 f"{resources.gpus:g} GPUs each, but {where} has room for {room}"
                 + ("; with a storage that is a folder they may be on several" if one_machine else "")
             )
+    return None
 
 
 def _workers_on(machine: Mapping[str, float], resources: ResourcesConfig) -> int:

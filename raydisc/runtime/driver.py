@@ -168,11 +168,11 @@ def _run_plan(
     lose: Callable[[], NoReturn],
 ) -> Ended:
     with ray_session(), on_loss(lose), on_sigterm(interrupt):
-        from raydisc.runtime.cluster import arithmetic_of, refuse_beyond_cluster, worker_memory
+        from raydisc.runtime.cluster import arithmetic_of, await_room, worker_memory
         from raydisc.runtime.trainable import Run
         from raydisc.runtime.tuning import tune_jobs
 
-        refuse_beyond_cluster(experiment.resources, one_machine=not storage.everywhere)
+        await_room(experiment.resources, not storage.everywhere, reporter.notice)
         alone = arithmetic_of(experiment.resources)
         memory = worker_memory(experiment.resources)
         layouts = settled_layouts(experiment, subject, trials, alone.precision, memory)

@@ -1,5 +1,6 @@
 """A head of a Ray cluster on loopback, with dashboard and token authentication, and users who submit to it."""
 
+import json
 import os
 import secrets
 import shutil
@@ -58,8 +59,12 @@ class Client(Desk):
 
 
 @contextmanager
-def running_head() -> Iterator[Head]:
-    """Start a head; afterwards all its processes have ended and its folder is gone."""
+def running_head(node_types: dict[str, Any] | None = None) -> Iterator[Head]:
+    """Start a head; afterwards all its processes have ended and its folder is gone.
+
+    Args:
+        node_types: of an autoscaler, which starts nodes of these on this machine; None for a cluster without one.
+    """
     folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short, as Ray's sockets lie below it
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(token := secrets.token_hex(32))
@@ -77,12 +82,35 @@ def running_head() -> Iterator[Head]:
     }
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += [f"--{name}={value}" for name, value in options.items()]
+    environment = {**clean_environment(), **head.access}
+    if node_types is not None:
+        (folder / "autoscaler.json").write_text(json.dumps(_growing(node_types, port)))
+        command += ["--num-cpus=0", f"--autoscaling-config={folder / 'autoscaler.json'}"]
+        environment |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     try:
-        _start(command, {**clean_environment(), **head.access}, folder)
+        _start(command, environment, folder)
         yield head
     finally:
         _end_all(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _growing(node_types: dict[str, Any], port: int) -> dict[str, Any]:
+    """What Ray's autoscaler is to know of a cluster whose nodes are processes of this machine."""
+    lists = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    return {
+        "cluster_name": "growing", "max_workers": 4, "head_node_type": "ray.head.default", "idle_timeout_minutes": 5,
+        "provider": {
+            "type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "use_node_id_as_ip": True,
+            "disable_node_updaters": True, "disable_launch_config_check": True,
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0}, **node_types
+        },
+        "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [], "rsync_exclude": [],
+        "rsync_filter": [], "file_mounts_sync_continuously": False, "upscaling_speed": 1.0,
+        **{f"{name}_commands": [] for name in lists},
+    }  # fmt: skip
 
 
 def _start(command: list[str], environment: dict[str, str], folder: Path) -> None:

@@ -67,11 +67,12 @@ def test_the_teacher_s_own_workers_leave_before_a_trial_begins(desk: Desk, alone
 
 def test_a_run_whose_workers_are_killed_or_told_to_go_finds_the_same_bit_for_bit(tmp_path: Path) -> None:
     undisturbed, desk = make_desk(tmp_path / "undisturbed", LASTING), make_desk(tmp_path / "desk", LASTING)
-    words = ["run", "tiny.yaml", *TWO, "--set", "resources.parallel=shard"]
+    words = ["run", "tiny.yaml", *TWO, "--set", "resources.parallel=shard", "--set", "teacher.finetune.epochs=4"]
+    words += ["--set", "once_for_all.epochs=2", "--set", "distillation.epochs=1"]
     undisturbed.run(*words)
     stages = Ledger(undisturbed.folder / "runs" / "ledger").rows("stages")
     run = Watched(desk.folder / "runs", stages, desk.start(*words))
-    step = run.reaches("finetune", 40)
+    step = run.reaches("finetune", 20)
     run.processes(WORKER)[-1].kill()
     run.goes_on("finetune", step)
     run.reaches("once_for_all", 10)

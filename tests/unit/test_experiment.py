@@ -546,7 +546,15 @@ def test_the_resolved_experiment_is_plain_yaml(write):
 
 @pytest.mark.parametrize(
     "override",
-    ["name=other", "storage=elsewhere", "resources.trials=3", "resources.checkpoint_every_s=5", "budget.trials=3"],
+    [
+        "name=other",
+        "storage=elsewhere",
+        "resources.trials=3",
+        "resources.checkpoint_every_s=5",
+        "budget.trials=3",
+        "resources.wait_minutes=5",
+        "resources.stall_minutes=5",
+    ],
 )
 def test_the_fingerprint_ignores_what_changes_no_result(write, override):
     path = write(REVIEWS)
