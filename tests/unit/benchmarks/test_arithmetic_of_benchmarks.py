@@ -1,65 +1,34 @@
-"""The benchmarks' own arithmetic, and each that needs no Ray once from end to end; never how fast anything is."""
+"""The benchmarks' own arithmetic; never how fast anything is."""
 
-import json
-import sys
 from collections import Counter
-from pathlib import Path
 
+import common
+import filling
+import machine
+import makespan
 import numpy as np
-import pyarrow.parquet as pq
+import peer_loops
+import peers
+import pieces
 import pytest
+import roofline
+import scaling
 import torch
+from alone import find_trial
+from breakdown import group_of, muted, profiler, seconds_by_group, shares
+from tiny_models import tiny_batch, tiny_config, tiny_split, tiny_teacher
 from torch import nn
 
-BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-
-import checkpoints  # noqa: E402
-import common  # noqa: E402
-import filling  # noqa: E402
-import forecast  # noqa: E402
-import machine  # noqa: E402
-import makespan  # noqa: E402
-import peer_loops  # noqa: E402
-import peers  # noqa: E402
-import pieces  # noqa: E402
-import reporting  # noqa: E402
-import roofline  # noqa: E402
-import scaling  # noqa: E402
-from alone import find_trial  # noqa: E402
-from breakdown import GROUPS, group_of, muted, profiler, seconds_by_group, shares  # noqa: E402
-from tiny_models import tiny_batch, tiny_config, tiny_split, tiny_teacher  # noqa: E402
-
-from raydisc.distillation.losses import WeightedLoss  # noqa: E402
-from raydisc.errors import InputError  # noqa: E402
-from raydisc.experiment import load_experiment  # noqa: E402
-from raydisc.models.cost import STEP_FORWARDS, ForwardCost  # noqa: E402
-from raydisc.models.dense import cut  # noqa: E402
-from raydisc.models.outputs import Outputs  # noqa: E402
-from raydisc.models.widths import Widths  # noqa: E402
-from raydisc.runtime.plan import Job  # noqa: E402
-from raydisc.schedules.trials import Trial  # noqa: E402
-from raydisc.settings import DistillationConfig  # noqa: E402
-from raydisc.stages.batches import steps_of  # noqa: E402
-
-EXPERIMENT = """
-task: {reviews: {train: 96, validation: 40, test: 40, clauses: 2}, max_length: 32}
-teacher:
-  architecture: {model_type: bert, hidden_size: 24, num_hidden_layers: 2, num_attention_heads: 4,
-    intermediate_size: 32, max_position_embeddings: 32, initializer_range: 0.2}
-  finetune: {epochs: 1, lr: 2.0e-3, batch_size: 16}
-grid: {scales: [0.8, 0.5, 0.25], importance_rows: 32}
-student: {scale: 0.25}
-once_for_all: {epochs: 1, lr: 1.0e-3, batch_size: 16}
-distillation: {epochs: 1, lr: 1.0e-3, batch_size: 16}
-"""
-
-
-@pytest.fixture
-def experiment(tmp_path):
-    path = tmp_path / "tiny.yaml"
-    path.write_text(EXPERIMENT)
-    return path
+from raydisc.distillation.losses import WeightedLoss
+from raydisc.errors import InputError
+from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.dense import cut
+from raydisc.models.outputs import Outputs
+from raydisc.models.widths import Widths
+from raydisc.runtime.plan import Job
+from raydisc.schedules.trials import Trial
+from raydisc.settings import DistillationConfig
+from raydisc.stages.batches import steps_of
 
 
 class FakeClock:
@@ -380,93 +349,3 @@ def test_the_trial_of_a_path_is_found():
     assert find_trial(trials, "kd", ()) is trials[0]
     with pytest.raises(InputError, match="no trial of minidisc"):
         find_trial(trials, "minidisc", ())
-
-
-# --- from end to end ---
-
-
-def test_checkpoints_from_end_to_end(tmp_path, capsys):
-    checkpoints.main(["--millions", "1", "3", "--repetitions", "2", "--output", str(tmp_path)])
-    assert "bare write s" in capsys.readouterr().out
-    rows = pq.read_table(tmp_path / "checkpoints.parquet").to_pylist()
-    assert [row["millions"] for row in rows] == [1, 1, 3, 3]
-    assert all(row["bytes"] >= 16e6 * row["millions"] for row in rows), "weights, the best ones, two moments"
-    assert all(row["checkpoint_seconds"] > 0 for row in rows)
-
-
-@pytest.mark.integration
-def test_roofline_from_end_to_end(experiment, tmp_path, capsys):
-    words = ["--scales", "0.25", "--block", "1", "--blocks", "2", "--profiled", "1", "--rows", "96"]
-    roofline.main([str(experiment), *words, "--length", "16", "--device", "cpu", "--output", str(tmp_path)])
-    printed = capsys.readouterr().out
-    rows = pq.read_table(tmp_path / "roofline.parquet").to_pylist()
-    assert [(row["piece"], row["scale"]) for row in rows] == [(name, 0.25) for name in pieces.PIECES]
-    for row in rows:
-        assert row["piece"] in printed
-        assert 0 < row["fraction_low"] <= row["fraction_of_peak"] <= row["fraction_high"] < 1
-        assert row["flops_per_second"] == pytest.approx(row["flops"] / row["seconds"])
-        assert min(row["bytes"], row["bandwidth"], row["peak"], row["roofline_seconds"]) > 0
-        assert sum(row[f"share_{group}"] for group in GROUPS) == pytest.approx(1.0)
-        assert row["share_matrix multiplies"] > 0
-        assert row["padding_training"] == row["padding_evaluation"] == 0  # every row has 16 tokens
-        assert row["tokens"] == (64 if row["piece"] == "teacher_outputs" else 16) * 16
-        if row["piece"] != "teacher_outputs":
-            assert min(row["share_losses"], row["share_optimiser and clipping"], row["share_embeddings"]) > 0
-
-
-@pytest.mark.integration
-def test_a_forecast_beside_a_run_from_end_to_end(experiment, tmp_path, capsys):
-    forecast.main([str(experiment), "--memory-steps", "0", "--output", str(tmp_path), "--json"])
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["kind"] for row in rows].count("once_for_all") == 1
-    for row in rows:
-        assert row["flops_predicted"] == pytest.approx(row["flops"], rel=0.15)
-        assert row["stored_predicted"] == pytest.approx(row["stored"], rel=0.15, abs=12_000)
-        assert row["seconds"] > 0
-        assert row["seconds_predicted"] > 0
-        assert row["peak_bytes"] is None
-
-
-def test_a_forecast_needs_all_three_schedules(experiment):
-    with pytest.raises(InputError, match="kd, maxidisc and minidisc are all needed"):
-        forecast.trials_of(load_experiment(experiment, ["schedules=[kd]"]))
-
-
-def test_reporting_from_end_to_end(tmp_path, capsys):
-    words = ["--candidates", "3", "--validation-rows", "8", "--idle-seconds", "0.1", "--json"]
-    reporting.main([*words, "--output", str(tmp_path), "--storage", str(tmp_path / "storage")])
-    rows = json.loads(capsys.readouterr().out)
-    whats = [row["what"] for row in rows]
-    assert {"live, plain: a step", "live, terminal: drawing, for each second", "raydisc report"} <= set(whats)
-    [parts] = [row for row in rows if row["what"] == "write a part of the ledger"]
-    # five stages that all share; the candidates with their metrics and predictions; four stages, two predictions, two
-    # metrics and a trial for each path
-    assert parts["events"] == 5 + 1 + 1 + 4 + 3 * (4 + 2 + 2 + 1)
-    assert list((tmp_path / "storage").iterdir()) == []
-
-
-def test_peers_from_end_to_end(experiment, tmp_path, capsys):
-    peers.main([str(experiment), "--repetitions", "1", "--device", "cpu", "--output", str(tmp_path), "--json"])
-    capsys.readouterr()
-    rows = pq.read_table(tmp_path / "peers.parquet").to_pylist()
-    expected = [way for way in peers.WAYS if way != "trainer" or peer_loops.load_trainer()]
-    assert [row["way"] for row in rows] == expected
-    for row in rows:
-        assert row["steps"] == 6
-        assert row["seconds"] > 0
-        assert 0 <= row["test"] <= 1
-        assert row["test_se"] > 0
-    assert rows[-1]["ratio"] == 1.0
-
-
-def test_bad_options_are_one_sentence(experiment, capsys):
-    assert common.run(roofline.main, [str(experiment), "--threads", "0"]) == 2
-    assert common.run(scaling.main, [str(experiment), "--repetitions", "0"]) == 2
-    assert common.run(filling.main, ["--jobs", "3", "--slots", "4"]) == 2
-    assert common.run(scaling.main, ["--repetitions", "0", "--run", "nothing", "--run-storage", str(experiment)]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
-    assert "--threads: 0 is not between" in lines[0]
-    assert "name a finished run with --run" in lines[1]
-    assert "--jobs: 3 cannot fill 4 slots" in lines[2]
-    assert "there is no run 'nothing'" in lines[3]
