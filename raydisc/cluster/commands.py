@@ -13,7 +13,7 @@ from raydisc.cluster.client import Job, connect, in_one_sentence, job_named, job
 from raydisc.cluster.following import follow
 from raydisc.cluster.job import RESULT
 from raydisc.cluster.submission import submit
-from raydisc.command_line import DONE, STOPPED
+from raydisc.command_line import DONE, FAILED, STOPPED
 from raydisc.experiment import Experiment
 from raydisc.report.sheet import Sheet, print_sheets
 
@@ -108,6 +108,9 @@ def stop_job(options: argparse.Namespace) -> int:
     while job.exit_code is None and time.monotonic() < until:
         time.sleep(0.5)
         job = job_named(client, job.id)
+    if job.exit_code is None:
+        print(f"{job.id}: {job.state} still; ask again with `raydisc status {job.id}`")
+        return FAILED
     print(f"{job.id}: {job.state}; submitting the file again goes on with its run")
     return DONE
 

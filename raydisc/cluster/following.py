@@ -30,12 +30,14 @@ def follow(client: JobSubmissionClient, job_id: str, write: Callable[[str], None
     import aiohttp
     from ray.exceptions import RayError
 
-    told, silent_since = 0, None
+    told = 0
+    silent_since: float | None = None
 
     async def tail() -> None:
-        nonlocal told
+        nonlocal told, silent_since
         position = 0
         async for text in client.tail_job_logs(job_id):
+            silent_since = None
             new = text[max(0, told - position) :]
             position += len(text)
             if new:

@@ -22,8 +22,8 @@ _WAIT_FOR_AGENT_S = 60.0
 
 Pip = Literal["auto", "none"]
 
-_STOPPING = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
-"""A job that is stopped is interrupted as by Ctrl-C, and has time to note where it is."""
+_STOPPING = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
+"""A job that is stopped gets SIGTERM, and has time to write checkpoints and to note where it is."""
 
 
 def submit(

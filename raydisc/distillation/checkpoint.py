@@ -124,8 +124,11 @@ def load(folder: Path, like: Mapping[str, torch.Tensor] = _ALL_WHOLE, place: Pla
     if state is None:
         return None
     shards = folder / f"shards-{state.step}"
-    state.tensors = read_tensors(shards if shards.is_dir() else folder / _FILE, like)
-    return state
+    try:
+        state.tensors, broken = read_tensors(shards if shards.is_dir() else folder / _FILE, like), False
+    except Exception:
+        broken = True
+    return None if place.any_of(broken)[0] else state
 
 
 def progress_in(folder: Path) -> TrainingState | None:
@@ -162,10 +165,16 @@ def fits(
         best: whether the best weights so far are among them, once there was an evaluation.
     """
     wanted = _shapes("model.", weights) | (_shapes("best.", weights) if best and state.best is not None else {})
+    begun = {name.partition(".")[0] for name in state.part("optimiser.")}  # parameters that had a gradient
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    moments = {f"{index}.{name}": it for index, it in enumerate(trained) for name in ("exp_avg", "exp_avg_sq")}
-    counts = {f"{index}.step": torch.tensor(0.0) for index in range(len(trained))}
-    allowed = wanted | _shapes("best.", weights) | _shapes("optimiser.", moments | counts)
+    moments = {
+        f"{index}.{name}": torch.tensor(0.0) if name == "step" else parameter
+        for index, parameter in enumerate(trained)
+        for name in ("exp_avg", "exp_avg_sq", "step")
+        if str(index) in begun
+    }
+    wanted |= _shapes("optimiser.", moments)
+    allowed = wanted | _shapes("best.", weights)
     found = {name: it for name, it in _shapes("", state.tensors).items() if not name.startswith("random.")}
     states = _shapes("", {name: it for name, it in state.part("random.").items() if name.startswith("cpu.")})
     random = _shapes("", {"cpu": torch.get_rng_state()})["cpu"]

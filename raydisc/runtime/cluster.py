@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import ray
 import torch
-from ray.autoscaler.sdk import request_resources
 from ray.exceptions import GetTimeoutError, RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from raydisc.errors import InputError
 from raydisc.forecast.cluster import Devices
@@ -41,8 +41,9 @@ def await_room(resources: ResourcesConfig, one_machine: bool, notice: Callable[[
     if not minutes:
         raise InputError(f"{lack}; where an autoscaler would start more, set resources.wait_minutes")
     notice(f"waiting up to {minutes:g} minutes for the cluster to grow: {lack}")
-    workers, end = max(resources.workers, resources.teacher_workers or 1), time.monotonic() + 60 * minutes
-    request_resources(bundles=[{"CPU": resources.cpus, "GPU": resources.gpus}] * workers)
+    end, workers = time.monotonic() + 60 * minutes, max(resources.workers, resources.teacher_workers or 1)
+    share = {"CPU": float(resources.cpus)} | ({"GPU": resources.gpus} if resources.gpus else {})
+    wanted = placement_group([share] * workers, strategy="STRICT_PACK" if one_machine else "PACK")
     try:
         while time.monotonic() < end:
             time.sleep(_LOOK_EVERY_S)
@@ -51,7 +52,7 @@ def await_room(resources: ResourcesConfig, one_machine: bool, notice: Callable[[
                 return
         raise InputError(f"{lack}; within {minutes:g} minutes no more came (resources.wait_minutes)")
     finally:
-        request_resources(bundles=[])  # from now on the trials say what they need
+        remove_placement_group(wanted)  # from now on the trials say what they need
 
 
 def _lack_of_room(resources: ResourcesConfig, one_machine: bool) -> str | None:
@@ -120,7 +121,7 @@ def worker_memory(resources: ResourcesConfig) -> float:
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     able = [it for it in machines if it.get("CPU", 0) >= resources.cpus]
     most = max(resources.workers, resources.teacher_workers or 1)
-    return float(min(it.get("memory", 0.0) / min(most, it["CPU"] // resources.cpus) for it in able))
+    return float(min((it.get("memory", 0.0) / min(most, it["CPU"] // resources.cpus) for it in able), default=0.0))
 
 
 def arithmetic_of(resources: ResourcesConfig) -> Arithmetic:

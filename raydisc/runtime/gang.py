@@ -25,7 +25,7 @@ from raydisc.parallel.place import Place
 from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.loss import leave_on_loss
 from raydisc.runtime.machine import bound_threads, refuse_without
-from raydisc.runtime.signals import heed_sigterm, is_going
+from raydisc.runtime.signals import GRACE_S, heed_sigterm, is_going
 from raydisc.settings import ResourcesConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.compute import Worker
@@ -39,6 +39,9 @@ _LOSS_SHOWS_S = 10.0
 
 _LOSSES_FORGIVEN = 2
 """In one stage, while it gets no further."""
+
+START_TIMEOUT_S = 180.0
+"""Within which processes start on machines that are there."""
 
 _PEER_TIMEOUT = timedelta(hours=12)
 """Workers wait for one that writes or tokenises alone; a lost one shows at once."""
@@ -60,7 +63,7 @@ class Team:
     resources: ResourcesConfig
     precision: Precision
     storage: str
-    start_timeout_s: float = 180.0
+    start_timeout_s: float = START_TIMEOUT_S
 
 
 class WorkerLost(RuntimeError):
@@ -208,7 +211,7 @@ class Gang:
         one_machine = len({node for node, _ in here}) == 1
         try:
             met = [it.meet.remote(rank, layout, str(meeting), one_machine) for rank, it in enumerate(chosen)]
-            _all_or_raise(met, chosen, lambda: None)
+            all_or_raise(met, chosen, lambda: None)
         finally:
             meeting.unlink(missing_ok=True)
         return chosen
@@ -233,7 +236,7 @@ class Gang:
                 progress(state)
 
         asked = [it.compute.remote(request, promise, micro_batches) for it in self._workers]
-        artifacts = _all_or_raise(asked, self._workers, tell)
+        artifacts = all_or_raise(asked, self._workers, tell)
         artifact: Artifact = artifacts[0]
         return artifact
 
@@ -269,7 +272,7 @@ def _answers(references: Sequence[Any], timeout: float) -> list[Any]:
     return answers
 
 
-def _all_or_raise(references: Sequence[Any], workers: Sequence[Any], meanwhile: Any) -> list[Any]:
+def all_or_raise(references: list[Any], workers: Sequence[Any], meanwhile: Any) -> list[Any]:
     """The workers' answers, all of them.
 
     Raises:
@@ -285,6 +288,8 @@ def _all_or_raise(references: Sequence[Any], workers: Sequence[Any], meanwhile: 
         except RayActorError as error:
             raise WorkerLost("a worker's process died") from error
         except RayTaskError as error:
+            if isinstance(error.cause, Stopped):  # the leader writes the checkpoint for all
+                ray.wait(references, num_returns=len(references), timeout=GRACE_S)
             told = InputError | NonFiniteLoss | OutOfMemory | StorageError | Stopped
             if not isinstance(error.cause, told) and _one_is_gone(workers):
                 raise WorkerLost("a worker's process died") from error

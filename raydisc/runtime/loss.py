@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import NoReturn
 
 from raydisc.runtime.signals import leave
@@ -36,7 +36,7 @@ def on_loss(act: Callable[[], NoReturn]) -> Iterator[None]:
     It is called on a thread of its own and is to end the process: a call of Ray may never return then.
     """
     left = threading.Event()
-    threading.Thread(target=watch, args=(_places(), left, act), daemon=True).start()
+    threading.Thread(target=watch, args=(_places(_ASK_EVERY_S), left, act), daemon=True).start()
     try:
         yield
     finally:
@@ -46,12 +46,15 @@ def on_loss(act: Callable[[], NoReturn]) -> Iterator[None]:
 @cache
 def leave_on_loss() -> None:
     """Have this process, a trial's or one of its workers', end once the cluster it is of does not answer any more."""
-    words = (_places(), threading.Event(), leave, _TRIAL_ASKS_EVERY_S)
+    words = (_places(_TRIAL_ASKS_EVERY_S), threading.Event(), leave, _TRIAL_ASKS_EVERY_S)
     threading.Thread(target=watch, args=words, daemon=True).start()
 
 
-def _places() -> list["Place"]:
-    """Where this process's node and the head listen; nowhere for a client (ray://), which is none of the cluster."""
+def _places(every_s: float) -> list["Place"]:
+    """Where this process's node and the head listen, to be asked every so often.
+
+    Nowhere for a client (ray://), which is none of the cluster.
+    """
     import ray
     from ray._private.worker import global_worker
 
@@ -60,28 +63,42 @@ def _places() -> list["Place"]:
         return []
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return [
-        Place(socket.AF_UNIX, node.raylet_socket_name, _NODE_SILENT_S),
-        Place(socket.AF_INET6 if ":" in host else socket.AF_INET, (host.strip("[]"), int(port)), _HEAD_SILENT_S),
+        Place(partial(knock, node.raylet_socket_name), max(_NODE_SILENT_S, 2.5 * every_s)),
+        Place(partial(_call, host.strip("[]"), int(port)), _HEAD_SILENT_S),
     ]
+
+
+def knock(socket_name: str) -> None:
+    """Connect to a socket of this machine; an ``OSError`` where nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(_ANSWER_S)
+        asking.connect(socket_name)
+
+
+def _call(host: str, port: int) -> None:
+    socket.create_connection((host, port), timeout=_ANSWER_S).close()
 
 
 @dataclass
 class Place:
-    """Where somebody listens, and for how many seconds nobody may before all is lost."""
+    """Where somebody listens.
 
-    family: socket.AddressFamily
-    address: str | tuple[str, int]
+    Attributes:
+        ask: raises an ``OSError`` where nobody does.
+        patience: for how many seconds nobody may before all is lost.
+        heard: when somebody was there.
+    """
+
+    ask: Callable[[], None]
     patience: float
     heard: float = field(default_factory=time.monotonic)
 
     def is_lost(self) -> bool:
         """Whether nobody has listened for longer than that, asked now."""
-        with socket.socket(self.family, socket.SOCK_STREAM) as asking:
-            asking.settimeout(_ANSWER_S)
-            try:
-                asking.connect(self.address)
-            except OSError:
-                return time.monotonic() - self.heard > self.patience
+        try:
+            self.ask()
+        except OSError:
+            return time.monotonic() - self.heard > self.patience
         self.heard = time.monotonic()
         return False
 

@@ -16,7 +16,7 @@ from raydisc.forecast.layouts import Layouts
 from raydisc.models.precision import Arithmetic
 from raydisc.parallel.mesh import Layout
 from raydisc.report.ledger import Ledger
-from raydisc.runtime.gang import Team, gang_of
+from raydisc.runtime.gang import START_TIMEOUT_S, Team, gang_of
 from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.loss import leave_on_loss
 from raydisc.runtime.machine import bound_threads, refuse_without
@@ -40,6 +40,9 @@ from raydisc.storage.masking import masked
 _REPORT_EVERY_S = 0.5
 _REPORT_SHARE = 20
 """So many times longer than a report has taken: it waits for the driver, which hears of all trials of a cluster."""
+
+_REPORT_AT_LEAST_EVERY_S = 30.0
+"""Who tells of nothing is taken to hang."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Run:
     def layout_of(self, job: Job) -> Layout:
         """How the workers of a job are laid out."""
         return self.layouts.teacher if job.of_teacher else self.layouts.trial
+
+    @property
+    def device(self) -> torch.device:
+        """What a trial of one worker computes on."""
+        return torch.device("cuda" if self.experiment.resources.gpus else "cpu")
 
     @property
     def folder(self) -> Path:
@@ -102,7 +110,12 @@ class Reporting:
         if begins or {"candidates", "notice"} & set(state) or now - self._told > self._pause:
             self._tell({name: value for name, value in state.items() if name != "evaluations"})
             self._told = time.monotonic()
-            self._pause = max(_REPORT_EVERY_S, _REPORT_SHARE * (self._told - now))
+            self._pause = report_pause(self._told - now)
+
+
+def report_pause(took_s: float) -> float:
+    """Seconds until the next report, after one that took so many."""
+    return min(max(_REPORT_EVERY_S, _REPORT_SHARE * took_s), _REPORT_AT_LEAST_EVERY_S)
 
 
 def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
@@ -115,34 +128,24 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     """
     leave_on_loss()
     job = run.jobs[config["job"]]
-    resources = run.experiment.resources
-    bound_threads(resources.cpus)
-    device = torch.device("cuda" if resources.gpus else "cpu")
-    gang, layout, asked = None, run.layout_of(job), StopAsked(copies)
-
-    def stops() -> bool:
-        return is_going() or asked()
-
-    if layout.workers > 1:
-        gang = gang_of(Team(layout, resources, run.arithmetic.precision, run.storage), copies, stops)
-    storage = open_storage(run.storage)
-    store = hot_store(storage, copies)
-    ledger = Ledger(storage / "ledger")
-    recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
+    bound_threads(run.experiment.resources.cpus)
     reporting = Reporting(tune.report)
-    executor = Executor(
-        store, device, run.arithmetic, reporting, recorder.stage, resources.checkpoint_every_s, gang, stops
-    )
+    try:
+        executor, recorder = _equipped(job, run, copies, reporting)
+    except (OSError, InputError, StorageError) as error:
+        told = sentence(error, run.storage) or masked(str(error))
+        tune.report({"stage": "done", "key": "", "failure": told, "message": ""})
+        return
     failure, message = config.get("inherited_failure"), ""
     try:
         if failure is None:
-            if gang is None:
-                refuse_without(run.arithmetic.precision, device)
+            if run.layout_of(job).workers == 1:
+                refuse_without(run.arithmetic.precision, run.device)
             message = _perform_whole(job, run, executor, recorder)
     except Stopped as stop:
         if is_going():
             leave()
-        _record_stop(store, layout, str(stop), recorder, reporting)
+        _record_stop(executor.store, run.layout_of(job), str(stop), recorder, reporting)
         tune.report({"stage": "done", "key": "", "stopped": True, "message": str(stop)})
         return
     except (InputError, NonFiniteLoss, OutOfMemory, StorageError) as error:
@@ -156,6 +159,30 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
             if sentence(error, run.storage) != failure:  # which says it already
                 failure = f"{failure} (and the ledger cannot be written: {masked(str(error))})"
     tune.report({"stage": "done", "key": "", "failure": failure, "message": message})
+
+
+def _equipped(job: Job, run: Run, copies: Any, reporting: Reporting) -> tuple[Executor, Recorder]:
+    """What computes a job's stages, and what writes them down.
+
+    Raises:
+        StorageError: the storage cannot be reached.
+        OSError: this machine's folder for it cannot be written.
+    """
+    resources, layout, asked = run.experiment.resources, run.layout_of(job), StopAsked(copies)
+
+    def stops() -> bool:
+        return is_going() or asked()
+
+    gang = None
+    if layout.workers > 1:
+        patience_s = max(START_TIMEOUT_S, 60 * resources.wait_minutes)
+        team = Team(layout, resources, run.arithmetic.precision, run.storage, patience_s)
+        gang = gang_of(team, copies, stops)
+    storage = open_storage(run.storage)
+    store, ledger = hot_store(storage, copies), Ledger(storage / "ledger")
+    recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
+    every_s = resources.checkpoint_every_s
+    return Executor(store, run.device, run.arithmetic, reporting, recorder.stage, every_s, gang, stops), recorder
 
 
 run_job.__mixins__ = (Preemptible,)  # type: ignore[attr-defined]

@@ -30,14 +30,17 @@ def carried_checkpoint(storage: Storage, folder: str) -> Iterator[None]:
         yield
         return
     _fetch(storage, folder)
-    ended = threading.Event()
-    carrier = threading.Thread(target=_carry, args=(storage, folder, ended), daemon=True)
-    carrier.start()
+    carrier, ended, broken_off = _Carrier(storage, folder), threading.Event(), True
+    thread = threading.Thread(target=carrier.run, args=(ended,), daemon=True)
+    thread.start()
     try:
         yield
+        broken_off = False
     finally:
         ended.set()
-        carrier.join()
+        thread.join()
+        if broken_off:  # with a checkpoint, it may be, that was written because of that
+            carrier.bring()
 
 
 def _fetch(storage: Storage, folder: str) -> None:
@@ -47,19 +50,29 @@ def _fetch(storage: Storage, folder: str) -> None:
         storage.fetch_again(folder)
 
 
-def _carry(storage: Storage, folder: str, ended: threading.Event) -> None:
-    carried = _signs(storage.path(folder))
-    while not ended.wait(_LOOK_EVERY_S):
-        signs = _signs(storage.path(folder))
-        if signs == carried:
-            continue
+class _Carrier:
+    """Brings new checkpoints to the storage."""
+
+    def __init__(self, storage: Storage, folder: str) -> None:
+        self._storage, self._folder = storage, folder
+        self._carried = _signs(storage.path(folder))
+
+    def run(self, ended: threading.Event) -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            self.bring()
+
+    def bring(self) -> None:
+        """Bring the latest there, unless it is there."""
+        signs = _signs(self._storage.path(self._folder))
+        if signs == self._carried:
+            return
         try:
-            _publish(storage, folder)
-            carried = signs
+            _publish(self._storage, self._folder)
+            self._carried = signs
         except StorageError as error:
             _LOG.warning("a checkpoint was not kept: %s", error)
         except FileNotFoundError:
-            continue  # the next checkpoint has taken the place of this one
+            pass  # the next checkpoint has taken the place of this one
 
 
 def _publish(storage: Storage, folder: str) -> None:

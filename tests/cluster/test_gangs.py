@@ -65,10 +65,10 @@ def test_the_teacher_s_own_workers_leave_before_a_trial_begins(desk: Desk, alone
     assert jobs.count(("teacher_outputs", "minidisc")) == 1  # the assistant's
 
 
+@pytest.mark.slow
 def test_a_run_whose_workers_are_killed_or_told_to_go_finds_the_same_bit_for_bit(tmp_path: Path) -> None:
     undisturbed, desk = make_desk(tmp_path / "undisturbed", LASTING), make_desk(tmp_path / "desk", LASTING)
-    words = ["run", "tiny.yaml", *TWO, "--set", "resources.parallel=shard", "--set", "teacher.finetune.epochs=4"]
-    words += ["--set", "once_for_all.epochs=2", "--set", "distillation.epochs=1"]
+    words = ["run", "tiny.yaml", *TWO, "--set", "resources.parallel=shard"]
     undisturbed.run(*words)
     stages = Ledger(undisturbed.folder / "runs" / "ledger").rows("stages")
     run = Watched(desk.folder / "runs", stages, desk.start(*words))
@@ -90,6 +90,39 @@ def test_more_workers_than_devices_are_refused(desk: Desk) -> None:
     said = desk.run("run", "tiny.yaml", "--set", "resources.workers=3", "--set", "resources.parallel=hybrid", code=2)
     assert "'hybrid' needs 'shard', a divisor of the 3 workers" in said
     assert not Path(desk.folder / "runs" / "artifacts").exists()
+
+
+WRITING_LATE = """
+import json, time
+from raydisc.runtime.session import ray_session
+
+with ray_session():
+    import ray
+    from raydisc.errors import Stopped
+    from raydisc.runtime.gang import all_or_raise
+
+    @ray.remote
+    class Worker:
+        def stops_after(self, seconds):
+            time.sleep(seconds)
+            raise Stopped("told to go")
+
+    workers = [Worker.remote() for _ in range(2)]
+    try:
+        all_or_raise([it.stops_after.remote(4 * rank) for rank, it in enumerate(workers)], workers, lambda: None)
+    except Stopped as stop:
+        first = ray.get(workers[1].__ray_ready__.remote(), timeout=1)
+        print(json.dumps({"said": str(stop), "the other one is done": first}))
+"""
+
+
+def test_workers_that_were_told_to_go_are_waited_for_as_one_writes_for_all(desk: Desk) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRITING_LATE],
+        cwd=desk.folder, env=os.environ | {"HOME": str(desk.folder)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"said": "told to go", "the other one is done": True}
 
 
 LOSING_A_MACHINE = """

@@ -177,3 +177,10 @@ def test_a_checkpoint_as_it_is_written_is_read(storage: Path) -> None:
     state = load(storage)
     assert state is not None
     assert asdict(replace(state, tensors={})) == PROGRESS
+
+
+def test_shards_that_cannot_be_read_count_as_none(storage: Path) -> None:
+    (storage / "checkpoint.json").write_text(json.dumps(PROGRESS))
+    (storage / f"shards-{PROGRESS['step']}").mkdir()
+    (storage / f"shards-{PROGRESS['step']}" / "model.safetensors").write_bytes(b"short")
+    assert load(storage) is None

@@ -107,6 +107,7 @@ def test_checkpoints_are_as_rare_as_asked_for(tmp_path):
         {"model.more": torch.ones(1)},
         {"optimiser.0.exp_avg": torch.ones(4)},
         {"optimiser.7.exp_avg": torch.ones(1, 3)},
+        {"optimiser.0.exp_avg": None},
         {"random.cpu.0": torch.ones(3, dtype=torch.uint8)},
         {"model.bias": None},
     ],

@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from raydisc.runtime.loss import Place, watch
+from raydisc.runtime.loss import Place, knock, watch
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def raylet(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def place_of(listening: socket.socket, patience: float) -> Place:
-    return Place(socket.AF_UNIX, listening.getsockname(), patience)
+    return Place(partial(knock, listening.getsockname()), patience)
 
 
 def test_a_place_is_lost_once_nobody_listened_for_longer_than_patience(raylet: socket.socket) -> None:
@@ -36,7 +37,7 @@ def test_a_place_is_lost_once_nobody_listened_for_longer_than_patience(raylet: s
 
 
 def test_the_loss_of_any_place_is_acted_upon_and_not_after_the_end(raylet: socket.socket, tmp_path: Path) -> None:
-    gone, lost = Place(socket.AF_UNIX, str(tmp_path / "nobody"), 0.0), threading.Event()
+    gone, lost = Place(partial(knock, str(tmp_path / "nobody")), 0.0), threading.Event()
 
     def act() -> NoReturn:
         lost.set()

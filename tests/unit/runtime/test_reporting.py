@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from raydisc.report.live import LiveReporter
 from raydisc.runtime.live import ReporterCallback, cause_of_death
 from raydisc.runtime.plan import Job
-from raydisc.runtime.trainable import Reporting
+from raydisc.runtime.trainable import Reporting, report_pause
 
 TRAINS = {"stage": "distil", "key": "a"}
 
@@ -48,6 +48,10 @@ def test_a_driver_that_takes_long_to_hear_a_report_is_told_less_often() -> None:
         reporting({**TRAINS, "step": 1})
         time.sleep(0.01)
     assert len(told) <= 2  # at two reports a second it would be four
+
+
+def test_nobody_is_silent_for_long_though_a_report_took_minutes() -> None:
+    assert [report_pause(took) for took in (0.001, 0.1, 200.0)] == [0.5, 2.0, 30.0]
 
 
 def test_a_stage_that_goes_on_without_a_step_leaves_the_picture_as_it_is() -> None:

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from s3_server import Server, faulty
 from tiny_runs import Told, executor, search_of, tiny_experiment, weights_of
 
-from raydisc.errors import StorageError
+from raydisc.distillation.checkpoint import TrainingState, load, save
+from raydisc.errors import Stopped, StorageError
 from raydisc.report.ledger import Ledger
 from raydisc.report.runs import RunState, list_runs
 from raydisc.stages.artifact import Artifact, Cost
+from raydisc.stages.checkpoints import carried_checkpoint
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
 from raydisc.storage.faults import Patience
 from raydisc.storage.mirrored import MirroredStorage
@@ -113,6 +116,25 @@ def test_a_bucket_that_is_not_there_is_told_at_once(s3: Server, tmp_path: Path) 
     storage.path("file").write_text("content")
     with pytest.raises(StorageError, match="refuses .*credentials in the environment"):
         storage.publish("file")
+
+
+def test_a_checkpoint_that_is_written_as_a_stage_is_broken_off_is_kept(s3: Server, tmp_path: Path) -> None:
+    address = s3.address(f"{s3.bucket()}/runs")
+    here, there = machine(tmp_path / "here", address), machine(tmp_path / "there", address)
+    state = TrainingState(step=9)
+    state.put("model.", {"weight": torch.ones(3)})
+
+    def stopped() -> None:
+        with carried_checkpoint(here, "k.partial"):
+            save(here.path("k.partial"), state)
+            raise Stopped("told to go")
+
+    with pytest.raises(Stopped):
+        stopped()
+    with carried_checkpoint(there, "k.partial"):
+        found = load(there.path("k.partial"))
+    assert found is not None
+    assert found.step == 9
 
 
 class Dies(RuntimeError):
