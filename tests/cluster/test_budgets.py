@@ -22,6 +22,7 @@ def computed(desk: Desk) -> list[object]:
     return [row["key"] for row in stages(desk) if row["state"] == "finished"]
 
 
+@pytest.mark.slow
 def test_a_run_begins_as_many_trials_as_it_may_and_goes_on_with_more(desk: Desk) -> None:
     said = desk.run("run", "tiny.yaml", *TWO_TRIALS, "--set", "budget.trials=1", code=3)
     assert "the budget is spent; next would be: " in said

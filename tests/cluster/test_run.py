@@ -111,6 +111,7 @@ def test_resume_computes_nothing_that_is_finished(finished: Desk) -> None:
     assert student_hashes(finished) == hashes
 
 
+@pytest.mark.slow
 def test_another_lam_trains_no_supernet(finished: Desk) -> None:
     finished.run("run", "tiny.yaml", "--name", "large-lam", "--set", "schedules=[{minidisc: {lam: 5.0}}]",
                  "--set", "controls=false")  # fmt: skip
@@ -152,6 +153,7 @@ def test_a_name_with_another_experiment_is_refused(finished: Desk) -> None:
     assert "another" in said
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_how_many_trials_run_at_once(finished: Desk, desk: Desk) -> None:
     desk.run("run", "tiny.yaml", "--set", "resources.trials=1")
     assert student_hashes(desk) == student_hashes(finished)

@@ -151,19 +151,29 @@ def test_a_job_whose_budget_is_spent_ends_with_code_3(user: Client, submitted: d
     assert "the budget is spent; next would be: " in said
 
 
-def test_a_stopped_job_can_be_gone_on_with_and_its_name_is_held_meanwhile(user: Client) -> None:
-    words = (*SUBMIT, "--wait", "--name", "long", "--set", "teacher.seed=1", "--set", "distillation.epochs=10000")
-    first = user.start(*words)
-    job = _once_it_says(first, r"kd-to-0.25-seed-0: distil")
-    finished = stages(user)
-    assert {"finetune", "importance"} <= set(finished.query("run == 'long'")["kind"])
-    assert "the run 'long' is running already" in user.run(*words, code=2)
+LONG = (*SUBMIT, "--wait", "--name", "long", "--set", "teacher.seed=1", "--set", "distillation.epochs=10000")
+
+
+def test_a_stopped_job_is_interrupted(user: Client) -> None:
+    waiting = user.start(*LONG)
+    job = _once_it_says(waiting, r"kd-to-0.25-seed-0: distil")
     assert f"{job}: interrupted; submitting the file again" in user.run("stop", job)
-    _, said = first.communicate(timeout=180)
-    assert first.returncode == 3, said
+    _, said = waiting.communicate(timeout=180)
+    assert waiting.returncode == 3, said
     assert "submitting the file again goes on with its run" in said
     assert json.loads((user.folder / "runs/long/run.json").read_text())["state"] == "interrupted"
-    second = user.start(*words)
+    assert {"finetune", "importance"} <= set(stages(user).query("run == 'long'")["kind"])
+
+
+@pytest.mark.slow
+def test_a_stopped_job_can_be_gone_on_with_and_its_name_is_held_meanwhile(user: Client) -> None:
+    first = user.start(*LONG)
+    job = _once_it_says(first, r"kd-to-0.25-seed-0: distil")
+    finished = stages(user)
+    assert "the run 'long' is running already" in user.run(*LONG, code=2)
+    user.run("stop", job)
+    first.communicate(timeout=180)
+    second = user.start(*LONG)
     job = _once_it_says(second, r"kd-to-0.25-seed-0: distil")
     assert stages(user).equals(finished), "the teacher is there already"
     second.send_signal(signal.SIGINT)
