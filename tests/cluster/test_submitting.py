@@ -151,6 +151,12 @@ def test_a_job_whose_budget_is_spent_ends_with_code_3(user: Client, submitted: d
     assert "the budget is spent; next would be: " in said
 
 
+@pytest.mark.slow
+def test_the_versions_of_here_are_installed_for_the_job(user: Client) -> None:
+    table = user.run("submit", "tiny.yaml", "--wait", "--name", "pinned", "--set", "schedules=[kd]")
+    assert "pinned: accuracy on reviews" in table
+
+
 LONG = (*SUBMIT, "--wait", "--name", "long", "--set", "teacher.seed=1", "--set", "distillation.epochs=10000")
 
 
