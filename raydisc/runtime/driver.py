@@ -34,7 +34,7 @@ from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
 from raydisc.stages.subject import Subject, inspect, student_scales
 from raydisc.storage.address import open_storage
 from raydisc.storage.faults import sentence
-from raydisc.storage.folder import Storage
+from raydisc.storage.folder import Held, Storage
 from raydisc.tradeoff import DEFAULT_LAM
 
 REPORT = "report.html"
@@ -199,9 +199,12 @@ def _finder(experiment: Experiment, storage: Storage, reporter: LiveReporter) ->
         try:
             return store.find(key)
         except AlteredArtifact as error:
-            if experiment.altered_artifacts == "refuse" or not store.discard_altered(key):
+            if experiment.altered_artifacts == "refuse":
                 raise
-            reporter.notice(computed_anew(error))
+            with suppress(Held):  # by who computes it anew
+                if not store.discard_altered(key):
+                    raise
+                reporter.notice(computed_anew(error))
             return None
 
     return find

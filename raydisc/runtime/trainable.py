@@ -34,7 +34,7 @@ from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
 from raydisc.stages.subject import Subject
 from raydisc.storage.address import open_storage
 from raydisc.storage.faults import sentence
-from raydisc.storage.folder import Storage
+from raydisc.storage.folder import Held, Storage
 from raydisc.storage.masking import masked
 
 _REPORT_EVERY_S = 0.5
@@ -213,9 +213,13 @@ def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -
         except AlteredArtifact as error:
             if run.experiment.altered_artifacts == "refuse" or error.key in removed:
                 raise
-            removed.add(error.key)
-            if executor.store.discard_altered(error.key):  # else another job was faster
-                tune.report({"stage": "altered", "key": error.key, "notice": computed_anew(error)})
+            try:
+                if executor.store.discard_altered(error.key):  # else another job was faster
+                    tune.report({"stage": "altered", "key": error.key, "notice": computed_anew(error)})
+                removed.add(error.key)
+            except Held:  # by a job that computes it anew
+                tune.report({"stage": "altered", "key": error.key})
+                time.sleep(_REPORT_EVERY_S)
 
 
 def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:

@@ -142,8 +142,12 @@ class ArtifactStore:
         )
 
     def discard_altered(self, key: str) -> bool:
-        """Remove a finished stage's artifact if a file of it is not what was written; whether it was so."""
-        with self.holding(key):
+        """Remove a finished stage's artifact if a file of it is not what was written; whether it was so.
+
+        Raises:
+            Held: somebody holds the key, and is computing it anew, it may be.
+        """
+        with self.holding(key, wait=False):
             try:
                 artifact = self.find(key)
                 if artifact is None:

@@ -15,6 +15,7 @@ from raydisc.stages.artifact import Artifact, Cost, NotYetKnown
 from raydisc.stages.context import Result, json_blob, read_weights, tensor_blob, tensor_views, weight_blobs
 from raydisc.stages.requests import Evaluate, Model
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
+from raydisc.storage.folder import Held
 
 PROMISE = Artifact(key="a" * 64, kind="distil", inputs=("b" * 64, "c" * 64))
 REQUEST = Evaluate(Artifact("d" * 64, "tokenise"), Artifact("e" * 64, "distil"))
@@ -83,6 +84,8 @@ def test_an_altered_artifact_is_removed_once(tmp_path):
     store = ArtifactStore(tmp_path)
     found = committed(store)
     assert not store.discard_altered(PROMISE.key)
+    with ArtifactStore(tmp_path).holding(PROMISE.key), pytest.raises(Held):
+        store.discard_altered(PROMISE.key)
     store.path(found, "one.txt").write_text("fjrst")
     assert store.discard_altered(PROMISE.key)
     assert store.find(PROMISE.key) is None
