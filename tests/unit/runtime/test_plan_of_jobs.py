@@ -8,7 +8,7 @@ from raydisc.distillation.loop import never
 from raydisc.experiment import load_experiment
 from raydisc.models.precision import Arithmetic
 from raydisc.runtime.cluster import with_waiting
-from raydisc.runtime.plan import PREPARE, Job, make_plan
+from raydisc.runtime.plan import PREPARE, Job, make_plan, within
 from raydisc.runtime.searcher import PlanSearcher
 from raydisc.schedules.trials import expand
 from raydisc.stages.subject import inspect
@@ -46,6 +46,16 @@ def test_what_several_trials_share_is_a_job_of_its_own(jobs: list[Job]) -> None:
         [minidisc] = needs(jobs, f"minidisc-lam-0.2-to-{student}-seed-0") & supernets
         assert minidisc in needs(jobs, f"kd_supernet_init-lam-0.2-to-{student}-seed-0")
         assert not needs(jobs, f"kd-to-{student}-seed-0") & supernets
+
+
+def test_a_budget_of_trials_has_the_first_of_them_with_what_they_need_and_nothing_else(jobs: list[Job]) -> None:
+    schedules = [job for job in jobs if job.trial is not None and job.until is None and not job.test]
+    assert len(schedules) > 3
+    kept = within(jobs, 3)
+    first = {job.name for job in schedules[:3]}
+    assert {job.name for job in kept} == {PREPARE, *first}.union(*(needs(jobs, name) for name in first))
+    assert len(kept) < len(jobs)
+    assert within(jobs, None) == within(jobs, len(schedules)) == jobs
 
 
 def test_a_teacher_s_own_workers_have_a_job_for_each_of_its_stages() -> None:
