@@ -1,0 +1,61 @@
+"""The keys of every stage of an experiment, without computing one: schedules are given made-up facts.
+
+A schedule's path depends on what its stages find, so that stages which nobody computes have the facts and FLOPs below.
+They are chosen so that two thirds of the teacher are worth most to λ = 0.2, and that FLOPs of different stages can be
+told apart in the budget of a control.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from raydisc.experiment import Experiment
+from raydisc.models.precision import Arithmetic
+from raydisc.schedules.search import Outcome
+from raydisc.schedules.trials import Trial, expand
+from raydisc.stages.artifact import Artifact, Cost
+from raydisc.stages.executor import driven
+from raydisc.stages.requests import Evaluate, Request
+from raydisc.stages.subject import Subject, inspect, student_scales
+
+FLOPS = {"importance": 1e6, "teacher_outputs": 1e7, "once_for_all": 1e9, "distil": 1e8}
+
+
+def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterator[tuple[Trial, list[Request]]]:
+    """Each trial with all that it asks for, each once, in order; the tests of its teacher and its student last."""
+    subject = inspect(experiment)
+    for trial in expand(experiment, student_scales(experiment, subject)):
+        asked: dict[str, tuple[Request, Artifact]] = {}
+
+        def execute(request: Request, asked: dict[str, tuple[Request, Artifact]] = asked) -> Artifact:
+            promise = request.promise(arithmetic)
+            cost = Cost(flops=FLOPS.get(request.kind, 0.0))
+            artifact = replace(promise, facts=made_up_facts(request, subject), cost=cost)
+            asked.setdefault(artifact.key, (request, artifact))
+            return artifact
+
+        outcome: Outcome = driven(trial.run(experiment, subject), execute)
+        made = {request.kind: artifact for request, artifact in reversed(asked.values())}
+        execute(Evaluate(made["tokenise"], made["finetune"]))
+        execute(Evaluate(made["tokenise"], outcome.student))
+        yield trial, [request for request, _ in asked.values()]
+
+
+def made_up_facts(request: Request, subject: Subject) -> dict[str, Any]:
+    """What a stage is taken to find."""
+    if request.kind == "tokenise":
+        kind = {"span_f1": "tokens", "token_likelihood": "language"}.get(subject.metric, "classification")
+        rows, tokens = ({"train": 1000 * factor, "validation": 100 * factor, "test": 100 * factor} for factor in (1, 9))
+        return {"kind": kind, "num_labels": 3, "rows": rows, "tokens": tokens, "tags": tokens, "vocab_size": 300}
+    if request.kind == "once_for_all":
+        scales = request.settings()["scales"]
+        return {"candidates": [{"scale": s, "metric": 1 - 0.3 * (1 - s) ** 2, "reference": 1.0} for s in scales]}
+    return {}
+
+
+def keys_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> dict[str, list[str]]:
+    """Each trial's stages as ``KIND KEY``, by its name."""
+    return {
+        trial.name: [f"{request.kind} {request.key(arithmetic)}" for request in requests]
+        for trial, requests in requests_of_trials(experiment, arithmetic)
+    }
