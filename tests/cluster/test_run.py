@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from desk import Desk, student_hashes
+from tolerance import assert_near
 from transformers import AutoTokenizer
 
 from raydisc import load_student
@@ -130,7 +131,7 @@ def test_the_student_predicts_what_the_ledger_says(finished: Desk) -> None:
     texts = load_task(experiment.task).splits["test"].column("text_0").to_pylist()[:20]
     with torch.no_grad():
         logits = student(**tokenizer(texts, padding=True, return_tensors="pt")).logits
-    np.testing.assert_allclose(logits.numpy(), predictions[:20], atol=1e-5)
+    assert_near(logits.numpy(), predictions[:20])
     assert set(student.config.id2label.values()) == {"negative", "mixed", "positive"}
 
 

@@ -90,6 +90,11 @@ def state_of(model) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
+def gradients_of(model) -> dict[str, torch.Tensor | None]:
+    """Return a model's gradients by name."""
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
 def tiny_split(lengths, num_labels=3, seed=0, types=False, tags=False) -> Split:
     """Random tokens of these lengths; `num_labels` 1 gives real targets, `tags` one for two tokens in three."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import (
     KINDS,
+    gradients_of,
     importance_with_empty_layers,
     sorted_state,
     tiny_batch,
@@ -14,6 +15,7 @@ from tiny_models import (
     tiny_split,
     tiny_teacher,
 )
+from tolerance import assert_all_near, assert_near
 
 from raydisc.distillation.losses import LOSSES, WeightedLoss
 from raydisc.distillation.sandwich import sandwich
@@ -91,8 +93,7 @@ def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     assert sorted(row for lesson in lessons for row in lesson.batch.rows) == (
         list(range(7)) if rule == "slices" else sorted([*range(7)] * len(lessons))
     )
-    for name, parameter in supernet.model.named_parameters():
-        torch.testing.assert_close(parameter.grad, sums[name], atol=2e-5, rtol=1e-4)
+    assert_all_near(gradients_of(supernet.model), sums)
     assert max(float(gradient.abs().max()) for gradient in sums.values()) > 0.01
 
 
@@ -125,8 +126,8 @@ def test_one_batch_of_eight_is_two_of_four_under_sgd(name):
     whole, halves = updated([range(8)]), updated([[3, 1, 6, 0], [2, 4, 5, 7]])
     before = sorted_state(start, config, importance)
     moved = 0.0
+    assert_all_near(halves, whole)
     for key, tensor in whole.items():
-        torch.testing.assert_close(halves[key], tensor, atol=1e-5, rtol=1e-4)
         moved = max(moved, float((tensor - before[key]).abs().max()))
     assert moved > 1e-3
 
@@ -145,6 +146,4 @@ def test_a_frozen_candidate_is_the_slice_that_was_trained():
         supernet.select(chosen)
         frozen = load_frozen(config, chosen.widths, cut(supernet.model.state_dict(), config, chosen.widths))
         with torch.no_grad():
-            torch.testing.assert_close(
-                forward(frozen, batch, ()).logits, forward(supernet.model, batch, ()).logits, atol=1e-6, rtol=1e-6
-            )
+            assert_near(forward(frozen, batch, ()).logits, forward(supernet.model, batch, ()).logits)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 from tiny_models import KINDS, state_of, tiny_config, tiny_teacher
+from tolerance import assert_all_near, seen
 from torch import nn
 
 from raydisc.distillation.loop import LoopSettings, no_evaluation, train
@@ -66,12 +67,10 @@ def test_the_rows_that_occur_are_trained_and_the_others_decay(family, patience):
     settings = replace(settings, tokens=TRAIN.tokens())
     compact, compact_state = trained(family, settings, of_validation)
     assert [row["mean"] for row in compact_state.evaluations] == pytest.approx(
-        [row["mean"] for row in state.evaluations], abs=1e-6
+        [row["mean"] for row in state.evaluations], abs=1e-5
     )
-    weights, rows = state_of(compact), compact.get_input_embeddings().weight.detach()
-    assert weights.keys() == state_of(whole).keys()
-    for key, tensor in state_of(whole).items():
-        torch.testing.assert_close(weights[key], tensor, atol=1e-6, rtol=1e-6)
+    rows = compact.get_input_embeddings().weight.detach()
+    assert_all_near(state_of(compact), state_of(whole))
     others = sorted(set(range(40)) - SEEN - {config.pad_token_id})
     factor = decayed(5 if patience else 9, 9, settings.optimiser)
     assert 0.95 < factor < 0.99  # far from 1, so that a wrong number of steps would show
@@ -85,9 +84,7 @@ def test_the_norm_that_gradients_are_clipped_to_is_the_same(family):
     settings = replace(SETTINGS, total_steps=3, optimiser=replace(SETTINGS.optimiser, max_grad_norm=0.05))
     whole, _ = trained(family, settings)
     compact, _ = trained(family, replace(settings, tokens=TRAIN.tokens()))
-    for key, tensor in state_of(whole).items():
-        if not any(name in key for name in ("key.bias", "k_lin.bias")):  # such are these
-            torch.testing.assert_close(compact.state_dict()[key], tensor, atol=1e-5, rtol=1e-4)
+    assert_all_near(seen(state_of(compact)), seen(state_of(whole)))
 
 
 @pytest.mark.parametrize("family", KINDS)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_models import FAMILIES, state_of, tiny_batch, tiny_config, tiny_teacher
+from tolerance import assert_near
 from torch import nn
 
 from raydisc.models.attention import sdpa_or_nothing
@@ -37,7 +38,7 @@ def test_a_user_may_give_it_a_mask_of_ones_and_zeros():
     ids = torch.tensor([[7, 8, 9, 5, 5]])
     with torch.no_grad():
         padded = model(input_ids=ids, attention_mask=torch.tensor([[1, 1, 1, 0, 0]])).logits
-        torch.testing.assert_close(padded, model(input_ids=ids[:, :3]).logits, atol=1e-5, rtol=1e-5)
+        assert_near(padded, model(input_ids=ids[:, :3]).logits)
 
 
 @pytest.mark.gpu
@@ -54,7 +55,6 @@ def test_layers_without_heads_on_a_gpu(family, lengths, precision):
     for model in (elastic, load_trainable(config, WITHOUT_HEADS, cut(state, config, WITHOUT_HEADS))):
         expected = forward(model.eval(), batch, (1, 2)).logits.detach()
         found = forward(model.to("cuda"), batch.to(torch.device("cuda")), (1, 2), precision).logits
-        tolerance = 1e-4 if precision == "float32" else 0.1
-        torch.testing.assert_close(found.detach().cpu(), expected, atol=tolerance, rtol=tolerance)
+        assert_near(found.detach().cpu(), expected, 1e-4 if precision == "float32" else 0.1)
         found.sum().backward()
         assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_models import importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
+from tolerance import assert_near
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 
 from raydisc.errors import InputError
@@ -34,10 +35,10 @@ def test_it_takes_a_checkpoint_of_t5(tmp_path, config, pretrained):
         asked = torch.zeros(len(batch.rows), 1, dtype=torch.int64)  # the decoder's start token
         expected = one_layer(**batch.inputs(), decoder_input_ids=asked, output_hidden_states=True)
         found = loaded.transformer(**batch.inputs(), output_hidden_states=True)
-    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state[:, 0], atol=1e-5, rtol=1e-5)
+    assert_near(found.last_hidden_state, expected.last_hidden_state[:, 0])
     real = batch.attention_mask.bool()
     for mine, theirs in zip(found.hidden_states, expected.encoder_hidden_states, strict=True):
-        torch.testing.assert_close(mine[real], theirs[real], atol=1e-5, rtol=1e-5)
+        assert_near(mine[real], theirs[real])
     assert torch.equal(loaded.transformer.prompt, pretrained.state_dict()["shared.weight"][0])
     assert loaded.classifier.out_features == 2
 
@@ -61,7 +62,7 @@ def test_every_layer_takes_its_own_heads_from_the_position_bias(config):
     with torch.no_grad():
         expected = teacher(**tiny_batch(config).inputs()).logits
         teacher.load_state_dict(state)
-        assert torch.allclose(teacher(**tiny_batch(config).inputs()).logits, expected, atol=1e-5)
+        assert_near(teacher(**tiny_batch(config).inputs()).logits, expected)
         for units in layers_of(config):
             teacher.get_buffer(units.head_order).copy_(torch.arange(4))
         assert not torch.allclose(teacher(**tiny_batch(config).inputs()).logits, expected, atol=1e-2)

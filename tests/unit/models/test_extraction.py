@@ -6,6 +6,7 @@ from tiny_models import (
     FAMILIES,
     KINDS,
     everything,
+    gradients_of,
     identity_order,
     importance_with_empty_layers,
     sorted_state,
@@ -15,6 +16,7 @@ from tiny_models import (
     tiny_config,
     tiny_teacher,
 )
+from tolerance import assert_all_near, assert_near
 
 from raydisc.models.attention import SDPA_OR_NOTHING
 from raydisc.models.dense import build, config_from_dict, cut, load_frozen, load_trainable
@@ -47,10 +49,10 @@ def supernet_of(config, state, widths):
     return model.eval()
 
 
-def assert_equal_outputs(found, expected, tolerance=1e-6):
-    torch.testing.assert_close(found.logits, expected.logits, atol=tolerance, rtol=tolerance)
+def assert_near_outputs(found, expected):
+    assert_near(found.logits, expected.logits)
     for mine, theirs in zip(found.hidden, expected.hidden, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=tolerance, rtol=tolerance)
+        assert_near(mine, theirs)
 
 
 def scalar(outputs):
@@ -67,7 +69,7 @@ def test_scale_one_is_the_teacher(config):
     select(supernet, config, whole.widths)
     with torch.no_grad():
         expected = everything(teacher, config, batch)
-        assert_equal_outputs(everything(supernet, config, batch), expected, 1e-5)
+        assert_near_outputs(everything(supernet, config, batch), expected)
         unsorted = reordered(state_of(teacher), layers_of(config), identity_order(config))
         same = everything(load_frozen(config, whole.widths, unsorted), config, batch)
     assert torch.equal(same.logits, expected.logits)
@@ -84,7 +86,7 @@ def test_slice_equals_extraction(config, scale):
     dense = load_trainable(config, chosen, cut(state, config, chosen)).eval()
     expected = everything(dense, config, batch)
     scalar(expected).backward()
-    expected_gradients = {name: parameter.grad for name, parameter in dense.named_parameters()}
+    expected_gradients = gradients_of(dense)
 
     for largest in {1.0, max(scale, 0.6)}:
         held = candidate(importance, largest).widths
@@ -92,11 +94,10 @@ def test_slice_equals_extraction(config, scale):
         select(supernet, config, Widths((1, 1, 1), (1, 1, 1)))  # what was active before leaves no trace
         select(supernet, config, chosen)
         found = everything(supernet, config, batch)
-        assert_equal_outputs(found, expected, 2e-6)
+        assert_near_outputs(found, expected)
         scalar(found).backward()
-        gradients = {name: parameter.grad for name, parameter in supernet.named_parameters()}
-        for name, gradient in cut(gradients, config, chosen).items():
-            torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-5, rtol=1e-4)
+        gradients = gradients_of(supernet)
+        assert_all_near(cut(gradients, config, chosen), expected_gradients)
         inside = sum(gradient.square().sum() for gradient in expected_gradients.values())
         everywhere = sum(gradient.square().sum() for gradient in gradients.values())
         torch.testing.assert_close(everywhere, inside, rtol=1e-4, atol=0)  # nothing outside the slice
@@ -127,7 +128,7 @@ def test_extraction_equals_masking_the_teacher(config, scale):
             with torch.no_grad():
                 teacher.get_submodule(reader.path).weight[:, pruned] = 0
     with torch.no_grad():
-        assert_equal_outputs(everything(dense, config, batch), everything(teacher, config, batch), 1e-5)
+        assert_near_outputs(everything(dense, config, batch), everything(teacher, config, batch))
 
 
 def test_cutting_twice_is_cutting_once(config):

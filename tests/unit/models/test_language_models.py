@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_models import DECODERS, VOCABULARY, importance_with_empty_layers, layers_of, tiny_config
+from tolerance import assert_near
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
@@ -72,8 +73,8 @@ def test_a_slice_is_its_extraction_and_says_the_next_tokens(family, tied):
     with torch.no_grad():
         found, expected = forward(supernet, batch(), (0, 3)), forward(extracted, batch(), (0, 3))
         whole = extracted(batch().input_ids).logits
-    assert torch.allclose(found.logits, expected.logits, atol=1e-5)
-    assert torch.allclose(expected.logits, whole[:, :-1].flatten(0, 1), atol=1e-5)
+    assert_near(found.logits, expected.logits)
+    assert_near(expected.logits, whole[:, :-1].flatten(0, 1))
     assert found.logits.shape == (ROWS * (LENGTH - 1), VOCABULARY)
 
 
@@ -123,7 +124,7 @@ def test_predictions_are_each_rows_mean_loss():
     with torch.no_grad():
         logits = model(batch().input_ids).logits[:, :-1]
     losses = functional.cross_entropy(logits.transpose(1, 2), batch().input_ids[:, 1:], reduction="none").mean(1)
-    assert np.allclose(found[:, 0], losses.numpy(), atol=1e-5)
+    assert_near(found[:, 0], losses.numpy())
 
 
 def test_importance_sees_each_row_by_itself():
@@ -134,7 +135,7 @@ def test_importance_sees_each_row_by_itself():
     one_by_one = [split().batch(np.array([row]), 0) for row in range(ROWS)]
     apart = gradient_importance(model, layers, one_by_one, False)
     for mine, other in zip(together.heads + together.neurons, apart.heads + apart.neurons, strict=True):
-        assert torch.allclose(mine, other, atol=1e-5)
+        assert_near(mine, other)
         assert (mine > 0).all()
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from lessons import trained
 from resuming import interrupted, resumed
-from tolerance import close, seen
+from tolerance import assert_all_near, seen
 from workers import run_workers
 
 from raydisc.parallel.mesh import Layout
@@ -31,7 +31,7 @@ def sharded(tmp_path_factory):
 def check(found, straight, before=4):
     losses, weights = found
     assert losses == pytest.approx(straight[0][before:], rel=1e-4)
-    close(seen(weights), seen(straight[1]), 1e-4)
+    assert_all_near(seen(weights), seen(straight[1]), 1e-4)
 
 
 def test_a_sharded_checkpoint_is_shards_and_json(sharded):

@@ -3,7 +3,7 @@
 import pytest
 from lessons import SCALES, everything, gradients, narrow_trained
 from tiny_models import FAMILIES, KINDS, tiny_config
-from tolerance import close, seen
+from tolerance import assert_all_near, seen
 from workers import run_workers
 
 from raydisc.parallel.mesh import Layout
@@ -42,19 +42,19 @@ def test_workers_give_the_losses_and_gradients_of_one(alone, tmp_path, layout, o
         for family in SUBJECTS:
             loss, grads, told = found[family, "step"]
             assert loss == pytest.approx(alone[family, "step"][0], rel=1e-5)
-            close(grads, alone[family, "step"][1])
+            assert_all_near(grads, alone[family, "step"][1])
             assert told == once(layout, family)
             for optimiser in optimisers if family in KINDS else ():
                 losses, weights = found[family, optimiser]
                 wanted_losses, wanted_weights = alone[family, optimiser]
                 assert losses == pytest.approx(wanted_losses, rel=1e-5)
-                close(seen(weights), seen(wanted_weights), 1e-4 if optimiser == "adamw" else 1e-5)
+                assert_all_near(seen(weights), seen(wanted_weights), 1e-4 if optimiser == "adamw" else 1e-5)
 
 
 def test_workers_with_little_memory_synchronise_for_each_candidate(alone, tmp_path):
     for loss, grads, told in run_workers(Layout(1, 2, once=False), gradients, tmp_path, "bert"):
         assert loss == pytest.approx(alone["bert", "step"][0], rel=1e-5)
-        close(grads, alone["bert", "step"][1])
+        assert_all_near(grads, alone["bert", "step"][1])
         assert told["_reduce_scatter_base_"] == groups("bert") * len(SCALES)
         assert told["_allgather_base_"] > groups("bert") * len(SCALES)
 
@@ -64,4 +64,4 @@ def test_a_student_with_layers_that_have_lost_all_units_is_trained_in_shards(tmp
     losses, weights = narrow_trained(ALONE, family, tmp_path / "alone")
     for found_losses, found in run_workers(Layout(1, 2), narrow_trained, tmp_path, family, tmp_path / "together"):
         assert found_losses == pytest.approx(losses, rel=1e-5)
-        close(seen(found), seen(weights), 1e-4)
+        assert_all_near(seen(found), seen(weights), 1e-4)

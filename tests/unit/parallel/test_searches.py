@@ -2,12 +2,11 @@
 
 import functools
 
-import numpy as np
 import pytest
 from searches import scored, searched, taken_in
 from tiny_models import FAMILIES, tiny_config, tiny_teacher
 from tiny_runs import ARCHITECTURE, NO_DROPOUT, TRAINING, changed, tiny_experiment
-from tolerance import close, seen
+from tolerance import assert_all_near, assert_near, seen
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 from workers import run_workers
 
@@ -30,7 +29,7 @@ def test_workers_score_and_sort_units_as_one_does(tmp_path, layout):
     for found in run_workers(layout, scored, tmp_path / "meet", tmp_path / "together", FAMILIES):
         for family in FAMILIES:
             for scores, wanted in zip(found[family][:2], alone[family][:2], strict=True):
-                assert np.linalg.norm(scores - wanted) <= 1e-5 * np.linalg.norm(wanted)
+                assert_near(scores, wanted)
             assert found[family][2] == alone[family][2]
     for family in FAMILIES:
         written, wanted = ((tmp_path / place / f"{family}.safetensors") for place in ("together", "alone"))
@@ -79,7 +78,7 @@ def test_a_search_of_two_workers_is_that_of_one(alone, tmp_path, layout, metric)
             mine_seen, theirs_seen = (
                 seen({name: tensor.numpy() for name, tensor in them.items()}) for them in (weights, expected)
             )
-            close(mine_seen, theirs_seen, 1e-3)
+            assert_all_near(mine_seen, theirs_seen, 1e-3)
 
 
 @pytest.mark.parametrize("family", ["bert", "mt5"])
@@ -107,4 +106,4 @@ def test_a_checkpoint_is_taken_in_by_two_workers_as_by_one(tmp_path, family, fin
             seen({name: tensor.numpy() for name, tensor in them.items() if tensor.is_floating_point()})
             for them in (weights, expected)
         )
-        close(mine, theirs, 1e-4)
+        assert_all_near(mine, theirs, 1e-4)

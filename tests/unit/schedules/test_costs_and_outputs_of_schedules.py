@@ -19,6 +19,7 @@ from tiny_runs import (
     tiny_experiment,
     weights_of,
 )
+from tolerance import assert_near
 
 from raydisc.distillation.kept_outputs import OutputsShape
 from raydisc.distillation.losses import WeightedLoss
@@ -274,7 +275,7 @@ def test_a_student_stops_by_its_own_metric(search, storage):
     weights = read_weights(run.store, Model(student))
     model = load_frozen(weights.config, weights.widths, weights.state)
     found = predict(model, read_split(run.store, request.data, "validation"), 0, Pass(64))
-    np.testing.assert_allclose(np.stack(kept["prediction"].to_list()), found, atol=1e-6)
+    assert_near(np.stack(kept["prediction"].to_list()), found)
 
 
 # teacher outputs

@@ -7,6 +7,7 @@ import pytest
 import torch
 from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ran, trained, with_distillation
 from tiny_runs import ONE_THREAD, STUDENT, changed, search_of, weights_of
+from tolerance import assert_near
 
 from raydisc.distillation.passes import Pass
 from raydisc.distillation.predict import predict
@@ -133,7 +134,7 @@ def test_what_is_said_of_a_candidate_is_what_its_model_does(mini):
         found = predict(model, validation, data["pad_id"], Pass(16))
         own = kept[kept["scale"] == row["scale"]]
         assert own["row"].tolist() == list(range(len(validation)))
-        np.testing.assert_allclose(np.stack(own["prediction"].to_list()), found, atol=1e-5)
+        assert_near(np.stack(own["prediction"].to_list()), found)
         assert row["metric"] == pytest.approx(float((found.argmax(1) == validation.labels).mean()))
 
 

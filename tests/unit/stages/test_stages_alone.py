@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import DECODERS, FAMILIES
 from tiny_runs import ARCHITECTURE, TRAINING, Told, changed, executor, search_of, tiny_experiment
+from tolerance import assert_near
 from transformers import AutoTokenizer
 from variants import slow_but
 
@@ -89,7 +90,7 @@ def test_the_teacher_learned_something(prepared_base):
     assert found["metric"] > 0.5  # three classes, evenly
     assert found["split"] == "validation"
     kept = read_table(store, ready.finetuned, "predictions.arrow").to_pandas()
-    np.testing.assert_allclose(np.stack(kept["prediction"].to_list()), logits, atol=1e-6)
+    assert_near(np.stack(kept["prediction"].to_list()), logits)
 
 
 def test_the_sorted_teacher_computes_the_same(prepared_base):
@@ -98,7 +99,7 @@ def test_the_sorted_teacher_computes_the_same(prepared_base):
     plain, ordered = (
         predict(model_of(store, model), validation, 0, Pass(64)) for model in (Model(ready.finetuned), ready.teacher)
     )
-    np.testing.assert_allclose(ordered, plain, atol=2e-6)
+    assert_near(ordered, plain)
     weights = read_weights(store, Model(ready.finetuned))
     order = order_units(read_scores(store, ready.importance))
     assert order.heads != ((0, 1, 2, 3),) * 3
@@ -147,7 +148,7 @@ def test_scores_are_kept_and_say_what_a_scale_keeps(storage, method):
         expected = random_importance(layers_of(config), 0)
     found = read_scores(store, ready.importance)
     for mine, theirs in zip((*found.heads, *found.neurons), (*expected.heads, *expected.neurons), strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+        assert_near(mine, theirs)
     order = order_units(found)
     written = json.loads(store.blob(ready.importance, "order.json").tobytes())
     assert written == {"heads": [list(row) for row in order.heads], "neurons": [list(row) for row in order.neurons]}
@@ -161,7 +162,7 @@ def test_teacher_outputs_are_the_teachers(prepared_base):
     [outputs] = executor(store.root.parent).run(search_of(BASE).outputs_of(ready, ready.teacher))
     kept = read_images(*(store.blob(outputs, name) for name in (LOGITS_FILE, HIDDEN_FILE)))
     expected = predict(model_of(store, Model(ready.finetuned)), train, 0, Pass(64))
-    np.testing.assert_allclose(kept.logits.numpy(), expected, atol=1e-6)
+    assert_near(kept.logits.numpy(), expected)
     assert outputs["positions"] == [0, 1, 2, 3]
     assert kept.hidden.shape == (train.lengths.sum(), 4, 24)
     assert kept.logits.nbytes + kept.hidden.nbytes == outputs["bytes"]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from tiny_models import FAMILIES, state_of, tiny_config, tiny_split, tiny_teacher
+from tolerance import assert_near
 from torch.func import functional_call
 from torch.nn import functional
 
@@ -46,7 +47,7 @@ def test_importance_is_a_loop_over_examples(family, num_labels):
     heads, neurons = brute_force(model, config, split, num_labels == 1)
     found = of_batches(model, config, split, [[0, 1, 2, 3], [4, 5]], regression=num_labels == 1)
     for mine, theirs in zip((*found.heads, *found.neurons), (*heads, *neurons), strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+        assert_near(mine, theirs)
         assert mine.std() > 0.01
 
 
@@ -58,7 +59,7 @@ def test_batch_size_and_padding_do_not_matter(family):
     first, *others = (of_batches(model, config, split, way) for way in ways)
     for other in others:
         for mine, theirs in zip((*first.heads, *first.neurons), (*other.heads, *other.neurons), strict=True):
-            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+            assert_near(mine, theirs)
 
 
 def test_the_mean_is_over_examples_and_not_over_batches():
@@ -67,7 +68,7 @@ def test_the_mean_is_over_examples_and_not_over_batches():
     model, split = tiny_teacher(config), tiny_split(LENGTHS)
     doubled = of_batches(model, config, split, [[0, 1, 2], [0]])
     again = of_batches(model, config, split, [[0], [0, 2], [1]])
-    torch.testing.assert_close(doubled.heads[0], again.heads[0], atol=1e-5, rtol=1e-4)
+    assert_near(doubled.heads[0], again.heads[0])
     once = of_batches(model, config, split, [[0, 1, 2]])
     assert (doubled.heads[0] - once.heads[0]).abs().max() > 1e-3
 
@@ -122,7 +123,7 @@ def test_magnitude_is_the_norm_of_what_goes_with_the_unit(family):
                         parts.append(block[unit * carrier.size : (unit + 1) * carrier.size])
                 norms.append(torch.cat([part.flatten() for part in parts]).norm())
             expected = torch.stack(norms) / torch.stack(norms).norm()
-            torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-5)
+            assert_near(scores, expected)
 
 
 def test_random_scores_follow_their_seed():
