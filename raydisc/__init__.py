@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raydisc.cluster.submission import submit
-    from raydisc.experiment import Experiment, load_experiment
-    from raydisc.models.student import load_student
+    from raydisc.config.experiment import Experiment, load_experiment
+    from raydisc.models.student_folder import load_student
     from raydisc.runtime.driver import run_experiment as run
 
 __all__ = ["Experiment", "load_experiment", "load_student", "run", "submit"]
 
 _PLACES = {
-    "Experiment": ("raydisc.experiment", "Experiment"),
-    "load_experiment": ("raydisc.experiment", "load_experiment"),
-    "load_student": ("raydisc.models.student", "load_student"),
+    "Experiment": ("raydisc.config.experiment", "Experiment"),
+    "load_experiment": ("raydisc.config.experiment", "load_experiment"),
+    "load_student": ("raydisc.models.student_folder", "load_student"),
     "run": ("raydisc.runtime.driver", "run_experiment"),
     "submit": ("raydisc.cluster.submission", "submit"),
 }

@@ -12,11 +12,11 @@ import torch
 from common import Bench, with_steps
 from machine import forget_peak, resident_bytes
 
+from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment
-from raydisc.runtime.machine import bound_threads
+from raydisc.runs.machine import bound_threads
 from raydisc.schedules.trials import Trial, expand
-from raydisc.stages.subject import inspect
+from raydisc.stages.problem import inspect
 
 KEPT = ("tokenise", "finetune")
 """Stages that are not part of a search: they are read, not computed again."""

@@ -13,10 +13,10 @@ from common import Parser, Row, finish, run, storage_of
 from machine import Spread
 from torch import nn
 
-from raydisc.distillation.checkpoint import TrainingState, optimiser_tensors, save
-from raydisc.distillation.optimiser import OptimiserSettings, adamw
-from raydisc.durable import sync
-from raydisc.report.sheet import Sheet
+from raydisc.report.table import Sheet
+from raydisc.storage.fsync import sync
+from raydisc.training.checkpoint import TrainingState, optimiser_tensors, save
+from raydisc.training.optimiser import OptimiserSettings, adamw
 
 NAME = "checkpoints"
 

@@ -20,18 +20,18 @@ import torch
 import transformers
 from machine import check_threads, choose_device
 
+from raydisc.config.experiment import Experiment, load_experiment
+from raydisc.config.sections import TrainingConfig
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment, load_experiment
 from raydisc.models.precision import Arithmetic, Precision
-from raydisc.report.sheet import Sheet, print_sheets
-from raydisc.runtime.machine import bound_threads, refuse_without
+from raydisc.report.table import Sheet, print_sheets
+from raydisc.runs.machine import bound_threads, refuse_without
 from raydisc.schedules.search import Ready, Search
-from raydisc.settings import TrainingConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import read_split
 from raydisc.stages.executor import Executor
+from raydisc.stages.problem import Subject, inspect, student_scales
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.subject import Subject, inspect, student_scales
 from raydisc.tasks.base import load_task
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.tasks.tokenised import Split

@@ -18,11 +18,11 @@ from common import EXPERIMENTS, PREPARED, Bench, Parser, Row, finish, run, stora
 from machine import Spread, resident_bytes
 from raylets import nodes, object_store_bytes, resident_of
 
+from raydisc.config.experiment import Experiment, KdOptions, ScheduleConfig, TakdOptions, load_experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment, KdOptions, ScheduleConfig, TakdOptions, load_experiment
 from raydisc.report.ledger import Ledger
-from raydisc.report.live import LiveReporter
-from raydisc.report.sheet import Sheet
+from raydisc.report.live.reporter import LiveReporter
+from raydisc.report.table import Sheet
 from raydisc.runtime.driver import run_experiment
 
 NAME = "driver"

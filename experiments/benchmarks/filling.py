@@ -17,8 +17,8 @@ from machine import Spread
 from raylets import nodes
 
 from raydisc.errors import InputError
-from raydisc.report.sheet import Sheet
-from raydisc.runtime.plan import Job
+from raydisc.report.table import Sheet
+from raydisc.runs.jobs import Job
 
 NAME = "filling"
 
@@ -96,7 +96,7 @@ def used(worked: Sequence[tuple[float, float]], slots: int, begun: float) -> Row
 
 def handed_out(trials: int, at_once: int) -> Row:
     """Hand out a plan of so many trials and their tests, as Tune's loop asks for it: after each end; CPU seconds."""
-    from raydisc.runtime.searcher import PlanSearcher
+    from raydisc.runtime.job_searcher import PlanSearcher
 
     schedules = [Job(f"trial-{number}", "", needs=("prepare",)) for number in range(trials)]
     names = tuple(job.name for job in schedules)

@@ -21,23 +21,23 @@ import torch
 from common import Parser, Row, finish, read_experiment, run, storage_of, with_steps
 from machine import check_threads
 
+from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment
+from raydisc.forecast.dry_run import Forecaster, Stage
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.labels import label_of
-from raydisc.forecast.probe import probe, seconds_of
-from raydisc.forecast.search import Forecaster, Stage
+from raydisc.forecast.timing import probe, seconds_of
 from raydisc.models.precision import Arithmetic
 from raydisc.report import formats
-from raydisc.report.sheet import Sheet
-from raydisc.runtime.machine import bound_threads
+from raydisc.report.table import Sheet
+from raydisc.runs.machine import bound_threads
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial, expand
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.executor import Executor, driven
+from raydisc.stages.problem import inspect, student_scales
 from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.subject import inspect, student_scales
 
 NAME = "forecast"
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from raydisc.errors import InputError
-from raydisc.runtime.machine import cores
+from raydisc.runs.machine import cores
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The precisions that can be asked for."""

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment
 from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger
-from raydisc.runtime.plan import Job, make_plan
+from raydisc.runs.jobs import Job, make_plan
 from raydisc.schedules.trials import expand
-from raydisc.stages.subject import inspect, student_scales
+from raydisc.stages.problem import inspect, student_scales
 
 SLACK = 0.05  # a schedule this close to a bound is limited by it
 

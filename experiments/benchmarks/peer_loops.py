@@ -15,14 +15,14 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from raydisc.distillation.dropout import set_dropout
-from raydisc.models.dense import load_trainable
-from raydisc.models.families import layers_of
-from raydisc.models.family import Config
+from raydisc.config.sections import DistillationConfig
+from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
+from raydisc.models.build import load_trainable
 from raydisc.models.precision import Precision, computing_in
 from raydisc.models.widths import Widths
-from raydisc.settings import DistillationConfig
 from raydisc.tasks.tokenised import Split
+from raydisc.training.dropout import set_dropout
 
 EVALUATION_ROWS = 64
 

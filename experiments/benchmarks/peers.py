@@ -17,17 +17,17 @@ from machine import DTYPES, Clock, Spread
 from peer_loops import Assignment, by_plain_loop, by_trainer, load_trainer
 from torch import nn
 
-from raydisc.distillation.passes import Pass
-from raydisc.distillation.predict import predict
-from raydisc.models.dense import load_frozen, load_trainable
-from raydisc.report.sheet import Sheet
-from raydisc.stages.batches import steps_of
+from raydisc.models.build import load_frozen, load_trainable
+from raydisc.report.table import Sheet
 from raydisc.stages.context import read_weights
-from raydisc.stages.evaluation import score
+from raydisc.stages.evaluate import score
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Model, Objective
 from raydisc.stages.targets import positions
 from raydisc.tasks.batching import EVALUATION_BATCH
+from raydisc.training.batches import steps_of
+from raydisc.training.inference import Pass
+from raydisc.training.predictions import predict
 
 NAME = "peers"
 

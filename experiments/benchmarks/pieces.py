@@ -14,21 +14,21 @@ from common import Bench, Tick, with_steps
 from torch import nn
 from transformers import PreTrainedModel
 
-from raydisc.distillation.kept_outputs import OutputsShape, OutputsWriter
-from raydisc.distillation.passes import Pass
-from raydisc.distillation.teacher_outputs import write_outputs
+from raydisc.config.sections import SandwichConfig
+from raydisc.models.build import build, cut, load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import build, cut, load_frozen
 from raydisc.models.widths import Widths
-from raydisc.settings import SandwichConfig
+from raydisc.signals.cache import OutputsShape, OutputsWriter
+from raydisc.signals.source import write_outputs
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import read_table, read_weights
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Objective, OnceForAll
 from raydisc.stages.targets import positions
 from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches, padding_share, training_batches
 from raydisc.tasks.tokenised import Batch, Split
+from raydisc.training.batches import BatchSource
+from raydisc.training.inference import Pass
 
 Shape = tuple[int, int]
 """Rows and padded length of a batch."""

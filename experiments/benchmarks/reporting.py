@@ -19,10 +19,10 @@ from machine import Spread, resident_bytes
 from raydisc.report.compare import compare
 from raydisc.report.html import html_report
 from raydisc.report.ledger import Ledger
-from raydisc.report.live import LiveReporter
+from raydisc.report.live.reporter import LiveReporter
 from raydisc.report.runs import list_runs
-from raydisc.report.sheet import Sheet
 from raydisc.report.show import show
+from raydisc.report.table import Sheet
 
 NAME = "reporting"
 

@@ -33,7 +33,7 @@ from common import (
 from machine import DTYPES, Clock, Peak, Spread, copy_bandwidth
 from pieces import PIECES, Piece, Work, mean_work, padding_shares
 
-from raydisc.report.sheet import Sheet
+from raydisc.report.table import Sheet
 
 NAME = "roofline"
 

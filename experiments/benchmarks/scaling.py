@@ -31,14 +31,14 @@ from machine import Spread
 from makespan import measured_jobs, simulate
 from pieces import run_student
 
+from raydisc.config.experiment import Experiment, KdOptions, ScheduleConfig, load_experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment, KdOptions, ScheduleConfig, load_experiment
 from raydisc.report.ledger import Ledger
-from raydisc.report.live import LiveReporter
-from raydisc.report.sheet import Sheet
+from raydisc.report.live.reporter import LiveReporter
+from raydisc.report.table import Sheet
+from raydisc.runs.jobs import Job
+from raydisc.runs.machine import bound_threads
 from raydisc.runtime.driver import run_experiment
-from raydisc.runtime.machine import bound_threads
-from raydisc.runtime.plan import Job
 from raydisc.runtime.session import ray_session
 
 NAME = "scaling"

@@ -16,14 +16,14 @@ from common import Parser, finish, overrides_of, run, storage_of
 from common import Row as Line
 from machine import check_threads, choose_device
 
+from raydisc.config.experiment import Experiment, load_experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment, load_experiment
 from raydisc.report import formats
 from raydisc.report.compare import comparison
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import CONTROLS, ratio, schedule_order
-from raydisc.report.sheet import Sheet
 from raydisc.report.summary import Summary, summarise
+from raydisc.report.table import Sheet
 
 NAME = "search_cost"
 

@@ -21,20 +21,25 @@ from safetensors.torch import save_file
 from torch import distributed, nn
 from transformers import AutoConfig
 
-from raydisc.models.dense import build
-from raydisc.models.families import layers_of
-from raydisc.models.family import Config
-from raydisc.models.kinds import suit, weights_of
+from raydisc.config.sections import (
+    DistillationConfig,
+    GridConfig,
+    OnceForAllConfig,
+    TeacherConfig,
+    TeacherOutputsConfig,
+)
+from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
+from raydisc.models.build import build
 from raydisc.models.precision import Arithmetic
+from raydisc.models.task_heads import suit, weights_of
 from raydisc.models.widths import Widths
-from raydisc.parallel.heap import return_freed_memory
+from raydisc.parallel.malloc import return_freed_memory
 from raydisc.parallel.mesh import Layout
-from raydisc.parallel.place import Place
+from raydisc.parallel.rank import Rank
 from raydisc.parallel.shard import blocks_of
-from raydisc.report.sheet import Sheet
-from raydisc.settings import DistillationConfig, GridConfig, OnceForAllConfig, TeacherConfig, TeacherOutputsConfig
+from raydisc.report.table import Sheet
 from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.compute import Worker
 from raydisc.stages.context import table_blob
 from raydisc.stages.requests import (
     Distil,
@@ -48,6 +53,7 @@ from raydisc.stages.requests import (
 )
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import positions
+from raydisc.stages.worker import Worker
 
 EXAMPLES = """  python experiments/benchmarks/sharded.py --model bert-base
   python experiments/benchmarks/sharded.py --model t5-v1.1-xl --synchronise candidate"""
@@ -179,12 +185,12 @@ def write_data(store: ArtifactStore, asked: Asked) -> Artifact:
     return store.commit(Artifact("data", "tokenise", ()), facts, Cost(0.0), blobs)
 
 
-def measure(asked: Asked, place: Place, folder: Path) -> list[Row]:
+def measure(asked: Asked, rank: Rank, folder: Path) -> list[Row]:
     """The peak of each stage on one worker, in the order of a search."""
     store = ArtifactStore(folder)
-    worker = Worker(store, torch.device("cpu"), "float32", _NO_CHECKPOINT_S, place)
-    arithmetic = Arithmetic(1, layout=str(place.layout), teacher_layout=str(place.layout))
-    _warm_up(place)
+    worker = Worker(store, torch.device("cpu"), "float32", _NO_CHECKPOINT_S, rank)
+    arithmetic = Arithmetic(1, layout=str(rank.layout), teacher_layout=str(rank.layout))
+    _warm_up(rank)
     rows: list[Row] = []
     peak = Peak()
 
@@ -194,16 +200,16 @@ def measure(asked: Asked, place: Place, folder: Path) -> list[Row]:
         with peak.watching():
             artifact = worker(request, request.promise(arithmetic), lambda state: None)
         seconds = time.perf_counter() - begun
-        rows.append({"stage": name, "rank": place.rank, "bytes": peak.bytes, "seconds": seconds})
+        rows.append({"stage": name, "rank": rank.index, "bytes": peak.bytes, "seconds": seconds})
         return artifact
 
     _search(asked, folder, ask)
     return rows
 
 
-def _warm_up(place: Place) -> None:
+def _warm_up(rank: Rank) -> None:
     """What torch sets up once: gloo's buffers, the autograd engine's thread."""
-    place.total(torch.ones(1))
+    rank.total(torch.ones(1))
     nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()
 
 
@@ -269,7 +275,7 @@ def _work(rank: int, asked: Asked, folder: Path, pipe: Any) -> None:
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=asked.layout.workers,
         timeout=timedelta(hours=1),
     )  # fmt: skip
-    pipe.send(measure(asked, Place(rank, asked.layout, asked.layout.mesh("cpu")), folder))
+    pipe.send(measure(asked, Rank(rank, asked.layout, asked.layout.mesh("cpu")), folder))
     distributed.destroy_process_group()
 
 

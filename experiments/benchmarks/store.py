@@ -20,10 +20,10 @@ from common import PREPARED, Bench, Parser, Row, finish, of_rows, read_experimen
 from machine import Spread, private_bytes
 from pieces import run_once_for_all, run_student
 
-from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE
-from raydisc.report.sheet import Sheet
-from raydisc.runtime.machine import bound_threads
+from raydisc.report.table import Sheet
+from raydisc.runs.machine import bound_threads
 from raydisc.runtime.session import ray_session
+from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE
 from raydisc.stages.artifact import Artifact
 
 NAME = "store"
@@ -59,7 +59,7 @@ class Reader:
         """Read everything that is shared, then train a step; gives the memory and the seconds."""
         from transformers import AutoModelForSequenceClassification
 
-        from raydisc.models.dense import config_from_dict
+        from raydisc.models.build import config_from_dict
         from raydisc.runtime.hot_store import hot_store
 
         bound_threads(bench.threads)

@@ -18,7 +18,7 @@ from machine import Spread, private_bytes
 from raylets import nodes, object_store_bytes
 
 from raydisc.errors import InputError
-from raydisc.report.sheet import Sheet
+from raydisc.report.table import Sheet
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.store import ArtifactStore
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED
 from raydisc.errors import InputError, reason_of
+from raydisc.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

@@ -8,8 +8,8 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment
 
 
 def pinned(experiment: Experiment) -> list[str]:

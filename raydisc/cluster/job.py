@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raydisc.cluster.environment import refuse_other_versions
 from raydisc.cluster.pack import EXPERIMENT_FILE, REQUIREMENTS_FILE
-from raydisc.ending import exit_code_of, exit_code_of_run
+from raydisc.exit_codes import exit_code_of, exit_code_of_run
 
 RESULT = "------ result ------"
 """The line of a job's log after which only the comparison follows, as a table or as JSON."""
@@ -26,9 +26,9 @@ def main(as_json: bool) -> int:
 def _run(as_json: bool) -> int:
     refuse_other_versions(Path(REQUIREMENTS_FILE).read_text().splitlines())
     # Only now: other versions may not even be importable.
-    from raydisc.experiment import load_experiment
+    from raydisc.config.experiment import load_experiment
     from raydisc.report.ledger import Ledger
-    from raydisc.report.live import LiveReporter
+    from raydisc.report.live.reporter import LiveReporter
     from raydisc.report.tables import print_comparison
     from raydisc.runtime.driver import run_experiment
     from raydisc.storage.address import open_storage

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import raydisc
+from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment
 from raydisc.models.checkpoint_files import BESIDE_WEIGHTS, WEIGHTS
 
 LIMIT_BYTES = 64 * 2**20

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from raydisc.cluster.client import OURS, connect, in_one_sentence, named_address
 from raydisc.cluster.environment import pinned, ray_wanted
 from raydisc.cluster.pack import pack, pack_code, storage_seen
-from raydisc.experiment import Experiment
+from raydisc.config.experiment import Experiment
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

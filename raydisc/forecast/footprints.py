@@ -8,27 +8,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from raydisc.distillation.dropout import set_dropout
-from raydisc.distillation.optimiser import adamw
-from raydisc.distillation.vocabulary import CompactVocabulary
+from raydisc.families.registry import layers_of
+from raydisc.forecast.dry_run import Stage
 from raydisc.forecast.memory import Allocations, bytes_of, run_evaluation, run_outputs, without_contents
-from raydisc.forecast.search import Stage
 from raydisc.forecast.stages import World
 from raydisc.forecast.teaching import Teaching, batch_of, heaviest_steps, source_of
 from raydisc.forecast.work import over_split
-from raydisc.models.dense import build, compute_twice
-from raydisc.models.families import layers_of
-from raydisc.models.kinds import weights_of
+from raydisc.models.build import build, compute_twice
 from raydisc.models.precision import Precision
+from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.footprint import Footprint
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.batches import optimiser_settings
 from raydisc.stages.context import read_split
 from raydisc.stages.requests import Distil, FineTune, Importance, OnceForAll, TeacherOutputs
 from raydisc.stages.targets import tokens_named
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.supernet.importance import gradient_importance
+from raydisc.training.batches import optimiser_settings
+from raydisc.training.compact_embedding import CompactVocabulary
+from raydisc.training.dropout import set_dropout
+from raydisc.training.optimiser import adamw
 
 Backward = Callable[[nn.Module], None]
 """Forward and backward of a step; leaves gradients."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from raydisc.forecast.search import Stage
+from raydisc.forecast.dry_run import Stage
 from raydisc.report import formats
 from raydisc.stages.requests import Distil, Evaluate, FineTune, Importance, Model, OnceForAll, Request, TeacherOutputs
 

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raydisc.config.experiment import Experiment
+from raydisc.config.sections import ResourcesConfig
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment
+from raydisc.forecast.dry_run import Forecast, Forecaster, Stage
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.labels import label_of
-from raydisc.forecast.search import Forecast, Forecaster, Stage
 from raydisc.models.precision import Precision
 from raydisc.parallel.footprint import ANY_LAYOUT, Allowed, Fit, Footprint, lay_out
 from raydisc.parallel.mesh import Layout
 from raydisc.schedules.trials import Trial
-from raydisc.settings import ResourcesConfig
+from raydisc.stages.problem import Subject
 from raydisc.stages.requests import OnceForAll
-from raydisc.stages.subject import Subject
 
 _STATE_BYTES = 16
 """Of a parameter that is trained: weight, gradient and AdamW's two moments in float32."""

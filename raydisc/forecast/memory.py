@@ -16,12 +16,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from raydisc.distillation.predict import predictions_of
-from raydisc.distillation.teacher_outputs import OnlineSignal
-from raydisc.models.outputs import forward
+from raydisc.models.forward import forward
 from raydisc.models.precision import Precision
+from raydisc.signals.source import OnlineSignal
 from raydisc.tasks.metrics import Kind
 from raydisc.tasks.tokenised import Batch
+from raydisc.training.predictions import predictions_of
 
 
 class Allocations(TorchDispatchMode):

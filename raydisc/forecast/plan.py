@@ -7,30 +7,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raydisc.errors import InputError
-from raydisc.experiment import (
+from raydisc.config.experiment import (
     Experiment,
     GridConfig,
     MaxidiscOptions,
     MinidiscOptions,
     ScheduleConfig,
 )
-from raydisc.forecast.cluster import Devices
+from raydisc.errors import InputError
+from raydisc.forecast.devices import Devices
+from raydisc.forecast.dry_run import Forecast, Forecaster, Stage, search_cost
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.labels import label_of
 from raydisc.forecast.layouts import fit_of, heaviest_stages, rows_of
-from raydisc.forecast.probe import Pace, seconds_of
-from raydisc.forecast.search import Forecast, Forecaster, Stage, search_cost
 from raydisc.forecast.stages import World
+from raydisc.forecast.timing import Pace, seconds_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.footprint import Footprint, fewest_workers
 from raydisc.report.rows import ratio, schedule_order
 from raydisc.schedules.trials import Trial, expand
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import read_split
+from raydisc.stages.problem import inspect, student_scales
 from raydisc.stages.requests import Tokenise
-from raydisc.stages.subject import inspect, student_scales
-from raydisc.supernet.grid import candidate, size_of
+from raydisc.supernet.candidates import candidate, size_of
 
 Row = dict[str, Any]
 """A line of a plan: name → JSON value."""

@@ -10,20 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
 from raydisc.forecast.work import Passes, Shape, Work, over_batches, over_split
+from raydisc.models.build import build
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import build
-from raydisc.models.families import layers_of
-from raydisc.models.family import Config
-from raydisc.models.kinds import weights_of
+from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
 from raydisc.schedules.minidisc import choose_path
-from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import json_blob, prediction_table, read_split, read_widths, tensor_blob
-from raydisc.stages.course import Course, course_of
 from raydisc.stages.distil import evaluation_steps, planned_steps
 from raydisc.stages.finetune import curriculum_of
 from raydisc.stages.importance import importance_batches, named_scores, read_candidate
+from raydisc.stages.once_for_all.model import read_candidates
+from raydisc.stages.once_for_all.plan import Course, course_of
+from raydisc.stages.problem import Subject
 from raydisc.stages.requests import (
     Distil,
     Evaluate,
@@ -35,13 +36,12 @@ from raydisc.stages.requests import (
     TeacherOutputs,
 )
 from raydisc.stages.store import ArtifactStore, Blob
-from raydisc.stages.subject import Subject
-from raydisc.stages.supernet import read_candidates
 from raydisc.stages.targets import are_kept
 from raydisc.stages.teacher_outputs import fits, kept_in, outputs_shape
-from raydisc.supernet.grid import Candidate
+from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.importance import Importance as Scores
 from raydisc.tasks.tokenised import Split
+from raydisc.training.batches import BatchSource
 
 _CPU = torch.device("cpu")
 

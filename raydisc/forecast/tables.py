@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydisc.report import formats
-from raydisc.report.sheet import Sheet, Style
+from raydisc.report.table import Sheet, Style
 
 _MIB, _GIB = 2**20, 2**30
 

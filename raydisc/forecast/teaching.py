@@ -7,28 +7,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from raydisc.distillation.kept_outputs import HIDDEN_DTYPES, KeptOutputs, OutputsShape
-from raydisc.distillation.losses import task_loss
-from raydisc.distillation.teacher_outputs import CachedSignal, OnlineSignal, TeacherSignal
+from raydisc.config.sections import TrainingConfig
 from raydisc.forecast.memory import Allocations, empty_batch
 from raydisc.forecast.stages import World
 from raydisc.forecast.work import Shape
-from raydisc.models.dense import build
-from raydisc.models.outputs import forward
+from raydisc.losses.losses import task_loss
+from raydisc.models.build import build
+from raydisc.models.forward import forward
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
-from raydisc.settings import TrainingConfig
+from raydisc.signals.cache import HIDDEN_DTYPES, KeptOutputs, OutputsShape
+from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import Weights, read_split, read_table, read_widths
-from raydisc.stages.course import course_of
-from raydisc.stages.once_for_all import Lesson, sandwich_backward
+from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
+from raydisc.stages.once_for_all.model import Supernet, read_candidates
+from raydisc.stages.once_for_all.plan import course_of
 from raydisc.stages.requests import Distil, FineTune, Model, Objective, OnceForAll
-from raydisc.stages.supernet import Supernet, read_candidates
 from raydisc.stages.targets import are_kept, positions, tokens_named, weighted_loss
 from raydisc.stages.teacher_outputs import outputs_shape
-from raydisc.supernet.grid import Candidate
+from raydisc.supernet.candidates import Candidate
 from raydisc.tasks.tokenised import Batch
+from raydisc.training.batches import BatchSource
 
 Training = FineTune | OnceForAll | Distil
 """Requests whose stages train a model."""

@@ -9,12 +9,12 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
-from raydisc.models.checkpoint import refuse_other_weights, refuse_unfinished, stored_tensors
-from raydisc.models.dense import build
-from raydisc.models.family import Config
-from raydisc.models.kinds import weights_of
-from raydisc.models.state import State
+from raydisc.families.base import Config
+from raydisc.models.build import build
+from raydisc.models.task_heads import weights_of
+from raydisc.models.teacher_checkpoint import refuse_other_weights, refuse_unfinished, stored_tensors
 from raydisc.models.widths import Widths
+from raydisc.tensors.lazy_state import State
 
 
 class CheckpointState(State):

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from raydisc.models.families import family_of, layers_of
-from raydisc.models.family import Config
-from raydisc.models.kinds import is_language_model, is_token_classifier
-from raydisc.models.units import LayerUnits
+from raydisc.families.base import Config
+from raydisc.families.registry import family_of, layers_of
+from raydisc.families.units import LayerUnits
+from raydisc.models.task_heads import is_language_model, is_token_classifier
 from raydisc.models.widths import Widths
 
 STEP_FORWARDS = 3

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raydisc.models.families import layers_of
-from raydisc.models.family import Config
-from raydisc.models.units import Carrier, LayerUnits
+from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
+from raydisc.families.units import Carrier, LayerUnits
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from raydisc.models.families import layers_of
-from raydisc.models.family import Config
+from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
+from raydisc.families.units import LayerUnits
 from raydisc.models.precision import Precision
-from raydisc.models.units import LayerUnits
-from raydisc.parallel.lookup import look_up_by_rows
-from raydisc.parallel.place import Place
+from raydisc.parallel.rank import Rank
+from raydisc.parallel.sharded_embedding import look_up_by_rows
 
 Item = TypeVar("Item")
 
@@ -51,7 +51,7 @@ def _layer_of(model: nn.Module, units: LayerUnits) -> nn.Module:
 def shard(
     model: nn.Module,
     config: Config,
-    place: Place,
+    rank: Rank,
     precision: Precision,
     offload: bool = False,
     frozen: bool = False,
@@ -64,14 +64,14 @@ def shard(
     Args:
         model: on the device of the mesh, or on the meta device, to be loaded afterwards.
         config: of the model.
-        place: of this worker.
+        rank: of this worker.
         precision: in which the model computes.
         offload: keep shards in the host's memory and bring them to the device when they are needed.
         frozen: whether it is never to be trained, so that tokens can be looked up where their rows are.
     """
     # hidden states are views of layers' inputs, and nobody changes them in place
     warnings.filterwarnings("ignore", message=".*returned a view tensor")
-    options: dict[str, Any] = {"mesh": place.mesh, "reshard_after_forward": True}
+    options: dict[str, Any] = {"mesh": rank.mesh, "reshard_after_forward": True}
     # of a layer that has lost all its heads or neurons; FSDP cannot add up gradients without entries
     options["ignored_params"] = {parameter for parameter in model.parameters() if not parameter.numel()}
     if precision == "bfloat16":
@@ -82,7 +82,7 @@ def shard(
         fully_shard(block, **options)
     for table in tables_of(model):
         if frozen and not offload and isinstance(table, nn.Embedding):
-            options["ignored_params"].add(look_up_by_rows(table, place))
+            options["ignored_params"].add(look_up_by_rows(table, rank))
         else:
             fully_shard(table, **options)
     fully_shard(model, **options)
@@ -112,9 +112,9 @@ def backwards(model: nn.Module, items: Sequence[Item], once: bool) -> Iterable[I
 
 def _kept_gathered(model: FSDPModule, items: Sequence[Item]) -> Iterator[Item]:
     model.set_reshard_after_forward(False)
-    for place, item in enumerate(items, start=1):
-        model.set_requires_gradient_sync(place == len(items))
-        model.set_reshard_after_backward(place == len(items))
+    for rank, item in enumerate(items, start=1):
+        model.set_requires_gradient_sync(rank == len(items))
+        model.set_reshard_after_backward(rank == len(items))
         yield item
     model.set_reshard_after_forward(True)
 

@@ -17,10 +17,10 @@ from raydisc.report.figures import candidates_figure, cost_figure, render, sweep
 from raydisc.report.ledger import Ledger
 from raydisc.report.regret import ORACLE_SCHEDULE
 from raydisc.report.rows import grouped
-from raydisc.report.sheet import as_html
 from raydisc.report.show import show
 from raydisc.report.show_tables import candidate_sheets, stage_sheet, trial_sheet
 from raydisc.report.summary import Summary, summarise
+from raydisc.report.table import as_html
 from raydisc.report.tables import comparison_sheets
 
 STYLE = """

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raydisc.durable import sync
 from raydisc.errors import InputError, reason_of
 from raydisc.report.schema import IDENTITY, REQUIRED, SCHEMAS, WRITTEN_AT
 from raydisc.storage.address import storage_at
 from raydisc.storage.folder import Storage
+from raydisc.storage.fsync import sync
 
 PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from raydisc.report import formats
 from raydisc.report.rows import grouped
-from raydisc.report.sheet import Sheet, Style, print_lines, print_sheets
+from raydisc.report.table import Sheet, Style, print_lines, print_sheets
 from raydisc.tasks.metrics import METRICS
 
 Shown = Mapping[str, Any]

@@ -15,9 +15,9 @@ from raydisc.report.correlation import Correlation, correlations
 from raydisc.report.ledger import Ledger
 from raydisc.report.regret import ORACLE_SCHEDULE, Interval
 from raydisc.report.rows import FIELDS, Row, grouped
-from raydisc.report.sheet import Sheet, Style, as_markdown, print_sheets
 from raydisc.report.stages import run_teacher
 from raydisc.report.summary import REFERENCE, Summary, summarise
+from raydisc.report.table import Sheet, Style, as_markdown, print_sheets
 from raydisc.tasks.metrics import METRICS
 
 

@@ -9,11 +9,11 @@ import torch
 from ray.exceptions import GetTimeoutError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from raydisc.config.sections import ResourcesConfig
 from raydisc.errors import InputError
-from raydisc.forecast.cluster import Devices
+from raydisc.forecast.devices import Devices
 from raydisc.models.precision import Arithmetic, Precision, has_bfloat16
-from raydisc.runtime.machine import refuse_without
-from raydisc.settings import ResourcesConfig
+from raydisc.runs.machine import refuse_without
 
 Found = TypeVar("Found")
 

@@ -9,29 +9,29 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from raydisc.command_line import STOPPED
+from raydisc.config.experiment import Experiment
+from raydisc.config.sections import ResourcesConfig
 from raydisc.errors import StorageError
-from raydisc.experiment import Experiment
+from raydisc.exit_codes import STOPPED
 from raydisc.forecast.layouts import settled_layouts
-from raydisc.models.student import CARD
+from raydisc.models.student_folder import CARD
 from raydisc.report.compare import compare
 from raydisc.report.html import write_report
 from raydisc.report.ledger import Ledger
-from raydisc.report.live import LiveReporter
+from raydisc.report.live.reporter import LiveReporter
 from raydisc.report.runs import RunState, State, read_state
 from raydisc.report.show import show
-from raydisc.runtime.folder import RESOLVED, claimed_folder
-from raydisc.runtime.loss import on_loss
-from raydisc.runtime.machine import refuse_beyond_machine
-from raydisc.runtime.plan import Ended, make_plan, within
+from raydisc.runs.budget import Spending
+from raydisc.runs.folder import RESOLVED, claimed_folder
+from raydisc.runs.jobs import Ended, make_plan, within
+from raydisc.runs.machine import refuse_beyond_machine
+from raydisc.runs.termination import interrupt, on_sigterm
+from raydisc.runtime.liveness import on_loss
 from raydisc.runtime.session import ray_session, starts_here
-from raydisc.runtime.signals import interrupt, on_sigterm
-from raydisc.runtime.spending import Spending
 from raydisc.schedules.trials import Trial, expand
-from raydisc.settings import ResourcesConfig
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.problem import Subject, inspect, student_scales
 from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
-from raydisc.stages.subject import Subject, inspect, student_scales
 from raydisc.storage.address import open_storage
 from raydisc.storage.faults import sentence
 from raydisc.storage.folder import Held, Storage

@@ -16,22 +16,22 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 from torch import distributed
 
-from raydisc.distillation.loop import Progress, Stops, never
+from raydisc.config.sections import ResourcesConfig
 from raydisc.errors import InputError, NonFiniteLoss, OutOfMemory, Stopped, StorageError
 from raydisc.models.precision import Precision
-from raydisc.parallel.heap import return_freed_memory
+from raydisc.parallel.malloc import return_freed_memory
 from raydisc.parallel.mesh import Layout
-from raydisc.parallel.place import Place
+from raydisc.parallel.rank import Rank
+from raydisc.runs.machine import bound_threads, refuse_without
+from raydisc.runs.termination import GRACE_S, heed_sigterm, is_going
 from raydisc.runtime.hot_store import hot_store
-from raydisc.runtime.loss import leave_on_loss
-from raydisc.runtime.machine import bound_threads, refuse_without
-from raydisc.runtime.signals import GRACE_S, heed_sigterm, is_going
-from raydisc.settings import ResourcesConfig
+from raydisc.runtime.liveness import leave_on_loss
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.compute import Worker
 from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
 from raydisc.storage.address import open_storage
+from raydisc.training.loop import Progress, Stops, never
 
 _NEWS_EVERY_S = 0.5
 _LOSS_SHOWS_S = 10.0
@@ -87,7 +87,7 @@ class GangWorker:
         """The machine that the worker is on."""
         return str(ray.get_runtime_context().get_node_id())
 
-    def meet(self, rank: int, layout: Layout, meeting: str, one_machine: bool) -> None:
+    def meet(self, index: int, layout: Layout, meeting: str, one_machine: bool) -> None:
         """Join the workers of a layout at a file that all see.
 
         Raises:
@@ -100,7 +100,7 @@ class GangWorker:
             os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(
-            backend, init_method=f"file://{meeting}", rank=rank, world_size=layout.workers, timeout=_PEER_TIMEOUT
+            backend, init_method=f"file://{meeting}", rank=index, world_size=layout.workers, timeout=_PEER_TIMEOUT
         )
         mesh = layout.mesh(device.type) if layout.shard > 1 else None
         if mesh is not None and device.type == "cpu":
@@ -108,9 +108,9 @@ class GangWorker:
         storage = open_storage(team.storage)
         # a sharded model is read by rows, from the file: a hot copy would hold it whole in the machine's memory
         store = hot_store(storage, self._copies) if mesh is None else ArtifactStore(storage)
-        place = Place(rank, layout, mesh)
+        rank = Rank(index, layout, mesh)
         self._worker = Worker(
-            store, device, team.precision, team.resources.checkpoint_every_s, place,
+            store, device, team.precision, team.resources.checkpoint_every_s, rank,
             team.resources.checkpointing, team.resources.offload, self._stops,
         )  # fmt: skip
 
@@ -210,7 +210,7 @@ class Gang:
         meeting.parent.mkdir(parents=True, exist_ok=True)
         one_machine = len({node for node, _ in here}) == 1
         try:
-            met = [it.meet.remote(rank, layout, str(meeting), one_machine) for rank, it in enumerate(chosen)]
+            met = [it.meet.remote(index, layout, str(meeting), one_machine) for index, it in enumerate(chosen)]
             all_or_raise(met, chosen, lambda: None)
         finally:
             meeting.unlink(missing_ok=True)

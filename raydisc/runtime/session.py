@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from raydisc.errors import InputError, reason_of
-from raydisc.runtime.machine import cores
+from raydisc.runs.machine import cores
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -10,28 +10,28 @@ from typing import Any
 import torch
 from ray import tune
 
+from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError, NonFiniteLoss, OutOfMemory, Stopped, StorageError
-from raydisc.experiment import Experiment
 from raydisc.forecast.layouts import Layouts
 from raydisc.models.precision import Arithmetic
 from raydisc.parallel.mesh import Layout
 from raydisc.report.ledger import Ledger
+from raydisc.runs.export import export_student
+from raydisc.runs.jobs import Job
+from raydisc.runs.machine import bound_threads, refuse_without
+from raydisc.runs.recorder import Recorder
+from raydisc.runs.termination import Preemptible, is_going, leave
+from raydisc.runtime.callbacks.stopping import StopAsked
 from raydisc.runtime.gang import START_TIMEOUT_S, Team, gang_of
 from raydisc.runtime.hot_store import hot_store
-from raydisc.runtime.loss import leave_on_loss
-from raydisc.runtime.machine import bound_threads, refuse_without
-from raydisc.runtime.plan import Job
-from raydisc.runtime.records import Recorder
-from raydisc.runtime.signals import Preemptible, is_going, leave
-from raydisc.runtime.stopping import StopAsked
-from raydisc.runtime.students import export_student
+from raydisc.runtime.liveness import leave_on_loss
 from raydisc.schedules.search import Outcome, Ready, Schedule, Search
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.executor import Executor
+from raydisc.stages.problem import Subject
 from raydisc.stages.requests import Evaluate, Request
 from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
-from raydisc.stages.subject import Subject
 from raydisc.storage.address import open_storage
 from raydisc.storage.faults import sentence
 from raydisc.storage.folder import Held, Storage

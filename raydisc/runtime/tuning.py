@@ -8,20 +8,20 @@ import ray
 from ray import tune
 from ray.tune.execution import class_cache
 
+from raydisc.config.sections import ResourcesConfig
 from raydisc.parallel.mesh import Layout
-from raydisc.report.live import LiveReporter
+from raydisc.report.live.reporter import LiveReporter
+from raydisc.runs.budget import Spending
+from raydisc.runs.jobs import Ended, Job
+from raydisc.runs.termination import on_sigterm
+from raydisc.runtime.callbacks.progress import ReporterCallback
+from raydisc.runtime.callbacks.retries import CRASHES_FORGIVEN, Forgiveness
+from raydisc.runtime.callbacks.stalls import StallWatch
+from raydisc.runtime.callbacks.stopping import Overseer
 from raydisc.runtime.cluster import Room
-from raydisc.runtime.crashes import CRASHES_FORGIVEN, Forgiveness
 from raydisc.runtime.hot_store import HotCopies
-from raydisc.runtime.live import ReporterCallback
-from raydisc.runtime.plan import Ended, Job
-from raydisc.runtime.searcher import PlanSearcher
-from raydisc.runtime.signals import on_sigterm
-from raydisc.runtime.spending import Spending
-from raydisc.runtime.stalls import StallWatch
-from raydisc.runtime.stopping import Overseer
+from raydisc.runtime.job_searcher import PlanSearcher
 from raydisc.runtime.trainable import Run, run_job
-from raydisc.settings import ResourcesConfig
 
 _HOT_SHARE = 0.6
 """Of the object store, for artifacts; Ray and Tune need some of it too."""

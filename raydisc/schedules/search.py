@@ -4,10 +4,11 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from raydisc.distillation.kept_outputs import OutputsShape
-from raydisc.experiment import Experiment
-from raydisc.settings import DistillationConfig
+from raydisc.config.experiment import Experiment
+from raydisc.config.sections import DistillationConfig
+from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.problem import Subject
 from raydisc.stages.requests import (
     Distil,
     FineTune,
@@ -19,7 +20,6 @@ from raydisc.stages.requests import (
     TeacherOutputs,
     Tokenise,
 )
-from raydisc.stages.subject import Subject
 from raydisc.stages.targets import positions
 from raydisc.stages.teacher_outputs import kept_in, outputs_shape
 from raydisc.tasks.metrics import metric

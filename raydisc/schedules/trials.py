@@ -4,13 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from raydisc.config.experiment import (
+    Experiment,
+    KdOptions,
+    MaxidiscOptions,
+    MinidiscOptions,
+    ScheduleOptions,
+    TakdOptions,
+)
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment, KdOptions, MaxidiscOptions, MinidiscOptions, ScheduleOptions, TakdOptions
 from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc
 from raydisc.schedules.search import Outcome, Schedule, Search
-from raydisc.stages.subject import Subject
+from raydisc.stages.problem import Subject
 
 CONTROLS = ("kd_equal_compute", "kd_supernet_init")
 

@@ -13,22 +13,22 @@ import pyarrow as pa
 import torch
 from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
-from raydisc.distillation.loop import Progress, Stops, never
-from raydisc.distillation.passes import Pass
+from raydisc.families.base import Config
+from raydisc.models.build import config_from_dict, cut
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import config_from_dict, cut
-from raydisc.models.family import Config
 from raydisc.models.precision import Precision
-from raydisc.models.shared_memory import shared_tensor
-from raydisc.models.state import State
 from raydisc.models.widths import Widths
-from raydisc.parallel.files import TensorFile
-from raydisc.parallel.place import ALONE, Place
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.parallel.tensor_file import TensorFile
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Model
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.tasks.batching import EVALUATION_BATCH
 from raydisc.tasks.tokenised import Batch, Split, table_from_buffer
+from raydisc.tensors.lazy_state import State
+from raydisc.tensors.shared_memory import shared_tensor
+from raydisc.training.inference import Pass
+from raydisc.training.loop import Progress, Stops, never
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Context:
         progress: told of the state of the running stage.
         checkpoint_folder: where the stage keeps what it needs to go on after a crash.
         checkpoint_every_s: seconds between checkpoints.
-        place: of this worker among those that compute the stage.
+        rank: of this worker among those that compute the stage.
         checkpointing: compute a layer's activations again in the backward instead of keeping them.
         offload: keep the shards of weights in the host's memory.
         stops: whether this worker is asked to stop.
@@ -55,7 +55,7 @@ class Context:
     progress: Progress
     checkpoint_folder: Path
     checkpoint_every_s: float
-    place: Place = ALONE
+    rank: Rank = ALONE
     checkpointing: bool = False
     offload: bool = False
     stops: Stops = never
@@ -103,7 +103,7 @@ def one_pass(context: Context, meter: FlopMeter, rows: int | None = None) -> Pas
         meter(batch)
         context.progress({} if steps is None else {"step": next(done), "steps": steps})
 
-    return Pass(EVALUATION_BATCH, on_batch, context.precision, context.place, context.micro_batches)
+    return Pass(EVALUATION_BATCH, on_batch, context.precision, context.rank, context.micro_batches)
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,13 @@ def _widths_of(kept: Mapping[str, Any], model: Model) -> Widths:
     return Widths(tuple(kept["heads"]), tuple(kept["neurons"]))
 
 
-def weight_blobs(config: Config, widths: Widths, scale: float, state: State, place: Place = ALONE) -> dict[str, Blob]:
+def weight_blobs(config: Config, widths: Widths, scale: float, state: State, rank: Rank = ALONE) -> dict[str, Blob]:
     """The files that ``read_weights`` reads; sharded weights are written by all workers together."""
     subnet = {"scale": scale, "heads": list(widths.heads), "neurons": list(widths.neurons)}
     return {
         "config.json": json_blob(config.to_dict()),
         "subnet.json": json_blob(subnet),
-        "model.safetensors": tensor_blob(state, place),
+        "model.safetensors": tensor_blob(state, rank),
     }
 
 
@@ -211,9 +211,9 @@ def _view(body: np.ndarray, entry: _Entry) -> torch.Tensor:
         raise ValueError("a tensor of the file has a shape that none can have") from error
 
 
-def tensor_blob(state: State, place: Place = ALONE) -> TensorFile:
+def tensor_blob(state: State, rank: Rank = ALONE) -> TensorFile:
     """Tensors as safetensors, each made as it is written; sharded ones by all workers together."""
-    return TensorFile(state, place)
+    return TensorFile(state, rank)
 
 
 def json_blob(value: Any) -> Blob:

@@ -6,16 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from raydisc.distillation.checkpoint import TrainingState
-from raydisc.distillation.dropout import set_dropout
-from raydisc.distillation.loop import LoopSettings, even_steps, train
-from raydisc.distillation.micro_batches import in_micro_batches
+from raydisc.models.build import cut
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import cut
-from raydisc.models.kinds import weights_of
-from raydisc.models.outputs import forward
+from raydisc.models.forward import forward
+from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
-from raydisc.stages.batches import BatchSource, optimiser_settings, pass_flops, steps_of
 from raydisc.stages.context import (
     Context,
     Result,
@@ -26,14 +21,19 @@ from raydisc.stages.context import (
     table_blob,
     weight_blobs,
 )
-from raydisc.stages.evaluation import judge
+from raydisc.stages.evaluate import judge
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.models import trainable_model
 from raydisc.stages.requests import Distil, Model, Objective
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, positions, targets_of, tokens_named, weighted_loss
-from raydisc.supernet.grid import size_of
+from raydisc.supernet.candidates import size_of
 from raydisc.tasks.tokenised import Batch
+from raydisc.training.batches import BatchSource, optimiser_settings, pass_flops, steps_of
+from raydisc.training.checkpoint import TrainingState
+from raydisc.training.dropout import set_dropout
+from raydisc.training.loop import LoopSettings, even_steps, train
+from raydisc.training.micro_batches import in_micro_batches
 
 
 def compute_distil(request: Distil, context: Context) -> Result:
@@ -46,7 +46,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
     cost = ForwardCost.of(model, start.config)
     split = read_split(context.store, data, "train")
     validation = read_split(context.store, data, "validation")
-    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device, place=context.place)
+    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device, rank=context.rank)
     steps = planned_steps(request, context.store, source, cost, widths)
 
     objective = Objective.of(config)
@@ -84,7 +84,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
         stops=context.stops,
         tokens=source.tokens(),
     )
-    state = train(model, settings, source.batch, parted, evaluate, context.progress, context.place)
+    state = train(model, settings, source.batch, parted, evaluate, context.progress, context.rank)
     last = _evaluation_of_what_is_kept(state, predicted, evaluate)
     size = size_of(start.config, request.importance["parameters"], widths)
     facts = {
@@ -97,7 +97,7 @@ def compute_distil(request: Distil, context: Context) -> Result:
             {"step": None, "split": "validation", "metric": last["metric"], "se": last["se"]},
         ],
     }
-    blobs = weight_blobs(start.config, widths, request.scale, weights_of(model), context.place)
+    blobs = weight_blobs(start.config, widths, request.scale, weights_of(model), context.rank)
     table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
     blobs["predictions.arrow"] = table_blob(table)
     return Result(facts, state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)

@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 import torch
 
-from raydisc.distillation.loop import Progress, Stops, never
 from raydisc.errors import OutOfMemory, Stopped
 from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.compute import Worker
 from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
 from raydisc.storage.folder import Held
+from raydisc.training.loop import Progress, Stops, never
 
 _ASK_EVERY_S = 0.5
 """Between two looks whether another process has done with a stage."""

@@ -3,21 +3,17 @@
 import torch
 from torch import nn
 
-from raydisc.distillation.checkpoint import TrainingState
-from raydisc.distillation.loop import LoopSettings, no_evaluation, train
-from raydisc.distillation.losses import task_loss
-from raydisc.distillation.micro_batches import in_micro_batches
+from raydisc.config.sections import FineTuneConfig, TeacherConfig
+from raydisc.losses.losses import task_loss
 from raydisc.models.architecture import from_architecture
-from raydisc.models.checkpoint import load_teacher, locate, suited_config
 from raydisc.models.checkpoint_state import CheckpointState
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.kinds import model_class, weights_of
-from raydisc.models.outputs import forward
+from raydisc.models.forward import forward
+from raydisc.models.task_heads import model_class, weights_of
+from raydisc.models.teacher_checkpoint import load_teacher, locate, suited_config
 from raydisc.models.widths import Widths
-from raydisc.parallel.place import ALONE, Place
-from raydisc.settings import FineTuneConfig, TeacherConfig
+from raydisc.parallel.rank import ALONE, Rank
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.batches import BatchSource, optimiser_settings, steps_of
 from raydisc.stages.context import (
     Context,
     Result,
@@ -27,11 +23,15 @@ from raydisc.stages.context import (
     table_blob,
     weight_blobs,
 )
-from raydisc.stages.evaluation import judge
+from raydisc.stages.evaluate import judge
 from raydisc.stages.models import frozen_model, trainable_model
 from raydisc.stages.requests import FineTune
 from raydisc.tasks.batching import shorter_half
 from raydisc.tasks.tokenised import Batch, Split
+from raydisc.training.batches import BatchSource, optimiser_settings, steps_of
+from raydisc.training.checkpoint import TrainingState
+from raydisc.training.loop import LoopSettings, no_evaluation, train
+from raydisc.training.micro_batches import in_micro_batches
 
 
 def compute_finetune(request: FineTune, context: Context) -> Result:
@@ -50,7 +50,7 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "evaluations": [{"step": None, "split": "validation", **judged.found}],
     }
-    blobs = weight_blobs(model.config, widths, 1.0, weights_of(model), context.place)
+    blobs = weight_blobs(model.config, widths, 1.0, weights_of(model), context.rank)
     blobs["predictions.arrow"] = table_blob(
         prediction_table({None: judged.predictions}, validation.labels, "validation")
     )
@@ -60,7 +60,7 @@ def compute_finetune(request: FineTune, context: Context) -> Result:
 def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> nn.Module:
     """The model as it is before the stage; one from scratch is whole on every worker before it is sharded."""
     kind, num_labels, pad_id = data["kind"], data["num_labels"], data["pad_id"]
-    alone = context.place.mesh is None
+    alone = context.rank.mesh is None
     if teacher.model is None:
         config = from_architecture(teacher.architecture or {}, data["vocab_size"], kind, num_labels, pad_id)
         model: nn.Module = model_class(config).from_config(config)
@@ -81,7 +81,7 @@ def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> 
 
 
 def curriculum_of(
-    request: FineTune, config: FineTuneConfig, split: Split, device: torch.device, place: Place = ALONE
+    request: FineTune, config: FineTuneConfig, split: Split, device: torch.device, rank: Rank = ALONE
 ) -> tuple[BatchSource, int]:
     """The batch of every step, the shorter rows first where that is asked for, and how many steps there are."""
     steps = steps_of(config, -(-len(split) // config.batch_size))
@@ -93,7 +93,7 @@ def curriculum_of(
         request.data["pad_id"],
         device,
         lambda step: short_rows if step < short_steps else None,
-        place,
+        rank,
     )
     return source, steps
 
@@ -102,7 +102,7 @@ def _finetune(
     model: nn.Module, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
 ) -> TrainingState:
     split = read_split(context.store, request.data, "train")
-    source, steps = curriculum_of(request, config, split, context.device, context.place)
+    source, steps = curriculum_of(request, config, split, context.device, context.rank)
     widths = Widths.full(model.config)
 
     def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
@@ -124,4 +124,4 @@ def _finetune(
         tokens=source.tokens(),
     )
     parted = in_micro_batches(step, context.micro_batches)
-    return train(model, settings, source.batch, parted, no_evaluation, context.progress, context.place)
+    return train(model, settings, source.batch, parted, no_evaluation, context.progress, context.rank)

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from raydisc.families.registry import layers_of
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.families import layers_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import (
     Context,
@@ -23,7 +23,7 @@ from raydisc.stages.context import (
 from raydisc.stages.models import frozen_model
 from raydisc.stages.requests import Importance, Model
 from raydisc.stages.store import ArtifactStore
-from raydisc.supernet.grid import Candidate, candidate, order_units, reordered
+from raydisc.supernet.candidates import Candidate, candidate, order_units, reordered
 from raydisc.supernet.importance import (
     Importance as Scores,
 )
@@ -47,7 +47,7 @@ def compute_importance(request: Importance, context: Context) -> Result:
     layers = layers_of(weights.config)
     order = order_units(scores)
     state = reordered(weights.state, layers, order)
-    blobs = weight_blobs(weights.config, weights.widths, 1.0, state, context.place)
+    blobs = weight_blobs(weights.config, weights.widths, 1.0, state, context.rank)
     blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
     blobs["scores.safetensors"] = tensor_blob(named_scores(scores))
     facts = {
@@ -71,7 +71,7 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
     batches = importance_batches(request, split)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     shares = one_pass(context, meter, sum(map(len, batches))).over(split, batches, data["pad_id"], context.device)
-    scores = gradient_importance(model, layers, shares, data["kind"] == "regression", context.place)
+    scores = gradient_importance(model, layers, shares, data["kind"] == "regression", context.rank)
     return scores, meter.flops * IMPORTANCE_FORWARDS
 
 

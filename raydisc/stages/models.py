@@ -3,18 +3,18 @@
 import torch
 from torch import nn
 
-from raydisc.models.dense import build, compute_twice, load_frozen, load_trainable
-from raydisc.models.family import Config
-from raydisc.models.state import State
+from raydisc.families.base import Config
+from raydisc.models.build import build, compute_twice, load_frozen, load_trainable
 from raydisc.models.widths import Widths
-from raydisc.parallel.load import load_shards
+from raydisc.parallel.load_shards import load_shards
 from raydisc.parallel.shard import shard
 from raydisc.stages.context import Context, Weights
+from raydisc.tensors.lazy_state import State
 
 
 def frozen_model(weights: Weights, context: Context) -> nn.Module:
     """A model in evaluation mode, never to be trained; it shares the artifact's memory where that is possible."""
-    if context.place.mesh is None:
+    if context.rank.mesh is None:
         return load_frozen(weights.config, weights.widths, weights.state).to(context.device)
     model = _sharded(weights.config, weights.widths, weights.state, context, frozen=True)
     return model.requires_grad_(False).eval()
@@ -22,7 +22,7 @@ def frozen_model(weights: Weights, context: Context) -> nn.Module:
 
 def trainable_model(config: Config, widths: Widths, state: State, context: Context) -> nn.Module:
     """A model with its own copy of some weights, to be trained."""
-    if context.place.mesh is None:
+    if context.rank.mesh is None:
         model = load_trainable(config, widths, state).to(context.device)
     else:
         model = _sharded(config, widths, state, context, frozen=False)
@@ -34,6 +34,6 @@ def trainable_model(config: Config, widths: Widths, state: State, context: Conte
 def _sharded(config: Config, widths: Widths, state: State, context: Context, frozen: bool) -> nn.Module:
     with torch.device("meta"):
         model = build(config, widths)
-    shard(model, config, context.place, context.precision, context.offload, frozen)
+    shard(model, config, context.rank, context.precision, context.offload, frozen)
     load_shards(model, state, torch.device("cpu") if context.offload else context.device)
     return model

@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from raydisc.models.precision import Arithmetic
-from raydisc.settings import (
+from raydisc.config.sections import (
     Allocation,
     DistillationConfig,
     FineTuneConfig,
@@ -23,6 +22,7 @@ from raydisc.settings import (
     TeacherConfig,
     TeacherOutputsConfig,
 )
+from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact
 from raydisc.tasks.batching import EVALUATION_BATCH
 

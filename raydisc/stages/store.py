@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from raydisc.durable import sync
 from raydisc.errors import StorageError
 from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.checkpoints import carried_checkpoint
+from raydisc.stages.checkpoint_upload import carried_checkpoint
 from raydisc.storage.address import storage_at
 from raydisc.storage.folder import Storage
+from raydisc.storage.fsync import sync
 
 Blob = Callable[[Path], None]
 """Writes a file of an artifact."""

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, TOKENS_FILE, read_images
-from raydisc.distillation.losses import WeightedLoss
-from raydisc.distillation.matching import matched_positions
-from raydisc.distillation.teacher_outputs import CachedSignal, OnlineSignal, TeacherSignal
+from raydisc.losses.layer_mapping import matched_positions
+from raydisc.losses.losses import WeightedLoss
 from raydisc.models.cost import ForwardCost
+from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, TOKENS_FILE, read_images
+from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context, FlopMeter, read_weights
 from raydisc.stages.models import frozen_model

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import nn
 
-from raydisc.distillation.kept_outputs import OutputsShape, OutputsWriter
-from raydisc.distillation.teacher_outputs import BeyondRange, write_outputs
+from raydisc.config.sections import TeacherOutputsConfig
 from raydisc.errors import InputError
 from raydisc.models.cost import ForwardCost
-from raydisc.settings import TeacherOutputsConfig
+from raydisc.signals.cache import OutputsShape, OutputsWriter
+from raydisc.signals.source import BeyondRange, write_outputs
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context, FlopMeter, Result, one_pass, read_split, read_weights
 from raydisc.stages.models import frozen_model
@@ -45,14 +45,14 @@ def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:
     """
     budgets = {"memory": ("budget_gib", config.budget_gib), "disk": ("disk_budget_gib", config.disk_budget_gib)}
     asked = list(budgets) if config.source == "auto" else [config.source]
-    for place in asked:
-        if place == "online":
+    for where in asked:
+        if where == "online":
             break
-        name, budget = budgets[place]
+        name, budget = budgets[where]
         if shape.bytes <= budget * _GIB:
-            return place
+            return where
         _refuse_below_one_batch(name, budget, shape)
-        if config.source == place:
+        if config.source == where:
             raise InputError(
                 f"teacher_outputs: {_gib(shape.bytes)} do not fit {name}: {budget:g}; "
                 "raise it, or set source: auto to take the first of memory, disk and online that works"
@@ -81,9 +81,9 @@ def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result
     """
     weights = read_weights(context.store, request.teacher)
     shape = outputs_shape(request.data, request.positions, weights.config.hidden_size, request.top_tokens)
-    source, folder, place = kept_in(request.config, shape), context.checkpoint_folder, context.place
+    source, folder, rank = kept_in(request.config, shape), context.checkpoint_folder, context.rank
     # each worker looks, so that all raise; what counts is what the leader saw
-    if source != "online" and not place.from_leader(has_room(request.config, folder, shape)):
+    if source != "online" and not rank.from_leader(has_room(request.config, folder, shape)):
         source = "online"
     facts = {"bytes": shape.bytes, "positions": list(request.positions), "source": source}
     if source == "online":
@@ -92,7 +92,7 @@ def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result
     model = frozen_model(weights, context)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     dtype, error = _written(request, model, split, meter, shape, context)
-    place.wait()
+    rank.wait()
     blobs = {name: _moved_blob(folder / name) for name in shape.files}
     if request.positions:
         facts |= {"dtype": dtype, "error": error}
@@ -109,7 +109,7 @@ def _written(
     tokens = tokens_named(request.data, request.top_tokens)
     for dtype in dict.fromkeys((request.config.dtype, "bfloat16")):
         folder = context.checkpoint_folder
-        with OutputsWriter(folder, shape, dtype, split.lengths, context.place, split.label_counts) as writer:
+        with OutputsWriter(folder, shape, dtype, split.lengths, context.rank, split.label_counts) as writer:
             try:
                 how = one_pass(context, meter, len(split))
                 return dtype, write_outputs(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from raydisc.config.sections import TeacherConfig
 from raydisc.errors import InputError
-from raydisc.models.checkpoint import load_tokenizer, locate, locate_tokenizer
-from raydisc.settings import TeacherConfig
+from raydisc.models.teacher_checkpoint import load_tokenizer, locate, locate_tokenizer
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context, Result, table_blob
 from raydisc.stages.requests import Tokenise

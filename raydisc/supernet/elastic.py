@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raydisc.models.families import layers_of
-from raydisc.models.family import Config
-from raydisc.models.units import Carrier
+from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
+from raydisc.families.units import Carrier
 from raydisc.models.widths import Widths
 
 

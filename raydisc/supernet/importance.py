@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raydisc.models.outputs import forward
-from raydisc.models.units import LayerUnits, Units
-from raydisc.parallel.place import ALONE, Place
+from raydisc.families.units import LayerUnits, Units
+from raydisc.models.forward import forward
+from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.shard import whole
 from raydisc.tasks.tokenised import Batch
 
@@ -36,7 +36,7 @@ def gradient_importance(
     layers: tuple[LayerUnits, ...],
     batches: Iterable[Batch],
     regression: bool,
-    place: Place = ALONE,
+    rank: Rank = ALONE,
 ) -> Importance:
     """Expectation over training examples of the absolute gradient of the loss by a mask on the unit.
 
@@ -48,7 +48,7 @@ def gradient_importance(
         layers: its units.
         batches: labelled training rows, each row once; a worker's shares of them.
         regression: squared error of the one output instead of cross entropy.
-        place: of this worker; each is given the scores of all rows.
+        rank: of this worker; each is given the scores of all rows.
     """
     model.requires_grad_(False).eval()
     totals: list[torch.Tensor] | None = None
@@ -60,7 +60,7 @@ def gradient_importance(
         totals = sums if totals is None else [total + new for total, new in zip(totals, sums, strict=True)]
     if totals is None:
         raise ValueError("importance needs at least one training row")
-    summed = [place.total(total).float() for total in totals]
+    summed = [rank.total(total).float() for total in totals]
     return _normalised(summed[0::2], summed[1::2])
 
 

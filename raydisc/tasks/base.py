@@ -22,7 +22,7 @@ from raydisc.tasks.source import Source, is_list
 from raydisc.tasks.splits import apply_test_rule, keep_rows
 
 if TYPE_CHECKING:
-    from raydisc.settings import TaskConfig
+    from raydisc.config.sections import TaskConfig
 
 
 @dataclass(frozen=True)

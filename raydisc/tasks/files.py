@@ -16,7 +16,7 @@ from raydisc.tasks.metrics import METRICS
 from raydisc.tasks.source import Source, select_columns
 
 if TYPE_CHECKING:
-    from raydisc.settings import TaskConfig
+    from raydisc.config.sections import TaskConfig
 
 
 def read_table(path: str | Path, place: str) -> pa.Table:

@@ -14,7 +14,7 @@ from raydisc.errors import InputError
 from raydisc.tasks.source import Source, select_columns
 
 if TYPE_CHECKING:
-    from raydisc.settings import TaskConfig
+    from raydisc.config.sections import TaskConfig
 
 HUB = "nyu-mll/glue"
 

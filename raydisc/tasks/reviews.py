@@ -29,7 +29,7 @@ from raydisc.tasks.tags import OUTSIDE
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from raydisc.settings import TaskConfig
+    from raydisc.config.sections import TaskConfig
 
 ASPECTS = {
     **dict.fromkeys(("food", "service", "staff", "room", "music", "price", "view"), 1.0),

@@ -51,7 +51,7 @@ class Desk:
         """Start the command without waiting."""
         environment = {**os.environ, "HOME": str(self.folder), "COLUMNS": "200"}
         return subprocess.Popen(
-            [sys.executable, "-m", "raydisc.cli", *words],
+            [sys.executable, "-m", "raydisc.cli.main", *words],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,

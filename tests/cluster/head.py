@@ -49,7 +49,7 @@ class Client(Desk):
         """Start the command without waiting."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return subprocess.Popen(
-            [sys.executable, "-m", "raydisc.cli", *words],
+            [sys.executable, "-m", "raydisc.cli.main", *words],
             cwd=self.folder,
             env={**clean, "HOME": str(self.folder), "COLUMNS": "200", **self.variables},
             stdout=subprocess.PIPE,

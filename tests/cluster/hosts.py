@@ -64,7 +64,7 @@ class Guest(Client):
         """Start the command without waiting."""
         assert self.host is not None
         return subprocess.Popen(
-            self.host.command([sys.executable, "-m", "raydisc.cli", *words], self.folder),
+            self.host.command([sys.executable, "-m", "raydisc.cli.main", *words], self.folder),
             env={**clean_environment(), "HOME": str(self.folder), "COLUMNS": "200", **self.variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from raydisc.distillation.checkpoint import progress_in
 from raydisc.stages.store import MANIFEST
+from raydisc.training.checkpoint import progress_in
 
 TRIAL, COPIES = "ray::ImplicitFunc", "ray::HotCopies"
 """By which the processes of a trial and of the owner of hot copies are known."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from raydisc.experiment import load_experiment
+from raydisc.config.experiment import load_experiment
 
 BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
 sys.path.append(str(BENCHMARKS))

@@ -130,7 +130,7 @@ import json, sys, threading
 from pathlib import Path
 import ray, torch
 from ray.cluster_utils import Cluster
-from raydisc.experiment import load_experiment
+from raydisc.config.experiment import load_experiment
 from raydisc.models.precision import Arithmetic
 from raydisc.parallel.mesh import Layout
 from raydisc.runtime.gang import Gang, Team
@@ -138,7 +138,7 @@ from raydisc.runtime.hot_store import HotCopies
 from raydisc.schedules.search import Search
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.subject import inspect
+from raydisc.stages.problem import inspect
 
 settings = ["teacher.architecture.hidden_dropout_prob=0", "teacher.architecture.attention_probs_dropout_prob=0",
             "teacher.finetune.epochs=8", f"resources.min_workers={sys.argv[1]}", "resources.workers=2",

@@ -16,7 +16,7 @@ from tolerance import assert_near
 from transformers import AutoTokenizer
 
 from raydisc import load_student
-from raydisc.experiment import load_experiment
+from raydisc.config.experiment import load_experiment
 from raydisc.report.ledger import Ledger
 from raydisc.tasks.base import load_task
 
@@ -164,7 +164,7 @@ def test_bits_do_not_depend_on_how_many_trials_run_at_once(finished: Desk, desk:
 PYTHON = """
 import json, sys
 import raydisc
-from raydisc.experiment import load_experiment
+from raydisc.config.experiment import load_experiment
 
 experiment = raydisc.load_experiment("tiny.yaml", ["schedules=[kd]"])
 first = raydisc.run(experiment)
@@ -194,7 +194,7 @@ def test_a_run_from_python_gives_objects_and_a_table(desk: Desk) -> None:
 def test_on_a_terminal_progress_is_drawn(desk: Desk) -> None:
     master, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "raydisc.cli", "run", "tiny.yaml", "--set", "schedules=[{minidisc: {lam: 0.2}}]"],
+        [sys.executable, "-m", "raydisc.cli.main", "run", "tiny.yaml", "--set", "schedules=[{minidisc: {lam: 0.2}}]"],
         cwd=desk.folder,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
         stdout=terminal,

@@ -9,9 +9,9 @@ import pytest
 from desk import Desk
 from surviving import TRIAL, named, wait_for
 
-from raydisc.distillation.checkpoint import progress_in
 from raydisc.report.ledger import Ledger
-from raydisc.runtime.crashes import CRASHES_FORGIVEN
+from raydisc.runtime.callbacks.retries import CRASHES_FORGIVEN
+from raydisc.training.checkpoint import progress_in
 
 pytestmark = pytest.mark.cluster
 

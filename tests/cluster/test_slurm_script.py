@@ -25,7 +25,7 @@ STAND_INS = {
     "id": "echo 1000",  # the tests may run as root
     "python": f'exec {sys.executable} "$@"',
     "ray": f"exec {sys.executable} -c 'import sys; from ray.scripts.scripts import main; sys.exit(main())' \"$@\"",
-    "raydisc": f'exec {sys.executable} -m raydisc.cli "$@"',
+    "raydisc": f'exec {sys.executable} -m raydisc.cli.main "$@"',
 }
 
 

@@ -55,7 +55,7 @@ from raydisc.runtime.session import ray_session
 with ray_session():
     import ray
     from ray.tune.experiment import Trial
-    from raydisc.runtime.stalls import StallWatch
+    from raydisc.runtime.callbacks.stalls import StallWatch
 
     @ray.remote
     class Process:

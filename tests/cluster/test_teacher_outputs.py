@@ -13,8 +13,8 @@ READING = """
 import json, os, sys
 from pathlib import Path
 import numpy as np, ray, torch
-from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, OutputsShape, OutputsWriter, read_images
-from raydisc.distillation.teacher_outputs import CachedSignal
+from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, OutputsShape, OutputsWriter, read_images
+from raydisc.signals.source import CachedSignal
 from raydisc.runtime.session import ray_session
 from raydisc.runtime.hot_store import HotCopies, hot_store
 from raydisc.stages.artifact import Artifact, Cost

@@ -9,7 +9,7 @@ import torch
 import yaml
 from tiny_models import tiny_config, tiny_teacher
 
-from raydisc.cli import main
+from raydisc.cli.main import main
 from raydisc.tasks.reviews import word_tokenizer
 
 ROWS = [{"text": f"row {number}", "label": number % 2} for number in range(20)]

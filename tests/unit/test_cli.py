@@ -8,10 +8,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from raydisc.cli import main
-from raydisc.command_line import build_parser
+from raydisc.cli.main import main
+from raydisc.cli.parser import build_parser
+from raydisc.config.experiment import load_experiment
 from raydisc.errors import InputError
-from raydisc.experiment import load_experiment
 from raydisc.report.ledger import Ledger
 
 COMMANDS = [
@@ -46,7 +46,7 @@ def driver(monkeypatch):
 
     parts = {
         "raydisc.runtime.driver": {"run_experiment": run_experiment, "check_experiment": check_experiment},
-        "raydisc.report.live": {"LiveReporter": lambda plain: asked.plain.append(plain)},
+        "raydisc.report.live.reporter": {"LiveReporter": lambda plain: asked.plain.append(plain)},
         "raydisc.report.tables": {"print_comparison": print_comparison},
     }
     for name, contents in parts.items():
@@ -99,11 +99,11 @@ def test_help_of_every_command_has_an_example_that_parses(capsys, command):
 
 
 def test_help_does_not_wait_for_heavy_packages():
-    script = "import sys, raydisc.cli; raydisc.cli.build_parser().format_help(); print(*sys.modules)"
+    script = "import sys, raydisc.cli.main; raydisc.cli.main.build_parser().format_help(); print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60, cwd=ROOT
     ).stdout.split()
-    assert "raydisc.cli" in loaded
+    assert "raydisc.cli.main" in loaded
     assert not {"torch", "ray", "transformers", "pandas", "pyarrow", "matplotlib", "rich"} & set(loaded)
 
 

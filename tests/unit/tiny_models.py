@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from transformers import AutoConfig
 
-from raydisc.models.families import layers_of
-from raydisc.models.kinds import is_token_classifier, model_class, suit
-from raydisc.models.outputs import Outputs, forward
+from raydisc.families.registry import layers_of
+from raydisc.models.forward import Outputs, forward
+from raydisc.models.task_heads import is_token_classifier, model_class, suit
 from raydisc.models.widths import Widths
-from raydisc.supernet.grid import UnitOrder, order_units, reordered
+from raydisc.supernet.candidates import UnitOrder, order_units, reordered
 from raydisc.supernet.importance import Importance, random_importance
 from raydisc.tasks.tokenised import Batch, Split
 

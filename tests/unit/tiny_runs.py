@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from raydisc.experiment import (
+from raydisc.config.experiment import (
     DistillationConfig,
     Experiment,
     FineTuneConfig,
@@ -15,12 +15,12 @@ from raydisc.experiment import (
     TaskConfig,
     TeacherConfig,
 )
+from raydisc.config.sections import SandwichConfig
 from raydisc.models.precision import Arithmetic
 from raydisc.schedules.search import Search
-from raydisc.settings import SandwichConfig
 from raydisc.stages.executor import Executor
+from raydisc.stages.problem import inspect
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.subject import inspect
 
 ARCHITECTURE = {
     "model_type": "bert", "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 20,

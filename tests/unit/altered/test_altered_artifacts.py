@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from raydisc.distillation.checkpoint import load
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.context import read_tensors, tensor_blob, tensor_views
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
 from raydisc.stages.tokenise import TOKENIZER_PREFIX, copy_tokenizer
+from raydisc.training.checkpoint import load
 
 
 def stored(storage: Path) -> ArtifactStore:

@@ -13,11 +13,11 @@ from altering import KEY, altered, damaged, few, one_sentence
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from raydisc.config.experiment import load_experiment
+from raydisc.config.sections import TaskConfig
 from raydisc.errors import InputError
-from raydisc.experiment import load_experiment
-from raydisc.models.student import StudentCard, read_card
+from raydisc.models.student_folder import StudentCard, read_card
 from raydisc.report.runs import RUN_FILE, RunState, list_runs
-from raydisc.settings import TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.files import read_texts
 

@@ -20,16 +20,16 @@ from tiny_models import tiny_batch, tiny_config, tiny_split, tiny_teacher
 from tolerance import assert_near
 from torch import nn
 
-from raydisc.distillation.losses import WeightedLoss
+from raydisc.config.sections import DistillationConfig
 from raydisc.errors import InputError
+from raydisc.losses.losses import WeightedLoss
+from raydisc.models.build import cut
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import cut
-from raydisc.models.outputs import Outputs
+from raydisc.models.forward import Outputs
 from raydisc.models.widths import Widths
-from raydisc.runtime.plan import Job
+from raydisc.runs.jobs import Job
 from raydisc.schedules.trials import Trial
-from raydisc.settings import DistillationConfig
-from raydisc.stages.batches import steps_of
+from raydisc.training.batches import steps_of
 
 
 class FakeClock:
@@ -181,11 +181,11 @@ def test_bytes_of_a_forward_are_counted_as_described():
         (["aten::embedding_dense_backward", "autograd::engine::evaluate_function: EmbeddingBackward0"], "embeddings"),
         (["aten::_fused_adamw_", "Optimizer.step#AdamW.step"], "optimiser and clipping"),
         (["aten::_foreach_norm", "torch/nn/utils/clip_grad.py(60): _get_total_norm"], "optimiser and clipping"),
-        (["aten::sub", "raydisc/distillation/losses.py(30): hidden_mse"], "losses"),
+        (["aten::sub", "raydisc/losses/losses.py(30): hidden_mse"], "losses"),
         (["aten::mul", "autograd::engine::evaluate_function: MulBackward0", "aten::mul", "x/distillation/losses.py(3)"],
          "losses"),
-        (["aten::index_select", "raydisc/distillation/teacher_outputs.py(60): outputs"], "other"),
-        (["aten::gelu", "nn.Module: Gelu_0", "raydisc/distillation/teacher_outputs.py(60): outputs"], "element-wise"),
+        (["aten::index_select", "raydisc/signals/source.py(60): outputs"], "other"),
+        (["aten::gelu", "nn.Module: Gelu_0", "raydisc/signals/source.py(60): outputs"], "element-wise"),
         (["cudaLaunchKernel"], "other"),
     ],
 )  # fmt: skip

@@ -16,8 +16,8 @@ import roofline
 import scaling
 from breakdown import GROUPS
 
+from raydisc.config.experiment import load_experiment
 from raydisc.errors import InputError
-from raydisc.experiment import load_experiment
 
 
 def test_checkpoints_from_end_to_end(tmp_path, capsys):

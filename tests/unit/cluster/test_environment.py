@@ -5,8 +5,8 @@ from importlib import metadata
 import pytest
 
 from raydisc.cluster.environment import pinned, ray_wanted, refuse_other_versions
+from raydisc.config.experiment import Experiment, ReviewsConfig, StudentConfig, TaskConfig, TeacherConfig
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment, ReviewsConfig, StudentConfig, TaskConfig, TeacherConfig
 
 
 def experiment(model: str = "some/teacher") -> Experiment:

@@ -8,8 +8,8 @@ import pytest
 import raydisc
 from raydisc.cluster import pack as packing
 from raydisc.cluster.pack import pack, pack_code, storage_seen
+from raydisc.config.experiment import Experiment, StudentConfig, TaskConfig, TeacherConfig, load_experiment
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment, StudentConfig, TaskConfig, TeacherConfig, load_experiment
 
 SECRET = "hf_0123456789abcdefghijklmnopqrstuvwxyz"
 

@@ -16,14 +16,20 @@ from tiny_runs import (
 )
 from variants import slow_but
 
+from raydisc.config.sections import (
+    FineTuneConfig,
+    OnceForAllConfig,
+    SandwichConfig,
+    TeacherConfig,
+    TeacherOutputsConfig,
+)
 from raydisc.errors import InputError
-from raydisc.forecast.search import Forecaster, search_cost
+from raydisc.forecast.dry_run import Forecaster, search_cost
 from raydisc.forecast.stages import can_choose
 from raydisc.schedules.trials import Trial, expand
-from raydisc.settings import FineTuneConfig, OnceForAllConfig, SandwichConfig, TeacherConfig, TeacherOutputsConfig
 from raydisc.stages.importance import read_scores
+from raydisc.stages.problem import inspect
 from raydisc.stages.requests import Evaluate
-from raydisc.stages.subject import inspect
 
 pytestmark = pytest.mark.integration
 

@@ -8,14 +8,7 @@ import torch
 from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, changed, executor, tiny_experiment
 from variants import slow_but
 
-from raydisc.errors import InputError
-from raydisc.forecast.footprints import Footprints
-from raydisc.forecast.memory import Allocations, without_contents
-from raydisc.forecast.search import Forecaster
-from raydisc.forecast.stages import weight_bytes
-from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
-from raydisc.schedules.trials import Trial
-from raydisc.settings import (
+from raydisc.config.sections import (
     FineTuneConfig,
     OnceForAllConfig,
     ReviewsConfig,
@@ -23,8 +16,15 @@ from raydisc.settings import (
     TeacherConfig,
     TeacherOutputsConfig,
 )
-from raydisc.stages.compute import COMPUTE
-from raydisc.stages.subject import inspect
+from raydisc.errors import InputError
+from raydisc.forecast.dry_run import Forecaster
+from raydisc.forecast.footprints import Footprints
+from raydisc.forecast.memory import Allocations, without_contents
+from raydisc.forecast.stages import weight_bytes
+from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
+from raydisc.schedules.trials import Trial
+from raydisc.stages.problem import inspect
+from raydisc.stages.worker import COMPUTE
 
 pytestmark = pytest.mark.integration
 

@@ -5,14 +5,14 @@ import re
 import pytest
 from tiny_runs import ARCHITECTURE, STUDENT, changed, tiny_experiment
 
+from raydisc.config.sections import ResourcesConfig, TeacherConfig
 from raydisc.errors import InputError
+from raydisc.forecast.dry_run import Forecaster
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.layouts import Layouts, heaviest_stages, layouts_for, settled_layouts
-from raydisc.forecast.search import Forecaster
 from raydisc.parallel.mesh import Layout
 from raydisc.schedules.trials import Trial
-from raydisc.settings import ResourcesConfig, TeacherConfig
-from raydisc.stages.subject import inspect
+from raydisc.stages.problem import inspect
 
 pytestmark = pytest.mark.integration
 

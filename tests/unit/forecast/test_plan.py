@@ -7,17 +7,17 @@ import pytest
 from tiny_models import tiny_config
 from transformers import PreTrainedTokenizerFast
 
-from raydisc.cli import main
+from raydisc.cli.main import main
+from raydisc.config.experiment import load_experiment
 from raydisc.errors import InputError
-from raydisc.experiment import load_experiment
-from raydisc.forecast.cluster import parse_bytes
+from raydisc.forecast.devices import parse_bytes
+from raydisc.forecast.dry_run import Forecaster
 from raydisc.forecast.plan import total_row, with_both
-from raydisc.forecast.search import Forecaster
 from raydisc.forecast.tables import plan_sheets
-from raydisc.report.sheet import as_text
-from raydisc.runtime.forecast import forecast
+from raydisc.report.table import as_text
+from raydisc.runtime.planning import forecast
 from raydisc.schedules.trials import expand
-from raydisc.stages.subject import inspect
+from raydisc.stages.problem import inspect
 from raydisc.tasks.reviews import word_tokenizer
 
 pytestmark = pytest.mark.integration

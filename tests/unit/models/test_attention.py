@@ -7,8 +7,8 @@ from tolerance import assert_near
 from torch import nn
 
 from raydisc.models.attention import sdpa_or_nothing
-from raydisc.models.dense import cut, load_trainable
-from raydisc.models.outputs import forward
+from raydisc.models.build import cut, load_trainable
+from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
 from raydisc.supernet.elastic import make_elastic, select
 

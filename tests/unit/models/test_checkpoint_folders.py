@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from raydisc.errors import InputError
 from raydisc.models.architecture import from_architecture
-from raydisc.models.checkpoint import (
+from raydisc.models.teacher_checkpoint import (
     check_head,
     check_labels,
     check_units,

@@ -9,9 +9,9 @@ from tiny_models import DECODERS, FAMILIES, tiny_config, tiny_teacher
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from raydisc.errors import InputError
-from raydisc.models.checkpoint import load_teacher, suited_config
 from raydisc.models.checkpoint_state import CheckpointState
-from raydisc.models.kinds import weights_of
+from raydisc.models.task_heads import weights_of
+from raydisc.models.teacher_checkpoint import load_teacher, suited_config
 
 FAMILY = pytest.mark.parametrize("family", FAMILIES)
 

@@ -18,12 +18,12 @@ from tiny_models import (
 )
 from tolerance import assert_all_near, assert_near
 
+from raydisc.families.registry import layers_of
 from raydisc.models.attention import SDPA_OR_NOTHING
-from raydisc.models.dense import build, config_from_dict, cut, load_frozen, load_trainable
-from raydisc.models.families import layers_of
+from raydisc.models.build import build, config_from_dict, cut, load_frozen, load_trainable
 from raydisc.models.widths import Widths
+from raydisc.supernet.candidates import candidate, reordered
 from raydisc.supernet.elastic import make_elastic, select
-from raydisc.supernet.grid import candidate, reordered
 
 SCALES = (1.0, 0.8, 0.5, 0.3, 0.1, 0.01)
 

@@ -3,11 +3,11 @@ import torch
 from tiny_models import FAMILIES, importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
 from torch.utils.flop_counter import FlopCounterMode
 
+from raydisc.models.build import cut, load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import cut, load_trainable
 from raydisc.models.widths import Widths
+from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic, select
-from raydisc.supernet.grid import candidate
 
 
 def counted(run):

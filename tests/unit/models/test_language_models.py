@@ -13,19 +13,19 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from raydisc.distillation.passes import Pass
-from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
+from raydisc.models.build import cut, load_frozen, load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import cut, load_frozen, load_trainable
-from raydisc.models.kinds import put_weights, suit, weights_of
-from raydisc.models.outputs import forward
-from raydisc.models.student import StudentCard, load_student
+from raydisc.models.forward import forward
+from raydisc.models.student_folder import StudentCard, load_student
+from raydisc.models.task_heads import put_weights, suit, weights_of
 from raydisc.models.widths import Widths
+from raydisc.supernet.candidates import candidate, order_units, reordered
 from raydisc.supernet.elastic import make_elastic, select
-from raydisc.supernet.grid import candidate, order_units, reordered
 from raydisc.supernet.importance import gradient_importance
 from raydisc.tasks.tokenised import Split
+from raydisc.training.inference import Pass
+from raydisc.training.predictions import predict
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,8 @@ import torch
 from tiny_models import FAMILIES, KINDS, gradients_of, layer_path, tiny_batch, tiny_config, tiny_split, tiny_teacher
 from tolerance import assert_all_near, assert_near
 
-from raydisc.models.families import layers_of
-from raydisc.models.outputs import forward
+from raydisc.families.registry import layers_of
+from raydisc.models.forward import forward
 
 POSITIONS = (0, 2, 3)
 

@@ -5,9 +5,9 @@ import torch
 from tiny_models import KINDS, tiny_batch, tiny_config, tiny_teacher
 from torch import nn
 
-from raydisc.distillation.teacher_outputs import OnlineSignal
-from raydisc.models.outputs import forward
+from raydisc.models.forward import forward
 from raydisc.models.precision import has_bfloat16
+from raydisc.signals.source import OnlineSignal
 
 pytestmark = pytest.mark.skipif(
     not has_bfloat16(torch.device("cpu")), reason="this machine's processor has no bfloat16 arithmetic"

@@ -16,10 +16,10 @@ from tiny_models import (
 from transformers import AutoModelForSequenceClassification
 
 from raydisc.errors import InputError
-from raydisc.models.dense import cut, load_frozen
-from raydisc.models.student import StudentCard, load_student, plain_config, read_card
+from raydisc.models.build import cut, load_frozen
+from raydisc.models.student_folder import StudentCard, load_student, plain_config, read_card
 from raydisc.models.widths import Widths
-from raydisc.supernet.grid import candidate
+from raydisc.supernet.candidates import candidate
 
 CARD = StudentCard(
     key="0" * 64, schedule="minidisc", path=(0.5,), scale=0.3, kind="classification", classes=("no", "maybe", "yes"),

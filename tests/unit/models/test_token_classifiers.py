@@ -22,19 +22,19 @@ from tolerance import assert_near
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSeq2SeqLM, AutoModelForTokenClassification
 
-from raydisc.distillation.losses import LOSSES, task_loss
-from raydisc.distillation.passes import Pass
-from raydisc.distillation.predict import predict
 from raydisc.errors import InputError
-from raydisc.models.checkpoint import check_head, check_labels, load_config, load_teacher, suited_config
+from raydisc.losses.losses import LOSSES, task_loss
+from raydisc.models.build import cut, load_frozen, load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import cut, load_frozen, load_trainable
-from raydisc.models.kinds import is_token_classifier, model_class, suit
-from raydisc.models.outputs import forward
-from raydisc.models.student import StudentCard, load_student, plain_config
+from raydisc.models.forward import forward
+from raydisc.models.student_folder import StudentCard, load_student, plain_config
+from raydisc.models.task_heads import is_token_classifier, model_class, suit
+from raydisc.models.teacher_checkpoint import check_head, check_labels, load_config, load_teacher, suited_config
 from raydisc.models.widths import Widths
-from raydisc.supernet.grid import candidate
+from raydisc.supernet.candidates import candidate
 from raydisc.supernet.importance import gradient_importance
+from raydisc.training.inference import Pass
+from raydisc.training.predictions import predict
 
 LENGTHS = (9, 3, 6, 1)
 

@@ -17,22 +17,22 @@ from tiny_models import (
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raydisc.distillation.loop import LoopSettings, no_evaluation, train
-from raydisc.distillation.losses import WeightedLoss, task_loss
-from raydisc.distillation.optimiser import OptimiserSettings
+from raydisc.losses.losses import WeightedLoss, task_loss
+from raydisc.models.build import build, cut, load_trainable
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import build, cut, load_trainable
-from raydisc.models.kinds import is_token_classifier
-from raydisc.models.outputs import forward
+from raydisc.models.forward import forward
+from raydisc.models.task_heads import is_token_classifier
 from raydisc.models.widths import Widths
-from raydisc.parallel.load import load_shards
+from raydisc.parallel.load_shards import load_shards
 from raydisc.parallel.shard import shard, whole
 from raydisc.stages.context import Context, Weights
 from raydisc.stages.models import trainable_model
-from raydisc.stages.once_for_all import Lesson, sandwich_backward
-from raydisc.stages.supernet import Supernet
+from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
+from raydisc.stages.once_for_all.model import Supernet
+from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
-from raydisc.supernet.grid import candidate
+from raydisc.training.loop import LoopSettings, no_evaluation, train
+from raydisc.training.optimiser import OptimiserSettings
 
 LENGTHS = (12, 12, 9, 9, 7, 6, 6, 4, 3, 2, 1)
 """Eleven rows: no number of workers divides them."""
@@ -63,28 +63,28 @@ def config_of(subject):
     return tagging(tiny_config(family)) if tags else tiny_config(family)
 
 
-def supernet_at(place, family, precision="float32"):
+def supernet_at(rank, family, precision="float32"):
     """The supernet of a worker: whole, or its shard."""
     config = config_of(family)
     importance = importance_with_empty_layers(config)
     state = sorted_state(tiny_teacher(config), config, importance)
     full = Widths.full(config)
-    if place.mesh is None:
+    if rank.mesh is None:
         model = load_trainable(config, full, state)
     else:
         with torch.device("meta"):
             model = build(config, full)
-        shard(model, config, place, precision)
+        shard(model, config, rank, precision)
         load_shards(model, state, torch.device("cpu"))
     make_elastic(model, config)
     model.eval()
     candidates = tuple(candidate(importance, scale) for scale in SCALES)
     return Supernet(
-        model, Weights(config, full, state, 1.0), candidates, ForwardCost.of(model, config), precision, place
+        model, Weights(config, full, state, 1.0), candidates, ForwardCost.of(model, config), precision, rank
     )
 
 
-def lessons_at(place, config, supernet, rows):
+def lessons_at(rank, config, supernet, rows):
     """A lesson on some rows for each candidate; the smallest has two rows only, fewer than there may be workers."""
     tags = is_token_classifier(config)
     split = tiny_split(LENGTHS, config.num_labels, types=config.model_type == "bert", tags=tags)
@@ -92,26 +92,26 @@ def lessons_at(place, config, supernet, rows):
     lessons = []
     for each in supernet.candidates:
         own = rows[:2] if each is supernet.candidates[-1] else rows
-        batch = split.batch(own, config.pad_token_id).share(place.rank, place.workers)
+        batch = split.batch(own, config.pad_token_id).share(rank.index, rank.workers)
         with torch.no_grad():
             lessons.append(Lesson(each, batch, forward(teacher, batch, POSITIONS)))
     return lessons
 
 
-def gradients(place, family, precision="float32"):
+def gradients(rank, family, precision="float32"):
     """One step's loss, its gradients by name, and what was communicated."""
-    supernet = supernet_at(place, family, precision)
-    lessons = lessons_at(place, supernet.weights.config, supernet, np.arange(len(LENGTHS)))
+    supernet = supernet_at(rank, family, precision)
+    lessons = lessons_at(rank, supernet.weights.config, supernet, np.arange(len(LENGTHS)))
     with Communications() as told:
         loss = sandwich_backward(supernet, lessons, LOSS, POSITIONS)
-        place.add_gradients(supernet.model.parameters())
+        rank.add_gradients(supernet.model.parameters())
     found = {name: whole(parameter.grad).numpy() for name, parameter in supernet.model.named_parameters()}
-    return float(place.total(loss)), found, dict(told.counts)
+    return float(rank.total(loss)), found, dict(told.counts)
 
 
-def trained(place, family, optimiser, folder=None, steps=3, every_s=1e9, until=None):
+def trained(rank, family, optimiser, folder=None, steps=3, every_s=1e9, until=None):
     """The losses of a few steps of the training loop, and the weights after them."""
-    supernet = supernet_at(place, family)
+    supernet = supernet_at(rank, family)
     config = supernet.weights.config
     settings = LoopSettings(
         "once_for_all", steps, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, every_s,
@@ -120,9 +120,9 @@ def trained(place, family, optimiser, folder=None, steps=3, every_s=1e9, until=N
     losses = []
 
     def step(rows, index):
-        lessons = lessons_at(place, config, supernet, rows)
+        lessons = lessons_at(rank, config, supernet, rows)
         loss = sandwich_backward(supernet, lessons, LOSS, POSITIONS)
-        losses.append(float(place.total(loss)))
+        losses.append(float(rank.total(loss)))
         if index == until:
             raise KeyboardInterrupt
         return loss, 0.0
@@ -135,19 +135,19 @@ def trained(place, family, optimiser, folder=None, steps=3, every_s=1e9, until=N
         rule = torch.optim.SGD(weights, lr=0.05, momentum=0.9)
         for index in range(steps):
             step(rows_at(index), index)
-            place.add_gradients(weights)
+            rank.add_gradients(weights)
             nn.utils.clip_grad_norm_(weights, 0.5)
             rule.step()
             rule.zero_grad()
     else:
         try:
-            train(supernet.model, settings, rows_at, step, no_evaluation, lambda state: None, place)
+            train(supernet.model, settings, rows_at, step, no_evaluation, lambda state: None, rank)
         except KeyboardInterrupt:
             pass
     return losses, {name: whole(tensor).numpy() for name, tensor in supernet.model.state_dict().items()}
 
 
-def narrow_trained(place, family, folder):
+def narrow_trained(rank, family, folder):
     """Losses and weights of a student that has layers without heads or neurons; it goes on from a checkpoint."""
     config = tiny_config(family)
     importance = importance_with_empty_layers(config)
@@ -160,27 +160,27 @@ def narrow_trained(place, family, folder):
     def step(batch, index):
         total, count = task_loss(forward(model, batch, ()).logits, batch)
         (total / count).backward()
-        losses.append(float(place.total(total.detach() / count)))
+        losses.append(float(rank.total(total.detach() / count)))
         return total.detach() / count, 0.0
 
     def batch_at(index):
         rows = np.sort(np.random.default_rng(index).permutation(len(LENGTHS))[:9])
-        return split.batch(rows, config.pad_token_id).share(place.rank, place.workers)
+        return split.batch(rows, config.pad_token_id).share(rank.index, rank.workers)
 
     for steps in (2, 4):
-        context = Context(None, torch.device("cpu"), "float32", None, folder, -1.0, place)
+        context = Context(None, torch.device("cpu"), "float32", None, folder, -1.0, rank)
         model = trainable_model(config, widths, state, context)
         settings = LoopSettings("distil", 4, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, -1.0)
         ends = {"total_steps": steps} if steps == 2 else {}
-        train(model, replace(settings, **ends), batch_at, step, no_evaluation, lambda state: None, place)
+        train(model, replace(settings, **ends), batch_at, step, no_evaluation, lambda state: None, rank)
     return losses, {name: whole(tensor).numpy() for name, tensor in model.state_dict().items()}
 
 
-def everything(place, families, optimisers):
+def everything(rank, families, optimisers):
     """All of it for every family, so that workers are started once."""
     found = {}
     for family in families:
-        found[family, "step"] = gradients(place, family)
+        found[family, "step"] = gradients(rank, family)
         for optimiser in optimisers if family in KINDS else ():
-            found[family, optimiser] = trained(place, family, optimiser)
+            found[family, optimiser] = trained(rank, family, optimiser)
     return found

@@ -3,11 +3,11 @@
 from lessons import trained
 
 
-def interrupted(place, folder, until):
+def interrupted(rank, folder, until):
     """Four steps with a checkpoint after each, ended in the middle of the last."""
-    return trained(place, "bert", "adamw", folder, steps=6, every_s=-1.0, until=until)
+    return trained(rank, "bert", "adamw", folder, steps=6, every_s=-1.0, until=until)
 
 
-def resumed(place, folder):
+def resumed(rank, folder):
     """The rest of six steps."""
-    return trained(place, "bert", "adamw", folder, steps=6)
+    return trained(rank, "bert", "adamw", folder, steps=6)

@@ -7,41 +7,41 @@ import torch
 from tiny_models import tiny_config, tiny_split, tiny_teacher
 from tiny_runs import ONE_THREAD, changed, search_of, tiny_experiment
 
-from raydisc.models.families import layers_of
+from raydisc.config.sections import TeacherConfig
+from raydisc.families.registry import layers_of
 from raydisc.models.widths import Widths
-from raydisc.parallel.files import TensorFile
-from raydisc.parallel.place import ALONE
+from raydisc.parallel.rank import ALONE
+from raydisc.parallel.tensor_file import TensorFile
 from raydisc.schedules.minidisc import minidisc
-from raydisc.settings import TeacherConfig
-from raydisc.stages.compute import Worker
 from raydisc.stages.context import Context, Weights
 from raydisc.stages.models import frozen_model
 from raydisc.stages.store import ArtifactStore
-from raydisc.supernet.grid import order_units, reordered
+from raydisc.stages.worker import Worker
+from raydisc.supernet.candidates import order_units, reordered
 from raydisc.supernet.importance import gradient_importance, magnitude_importance
 
 
-def context_at(place, folder) -> Context:
+def context_at(rank, folder) -> Context:
     """Where a worker computes in float32."""
     store = ArtifactStore(Path(folder))
-    return Context(store, torch.device("cpu"), "float32", lambda state: None, Path(folder) / "partial", 60.0, place)
+    return Context(store, torch.device("cpu"), "float32", lambda state: None, Path(folder) / "partial", 60.0, rank)
 
 
-def scored(place, folder, families):
+def scored(rank, folder, families):
     """Scores by both methods, and the sorted weights as they were written."""
     found = {}
     for family in families:
         config = tiny_config(family)
         layers, state = layers_of(config), tiny_teacher(config).state_dict()
-        model = frozen_model(Weights(config, Widths.full(config), state, 1.0), context_at(place, folder))
+        model = frozen_model(Weights(config, Widths.full(config), state, 1.0), context_at(rank, folder))
         split = tiny_split([7, 5, 5, 3, 2, 9, 1, 4, 4], types=family == "bert")
         parts = ([5, 0, 1, 2, 7, 8, 3], [4, 6])  # of the second some workers have no row
-        batches = [split.batch(np.array(rows), config.pad_token_id).share(place.rank, place.workers) for rows in parts]
-        gradient = gradient_importance(model, layers, batches, False, place)
+        batches = [split.batch(np.array(rows), config.pad_token_id).share(rank.index, rank.workers) for rows in parts]
+        gradient = gradient_importance(model, layers, batches, False, rank)
         magnitude = magnitude_importance(model, layers)
         order = order_units(gradient)
         path = Path(folder) / f"{family}.safetensors"
-        TensorFile(reordered(model.state_dict() if place is ALONE else state, layers, order), place)(path)
+        TensorFile(reordered(model.state_dict() if rank is ALONE else state, layers, order), rank)(path)
         found[family] = [
             *(torch.cat([*scores.heads, *scores.neurons]).numpy() for scores in (gradient, magnitude)),
             [*order.heads, *order.neurons],
@@ -49,18 +49,18 @@ def scored(place, folder, families):
     return found
 
 
-def searched(place, storage, experiment):
+def searched(rank, storage, experiment):
     """The assistant, the student's metric, and what each stage's weights are, of a MiniDisc search."""
     search = search_of(experiment)
     store = ArtifactStore(Path(storage))
-    worker = Worker(store, torch.device("cpu"), "float32", place=place)
+    worker = Worker(store, torch.device("cpu"), "float32", rank=rank)
     artifacts = []
     schedule = minidisc(search, 0.2, 1, False)
     try:
         request = next(schedule)
         while True:
             promise = request.promise(ONE_THREAD)
-            found = place.from_leader(store.find(promise.key))
+            found = rank.from_leader(store.find(promise.key))
             artifact = found or worker(request, promise, lambda state: None)
             artifacts.append(artifact)
             request = schedule.send(artifact)
@@ -68,17 +68,17 @@ def searched(place, storage, experiment):
         return end.value, artifacts
 
 
-def taken_in(place, storage, folder, finetune):
+def taken_in(rank, storage, folder, finetune):
     """The teacher that a stage makes of a checkpoint: its metric, and its weights where they lie."""
     base = tiny_experiment()
     teacher = TeacherConfig(model=str(folder), finetune=finetune)
     experiment = changed(base, teacher=teacher)
     store = ArtifactStore(Path(storage))
-    worker = Worker(store, torch.device("cpu"), "float32", place=place)
+    worker = Worker(store, torch.device("cpu"), "float32", rank=rank)
 
     def execute(request):
         promise = request.promise(ONE_THREAD)
-        return place.from_leader(store.find(promise.key)) or worker(request, promise, lambda state: None)
+        return rank.from_leader(store.find(promise.key)) or worker(request, promise, lambda state: None)
 
     schedule = search_of(experiment).prepare()
     data = execute(next(schedule))

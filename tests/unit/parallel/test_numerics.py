@@ -7,7 +7,7 @@ from tolerance import assert_all_near, seen
 from workers import run_workers
 
 from raydisc.parallel.mesh import Layout
-from raydisc.parallel.place import ALONE
+from raydisc.parallel.rank import ALONE
 
 pytestmark = pytest.mark.integration
 

@@ -10,10 +10,10 @@ from tolerance import assert_all_near, assert_near, seen
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 from workers import run_workers
 
-from raydisc.models.kinds import suit
+from raydisc.config.sections import FineTuneConfig
+from raydisc.models.task_heads import suit
 from raydisc.parallel.mesh import Layout
-from raydisc.parallel.place import ALONE
-from raydisc.settings import FineTuneConfig
+from raydisc.parallel.rank import ALONE
 from raydisc.stages.context import tensor_views
 from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.reviews import word_tokenizer

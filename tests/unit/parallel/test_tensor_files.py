@@ -3,9 +3,9 @@
 import torch
 from safetensors.torch import save_file
 
-from raydisc.models.state import PartState
-from raydisc.parallel.files import TensorFile
-from raydisc.parallel.place import ALONE
+from raydisc.parallel.rank import ALONE
+from raydisc.parallel.tensor_file import TensorFile
+from raydisc.tensors.lazy_state import PartState
 
 TENSORS = {
     "b": torch.arange(6.0).view(2, 3),

@@ -9,13 +9,13 @@ import torch
 from torch import distributed
 
 from raydisc.parallel.mesh import Layout
-from raydisc.parallel.place import Place
+from raydisc.parallel.rank import Rank
 
 _PRELOADED = ["tiny_models", "raydisc.stages.executor", "torch.distributed.fsdp", "torch.distributed.checkpoint"]
 
 
 def run_workers(layout: Layout, function, folder, *arguments):
-    """What `function(place, *arguments)` gives on each worker, by rank.
+    """What `function(rank, *arguments)` gives on each worker, by rank.
 
     `function` stands in a module; each run needs a folder of its own to meet in.
     """
@@ -47,7 +47,7 @@ def _work(rank, layout, meeting, pipe: Connection, function, arguments):
     )
     try:
         mesh = layout.mesh("cpu") if layout.shard > 1 else None
-        pipe.send((function(Place(rank, layout, mesh), *arguments), None))
+        pipe.send((function(Rank(rank, layout, mesh), *arguments), None))
     except BaseException:
         pipe.send((None, traceback.format_exc()))
     finally:

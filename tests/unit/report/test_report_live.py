@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+from raydisc.report.live_board import Board, Stage, clock_time
+from raydisc.report.live_screen import Screen
 from rich.console import Console
 
 from raydisc.report.live import LiveReporter
-from raydisc.report.live_board import Board, Stage, clock_time
-from raydisc.report.live_screen import Screen
 
 CANDIDATES = [
     {"scale": 0.9, "metric": 0.95, "se": 0.01},

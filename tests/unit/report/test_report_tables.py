@@ -15,8 +15,8 @@ from raydisc.report import formats
 from raydisc.report.compare import compare, comparison
 from raydisc.report.costs import Cost
 from raydisc.report.regret import Interval
-from raydisc.report.sheet import Sheet, as_html, as_markdown, as_text, fitting, print_sheets
 from raydisc.report.summary import summarise
+from raydisc.report.table import Sheet, as_html, as_markdown, as_text, fitting, print_sheets
 from raydisc.report.tables import comparison_markdown, comparison_sheets, csv_text, print_comparison
 
 
@@ -77,7 +77,7 @@ def test_a_terminal_gets_the_same_cells_even_when_narrow(
     filled: World, monkeypatch: pytest.MonkeyPatch, width: int, tables: int
 ) -> None:
     stream = io.StringIO()
-    monkeypatch.setattr("raydisc.report.sheet.Console", lambda **o: Console(force_terminal=True, width=width, **o))
+    monkeypatch.setattr("raydisc.report.table.Console", lambda **o: Console(force_terminal=True, width=width, **o))
     print_comparison(filled.ledger, ["r"], stream)
     text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
     assert len(re.findall(r"kd_supernet_init +–", text)) == tables
@@ -127,7 +127,7 @@ def test_a_sheet_escapes_what_the_format_would_take_for_markup() -> None:
 
 
 def test_brackets_are_not_markup_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raydisc.report.sheet.Console", lambda **o: Console(force_terminal=True, width=80, **o))
+    monkeypatch.setattr("raydisc.report.table.Console", lambda **o: Console(force_terminal=True, width=80, **o))
     stream = io.StringIO()
     print_sheets([SHEET], stream)
     assert "[0.3]" in stream.getvalue()

@@ -2,7 +2,7 @@
 
 from ray.tune.experiment import Trial
 
-from raydisc.runtime.crashes import CRASHES_FORGIVEN, Forgiveness
+from raydisc.runtime.callbacks.retries import CRASHES_FORGIVEN, Forgiveness
 
 
 def test_getting_further_forgets_crashes_and_repeating_does_not() -> None:

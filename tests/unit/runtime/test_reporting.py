@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from raydisc.report.live import LiveReporter
-from raydisc.runtime.live import ReporterCallback, cause_of_death
-from raydisc.runtime.plan import Job
+from raydisc.report.live.reporter import LiveReporter
+from raydisc.runs.jobs import Job
+from raydisc.runtime.callbacks.progress import ReporterCallback, cause_of_death
 from raydisc.runtime.trainable import Reporting, report_pause
 
 TRAINS = {"stage": "distil", "key": "a"}

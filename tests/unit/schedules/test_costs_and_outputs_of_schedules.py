@@ -21,29 +21,29 @@ from tiny_runs import (
 )
 from tolerance import assert_near
 
-from raydisc.distillation.kept_outputs import OutputsShape
-from raydisc.distillation.losses import WeightedLoss
-from raydisc.distillation.passes import Pass
-from raydisc.distillation.predict import predict
-from raydisc.distillation.sandwich import sandwich
+from raydisc.config.sections import SandwichConfig, TeacherOutputsConfig
 from raydisc.errors import InputError
+from raydisc.losses.losses import WeightedLoss
+from raydisc.models.build import cut, load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import cut, load_frozen
-from raydisc.models.outputs import forward
+from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
 from raydisc.report.costs import StageGraph
 from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc
-from raydisc.settings import SandwichConfig, TeacherOutputsConfig
-from raydisc.stages.batches import BatchSource
+from raydisc.signals.cache import OutputsShape
 from raydisc.stages.context import read_split, read_table, read_weights
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Evaluate, Model, OnceForAll
 from raydisc.stages.teacher_outputs import has_room
-from raydisc.supernet.grid import Candidate
+from raydisc.supernet.candidates import Candidate
+from raydisc.supernet.sandwich import sandwich
 from raydisc.tasks.batching import evaluation_batches
+from raydisc.training.batches import BatchSource
+from raydisc.training.inference import Pass
+from raydisc.training.predictions import predict
 
 pytestmark = pytest.mark.integration
 

@@ -9,16 +9,16 @@ from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ra
 from tiny_runs import ONE_THREAD, STUDENT, changed, search_of, weights_of
 from tolerance import assert_near
 
-from raydisc.distillation.passes import Pass
-from raydisc.distillation.predict import predict
-from raydisc.models.dense import load_frozen
+from raydisc.models.build import load_frozen
 from raydisc.models.widths import Widths
 from raydisc.schedules.controls import kd_supernet_init
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import choose_path, minidisc
 from raydisc.stages.context import read_split, read_table, read_weights
 from raydisc.stages.requests import Model, OnceForAll
-from raydisc.supernet.grid import size_at
+from raydisc.supernet.candidates import size_at
+from raydisc.training.inference import Pass
+from raydisc.training.predictions import predict
 
 pytestmark = pytest.mark.integration
 

@@ -7,9 +7,7 @@ import pytest
 import torch
 from tiny_runs import STUDENT, TRAINING, Told, executor, search_of, tiny_experiment
 
-from raydisc.distillation.kept_outputs import TOKENS_FILE
-from raydisc.schedules.minidisc import minidisc
-from raydisc.settings import (
+from raydisc.config.sections import (
     FineTuneConfig,
     OnceForAllConfig,
     ReviewsConfig,
@@ -17,6 +15,8 @@ from raydisc.settings import (
     TeacherConfig,
     TeacherOutputsConfig,
 )
+from raydisc.schedules.minidisc import minidisc
+from raydisc.signals.cache import TOKENS_FILE
 from raydisc.stages.context import read_split, read_weights
 from raydisc.stages.requests import Model
 from raydisc.tradeoff import Measured, choose

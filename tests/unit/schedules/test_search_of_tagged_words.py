@@ -7,12 +7,8 @@ import pandas as pd
 import pytest
 from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, executor, search_of, tiny_experiment
 
-from raydisc.errors import InputError
-from raydisc.models.student import load_student, read_card
-from raydisc.predict import predict_file
-from raydisc.runtime.students import export_student
-from raydisc.schedules.trials import Trial
-from raydisc.settings import (
+from raydisc.cli.predict import predict_file
+from raydisc.config.sections import (
     FineTuneConfig,
     OnceForAllConfig,
     ReviewsConfig,
@@ -20,6 +16,10 @@ from raydisc.settings import (
     TeacherConfig,
     TeacherOutputsConfig,
 )
+from raydisc.errors import InputError
+from raydisc.models.student_folder import load_student, read_card
+from raydisc.runs.export import export_student
+from raydisc.schedules.trials import Trial
 from raydisc.stages.context import read_split, read_table, read_weights
 from raydisc.stages.requests import Model
 from raydisc.tasks.metrics import metric, standard_error

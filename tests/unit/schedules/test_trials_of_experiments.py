@@ -6,8 +6,8 @@ from itertools import combinations
 import pytest
 from tiny_runs import search_of, tiny_experiment
 
+from raydisc.config.experiment import Experiment, OnceForAllConfig, StudentConfig
 from raydisc.errors import InputError
-from raydisc.experiment import Experiment, OnceForAllConfig, StudentConfig
 from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc

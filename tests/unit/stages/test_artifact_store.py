@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_runs import Told, executor, search_of, tiny_experiment
 
-from raydisc.stages import compute as compute_module
+from raydisc.stages import worker as compute_module
 from raydisc.stages.artifact import Artifact, Cost, NotYetKnown
 from raydisc.stages.context import Result, json_blob, read_weights, tensor_blob, tensor_views, weight_blobs
 from raydisc.stages.requests import Evaluate, Model
@@ -193,7 +193,7 @@ def test_tensors_are_views_of_the_image(tmp_path):
 def test_a_candidate_is_cut_from_its_supernet(tmp_path):
     from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_teacher
 
-    from raydisc.supernet.grid import candidate
+    from raydisc.supernet.candidates import candidate
 
     config = tiny_config()
     importance = importance_with_empty_layers(config)

@@ -10,27 +10,27 @@ import torch
 from tiny_runs import ONE_THREAD, STUDENT, Told, changed, executor, search_of, tiny_experiment, weights_of
 from variants import slow_but
 
-from raydisc.distillation.checkpoint import evaluations_in, load
-from raydisc.distillation.sandwich import even_rows
+from raydisc.config.sections import DistillationConfig, SandwichConfig, TeacherOutputsConfig
+from raydisc.models.build import load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import load_frozen
 from raydisc.models.precision import Arithmetic
 from raydisc.models.widths import Widths
 from raydisc.report.ledger import Ledger
 from raydisc.report.show import show
-from raydisc.runtime.records import Recorder
+from raydisc.runs.recorder import Recorder
 from raydisc.schedules.controls import kd_supernet_init
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc
-from raydisc.settings import DistillationConfig, SandwichConfig, TeacherOutputsConfig
-from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import read_split, read_table, read_weights
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.requests import Distil, Model
 from raydisc.stages.store import ArtifactStore
+from raydisc.supernet.sandwich import even_rows
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tradeoff import Measured, rank
+from raydisc.training.batches import BatchSource
+from raydisc.training.checkpoint import evaluations_in, load
 
 pytestmark = pytest.mark.integration
 

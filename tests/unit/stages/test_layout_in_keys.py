@@ -2,8 +2,8 @@
 
 import pytest
 
+from raydisc.config.sections import DistillationConfig, GridConfig, TaskConfig, TeacherConfig, TeacherOutputsConfig
 from raydisc.models.precision import Arithmetic
-from raydisc.settings import DistillationConfig, GridConfig, TaskConfig, TeacherConfig, TeacherOutputsConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Distil, Evaluate, FineTune, Importance, Model, TeacherOutputs, Tokenise
 

@@ -13,16 +13,16 @@ from tiny_models import KINDS, tiny_batch, tiny_config, tiny_teacher
 from tiny_runs import ARCHITECTURE, NO_DROPOUT, ONE_THREAD, Told, changed, search_of, tiny_experiment
 from tolerance import assert_near
 
-from raydisc.distillation.losses import LOSSES, WeightedLoss
-from raydisc.distillation.micro_batches import in_micro_batches, micro_batches_of
+from raydisc.config.sections import TeacherOutputsConfig
 from raydisc.errors import OutOfMemory
-from raydisc.models.outputs import forward
+from raydisc.losses.losses import LOSSES, WeightedLoss
+from raydisc.models.forward import forward
 from raydisc.schedules.minidisc import minidisc
-from raydisc.settings import TeacherOutputsConfig
-from raydisc.stages.compute import Worker
 from raydisc.stages.executor import Executor
 from raydisc.stages.requests import Evaluate
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
+from raydisc.training.micro_batches import in_micro_batches, micro_batches_of
 
 POSITIONS = (0, 2, 3)
 

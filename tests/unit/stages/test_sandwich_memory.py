@@ -6,16 +6,16 @@ import pytest
 import torch
 from tiny_models import KINDS, importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
 
-from raydisc.distillation.losses import WeightedLoss
+from raydisc.losses.losses import WeightedLoss
+from raydisc.models.build import load_trainable
 from raydisc.models.cost import ForwardCost
-from raydisc.models.dense import load_trainable
-from raydisc.models.outputs import forward
+from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
 from raydisc.stages.context import Weights
-from raydisc.stages.once_for_all import Lesson, sandwich_backward
-from raydisc.stages.supernet import Supernet
+from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
+from raydisc.stages.once_for_all.model import Supernet
+from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
-from raydisc.supernet.grid import candidate
 
 POSITIONS = (0, 2, 3)
 LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, False)

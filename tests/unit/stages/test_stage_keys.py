@@ -7,7 +7,7 @@ import pytest
 from tiny_models import tiny_config, tiny_teacher
 from tiny_runs import ARCHITECTURE, ONE_THREAD, STUDENT, changed, search_of, tiny_experiment
 
-from raydisc.experiment import (
+from raydisc.config.experiment import (
     DistillationConfig,
     FineTuneConfig,
     GridConfig,
@@ -17,11 +17,11 @@ from raydisc.experiment import (
     TeacherConfig,
     TeacherOutputsConfig,
 )
+from raydisc.config.sections import SandwichConfig
 from raydisc.models.precision import Arithmetic
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.schedules.search import Ready
-from raydisc.settings import SandwichConfig
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Distil, Evaluate, Importance, Model, Objective
 from raydisc.tasks.reviews import word_tokenizer

@@ -11,27 +11,27 @@ from tolerance import assert_near
 from transformers import AutoTokenizer
 from variants import slow_but
 
-from raydisc.distillation.kept_outputs import HIDDEN_FILE, LOGITS_FILE, read_images
-from raydisc.distillation.passes import Pass
-from raydisc.distillation.predict import predict
+from raydisc.config.experiment import OnceForAllConfig, ReviewsConfig, TaskConfig, TeacherOutputsConfig
 from raydisc.errors import InputError
-from raydisc.experiment import OnceForAllConfig, ReviewsConfig, TaskConfig, TeacherOutputsConfig
+from raydisc.families.registry import layers_of
+from raydisc.models.build import load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.dense import load_frozen
-from raydisc.models.families import layers_of
 from raydisc.schedules.minidisc import minidisc
+from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, read_images
 from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.batches import BatchSource
 from raydisc.stages.context import read_split, read_table, read_weights, weight_blobs
 from raydisc.stages.importance import read_candidate, read_scores
 from raydisc.stages.requests import Model, TeacherOutputs
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.tokenise import copy_tokenizer
-from raydisc.supernet.grid import candidate, order_units, reordered
+from raydisc.supernet.candidates import candidate, order_units, reordered
 from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance
 from raydisc.tasks.base import load_task
 from raydisc.tasks.batching import evaluation_batches, shorter_half
 from raydisc.tasks.reviews import word_tokenizer
+from raydisc.training.batches import BatchSource
+from raydisc.training.inference import Pass
+from raydisc.training.predictions import predict
 
 pytestmark = pytest.mark.integration
 

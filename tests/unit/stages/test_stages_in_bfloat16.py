@@ -6,16 +6,16 @@ import torch
 from tiny_runs import Told, executor, search_of, tiny_experiment
 from torch import nn
 
-from raydisc.distillation.checkpoint import load
-from raydisc.distillation.passes import Pass
-from raydisc.distillation.predict import predict
-from raydisc.models.dense import load_frozen
+from raydisc.models.build import load_frozen
 from raydisc.models.precision import Arithmetic, has_bfloat16
 from raydisc.schedules.minidisc import minidisc
 from raydisc.stages.context import read_split, read_weights
-from raydisc.stages.evaluation import score
+from raydisc.stages.evaluate import score
 from raydisc.stages.requests import Evaluate, Model
 from raydisc.tradeoff import tradeoff
+from raydisc.training.checkpoint import load
+from raydisc.training.inference import Pass
+from raydisc.training.predictions import predict
 
 pytestmark = [
     pytest.mark.integration,

@@ -8,12 +8,12 @@ from tiny_models import FAMILIES, tiny_config, tiny_teacher
 from tiny_runs import ARCHITECTURE, changed, executor, search_of, tiny_experiment
 from transformers import AutoModel
 
+from raydisc.config.experiment import FineTuneConfig, StudentConfig, TaskConfig, TeacherConfig
 from raydisc.errors import InputError
-from raydisc.experiment import FineTuneConfig, StudentConfig, TaskConfig, TeacherConfig
+from raydisc.stages.problem import inspect, student_scales
 from raydisc.stages.requests import Tokenise
-from raydisc.stages.subject import inspect, student_scales
 from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
-from raydisc.supernet.grid import size_at
+from raydisc.supernet.candidates import size_at
 from raydisc.tasks.reviews import vocabulary, word_tokenizer
 
 BASE = tiny_experiment()

@@ -9,16 +9,16 @@ import torch
 from s3_server import Server, faulty
 from tiny_runs import Told, executor, search_of, tiny_experiment, weights_of
 
-from raydisc.distillation.checkpoint import TrainingState, load, save
 from raydisc.errors import Stopped, StorageError
 from raydisc.report.ledger import Ledger
 from raydisc.report.runs import RunState, list_runs
 from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.checkpoints import carried_checkpoint
+from raydisc.stages.checkpoint_upload import carried_checkpoint
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
 from raydisc.storage.faults import Patience
 from raydisc.storage.mirrored import MirroredStorage
 from raydisc.storage.remote import Remote
+from raydisc.training.checkpoint import TrainingState, load, save
 
 pytestmark = pytest.mark.integration
 

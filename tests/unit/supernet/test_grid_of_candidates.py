@@ -12,10 +12,10 @@ from tiny_models import (
 )
 
 from raydisc.errors import InputError
-from raydisc.models.dense import cut, load_trainable
-from raydisc.models.families import layers_of
+from raydisc.families.registry import layers_of
+from raydisc.models.build import cut, load_trainable
 from raydisc.models.widths import Widths, prunable_parameters
-from raydisc.supernet.grid import (
+from raydisc.supernet.candidates import (
     UnitOrder,
     candidate,
     order_units,

@@ -5,7 +5,7 @@ from tolerance import assert_near
 from torch.func import functional_call
 from torch.nn import functional
 
-from raydisc.models.families import layers_of
+from raydisc.families.registry import layers_of
 from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance
 
 LENGTHS = (9, 2, 6, 12, 4, 7)

@@ -2,8 +2,8 @@ import datasets
 import numpy as np
 import pytest
 
+from raydisc.config.sections import TaskConfig
 from raydisc.errors import InputError
-from raydisc.settings import TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.glue import PRESETS, write_submission
 from raydisc.tasks.metrics import METRICS

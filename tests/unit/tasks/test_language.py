@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from raydisc.config.sections import ReviewsConfig, TaskConfig
 from raydisc.errors import InputError
-from raydisc.settings import ReviewsConfig, TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.metrics import metric, resampled_metric, standard_error
 from raydisc.tasks.reviews import word_tokenizer

@@ -4,8 +4,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from raydisc.config.sections import TaskConfig
 from raydisc.errors import InputError
-from raydisc.settings import TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.files import read_texts
 from raydisc.tasks.splits import text_hashes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raydisc.settings import TaskConfig
+from raydisc.config.sections import TaskConfig
 from raydisc.tasks.base import load_task
 
 ASSETS = os.environ.get("RAYDISC_TEST_ASSETS")

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 from transformers import AutoTokenizer
 
-from raydisc.settings import ReviewsConfig, TaskConfig
+from raydisc.config.sections import ReviewsConfig, TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.reviews import (
     ADJECTIVES,

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
+from raydisc.config.sections import ReviewsConfig, TaskConfig
 from raydisc.errors import InputError
-from raydisc.settings import ReviewsConfig, TaskConfig
 from raydisc.tasks.base import load_task
 from raydisc.tasks.files import read_texts
 from raydisc.tasks.labels import encode_labels

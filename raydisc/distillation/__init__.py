@@ -1,1 +1,0 @@
-"""Losses, teacher outputs, the sandwich rule and the training loop."""

@@ -1,0 +1,1 @@
+"""Distillation losses, each as a sum and a count."""

@@ -1,0 +1,156 @@
+"""Finished students: a folder that holds all that is needed to use one, without a Ray cluster or a run."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+from raydisc.errors import InputError, reason_of
+from raydisc.families.base import Config
+from raydisc.families.registry import family_of
+from raydisc.models.build import load_trainable
+from raydisc.models.task_heads import is_language_model, is_token_classifier
+from raydisc.models.widths import Widths
+from raydisc.storage.address import open_storage
+from raydisc.tasks.metrics import Kind
+
+CARD = "raydisc.json"
+"""The file by which a student's folder is known."""
+
+_AGAIN = "`raydisc resume` writes the student anew where its folder is missing"
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """What a student says of itself.
+
+    Attributes:
+        key: of the stage that made it.
+        schedule: how it was made.
+        path: scales of its assistants.
+        scale: its own.
+        kind: ``classification``, ``regression``, ``tokens`` or ``language``.
+        classes: names of its outputs.
+        text: the one or two columns that its inputs come from.
+        max_length: longest input in tokens.
+        metric: the task's.
+        validation_metric: on the run's validation rows.
+        plain: whether transformers' auto classes load it too, without raydisc.
+    """
+
+    key: str
+    schedule: str
+    path: tuple[float, ...]
+    scale: float
+    kind: Kind
+    classes: tuple[str, ...]
+    text: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    max_length: PositiveInt
+    metric: str
+    validation_metric: float
+    plain: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Write it into a student's folder."""
+        (folder / CARD).write_text(json.dumps(asdict(self), indent=1))
+
+
+def plain_config(config: Config, widths: Widths) -> Config | None:
+    """The configuration with which a student is a plain Hugging Face model; None where it cannot be one.
+
+    All its layers must be alike, with a head and a neuron at least, and its family's heads of a size of their own.
+    """
+    heads, neurons = set(widths.heads), set(widths.neurons)
+    if len(heads) > 1 or len(neurons) > 1 or 0 in heads | neurons:
+        return None
+    plain = family_of(config).plain(config, *heads, *neurons)
+    if plain is not None and not (is_language_model(plain) or is_token_classifier(plain)):
+        plain.architectures = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type]]
+    return plain
+
+
+def student_folder(student: str | Path) -> Path:
+    """A student's folder on this machine; one behind an address is brought here."""
+    if "://" not in str(student):
+        return Path(student)
+    storage = open_storage(str(student))
+    storage.fetch_again()
+    return storage.folder
+
+
+def read_card(folder: str | Path) -> StudentCard:
+    """What the student in a folder says of itself.
+
+    Raises:
+        InputError: the folder holds no student, or its card is not what was written.
+    """
+    path = Path(folder) / CARD
+    if not path.is_file():
+        raise InputError(f"'{folder}' holds no student: it has no {CARD}; students lie under RUNS/NAME/students")
+    try:
+        return TypeAdapter(StudentCard).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"'{path}' is no student's card ({_first_reason(error)}); {_AGAIN}") from error
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return " ".join([*(str(part)[:40] for part in first["loc"]), first["msg"]])[:200]
+
+
+def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """A student as a Hugging Face sequence classifier, token classifier or language model, in evaluation mode.
+
+    Its tokenizer lies beside it: ``AutoTokenizer.from_pretrained(folder)``. The folder may be an address.
+
+    Example:
+        >>> student = load_student("runs/quickstart/students/minidisc")  # doctest: +SKIP
+        >>> student(**tokenizer("the food was good", return_tensors="pt")).logits  # doctest: +SKIP
+
+    Raises:
+        InputError: the folder holds no student, or a file of it is not what was written.
+    """
+    folder = student_folder(folder)
+    card = read_card(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _refuse_other_outputs(config, card)
+        widths = TypeAdapter(Widths).validate_json((folder / "subnet.json").read_bytes())
+        if min(widths.heads + widths.neurons, default=0) < 0 or not Widths.full(config).contains(widths):
+            raise ValueError("subnet.json keeps more units than config.json has")
+        student = load_trainable(config, widths, load_file(folder / "model.safetensors"))
+    except Exception as error:
+        raise InputError(f"the student in '{folder}' cannot be loaded ({reason_of(error)}); {_AGAIN}") from error
+    return student.eval().to(device)
+
+
+def _refuse_other_outputs(config: Config, card: StudentCard) -> None:
+    if is_language_model(config):
+        made: tuple[Kind, int] = "language", 0
+    elif is_token_classifier(config):
+        made = "tokens", config.num_labels
+    else:
+        made = "classification" if card.classes else "regression", config.num_labels
+    told = card.kind, 1 if card.kind == "regression" else len(card.classes)
+    if told != made:
+        raise ValueError(f"{CARD} says {told[0]} with {told[1]} outputs, but the model is for {made[0]} with {made[1]}")
+
+
+def load_student_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies beside a student.
+
+    Raises:
+        InputError: there is none that can be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise InputError(f"the tokenizer in '{folder}' cannot be read ({reason_of(error)}); {_AGAIN}") from error
+    return tokenizer

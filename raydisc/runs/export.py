@@ -1,0 +1,77 @@
+"""Writing finished students where users find them."""
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+
+from raydisc.models.student_folder import CARD, StudentCard, plain_config, read_card
+from raydisc.schedules.search import Outcome
+from raydisc.schedules.trials import Trial
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import read_weights
+from raydisc.stages.requests import Model
+from raydisc.stages.store import ArtifactStore
+from raydisc.stages.tokenise import copy_tokenizer
+from raydisc.storage.address import storage_at
+from raydisc.storage.folder import Storage
+from raydisc.storage.fsync import sync
+
+
+def export_student(
+    store: ArtifactStore, data: Artifact, trial: Trial, outcome: Outcome, students: Storage | Path
+) -> Path:
+    """Write a student with its tokenizer and its card; all of it or nothing.
+
+    Args:
+        store: artifacts.
+        data: the tokenised task, whose tokenizer goes along.
+        trial: that made the student.
+        outcome: of the trial.
+        students: the run's, or their folder.
+
+    Returns:
+        Where it is on this machine.
+    """
+    students = storage_at(students)
+    student, folder = outcome.student, students.folder
+    target = folder / trial.name
+    students.fetch_again(f"{trial.name}/{CARD}")
+    if students.has(f"{trial.name}/{CARD}") and read_card(target).key == student.key:
+        return target
+    for left in folder.glob(f".{trial.name}-*"):
+        shutil.rmtree(left)  # by a process that was killed while it wrote
+    temporary = folder / f".{trial.name}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir(parents=True)
+    weights = read_weights(store, Model(student))
+    plain = plain_config(weights.config, weights.widths)
+    config = store.json(student, "config.json") if plain is None else plain.to_dict()
+    if data["classes"]:
+        config["id2label"] = dict(enumerate(data["classes"]))
+        config["label2id"] = {name: index for index, name in enumerate(data["classes"])}
+    if data["kind"] == "language":
+        config["use_cache"] = True  # it is to generate now
+    (temporary / "config.json").write_text(json.dumps(config, indent=1))
+    for name in ("model.safetensors", "subnet.json"):
+        (temporary / name).write_bytes(store.blob(student, name).data)
+    copy_tokenizer(store, data, temporary)
+    card = StudentCard(
+        key=student.key,
+        schedule=trial.schedule,
+        path=outcome.path,
+        scale=trial.student_scale,
+        kind=data["kind"],
+        classes=tuple(data["classes"]),
+        text=tuple(data["text"]),
+        max_length=data["max_length"],
+        metric=data["metric"],
+        validation_metric=student["evaluations"][-1]["metric"],
+        plain=plain is not None,
+    )
+    card.write(temporary)
+    for path in temporary.iterdir():
+        sync(path)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+    students.publish(trial.name, last=CARD)
+    return target

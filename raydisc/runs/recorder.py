@@ -1,0 +1,177 @@
+"""What a run writes into the ledger."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from raydisc.models.precision import Arithmetic
+from raydisc.report.ledger import Ledger, now
+from raydisc.schedules.search import Outcome
+from raydisc.schedules.trials import Trial
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import read_table
+from raydisc.stages.problem import Subject
+from raydisc.stages.requests import Request
+from raydisc.stages.store import ArtifactStore
+
+
+class Recorder:
+    """Writes one job's stages and its end.
+
+    Args:
+        ledger: of the storage.
+        store: artifacts.
+        run: the run's name.
+        job: the job's name.
+        arithmetic: of the stages that it computes.
+        metric: the task's.
+    """
+
+    def __init__(
+        self, ledger: Ledger, store: ArtifactStore, run: str, job: str, arithmetic: Arithmetic, metric: str
+    ) -> None:
+        """Start with no stage asked for."""
+        self._arithmetic = asdict(arithmetic)
+        self._ledger, self._store, self._run, self._job, self._metric = ledger, store, run, job, metric
+        self.asked: list[str] = []
+        self.reused: list[str] = []
+
+    def stage(self, request: Request, artifact: Artifact, found: bool) -> None:
+        """A stage is there: note that it was asked for, and all it found if it was computed now.
+
+        The ledger of a storage whose artifacts were copied in lacks their rows: they are written as well.
+        """
+        computed_here = artifact.key in self.asked and artifact.key not in self.reused
+        self.asked.append(artifact.key)
+        if not found:
+            self.reused = [key for key in self.reused if key != artifact.key]  # one that was altered
+            self._write(request, artifact)
+            return
+        if computed_here:
+            return
+        self.reused.append(artifact.key)
+        if not self._ledger.has("stages", artifact.key):
+            with self._store.holding(artifact.key):  # whoever computed it may be writing just now
+                if not self._ledger.has("stages", artifact.key):
+                    self._write(request, artifact)
+
+    def _write(self, request: Request, artifact: Artifact) -> None:
+        self._write_predictions(artifact)
+        self._ledger.write("metrics", _metric_rows(artifact, self._metric), artifact.key)
+        self._ledger.write("candidates", _candidate_rows(artifact), artifact.key)
+        self._ledger.write("stages", [self._stage_row(request, artifact)], artifact.key)
+
+    def failed_stage(self, key: str, kind: str, message: str, seconds: float) -> None:
+        """A stage has failed after so many seconds, which were spent all the same."""
+        row = self._broken_off(key, kind, "failed", message, seconds, seconds)
+        self._ledger.write("stages", [row], f"failed-{key}")
+
+    def stopped_stage(self, key: str, kind: str, message: str, device_seconds: float, wall_seconds: float) -> None:
+        """A stage has been asked to stop after so many seconds, which count until it is finished."""
+        row = self._broken_off(key, kind, "stopped", message, device_seconds, wall_seconds)
+        self._ledger.write("stages", [row], f"stopped-{key}")
+
+    def trial(
+        self,
+        trial: Trial,
+        subject: Subject,
+        outcome: Outcome | None,
+        message: str = "",
+        test: Artifact | None = None,
+    ) -> None:
+        """How a trial stands: failed (no outcome), finished, or finished and tested, which it stays."""
+        if outcome is not None and test is None and self._is_tested(trial, outcome):
+            return
+        row: dict[str, Any] = {
+            "run": self._run, "trial": trial.name, "task": subject.task_name, "metric": subject.metric,
+            "schedule": trial.schedule, "path": list(trial.path), "student_scale": trial.student_scale,
+            "lam": trial.lam, "seed": trial.seed, "state": "failed", "message": message,
+            "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)),
+        }  # fmt: skip
+        if outcome is not None:
+            last = outcome.student["evaluations"][-1]
+            row |= {
+                "path": list(outcome.path), "student_parameters": outcome.student["parameters"],
+                "initialisation": outcome.initialisation, "student": outcome.student.key,
+                "supernet": outcome.supernet.key if outcome.supernet else None, "state": "finished",
+                "validation_metric": last["metric"], "test": test.key if test else None,
+            }  # fmt: skip
+        self._ledger.write("trials", [row], f"{self._run}.{trial.name}")
+
+    def _is_tested(self, trial: Trial, outcome: Outcome) -> bool:
+        """Whether the trial's last row tells of a test of this student: the same row is never written again."""
+        if not self._ledger.has("trials", f"{self._run}.{trial.name}"):
+            return False
+        rows = self._ledger.rows("trials", run=self._run, trial=trial.name)
+        return any(row["test"] is not None and row["student"] == outcome.student.key for row in rows)
+
+    def _broken_off(
+        self, key: str, kind: str, state: str, message: str, device_seconds: float, wall_seconds: float
+    ) -> dict[str, Any]:
+        return {
+            "key": key, "kind": kind, "run": self._run, "trial": self._job, "state": state, "inputs": [],
+            "flops": 0.0, "device_seconds": device_seconds, "wall_seconds": wall_seconds, "cpu_seconds": 0.0,
+            "settings": "{}", "message": message, "finished_at": now(),
+        }  # fmt: skip
+
+    def _stage_row(self, request: Request, artifact: Artifact) -> dict[str, Any]:
+        settings = {**request.settings(), "arithmetic": self._arithmetic}
+        return {
+            "key": artifact.key, "kind": artifact.kind, "run": self._run, "trial": self._job, "state": "finished",
+            "inputs": list(artifact.inputs), "flops": artifact.cost.flops,
+            "device_seconds": artifact.cost.device_seconds, "wall_seconds": artifact.cost.wall_seconds,
+            "cpu_seconds": artifact.cost.cpu_seconds, "settings": json.dumps(settings, sort_keys=True),
+            "seed": getattr(request, "seed", None), "message": "", "finished_at": now(), **_kept(artifact),
+        }  # fmt: skip
+
+    def _write_predictions(self, artifact: Artifact) -> None:
+        if "predictions.arrow" not in artifact.blobs:
+            return
+        table = read_table(self._store, artifact, "predictions.arrow")
+        frame = table.to_pandas()
+        for (split, scale), rows in frame.groupby(["split", "scale"], dropna=False, sort=False):
+            predictions = np.stack(rows["prediction"].to_numpy())
+            nominal = None if np.isnan(scale) else float(scale)
+            part = artifact.key if nominal is None else f"{artifact.key}-{nominal:g}"
+            self._ledger.write_predictions(artifact.key, split, nominal, predictions, rows["label"].to_numpy(), part)
+
+
+def _metric_rows(artifact: Artifact, metric: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": artifact.key, "kind": artifact.kind, "split": found["split"], "step": found["step"],
+            "scale": found.get("scale"), "metric": metric, "value": found["metric"], "se": found["se"],
+        }
+        for found in (artifact.facts or {}).get("evaluations", [])
+    ]  # fmt: skip
+
+
+def _candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    columns = (
+        "scale",
+        "measured_scale",
+        "flops_share",
+        "parameters",
+        "flops",
+        "heads",
+        "neurons",
+        "metric",
+        "reference",
+    )
+    rows = (artifact.facts or {}).get("candidates", [])
+    return [
+        {"key": artifact.key, "metric_se": row["se"], **{column: row[column] for column in columns}} for row in rows
+    ]
+
+
+def _kept(artifact: Artifact) -> dict[str, Any]:
+    """How outputs are kept; nothing for other stages."""
+    facts = artifact.facts or {}
+    if artifact.kind != "teacher_outputs":
+        return {}
+    return {
+        "kept": facts["source"], "kept_bytes": facts["bytes"],
+        "kept_dtype": facts.get("dtype"), "kept_error": facts.get("error"),
+    }  # fmt: skip

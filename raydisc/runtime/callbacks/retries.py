@@ -1,0 +1,27 @@
+"""Which crashes of trials count. Import this inside a ``ray_session``: Ray reads its settings when imported."""
+
+from typing import Any
+
+from raydisc.runtime.callbacks.base import Watcher
+
+CRASHES_FORGIVEN = 2
+"""Of one trial, while it gets no further: what crashes it is then more likely in it than around it."""
+
+
+class Forgiveness(Watcher):
+    """Forgets a trial's crashes once it is further than it was before: on spot nodes any long trial is killed often."""
+
+    def __init__(self) -> None:
+        """Start with nothing seen."""
+        self._furthest: dict[str, tuple[int, int]] = {}
+        self._stages: dict[str, list[str]] = {}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """A trial tells of a step of a stage; stages are numbered as they come, for the first time or again."""
+        stages = self._stages.setdefault(trial.trial_id, [])
+        if result["key"] not in stages:
+            stages.append(result["key"])
+        here = (stages.index(result["key"]), result.get("step", 0))
+        if here > self._furthest.get(trial.trial_id, (-1, 0)):
+            self._furthest[trial.trial_id] = here
+            trial.run_metadata.num_failures = 0

@@ -1,0 +1,77 @@
+"""A forecast for the devices that are meant: those told of, a cluster's, or this machine's."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from raydisc.config.experiment import Experiment
+from raydisc.errors import InputError
+from raydisc.forecast.devices import Devices, local_devices, told_devices
+from raydisc.forecast.dry_run import Forecast
+from raydisc.forecast.plan import Prober, make_plan
+from raydisc.forecast.stages import World
+from raydisc.forecast.timing import Pace, probe
+from raydisc.runs.machine import bound_threads, refuse_beyond_machine, refuse_without
+from raydisc.runtime.session import ray_session
+
+
+def forecast(
+    experiment: Experiment,
+    gpus: int | None = None,
+    gpu_memory: str | None = None,
+    address: str | None = None,
+    probed: bool = False,
+    price: float | None = None,
+) -> dict[str, Any]:
+    """What ``raydisc plan --json`` prints.
+
+    Args:
+        experiment: to plan.
+        gpus: so many, of ``gpu_memory`` each.
+        gpu_memory: such as ``80GiB``.
+        address: of a Ray cluster to ask for its devices instead.
+        probed: time steps on this machine's device.
+        price: of a device-hour.
+
+    Raises:
+        InputError: the experiment or the devices cannot work.
+    """
+    if price is not None and not (math.isfinite(price) and price >= 0):
+        raise InputError(f"--price: {price} is no price of a device-hour")
+    if price is not None and not probed:
+        raise InputError("--price needs --probe: without seconds on this machine's device there is nothing to multiply")
+    devices = _devices(gpus, gpu_memory, address)
+    return make_plan(experiment, devices, _prober(experiment) if probed else None, price)
+
+
+def _devices(gpus: int | None, gpu_memory: str | None, address: str | None) -> Devices:
+    if address is None:
+        return local_devices() if gpus is None and gpu_memory is None else told_devices(gpus, gpu_memory)
+    if gpus is not None or gpu_memory is not None:
+        raise InputError("--address asks the cluster for its devices; leave --gpus and --gpu-memory out")
+    if not address:
+        raise InputError("--address: it is empty; give the address of a Ray cluster (HOST:PORT), or auto to find it")
+    os.environ["RAY_ADDRESS"] = address
+    with ray_session():
+        from raydisc.runtime.cluster import devices_of_cluster
+
+        return devices_of_cluster()
+
+
+def _prober(experiment: Experiment) -> Prober:
+    """Times steps on this machine's GPU where there is one, else on as many threads as a trial has."""
+    here = local_devices()
+    device = torch.device("cuda" if here.kind == "gpu" else "cpu")
+    if here.kind == "cpu":
+        refuse_beyond_machine(experiment.resources)
+        bound_threads(experiment.resources.cpus)
+    precision = here.precision(experiment.resources)
+    refuse_without(precision, device)
+
+    def timed(forecasts: Sequence[Sequence[Forecast]], world: World) -> Pace:
+        return probe(forecasts, world, device, precision, experiment.resources.cpus)
+
+    return timed

@@ -1,0 +1,103 @@
+"""The supernet as a stage holds it: built from the sorted teacher, evaluated candidate by candidate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from raydisc.models.build import cut
+from raydisc.models.cost import ForwardCost
+from raydisc.models.precision import Precision
+from raydisc.models.widths import Widths
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.stages.context import Context, Weights, read_weights
+from raydisc.stages.evaluate import judge
+from raydisc.stages.importance import read_candidate
+from raydisc.stages.models import trainable_model
+from raydisc.stages.requests import Model, OnceForAll
+from raydisc.stages.store import ArtifactStore
+from raydisc.supernet.candidates import Candidate, size_of
+from raydisc.supernet.elastic import make_elastic, select
+from raydisc.tasks.tokenised import Split
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """The elastic model with its candidates, largest first, the precision to compute in, and the worker's place."""
+
+    model: nn.Module
+    weights: Weights
+    candidates: tuple[Candidate, ...]
+    cost: ForwardCost
+    precision: Precision = "float32"
+    rank: Rank = ALONE
+
+    def select(self, candidate: Candidate) -> None:
+        """Make a candidate the active one."""
+        select(self.model, self.weights.config, candidate.widths)
+
+
+def read_candidates(request: OnceForAll, store: ArtifactStore) -> tuple[Candidate, ...]:
+    """The candidates of a request, largest first."""
+    scales = sorted(request.scales, reverse=True)
+    return tuple(read_candidate(store, request.importance, scale) for scale in scales)
+
+
+def build_supernet(request: OnceForAll, context: Context) -> Supernet:
+    """The sorted teacher, cut to the largest candidate and made elastic."""
+    teacher = read_weights(context.store, Model(request.importance))
+    candidates = read_candidates(request, context.store)
+    largest = candidates[0]
+    state = cut(teacher.state, teacher.config, largest.widths)
+    model = trainable_model(teacher.config, largest.widths, state, context)
+    make_elastic(model, teacher.config)
+    del state  # the model has a copy of its own
+    weights = Weights(teacher.config, largest.widths, {}, largest.scale)
+    return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config), context.precision, context.rank)
+
+
+def evaluate_candidates(
+    supernet: Supernet, candidates: Sequence[Candidate], request: OnceForAll, validation: Split, context: Context
+) -> tuple[list[dict[str, Any]], dict[float | None, np.ndarray], float]:
+    """Metric and standard error of each candidate, its predictions by scale, and the FLOPs."""
+    data = request.data
+    rows: list[dict[str, Any]] = []
+    predictions: dict[float | None, np.ndarray] = {}
+    flops = 0.0
+    for candidate in candidates:
+        supernet.select(candidate)
+        judged = judge(supernet.model, supernet.cost, candidate.widths, validation, data, context)
+        flops += judged.flops
+        predictions[candidate.scale] = judged.predictions
+        size = size_of(supernet.weights.config, request.importance["parameters"], candidate.widths)
+        row = {"scale": candidate.scale, "parameters": size.parameters, "reference": request.importance["reference"]}
+        rows.append({**row, **judged.found})
+    return rows, predictions, flops
+
+
+def described(
+    supernet: Supernet, request: OnceForAll, rows: Sequence[Mapping[str, Any]], validation: Split
+) -> list[dict[str, Any]]:
+    """Evaluated candidates with their sizes, costs and the units they keep."""
+    config = supernet.weights.config
+    length = round(float(validation.lengths.mean()))
+    teacher_flops = supernet.cost.flops(Widths.full(config), 1, length)
+    widths = {candidate.scale: candidate.widths for candidate in supernet.candidates}
+    found = []
+    for row in rows:
+        size = size_of(config, request.importance["parameters"], widths[row["scale"]])
+        flops = supernet.cost.flops(widths[row["scale"]], 1, length)
+        found.append(
+            {
+                **row,
+                "measured_scale": size.measured_scale,
+                "parameters": size.parameters,
+                "flops": flops,
+                "flops_share": flops / teacher_flops,
+                "heads": list(widths[row["scale"]].heads),
+                "neurons": list(widths[row["scale"]].neurons),
+            }
+        )
+    return found

@@ -1,0 +1,65 @@
+"""The contest between the supernet's candidates: all are trained side by side, then the chosen one alone."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from raydisc.stages.context import Context, table_blob
+from raydisc.storage.fsync import sync
+from raydisc.supernet.candidates import Candidate
+from raydisc.tradeoff import Measured, choose
+from raydisc.training.checkpoint import evaluations_in
+
+_PREDICTIONS = "choice.arrow"
+
+
+class Contest:
+    """Whom a step trains.
+
+    The choice outlives the process that made it: the checkpoint remembers its evaluation, and the predictions that it
+    was made by lie beside the checkpoint.
+
+    Args:
+        candidates: all, largest first; the last is the student's own and no contestant.
+        lam: λ of the choice; None where there is none before the end.
+        chooses_at: the step after which the choice is made; None where it is not.
+        context: of the stage, which goes on from its checkpoint.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Candidate], lam: float | None, chooses_at: int | None, context: Context
+    ) -> None:
+        """See the class."""
+        self._candidates, self._lam = tuple(candidates), lam
+        self._folder, self._writes = context.checkpoint_folder, context.rank.leads
+        self.chooses_at = chooses_at
+        made = [found["candidates"] for found in evaluations_in(self._folder) if found["step"] == chooses_at]
+        self.rows: list[dict[str, Any]] = made[-1] if made else []
+        """The evaluation that the choice was made by, empty before."""
+
+    def chosen(self, step: int) -> Candidate | None:
+        """Whom step ``step`` (from 0) trains alone; None while all are trained."""
+        if self.chooses_at is None or self._lam is None or step < self.chooses_at:
+            return None
+        contestants = [Measured.of(row) for row in self.rows]
+        scale = choose(contestants, self._lam, above=self._candidates[-1].scale).scale
+        return next(candidate for candidate in self._candidates if candidate.scale == scale)
+
+    def choose(self, rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> None:
+        """Make the choice by an evaluation of all candidates; what they predicted is kept at once."""
+        self.rows = [dict(row) for row in rows]
+        if not self._writes:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / f"{_PREDICTIONS}.{os.getpid()}"
+        table_blob(predictions)(temporary)
+        sync(temporary)
+        temporary.replace(self._folder / _PREDICTIONS)
+
+    def predictions(self, target: Path) -> None:
+        """Copy what the candidates predicted to where the artifact is put together; that may yet fail."""
+        shutil.copyfile(self._folder / _PREDICTIONS, target)

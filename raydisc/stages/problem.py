@@ -1,0 +1,168 @@
+"""What an experiment is about, known before anything is computed: fingerprints, the teacher's shape, its size."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from raydisc.config.experiment import Experiment
+from raydisc.config.sections import TeacherConfig
+from raydisc.errors import InputError
+from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
+from raydisc.models.architecture import from_architecture
+from raydisc.models.build import config_from_dict
+from raydisc.models.task_heads import model_class, suit
+from raydisc.models.teacher_checkpoint import (
+    check_head,
+    check_labels,
+    check_units,
+    checkpoint_fingerprint,
+    load_config,
+    locate,
+)
+from raydisc.stages.requests import Objective
+from raydisc.stages.targets import positions
+from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
+from raydisc.supernet.candidates import scale_for_parameters
+from raydisc.tasks.base import TaskData, load_task
+from raydisc.tasks.words import spaced
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The task and the teacher of an experiment, small enough to send to every trial.
+
+    Attributes:
+        task_name: for tables.
+        metric: the task's metric.
+        task_fingerprint: SHA-256 of the rows.
+        tokenizer_fingerprint: SHA-256 of the tokenizer's files.
+        weights_fingerprint: SHA-256 of the checkpoint, or of the architecture to be trained from scratch.
+        config: the teacher's configuration as a dictionary.
+        teacher_parameters: of the whole model, with the task's head.
+        notices: what the user should be told.
+    """
+
+    task_name: str
+    metric: str
+    task_fingerprint: str
+    tokenizer_fingerprint: str
+    weights_fingerprint: str
+    config: dict[str, Any]
+    teacher_parameters: int
+    notices: tuple[str, ...]
+
+    @property
+    def num_layers(self) -> int:
+        """Transformer layers of the teacher."""
+        return len(layers_of(config_from_dict(self.config)))
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the teacher's hidden states."""
+        return int(config_from_dict(self.config).hidden_size)
+
+
+def inspect(experiment: Experiment, weights: bool = True) -> Subject:
+    """Read the task and the teacher's files, and refuse what cannot work.
+
+    Args:
+        experiment: what is asked for.
+        weights: whether the teacher's weights are looked at too; without them its configuration stands for them.
+
+    Raises:
+        InputError: one sentence about the task, the teacher or its tokenizer.
+    """
+    task = load_task(experiment.task)
+    tokenizer = tokenizer_of(experiment.teacher)
+    if task.kind == "tokens":
+        spaced(tokenizer)  # refuses one that knows no words
+    config, fingerprint = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id, weights)
+    with torch.device("meta"):
+        model = model_class(config).from_config(config)
+    _refuse_too_small(model, config, len(tokenizer), task.max_length)
+    positions(Objective.of(experiment.distillation), len(layers_of(config)))  # refuses a mapping that does not fit
+    return Subject(
+        task_name=task.name,
+        metric=task.metric,
+        task_fingerprint=task.fingerprint,
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        weights_fingerprint=fingerprint,
+        config=config.to_dict(),
+        teacher_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        notices=task.notices,
+    )
+
+
+def _teacher(
+    teacher: TeacherConfig, task: TaskData, vocab_size: int, pad_id: int | None, weights: bool
+) -> tuple[Config, str]:
+    if teacher.model is None:
+        architecture = dict(teacher.architecture or {})
+        config = from_architecture(architecture, vocab_size, task.kind, task.num_labels, pad_id)
+        return config, _digest(architecture)
+    folder = locate(teacher.model, weights)
+    config = load_config(folder, teacher.trust_remote_code)
+    if weights:
+        check_units(folder, config)
+    if teacher.finetune is None and task.kind != "language":
+        check_labels(config, task.kind, task.num_labels, folder)
+    suit(config, task.kind, task.num_labels, pad_id)
+    if teacher.finetune is None and weights:
+        check_head(folder, config)
+    return config, checkpoint_fingerprint(folder) if weights else _digest(config.to_dict())
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_too_small(model: nn.Module, config: Config, vocab_size: int, max_length: int) -> None:
+    """Refuse a teacher without an embedding for every token and for every position of the task."""
+    words = cast(nn.Embedding, cast(PreTrainedModel, model).get_input_embeddings())
+    if vocab_size > words.num_embeddings:
+        raise InputError(
+            f"teacher: its tokenizer has {vocab_size} tokens but the model embeds {words.num_embeddings}; "
+            "give the tokenizer that belongs to the model"
+        )
+    positions = _positions(model, config)
+    if positions is not None and max_length > positions:
+        raise InputError(
+            f"task.max_length: {max_length} tokens are more than the teacher's {positions} positions; "
+            f"set it to {positions} or less"
+        )
+
+
+def _positions(model: nn.Module, config: Config) -> int | None:
+    """How many tokens a model can tell the places of; None where it knows distances only, and those of any length."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
+            # RoBERTa's positions start behind its padding's
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    rotary = getattr(config, "rope_parameters", None)
+    if rotary is None:
+        return None
+    longest = int(config.max_position_embeddings)
+    # stretched ones count what they are stretched to, which some configurations say already
+    stretched = float(rotary.get("factor") or 1.0) * (rotary.get("original_max_position_embeddings") or longest)
+    return max(longest, int(stretched))
+
+
+def student_scales(experiment: Experiment, subject: Subject) -> tuple[float, ...]:
+    """The scales of the students wanted, whether given as scales or as parameters.
+
+    Raises:
+        InputError: a number of parameters that no scale gives.
+    """
+    if experiment.student.scale is not None:
+        return tuple(experiment.student.scale)
+    config = config_from_dict(subject.config)
+    return tuple(
+        scale_for_parameters(config, subject.teacher_parameters, parameters, experiment.grid.allocation)
+        for parameters in experiment.student.parameters or ()
+    )

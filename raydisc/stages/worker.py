@@ -1,0 +1,159 @@
+"""Computing a stage: alone, or as one of several workers that run the same code on their shares."""
+
+import ctypes
+import ctypes.util
+import gc
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raydisc.errors import OutOfMemory, reason_of
+from raydisc.models.precision import Precision
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.parallel.tensor_file import TensorFile
+from raydisc.stages.artifact import Artifact, Cost
+from raydisc.stages.context import Compute, Context
+from raydisc.stages.distil import compute_distil
+from raydisc.stages.evaluate import compute_evaluate
+from raydisc.stages.finetune import compute_finetune
+from raydisc.stages.importance import compute_importance
+from raydisc.stages.once_for_all.compute import compute_once_for_all
+from raydisc.stages.requests import Request
+from raydisc.stages.store import ArtifactStore, Blob
+from raydisc.stages.teacher_outputs import compute_teacher_outputs
+from raydisc.stages.tokenise import compute_tokenise
+from raydisc.training.loop import Progress, Stops, never
+from raydisc.training.micro_batches import is_out_of_memory
+
+COMPUTE: dict[str, Compute] = {
+    "tokenise": compute_tokenise,
+    "finetune": compute_finetune,
+    "teacher_outputs": compute_teacher_outputs,
+    "importance": compute_importance,
+    "once_for_all": compute_once_for_all,
+    "distil": compute_distil,
+    "evaluate": compute_evaluate,
+}
+"""How each kind of stage is computed."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Computes stages in this process.
+
+    Attributes:
+        store: artifacts, read and kept.
+        device: to compute on.
+        precision: to compute models in.
+        checkpoint_every_s: seconds between checkpoints.
+        rank: among the workers that compute a stage together.
+        checkpointing: see ``Context``.
+        offload: see ``Context``.
+        stops: see ``Context``.
+    """
+
+    store: ArtifactStore
+    device: torch.device
+    precision: Precision
+    checkpoint_every_s: float = 60.0
+    rank: Rank = ALONE
+    checkpointing: bool = False
+    offload: bool = False
+    stops: Stops = never
+
+    def __call__(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
+        """The stage's artifact, once it is computed and kept; the caller holds its key, and all workers are asked.
+
+        Args:
+            request: the stage.
+            promise: its artifact as it is known before.
+            progress: told of the running stage by the worker that leads.
+            micro_batches: see ``Context``.
+
+        Raises:
+            OutOfMemory: this worker's device had no room.
+        """
+        full = ""
+        try:
+            return self._computed(request, promise, progress, micro_batches)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            full = reason_of(error)
+        # only now: the error holds what the stage had in memory
+        _return_memory()
+        raise OutOfMemory(full)
+
+    def _computed(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int) -> Artifact:
+        if request.by_one and not self.rank.leads:
+            return self.rank.from_leader(promise)
+        rank = ALONE if request.by_one else self.rank
+        context = Context(
+            store=self.store,
+            device=self.device,
+            precision=self.precision,
+            progress=progress if rank.leads else _tell_nobody,
+            checkpoint_folder=self.store.checkpoint_folder(promise.key),
+            checkpoint_every_s=self.checkpoint_every_s,
+            rank=rank,
+            checkpointing=self.checkpointing,
+            offload=self.offload,
+            stops=self.stops,
+            micro_batches=micro_batches,
+        )
+        wall, cpu = time.perf_counter(), time.process_time()
+        with self.store.carrying(promise.key) if rank.leads else nullcontext():
+            rank.wait()
+            result = COMPUTE[request.kind](request, context)
+        wall = time.perf_counter() - wall + result.wall_before
+        cpu = time.process_time() - cpu
+        cpu = float(rank.total(torch.tensor(cpu, dtype=torch.float64))) + result.cpu_before
+        cost = Cost(result.flops, device_seconds=wall * self.rank.workers, wall_seconds=wall, cpu_seconds=cpu)
+        if self.rank.leads:
+            facts = result.facts if micro_batches == 1 else {**result.facts, "micro_batches": micro_batches}
+            artifact = self.store.commit(promise, facts, cost, result.blobs)
+        else:
+            artifact = _written_along(promise, result.blobs)
+        del result
+        _return_memory()
+        return self.rank.from_leader(artifact)
+
+
+def _tell_nobody(_: dict[str, Any]) -> None:
+    """The progress of a worker that does not lead."""
+
+
+def _written_along(promise: Artifact, blobs: Mapping[str, Blob]) -> Artifact:
+    """Take part in writing what all write together, in the leader's order."""
+    for blob in blobs.values():
+        if isinstance(blob, TensorFile) and blob.together:
+            blob(Path())
+    return promise
+
+
+@cache
+def _leave_out_what_stays() -> None:
+    """Have collections pass over what the process has imported, once: looking through it takes .25 s each time."""
+    gc.freeze()
+
+
+def _return_memory() -> None:
+    """Give what a stage's batches of many shapes have left in the allocator back to the system.
+
+    Without this a trial's process keeps several times what any one stage needs (glibc only; elsewhere nothing to do).
+    A sharded model is in cycles of references, so that it goes only with them.
+    """
+    gc.collect()
+    _leave_out_what_stays()
+    library = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
+    if trim is not None:
+        trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

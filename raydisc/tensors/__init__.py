@@ -1,0 +1,1 @@
+"""Tensors that are read lazily or shared between processes."""

@@ -1,0 +1,1 @@
+"""Training and inference loops, which know neither schedules nor Ray."""

@@ -1,0 +1,42 @@
+"""Running a model once over rows, without training it: for predictions, a teacher's outputs, importance."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from raydisc.models.precision import Precision
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.tasks.tokenised import Batch, Split
+from raydisc.training.micro_batches import micro_batches_of
+
+
+def _tell_nobody(_: Batch) -> None:
+    """For a pass that nobody counts."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How one worker does its share of a pass.
+
+    Attributes:
+        batch_size: rows that all workers compute together.
+        on_batch: told of each of the worker's batches before it is computed.
+        precision: to compute in.
+        rank: of the worker.
+        micro_batches: into how many parts its share of a batch is cut, which it computes one after another.
+    """
+
+    batch_size: int
+    on_batch: Callable[[Batch], None] = _tell_nobody
+    precision: Precision = "float32"
+    rank: Rank = ALONE
+    micro_batches: int = 1
+
+    def over(self, split: Split, batches: Iterable[np.ndarray], pad_id: int, device: torch.device) -> Iterator[Batch]:
+        """What the worker computes at a time of batches, given by their row numbers; a part may be without rows."""
+        for rows in batches:
+            batch = split.batch(rows, pad_id).share(self.rank.index, self.rank.workers).to(device)
+            self.on_batch(batch)  # now: what comes of it may have the pass end
+            yield from micro_batches_of(batch, self.micro_batches)

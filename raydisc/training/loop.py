@@ -1,0 +1,343 @@
+"""The training loop of every stage: fine-tuning, once-for-all and distillation differ only in their step."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from raydisc.errors import NonFiniteLoss, Stopped
+from raydisc.models.task_heads import put_weights, weights_of
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.parallel.shard import is_sharded, whole
+from raydisc.tasks.tokenised import Batch
+from raydisc.training.checkpoint import (
+    TrainingState,
+    fits,
+    load,
+    optimiser_tensors,
+    progress_in,
+    restore_optimiser,
+    save,
+)  # fmt: skip
+from raydisc.training.compact_embedding import CompactVocabulary
+from raydisc.training.optimiser import OptimiserSettings, adamw, decayed, lr_at
+
+_SEED_STRIDE = 2**32
+"""Between the workers' seeds: those of stages are below it."""
+
+READ_EVERY = 10
+"""Steps between two looks at the loss: each makes the host wait for the device."""
+
+Step = Callable[[Batch, int], tuple[torch.Tensor, float]]
+"""Runs forward and backward on a worker's share of a batch at a step and leaves gradients; gives its part of the loss,
+detached and wherever it was computed, and the FLOPs that all workers executed."""
+
+Evaluate = Callable[[int], dict[str, Any]]
+"""Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops``, and whatever else it found."""
+
+Progress = Callable[[dict[str, Any]], None]
+"""Takes the state of a running stage; called at every step, so it must be cheap. ``loss`` is in it now and then.
+
+One without a ``step`` says only that the stage goes on."""
+
+
+Stops = Callable[[], bool]
+"""Whether a stage is asked to stop; called at every step, so it must be cheap."""
+
+
+def never() -> bool:
+    """For a stage that nobody asks to stop."""
+    return False
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How a stage trains.
+
+    Attributes:
+        stage: the stage's name in messages.
+        total_steps: optimiser steps.
+        seed: of dropout.
+        optimiser: its settings.
+        evaluate_at: steps after which an evaluation follows.
+        patience: stop after so many evaluations without a better metric and hand back the best weights; None
+            never stops early and hands back the last ones.
+        checkpoint_folder: where checkpoints go; None writes none.
+        checkpoint_every_s: seconds between checkpoints; up to ten times as many where writing one takes long.
+        tokens: those of the training rows; only their rows of the word embedding are trained, the others decay as if
+            they had been. None trains the whole table.
+        stops: whether this worker is asked to stop; then all write a checkpoint at once and stop.
+    """
+
+    stage: str
+    total_steps: int
+    seed: int
+    optimiser: OptimiserSettings
+    evaluate_at: frozenset[int]
+    patience: int | None
+    checkpoint_folder: Path | None
+    checkpoint_every_s: float
+    tokens: np.ndarray | None = None
+    stops: Stops = never
+
+
+def train(
+    model: nn.Module,
+    settings: LoopSettings,
+    batch_at: Callable[[int], Batch],
+    step: Step,
+    evaluate: Evaluate,
+    progress: Progress,
+    rank: Rank = ALONE,
+) -> TrainingState:
+    """Train a model in place, from the last checkpoint if there is one.
+
+    Every random choice is drawn from the seed and the step, or from torch's state, which the checkpoint holds:
+    an interrupted run ends with the same bits as an undisturbed one.
+
+    Args:
+        model: its trainable parameters are optimised; on return it holds the weights to keep, all of them. A run
+            that goes on from a checkpoint is given the weights that it began with.
+        settings: how.
+        batch_at: the worker's share of the batch of a step.
+        step: forward and backward on a batch.
+        evaluate: evaluation after some steps.
+        progress: told of every step.
+        rank: of this worker; each runs the same loop.
+
+    Raises:
+        NonFiniteLoss: the loss or a gradient is; names the stage and the first such step, though it may be noticed
+            some steps later; the last good checkpoint stays.
+        Stopped: a worker was asked to; the checkpoint is of the step that it was in.
+    """
+    tokens = None if _trains_whole_table(model, settings, rank) else settings.tokens
+    vocabulary = None if tokens is None else CompactVocabulary(model, tokens)
+    state = _train(model, settings, batch_at, step, _whole(evaluate, vocabulary, settings), progress, rank)
+    kept_steps = state.step
+    if settings.patience is not None and state.best is not None:
+        put_weights(model, state.part("best."))
+        kept_steps = state.evaluations[-1 - state.since_best]["step"]
+    if vocabulary is not None:
+        vocabulary.restore(decayed(kept_steps, settings.total_steps, settings.optimiser))
+    state.tensors.clear()
+    return state
+
+
+def _trains_whole_table(model: nn.Module, settings: LoopSettings, rank: Rank) -> bool:
+    """Of a sharded model, whose embedding is as small already as its workers make it; and who goes on from there."""
+    if is_sharded(model) or settings.checkpoint_folder is None:
+        return is_sharded(model)
+    before = rank.from_leader(progress_in(settings.checkpoint_folder))
+    return before is not None and before.whole_table
+
+
+def _whole(evaluate: Evaluate, vocabulary: CompactVocabulary | None, settings: LoopSettings) -> Evaluate:
+    """An evaluation that meets all tokens."""
+    if vocabulary is None:
+        return evaluate
+
+    def evaluated(step: int) -> dict[str, Any]:
+        with vocabulary.whole(decayed(step, settings.total_steps, settings.optimiser)):
+            return evaluate(step)
+
+    return evaluated
+
+
+def _train(
+    model: nn.Module,
+    settings: LoopSettings,
+    batch_at: Callable[[int], Batch],
+    step: Step,
+    evaluate: Evaluate,
+    progress: Progress,
+    rank: Rank,
+) -> TrainingState:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.numel()]
+    optimiser = adamw(trained, settings.optimiser)
+    state = _resumed(model, optimiser, settings, rank) or _fresh(model, settings, rank)
+    folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()
+    pause = settings.checkpoint_every_s
+    unread: list[_Signs] = []
+    model.train()
+    for index in _remaining(state, settings):
+        _set_lr(optimiser, lr_at(index, settings.total_steps, settings.optimiser))
+        loss, flops = step(batch_at(index), index)
+        rank.add_gradients(trained)
+        norm = whole(nn.utils.clip_grad_norm_(trained, settings.optimiser.max_grad_norm))
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        unread.append(_Signs(index, loss, norm))
+        state.step, state.flops = index + 1, state.flops + flops
+        evaluates = state.step in settings.evaluate_at
+        due = rank.leads and time.monotonic() - saved > pause
+        stops, due = rank.any_of(settings.stops(), due)
+        saves = folder is not None and (stops or due)
+        told: dict[str, Any] = {"step": state.step, "steps": settings.total_steps}
+        if evaluates or saves or state.step == settings.total_steps or index % READ_EVERY == 0:
+            told["loss"] = _read(unread, settings, rank)
+            unread.clear()
+        progress(told)
+        if evaluates:
+            _evaluate(model, state, settings, evaluate)
+            progress({"step": state.step, "steps": settings.total_steps, **state.evaluations[-1]})
+        if folder is not None and saves:
+            writes = time.monotonic()
+            _save(model, optimiser, state, folder, begun, rank)
+            saved = time.monotonic()
+            pause = checkpoint_pause(settings.checkpoint_every_s, saved - writes)
+        if stops:
+            raise Stopped(f"{settings.stage}: stopped at step {state.step} of {settings.total_steps}")
+    return state
+
+
+def checkpoint_pause(usual_s: float, writing_s: float) -> float:
+    """Seconds until the next checkpoint, of which writing takes a twentieth if it can; what is unkept has a bound."""
+    return min(max(usual_s, 19 * writing_s), 10 * usual_s)
+
+
+@dataclass(frozen=True)
+class _Signs:
+    """By which a step shows that it went wrong: two scalars, wherever they were computed."""
+
+    index: int
+    loss: torch.Tensor
+    norm: torch.Tensor
+
+
+def _read(unread: Sequence[_Signs], settings: LoopSettings, rank: Rank) -> float:
+    """Look at the steps since the last look in one go; gives the last one's loss."""
+    losses = rank.total(torch.stack([signs.loss for signs in unread]))
+    values = torch.stack([losses, torch.stack([signs.norm for signs in unread])], dim=1).tolist()
+    for signs, (loss, norm) in zip(unread, values, strict=True):
+        _refuse_non_finite("loss", loss, signs.index, settings)
+        _refuse_non_finite("gradient's norm", norm, signs.index, settings)
+    return float(values[-1][0])
+
+
+def _remaining(state: TrainingState, settings: LoopSettings) -> Iterator[int]:
+    while state.step < settings.total_steps:
+        if settings.patience is not None and state.since_best >= settings.patience:
+            return
+        yield state.step
+
+
+def _fresh(model: nn.Module, settings: LoopSettings, rank: Rank) -> TrainingState:
+    torch.manual_seed(settings.seed + rank.index * _SEED_STRIDE)
+    return TrainingState(whole_table=is_sharded(model))
+
+
+def _resumed(
+    model: nn.Module, optimiser: torch.optim.Optimizer, settings: LoopSettings, rank: Rank
+) -> TrainingState | None:
+    folder = settings.checkpoint_folder
+    like = _sharded_tensors(model, optimiser) if is_sharded(model) else {}
+    state = load(folder, like, rank) if folder else None
+    if state is None or (is_sharded(model) and not state.whole_table):
+        return None
+    if not fits(state, weights_of(model), optimiser, settings.patience is not None):
+        return None
+    put_weights(model, state.part("model."))
+    restore_optimiser(optimiser, state.part("optimiser."))
+    _set_random_state(model, state, settings, rank)
+    return state
+
+
+def _sharded_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """What a checkpoint of a sharded model may hold sharded, by name: its weights, the best ones, AdamW's moments."""
+    weights = model.state_dict()
+    like = {f"{part}.{name}": tensor for part in ("model", "best") for name, tensor in weights.items()}
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for index, parameter in enumerate(trained):
+        like |= {f"optimiser.{index}.{moment}": parameter.detach() for moment in ("exp_avg", "exp_avg_sq")}
+    return like
+
+
+def _random_state(model: nn.Module, rank: Rank) -> dict[str, torch.Tensor]:
+    """Of every worker, by its number."""
+    device = next(model.parameters()).device
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return {f"{kind}.{index}": state for kind, own in states.items() for index, state in enumerate(rank.all_of(own))}
+
+
+def _set_random_state(model: nn.Module, state: TrainingState, settings: LoopSettings, rank: Rank) -> None:
+    """Go on where the worker was; one that was not there begins anew."""
+    states = state.part("random.")
+    if f"cpu.{rank.index}" not in states:
+        torch.manual_seed(settings.seed + rank.index * _SEED_STRIDE + state.step)
+        return
+    torch.set_rng_state(states[f"cpu.{rank.index}"])
+    if f"cuda.{rank.index}" in states:
+        torch.cuda.set_rng_state(states[f"cuda.{rank.index}"], next(model.parameters()).device)
+
+
+def _clocks() -> tuple[float, float]:
+    """Wall clock and process time, seconds."""
+    return time.perf_counter(), time.process_time()
+
+
+def _save(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: TrainingState,
+    folder: Path,
+    begun: tuple[float, float],
+    rank: Rank,
+) -> None:
+    state.put("model.", weights_of(model))
+    state.put("optimiser.", optimiser_tensors(optimiser))
+    state.put("random.", _random_state(model, rank))
+    wall, cpu = (now - then for now, then in zip(_clocks(), begun, strict=True))
+    cpu = float(rank.total(torch.tensor(cpu, dtype=torch.float64)))
+    before = replace(state, wall_before=state.wall_before + wall, cpu_before=state.cpu_before + cpu)
+    save(folder, before, rank)
+
+
+def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, evaluate: Evaluate) -> None:
+    model.eval()
+    found = evaluate(state.step)
+    state.flops += found.pop("flops")
+    state.evaluations.append({"step": state.step, **found})
+    if state.best is None or found["metric"] > state.best:
+        state.best, state.since_best = found["metric"], 0
+        if settings.patience is not None:
+            state.put("best.", {name: tensor.clone() for name, tensor in weights_of(model).items()})
+    else:
+        state.since_best += 1
+    model.train()
+
+
+def _refuse_non_finite(name: str, value: float, index: int, settings: LoopSettings) -> None:
+    if not math.isfinite(value):
+        before = progress_in(settings.checkpoint_folder) if settings.checkpoint_folder else None
+        kept = f"the checkpoint of step {before.step} is kept" if before else "no checkpoint had been written yet"
+        raise NonFiniteLoss(
+            f"{settings.stage}: the {name} is {value} at step {index + 1} of {settings.total_steps}; {kept}; "
+            "a smaller learning rate or more warm-up usually mends it"
+        )
+
+
+def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+def even_steps(total_steps: int, evaluations: int, last: bool) -> frozenset[int]:
+    """Steps after which to evaluate, evenly, ``evaluations`` of them counting the end of the stage.
+
+    The last step is among them where something is decided there; a stage evaluates what it hands back anyway.
+    """
+    steps = {round(index * total_steps / evaluations) for index in range(1, evaluations)} - {0, total_steps}
+    return frozenset(steps | {total_steps} if last else steps)
+
+
+def no_evaluation(step: int) -> dict[str, Any]:
+    """For a stage that is not evaluated while it trains."""
+    raise AssertionError(f"no evaluation was asked for, yet one is due at step {step}")

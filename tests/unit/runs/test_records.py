@@ -1,0 +1,34 @@
+"""What a run writes into the ledger of its trials."""
+
+from tiny_runs import tiny_experiment
+
+from raydisc.models.precision import Arithmetic
+from raydisc.report.ledger import Ledger
+from raydisc.runs.recorder import Recorder
+from raydisc.schedules.search import Outcome
+from raydisc.schedules.trials import Trial
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.problem import inspect
+from raydisc.stages.store import ArtifactStore
+
+TRIAL = Trial("kd", 0.25, 0)
+STUDENT, OTHER = (Artifact(key, "distil", facts={"evaluations": [{"metric": 0.5}], "parameters": 7}) for key in "so")
+TEST = Artifact("t", "evaluate")
+
+
+def test_a_trial_that_is_gone_on_with_stays_tested(tmp_path):
+    """The test's process had been killed when all was computed, and another one found it so; then comes a resume."""
+    ledger, subject = Ledger(tmp_path / "ledger"), inspect(tiny_experiment())
+
+    def tell(student, reused, test=None):
+        recorder = Recorder(ledger, ArtifactStore(tmp_path), "run", "job", Arithmetic(1), "accuracy")
+        recorder.asked, recorder.reused = ["s", *(["t"] if test else [])], reused
+        recorder.trial(TRIAL, subject, Outcome(student, (), "teacher", (student,)), test=test)
+        [row] = ledger.rows("trials")
+        return row["student"], row["test"]
+
+    assert tell(STUDENT, []) == ("s", None)
+    for _ in range(2):
+        assert tell(STUDENT, ["s", "t"], TEST) == ("s", "t")
+        assert tell(STUDENT, ["s"]) == ("s", "t")
+    assert tell(OTHER, []) == ("o", None), "what was tested is another student"
