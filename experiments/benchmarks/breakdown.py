@@ -24,8 +24,8 @@ GROUPS = (
 
 _MULTIPLIES = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear", "aten::matmul"}
 _BACKWARD = "autograd::engine::evaluate_function"
-_LOSSES = "distillation/losses.py"
-_DATA = ("distillation/teacher_outputs.py", "tasks/tokenised.py")
+_LOSSES = "raydisc/losses/"
+_DATA = ("signals/source.py", "tasks/tokenised.py")
 
 
 def group_of(path: Sequence[str]) -> str:

@@ -182,7 +182,7 @@ def test_bytes_of_a_forward_are_counted_as_described():
         (["aten::_fused_adamw_", "Optimizer.step#AdamW.step"], "optimiser and clipping"),
         (["aten::_foreach_norm", "torch/nn/utils/clip_grad.py(60): _get_total_norm"], "optimiser and clipping"),
         (["aten::sub", "raydisc/losses/losses.py(30): hidden_mse"], "losses"),
-        (["aten::mul", "autograd::engine::evaluate_function: MulBackward0", "aten::mul", "x/distillation/losses.py(3)"],
+        (["aten::mul", "autograd::engine::evaluate_function: MulBackward0", "aten::mul", "raydisc/losses/losses.py(3)"],
          "losses"),
         (["aten::index_select", "raydisc/signals/source.py(60): outputs"], "other"),
         (["aten::gelu", "nn.Module: Gelu_0", "raydisc/signals/source.py(60): outputs"], "element-wise"),

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 
 import pytest
-from raydisc.report.live_board import Board, Stage, clock_time
-from raydisc.report.live_screen import Screen
 from rich.console import Console
 
-from raydisc.report.live import LiveReporter
+from raydisc.report.live.board import Board, Stage, clock_time
+from raydisc.report.live.reporter import LiveReporter
+from raydisc.report.live.screen import Screen
 
 CANDIDATES = [
     {"scale": 0.9, "metric": 0.95, "se": 0.01},
@@ -182,7 +182,9 @@ def test_a_low_terminal_shows_the_best_of_many_candidates(plain: LiveReporter, p
 def test_a_session_on_a_terminal_leaves_its_news_and_the_last_ranking(
     clock: Clock, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raydisc.report.live.Console", lambda **o: Console(force_terminal=True, width=100, **o))
+    monkeypatch.setattr(
+        "raydisc.report.live.reporter.Console", lambda **o: Console(force_terminal=True, width=100, **o)
+    )
     monkeypatch.setenv("TERM", "xterm")
     reporter = LiveReporter(file=stream, clock=clock)
     reporter.notice("sorted")
@@ -200,7 +202,9 @@ def test_a_session_on_a_terminal_leaves_its_news_and_the_last_ranking(
 
 
 def test_plain_is_plain_on_a_terminal_too(clock: Clock, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raydisc.report.live.Console", lambda **o: Console(force_terminal=True, width=100, **o))
+    monkeypatch.setattr(
+        "raydisc.report.live.reporter.Console", lambda **o: Console(force_terminal=True, width=100, **o)
+    )
     monkeypatch.setenv("TERM", "xterm")
     reporter = LiveReporter(plain=True, file=stream, clock=clock)
     reporter.start("quick", 1)
