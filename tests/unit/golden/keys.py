@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from raydisc.experiment import Experiment
+from raydisc.config.experiment import Experiment
 from raydisc.models.precision import Arithmetic
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial, expand
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.executor import driven
+from raydisc.stages.problem import Subject, inspect, student_scales
 from raydisc.stages.requests import Evaluate, Request
-from raydisc.stages.subject import Subject, inspect, student_scales
 
 FLOPS = {"importance": 1e6, "teacher_outputs": 1e7, "once_for_all": 1e9, "distil": 1e8}
 

@@ -15,11 +15,10 @@ from ledger_world import World
 from shapes import shape_of
 from words import settings
 
-from raydisc.cli import main
+from raydisc.cli.main import main
 from raydisc.cluster.client import Job
-from raydisc.command_line import BAD_INPUT, DONE, FAILED, STOPPED
-from raydisc.ending import exit_code_of, exit_code_of_run
 from raydisc.errors import InputError, StorageError
+from raydisc.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED, exit_code_of, exit_code_of_run
 from raydisc.report.schema import IDENTITY, REQUIRED, SCHEMAS
 
 SCRIPTS = "What scripts of users read has changed."

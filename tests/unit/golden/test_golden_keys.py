@@ -14,7 +14,7 @@ import golden
 import pytest
 from keys import keys_of_trials, requests_of_trials
 
-from raydisc.experiment import Experiment, load_experiment
+from raydisc.config.experiment import Experiment, load_experiment
 from raydisc.models.precision import Arithmetic
 from raydisc.tasks.reviews import word_tokenizer
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raydisc.experiment import SCHEDULES, Experiment
+from raydisc.config.experiment import SCHEDULES, Experiment
 
 LIMITS = {
     "minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<", "pattern": "like",
