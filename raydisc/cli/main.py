@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from raydisc.cli.parser import STORAGE, build_parser
 from raydisc.config.experiment import Experiment, checked_run_name, load_experiment
-from raydisc.config.yaml_file import nearest
 from raydisc.errors import InputError
 from raydisc.exit_codes import DONE, STOPPED, exit_code_of, exit_code_of_run, say
+from raydisc.registry import nearest
 
 if TYPE_CHECKING:
     from raydisc.storage.folder import Storage

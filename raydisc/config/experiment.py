@@ -30,8 +30,9 @@ from raydisc.config.sections import (
     TeacherOutputsConfig,
     TrainingConfig,
 )
-from raydisc.config.yaml_file import apply_overrides, dump_yaml, expecting, explain, nearest, read_yaml
+from raydisc.config.yaml_file import apply_overrides, dump_yaml, expecting, explain, read_yaml
 from raydisc.errors import InputError
+from raydisc.registry import nearest
 from raydisc.storage.masking import has_credentials
 
 __all__ = [

@@ -4,7 +4,6 @@ A leaf below `raydisc.config.experiment`: nothing here knows the fields of an ex
 """
 
 import copy
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidato
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from raydisc.errors import InputError
+from raydisc.registry import nearest
 
 # YAML 1.2's core schema: PyYAML's own 1.1 rules read `5e-5` as text, `on` as true and `2026-01-01` as a date.
 _SCALARS = {
@@ -217,13 +217,6 @@ def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
             raise InputError(f"--set {'.'.join(keys)}: {place} is {kind}, as in --set {place}=...")
         data = data[key]
     data[keys[-1]] = value
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint in brackets: the known name most like `name`, or all of them when none is like it."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(names)})"
 
 
 def refuse_unknown_keys(data: Any, known: Iterable[str]) -> Any:

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig
 
-from raydisc.config.yaml_file import nearest
 from raydisc.errors import InputError, reason_of
 from raydisc.families.base import Config
 from raydisc.families.registry import family_of
 from raydisc.models.task_heads import model_class, suit
+from raydisc.registry import nearest
 from raydisc.tasks.metrics import Kind
 
 _SIZES = ("num_", "n_", "d_", "head_dim", "hidden_size", "intermediate_size", "hidden_dim", "dim", "max_position")
