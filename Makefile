@@ -3,7 +3,7 @@
 # unit        the tests of parts alone
 # test        every test but those marked slow and gpu
 # slow        the slow ones: more variants, a soak of thirty kills
-# lint        ruff and mypy
+# lint        ruff, mypy and the check of English in tests/english.py; .pre-commit-config.yaml runs the same
 #
 # pip's own variables work: on Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 # saves the download of torch's CUDA libraries. PYTHON=... chooses the interpreter.
@@ -44,3 +44,4 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/mypy experiments/benchmarks
 	$(BIN)/mypy clusters/local.py
+	$(BIN)/python tests/english.py
