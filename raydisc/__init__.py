@@ -1,29 +1,62 @@
-"""raydisc: find the teacher assistant that gives the best small student, and what the search cost."""
+"""raydisc: find the teacher assistant that gives the best small student, and measure what the search cost.
 
+The names in ``__all__`` are the public interface. Each is imported when it is first used, so that ``import raydisc``
+waits for neither torch nor Ray.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raydisc.cluster.submission import submit
     from raydisc.config.experiment import Experiment, load_experiment
+    from raydisc.errors import InputError, StorageError
     from raydisc.models.student_folder import load_student
+    from raydisc.runtime.driver import RunResult
+    from raydisc.runtime.driver import check_experiment as validate
     from raydisc.runtime.driver import run_experiment as run
+    from raydisc.runtime.planning import forecast as plan
 
-__all__ = ["Experiment", "load_experiment", "load_student", "run", "submit"]
+    __version__: str
+
+__all__ = [
+    "Experiment",
+    "InputError",
+    "RunResult",
+    "StorageError",
+    "__version__",
+    "load_experiment",
+    "load_student",
+    "plan",
+    "run",
+    "submit",
+    "validate",
+]
 
 _PLACES = {
-    "Experiment": ("raydisc.config.experiment", "Experiment"),
-    "load_experiment": ("raydisc.config.experiment", "load_experiment"),
-    "load_student": ("raydisc.models.student_folder", "load_student"),
-    "run": ("raydisc.runtime.driver", "run_experiment"),
-    "submit": ("raydisc.cluster.submission", "submit"),
+    "Experiment": "raydisc.config.experiment:Experiment",
+    "InputError": "raydisc.errors:InputError",
+    "RunResult": "raydisc.runtime.driver:RunResult",
+    "StorageError": "raydisc.errors:StorageError",
+    "load_experiment": "raydisc.config.experiment:load_experiment",
+    "load_student": "raydisc.models.student_folder:load_student",
+    "plan": "raydisc.runtime.planning:forecast",
+    "run": "raydisc.runtime.driver:run_experiment",
+    "submit": "raydisc.cluster.submission:submit",
+    "validate": "raydisc.runtime.driver:check_experiment",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use, so that `import raydisc` waits for neither torch nor Ray."""
+    """Import a public name when it is first used."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("raydisc")
     if name not in _PLACES:
         raise AttributeError(f"module 'raydisc' has no attribute '{name}'")
-    from importlib import import_module
-
-    module, attribute = _PLACES[name]
+    module, _, attribute = _PLACES[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, for completion in a notebook."""
+    return __all__

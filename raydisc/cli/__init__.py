@@ -1,1 +1,1 @@
-"""The command line: the parser, and what each subcommand does."""
+"""The command line: the parser and the implementation of each subcommand."""

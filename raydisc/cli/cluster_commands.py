@@ -1,4 +1,4 @@
-"""The commands of `raydisc` that speak with a cluster; each gives the exit code."""
+"""The commands of ``raydisc`` that communicate with a cluster; each returns the exit code."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ _STOP_WITHIN_S = 90.0
 
 
 def submit_command(experiment: Experiment, options: argparse.Namespace) -> int:
-    """`raydisc submit`: the job's id, or with `--wait` its progress on standard error and then the comparison."""
+    """Run ``raydisc submit``.
+
+    Print the job's id, or with ``--wait`` its progress on standard error and then the comparison.
+    """
     job_id = submit(experiment, options.address, options.pip, options.shared, json=options.json and options.wait)
     client = connect(options.address)
     if not options.wait:
         if options.json:
-            print(json.dumps(_told(job_named(client, job_id), client), indent=2))
+            print(json.dumps(_as_json(job_named(client, job_id), client), indent=2))
         else:
             print(f"job: {job_id}")
             _hint(job_id, options.address)
@@ -39,18 +42,18 @@ def submit_command(experiment: Experiment, options: argparse.Namespace) -> int:
     code = _followed(client, job_id, log, options.address)
     if options.json:
         comparison = json.loads(log.result) if log.result else None
-        print(json.dumps({**_told(job_named(client, job_id), client), "comparison": comparison}, indent=2))
+        print(json.dumps({**_as_json(job_named(client, job_id), client), "comparison": comparison}, indent=2))
     else:
         print(log.result, end="")
     return code
 
 
 def show_job(options: argparse.Namespace) -> int:
-    """`raydisc status JOB`."""
+    """Run ``raydisc status JOB``."""
     client = connect(options.address)
     job = job_named(client, options.job)
     if options.json:
-        print(json.dumps(_told(job, client), indent=2))
+        print(json.dumps(_as_json(job, client), indent=2))
         return DONE
     for name, value in job.as_dict().items():
         if value not in (None, ""):
@@ -59,11 +62,11 @@ def show_job(options: argparse.Namespace) -> int:
 
 
 def list_jobs(options: argparse.Namespace) -> int:
-    """`raydisc status`, and `raydisc ls` of a cluster."""
+    """Run ``raydisc status``, or ``raydisc ls`` for a cluster."""
     client = connect(options.address)
     jobs = jobs_of(client)
     if options.json:
-        print(json.dumps([_told(job, client) for job in jobs], indent=2))
+        print(json.dumps([_as_json(job, client) for job in jobs], indent=2))
     elif jobs:
         lines = [
             [
@@ -80,12 +83,12 @@ def list_jobs(options: argparse.Namespace) -> int:
         columns = ["<job", "<run", "<state", "exit code", "<started (UTC)", "<ended (UTC)", "<storage"]
         print_sheets([Sheet(f"jobs of the cluster at {client.get_address()}", columns, lines)], sys.stdout)
     else:
-        print(f"the cluster at {client.get_address()} has no jobs of raydisc yet: `raydisc submit FILE` makes one")
+        print(f"the cluster at {client.get_address()} has no jobs of raydisc yet; send one with `raydisc submit FILE`")
     return DONE
 
 
 def print_log(options: argparse.Namespace) -> int:
-    """`raydisc logs`."""
+    """Run ``raydisc logs``."""
     client = connect(options.address)
     job = job_named(client, options.job)
     if options.follow:
@@ -96,11 +99,11 @@ def print_log(options: argparse.Namespace) -> int:
 
 
 def stop_job(options: argparse.Namespace) -> int:
-    """`raydisc stop`; returns once the job has ended."""
+    """Run ``raydisc stop``, and return once the job has ended."""
     client = connect(options.address)
     job = job_named(client, options.job)
     if job.exit_code is not None:
-        print(f"{job.id} had ended already: {job.state}")
+        print(f"{job.id} had already ended: {job.state}")
         return DONE
     with in_one_sentence(client.get_address()):
         client.stop_job(job.id)
@@ -109,14 +112,14 @@ def stop_job(options: argparse.Namespace) -> int:
         time.sleep(0.5)
         job = job_named(client, job.id)
     if job.exit_code is None:
-        print(f"{job.id}: {job.state} still; ask again with `raydisc status {job.id}`")
+        print(f"{job.id} is still {job.state}; check again with `raydisc status {job.id}`")
         return FAILED
-    print(f"{job.id}: {job.state}; submitting the file again goes on with its run")
+    print(f"{job.id}: {job.state}; submitting the same file again continues its run")
     return DONE
 
 
 class _Log:
-    """Passes a job's progress on to standard error, and keeps what follows as its result."""
+    """The log of a job: its progress goes to standard error, and the output after it is kept as the result."""
 
     def __init__(self) -> None:
         self._result: list[str] | None = None
@@ -134,12 +137,12 @@ class _Log:
 
     @property
     def result(self) -> str:
-        """What the job printed after its progress; empty where it did not get so far."""
+        """The output of the job after its progress; empty if it ended before."""
         return "".join(f"{line}\n" for line in self._result or [])
 
 
 def _followed(client: JobSubmissionClient, job_id: str, write: Any, address: str | None) -> int:
-    """Follow a job to its end; its exit code. One who no longer waits leaves it running."""
+    """Follow a job to its end and return its exit code; after an interruption here the job goes on."""
     try:
         job = follow(client, job_id, write)
     except (KeyboardInterrupt, ConnectionError) as error:
@@ -148,7 +151,7 @@ def _followed(client: JobSubmissionClient, job_id: str, write: Any, address: str
         _hint(job_id, address)
         return STOPPED
     if job.exit_code != DONE:
-        again = "; submitting the file again goes on with its run" if job.exit_code == STOPPED else ""
+        again = "; submitting the same file again continues its run" if job.exit_code == STOPPED else ""
         print(f"raydisc: {job.id}: {job.state} ({job.message}){again}", file=sys.stderr)
     assert job.exit_code is not None
     return job.exit_code
@@ -160,10 +163,10 @@ def _hint(job_id: str, address: str | None) -> None:
     print(f"interrupt it: raydisc stop {job_id}{at}", file=sys.stderr)
 
 
-def _told(job: Job, client: JobSubmissionClient) -> dict[str, Any]:
-    """A job for scripts."""
-    told = job.as_dict()
-    return {"job": told.pop("id"), "address": client.get_address(), **told}
+def _as_json(job: Job, client: JobSubmissionClient) -> dict[str, Any]:
+    """Return the JSON object of a job."""
+    fields = job.as_dict()
+    return {"job": fields.pop("id"), "address": client.get_address(), **fields}
 
 
 def _cell(value: object) -> str:

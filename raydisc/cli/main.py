@@ -1,7 +1,7 @@
-"""The `raydisc` command.
+"""The ``raydisc`` command.
 
-Thin: it calls the runtime and the reports, prints, and turns what happened into an exit code. What a command
-needs is imported inside it, so that `raydisc --help` does not wait for torch and Ray.
+It calls the runtime and the reports, prints their results and turns the outcome into an exit code. Each command
+imports the modules that it needs by itself, so that ``raydisc --help`` does not wait for torch and Ray.
 """
 
 import argparse
@@ -26,11 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: Words after `raydisc`; those of the process if left out.
+        arguments: The words after ``raydisc``; by default those of the process.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal, or with its
-        cluster, and resumable.
+        The exit code: 0 done; 1 failed; 2 bad input; 3 stopped by its budget, by a signal or with its cluster, so that
+        ``raydisc resume`` can continue.
     """
     options = build_parser().parse_args(arguments)
     return exit_code_of(lambda: _COMMANDS[options.command](options))
@@ -47,7 +47,7 @@ def _resume(options: argparse.Namespace) -> int:
     storage.fetch_again(f"{name}/experiment.yaml")
     if not storage.has(f"{name}/experiment.yaml"):
         known = [found for found in storage.folders() if storage.has(f"{found}/experiment.yaml")]
-        hint = nearest(name, known) if known else "; `raydisc run FILE` makes one"
+        hint = nearest(name, known) if known else "; start one with `raydisc run FILE`"
         raise InputError(f"there is no run '{name}' in '{storage}'{hint}")
     settings = [*options.overrides, _setting("storage", str(storage))]
     return _execute(load_experiment(file, settings), options.plain)
@@ -65,17 +65,17 @@ def _execute(experiment: Experiment, plain: bool) -> int:
     try:
         result = run_experiment(experiment, reporter=LiveReporter(plain=plain))
     except KeyboardInterrupt:
-        say(f"interrupted; go on with: {resume}")
+        say(f"interrupted; continue with: {resume}")
         return STOPPED
     print_comparison(Ledger(open_storage(experiment.storage) / "ledger"), [experiment.name], plain=plain)
-    for what, where in result.places.items():
-        print(f"{what}: {where}")
-    return exit_code_of_run(result.failures, result.following, f"go on with more of it: {resume} --set budget...")
+    for name, place in result.places.items():
+        print(f"{name}: {place}")
+    return exit_code_of_run(result.failures, result.following, f"continue with more budget: {resume} --set budget...")
 
 
 def _validate(options: argparse.Namespace) -> int:
     experiment = _experiment(options)
-    # After the file was read: a slip of the pen should not wait for torch.
+    # Imported after the file was read: the message about a typing error should not wait for torch.
     from raydisc.runtime.driver import check_experiment
 
     for notice in check_experiment(experiment):
@@ -186,7 +186,7 @@ def _ls(options: argparse.Namespace) -> int:
             [Sheet(f"runs in {storage}", ["<run", "<task", "<state", "trials", "<last (UTC)"], lines)], sys.stdout
         )
     else:
-        print(f"no runs in {storage} yet: `raydisc run FILE` makes one")
+        print(f"there are no runs in {storage} yet; start one with `raydisc run FILE`")
     return DONE
 
 
@@ -203,7 +203,7 @@ def _gc(options: argparse.Namespace) -> int:
         folders = [{"path": litter.name, "why": litter.why, "bytes": litter.size} for litter in found]
         print(json.dumps({"deleted": options.delete, "bytes": total, "folders": folders}, indent=2))
         return DONE
-    done = "removed" if options.delete else "may go; --delete removes it"
+    done = "removed" if options.delete else "can be removed with --delete"
     lines = [[litter.name, litter.why, f"{litter.size:,}"] for litter in found]
     title = f"{storage}: {total:,} bytes {done}"
     print_sheets([Sheet(title, ["<folder", "<why", "bytes"], lines)], sys.stdout) if lines else print(title)
@@ -218,6 +218,20 @@ def _predict(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _schema(_: argparse.Namespace) -> int:
+    from raydisc.config.json_schema import experiment_schema
+
+    print(json.dumps(experiment_schema(), indent=2, ensure_ascii=False))
+    return DONE
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from raydisc.cli.completion import completion_script
+
+    print(completion_script(build_parser(), options.shell))
+    return DONE
+
+
 def _experiment(options: argparse.Namespace, **fields: str | None) -> Experiment:
     given = {"storage": options.storage, **fields}
     settings = [_setting(key, value) for key, value in given.items() if value is not None]
@@ -225,7 +239,7 @@ def _experiment(options: argparse.Namespace, **fields: str | None) -> Experiment
 
 
 def _setting(key: str, text: str) -> str:
-    # A JSON string is a quoted YAML string, so a name such as 2024 stays text.
+    # A JSON string is a quoted YAML string, so that a name such as 2024 remains text.
     return f"{key}={json.dumps(text)}"
 
 
@@ -236,7 +250,7 @@ def _storage(options: argparse.Namespace) -> "Storage":
 
 
 def _run_name(storage: "Storage", run: str) -> str:
-    """A run's name, given as such or as the path of its folder."""
+    """Return the name of a run that was given by its name or by the path of its folder."""
     return checked_run_name(Path(run).name if Path(run).parent == storage.folder else run)
 
 
@@ -261,6 +275,8 @@ _COMMANDS = {
     "stop": _stop,
     "gc": _gc,
     "predict": _predict,
+    "schema": _schema,
+    "completion": _completion,
 }
 
 

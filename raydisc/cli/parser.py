@@ -1,34 +1,39 @@
-"""What the `raydisc` command understands: its subcommands, their options, and help worth reading."""
+"""The command line of ``raydisc``: its subcommands, their options and their help texts."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import raydisc
 from raydisc.exit_codes import BAD_INPUT
 
 STORAGE = "runs"
-"""The storage folder when none is given, as in the experiment file."""
+"""The default of the storage folder, as in the experiment file."""
+
+SHELLS = ("bash", "zsh")
+"""The shells that ``raydisc completion`` knows."""
 
 _ABOUT = """\
-From a fine-tuned transformer to the best student of the size you can afford: which teacher assistant leads
-to it, and what the search cost beside the alternatives (kd, maxidisc, minidisc), as Ray Tune trials."""
+Find the teacher assistant that gives the best student of a fine-tuned transformer at the size you can afford,
+and compare what the search cost with the alternatives (kd, maxidisc, minidisc), as Ray Tune trials."""
 
 _START = """\
 start here:
-  raydisc run experiments/quickstart.yaml        a whole search without any download
-  raydisc compare quickstart                     what each schedule reached, and what it cost
-  raydisc show quickstart                        its stages, and the candidates ranked by λ-tradeoff
+  raydisc run experiments/quickstart.yaml        run a whole search without any download
+  raydisc compare quickstart                     print what each schedule reached and what it cost
+  raydisc show quickstart                        print its stages, and its candidates ranked by λ-tradeoff
 
 on a cluster:
   raydisc submit FILE --address http://HEAD:8265 --storage /mnt/nfs/runs --wait
 
 exit codes: 0 done, 1 failed, 2 bad input, 3 stopped by its budget or a signal, or with its cluster
-(go on with `raydisc resume RUN`)"""
+(continue with `raydisc resume RUN`)"""
 
 _RUN = """\
-Fine-tune the teacher where the file says so, run every schedule as Ray Tune trials, print the comparison.
-Results land in STORAGE/NAME; progress goes to stderr. A stage that any run of the storage has computed is
-not computed again, and the same experiment under the same name goes on where it was."""
+Fine-tune the teacher where the file says so, run every schedule as Ray Tune trials and print the comparison.
+Results are written to STORAGE/NAME; progress goes to stderr. A stage that any run in the storage has computed
+is not computed again, and the same experiment under the same name continues where it stopped."""
 
 _RUN_EXAMPLES = """\
 examples:
@@ -38,8 +43,8 @@ examples:
   raydisc run experiments/sst2.yaml --name sst2-2m --set student.parameters=2e6"""
 
 _VALIDATE = """\
-Read an experiment file, its data and its teacher, and say in one sentence what is wrong, before any
-training. Prints the resolved experiment, every default included, as YAML."""
+Check an experiment file, its data and its teacher, and say in one sentence what is wrong, before any
+training. Prints the resolved experiment, with every default filled in, as YAML."""
 
 _VALIDATE_EXAMPLES = """\
 examples:
@@ -47,19 +52,19 @@ examples:
   raydisc validate experiments/sst2.yaml --set task.glue=sst2 > resolved.yaml"""
 
 _PLAN = """\
-What an experiment will cost, before anything is paid: candidates, every stage with its FLOPs, what it
-keeps and how much memory it needs, what MiniDisc and MaxiDisc cost side by side, and how the model fits the
-devices. Nothing is trained: it reads the file, the data and the teacher's configuration, no weights."""
+Print what an experiment will cost before anything is run: the candidates, every stage with its FLOPs, the
+bytes it keeps and the memory it needs, the cost of MiniDisc beside that of MaxiDisc, and whether the model
+fits the devices. Nothing is trained: the file, the data and the teacher's configuration are read, no weights."""
 
 _PLAN_EXAMPLES = """\
 examples:
   raydisc plan experiments/quickstart.yaml
   raydisc plan experiments/sst2.yaml --gpus 8 --gpu-memory 80GiB
-  raydisc plan experiments/sst2.yaml --address auto            the cluster that runs here
+  raydisc plan experiments/sst2.yaml --address auto            for the cluster on this machine
   raydisc plan experiments/quickstart.yaml --probe --price 2.5
   raydisc plan experiments/quickstart.yaml --json | jq '.schedules[0].flops'"""
 
-_SHOW = "What a run did: its stages with their cost, and its candidates ranked by λ-tradeoff."
+_SHOW = "Print what a run has done: its stages with their costs, and its candidates ranked by λ-tradeoff."
 
 _SHOW_EXAMPLES = """\
 examples:
@@ -67,9 +72,9 @@ examples:
   raydisc show quickstart --json | jq '.candidates[0]'"""
 
 _COMPARE = """\
-One row for each schedule, path and seed: the student's validation and test metric, the search's cost, that
-cost relative to the oracle path's, and the regret. The controls kd_equal_compute and kd_supernet_init stand
-beside the schedules: without them there is no verdict."""
+Print one row for each schedule, path and seed: the student's validation and test metric, the cost of the
+search, that cost relative to the oracle path's, and the regret. The controls kd_equal_compute and
+kd_supernet_init are listed beside the schedules: without them no verdict is possible."""
 
 _COMPARE_EXAMPLES = """\
 examples:
@@ -79,8 +84,8 @@ examples:
   raydisc compare quickstart --json | jq '.[] | select(.selected)'"""
 
 _RESUME = """\
-Go on with a run that was interrupted, has spent its budget or had failed trials. Finished stages are not
-run again; one that was broken off goes on from its last checkpoint."""
+Continue a run that was interrupted, has spent its budget or had failed trials. Finished stages are not run
+again; an interrupted stage continues from its last checkpoint."""
 
 _RESUME_EXAMPLES = """\
 examples:
@@ -88,7 +93,7 @@ examples:
   raydisc resume sst2 --storage /mnt/nfs/runs
   raydisc resume sst2 --set budget.device_hours=200"""
 
-_LS = "The runs of a storage folder: task, state, and how many trials are done. Or the jobs of a cluster."
+_LS = "List the runs in a storage with their task, state and number of finished trials, or the jobs of a cluster."
 
 _LS_EXAMPLES = """\
 examples:
@@ -98,10 +103,10 @@ examples:
   raydisc ls --json | jq '.[].name'"""
 
 _SUBMIT = """\
-Send an experiment to a Ray cluster, which runs it as `raydisc run` does. The code that runs there is this
-raydisc's; with it go the resolved file and the local files that it names, 64 MiB at most, and nothing else.
-A stage that any run of the storage has computed is not computed again. A cluster that asks for a token is
-told it by RAY_AUTH_MODE=token with RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN)."""
+Send an experiment to a Ray cluster, which runs it as `raydisc run` does. The job consists of the code of this
+installation, the resolved file and the local files that it names (at most 64 MiB), and nothing else. A stage
+that any run in the storage has computed is not computed again. For a cluster that requires a token, set
+RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN)."""
 
 _SUBMIT_EXAMPLES = """\
 examples:
@@ -109,7 +114,7 @@ examples:
   raydisc submit experiments/sst2.yaml --storage s3://BUCKET/runs --wait > comparison.txt
   raydisc submit experiments/quickstart.yaml --address auto --pip none --json | jq -r .job"""
 
-_STATUS = "What a cluster knows of a job: its run, state, exit code and times. Without a job, all of raydisc's."
+_STATUS = "Print the run, state, exit code and times of a job of a cluster; without a job, list all jobs of raydisc."
 
 _STATUS_EXAMPLES = """\
 examples:
@@ -117,7 +122,7 @@ examples:
   raydisc status sst2-1f0c53a7 --address http://HEAD:8265
   raydisc status sst2-1f0c53a7 --json | jq .exit_code"""
 
-_LOGS = "What a job has printed: its progress, and the comparison once it has ended."
+_LOGS = "Print the output of a job: its progress, and the comparison once it has ended."
 
 _LOGS_EXAMPLES = """\
 examples:
@@ -125,8 +130,8 @@ examples:
   raydisc logs sst2-1f0c53a7 --follow --address http://HEAD:8265"""
 
 _STOP = """\
-Interrupt a job. Finished stages are kept, and one that was broken off its last checkpoint: submitting the
-file again goes on from there."""
+Interrupt a job. Finished stages are kept, and so is the last checkpoint of a stage that was interrupted:
+submitting the same file again continues from there."""
 
 _STOP_EXAMPLES = """\
 examples:
@@ -134,9 +139,9 @@ examples:
   raydisc stop sst2-1f0c53a7 --address http://HEAD:8265"""
 
 _GC = """\
-What no run needs any more: artifacts that only removed runs used (a run is removed with its folder), what
-dead stages have left, Tune's own files. Tells by default, removes with --delete. Artifacts are left alone
-while a run is under way; remove nothing while one is being started."""
+List files that no run needs any more: artifacts that only removed runs used (remove a run by removing its
+folder), remains of stages that were killed, and Tune's own files. They are listed by default and removed with
+--delete. Artifacts are kept while a run is in progress; do not use --delete while a run is being started."""
 
 _GC_EXAMPLES = """\
 examples:
@@ -145,18 +150,37 @@ examples:
   raydisc gc --json | jq .bytes"""
 
 _PREDICT = """\
-Let a finished student label a file (Parquet, CSV or JSONL with the task's text columns). Writes one row for
-each row of the file, in its order; a student that tags words, one for each word."""
+Label a file (Parquet, CSV or JSONL with the task's text columns) with a finished student. Writes one row for
+each row of the file, in the same order, or one row for each word if the student tags words."""
 
 _PREDICT_EXAMPLES = """\
 examples:
   raydisc predict STUDENT new.csv --output labels.csv
   raydisc predict STUDENT test.parquet --output SST-2.tsv --glue sst2      in GLUE's submission format"""
 
+_SCHEMA = """\
+Print the JSON Schema of experiment files. With it an editor completes keys, shows what each setting means and
+underlines mistakes; the first line of the file names the schema:
+  # yaml-language-server: $schema=raydisc.schema.json"""
+
+_SCHEMA_EXAMPLES = """\
+examples:
+  raydisc schema > raydisc.schema.json"""
+
+_COMPLETION = """\
+Print a script with which a shell completes commands, options and file names of raydisc when Tab is pressed.
+Load it in the shell's start-up file."""
+
+_COMPLETION_EXAMPLES = """\
+examples:
+  raydisc completion bash > ~/.local/share/bash-completion/completions/raydisc
+  raydisc completion zsh > ~/.zfunc/_raydisc      with fpath+=~/.zfunc before compinit"""
+
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; the chosen subcommand is `command` of what it parses."""
+    """Return the parser of the command line; its result holds the chosen subcommand as ``command``."""
     parser = _Parser(prog="raydisc", description=_ABOUT, epilog=_START)
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
     _add_storage(parser, default=None)
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
@@ -176,25 +200,27 @@ def build_parser() -> argparse.ArgumentParser:
     _add_experiment(validate)
 
     plan = commands.add_parser(
-        "plan", help="what an experiment will cost, before it is run", description=_PLAN, epilog=_PLAN_EXAMPLES
+        "plan", help="print what an experiment will cost", description=_PLAN, epilog=_PLAN_EXAMPLES
     )
     _add_experiment(plan)
-    plan.add_argument("--gpus", metavar="N", type=int, help="plan for so many GPUs (default: this machine)")
-    plan.add_argument("--gpu-memory", metavar="SIZE", help="memory of each: 80GiB, 40000MB")
-    plan.add_argument("--address", metavar="ADDRESS", help="plan for the Ray cluster at this address; auto finds it")
-    plan.add_argument("--probe", action="store_true", help="time a few steps on this machine's device, tell hours")
-    plan.add_argument("--price", metavar="MONEY", type=float, help="of a device-hour, with --probe: tell money too")
+    plan.add_argument("--gpus", metavar="N", type=int, help="plan for N GPUs (default: for this machine)")
+    plan.add_argument("--gpu-memory", metavar="SIZE", help="the memory of each GPU, such as 80GiB or 40000MB")
+    plan.add_argument("--address", metavar="ADDRESS", help="plan for the Ray cluster at this address, or auto")
+    plan.add_argument("--probe", action="store_true", help="time a few steps on this machine and print hours")
+    plan.add_argument(
+        "--price", metavar="MONEY", type=float, help="price of a device-hour; prints costs (with --probe)"
+    )
     plan.add_argument("--json", action="store_true", help="print JSON")
 
     show = commands.add_parser(
-        "show", help="stages, candidates and ranking of a run", description=_SHOW, epilog=_SHOW_EXAMPLES
+        "show", help="print stages, candidates and ranking of a run", description=_SHOW, epilog=_SHOW_EXAMPLES
     )
     _add_run(show)
     show.add_argument("--json", action="store_true", help="print JSON")
 
     compare = commands.add_parser(
         "compare",
-        help="compare schedules, of one run or of several",
+        help="compare the schedules of one run or several",
         description=_COMPARE,
         epilog=_COMPARE_EXAMPLES,
     )
@@ -204,7 +230,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--csv", metavar="FILE", type=Path, help="also write the rows to a CSV file")
 
     resume = commands.add_parser(
-        "resume", help="go on with an interrupted run", description=_RESUME, epilog=_RESUME_EXAMPLES
+        "resume", help="continue an interrupted run", description=_RESUME, epilog=_RESUME_EXAMPLES
     )
     _add_run(resume)
     _add_overrides(resume)
@@ -217,9 +243,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_submission(submit)
     _add_jobs(commands, ls, submit)
-    gc = commands.add_parser("gc", help="remove what no run needs any more", description=_GC, epilog=_GC_EXAMPLES)
-    gc.add_argument("--outputs", action="store_true", help="also outputs of teachers kept for finished runs only")
-    gc.add_argument("--delete", action="store_true", help="remove it (default: only tell)")
+    gc = commands.add_parser("gc", help="remove files that no run needs any more", description=_GC, epilog=_GC_EXAMPLES)
+    gc.add_argument("--outputs", action="store_true", help="include teacher outputs that only finished runs used")
+    gc.add_argument("--delete", action="store_true", help="remove the files (default: only list them)")
     gc.add_argument("--json", action="store_true", help="print JSON")
     for command in (run, validate, plan, show, compare, resume, ls, submit, gc):
         _add_storage(command, default=argparse.SUPPRESS)
@@ -227,12 +253,22 @@ def build_parser() -> argparse.ArgumentParser:
     predict = commands.add_parser(
         "predict", help="label a file with a finished student", description=_PREDICT, epilog=_PREDICT_EXAMPLES
     )
-    predict.add_argument("student", metavar="STUDENT", help="a student's folder or address, under STORAGE/RUN/students")
+    predict.add_argument("student", metavar="STUDENT", help="folder or address of a student in STORAGE/RUN/students")
     predict.add_argument(
-        "file", metavar="FILE", type=Path, nargs="?", help="the rows to label (default: --glue's test)"
+        "file", metavar="FILE", type=Path, nargs="?", help="the rows to label (default: the test set of --glue)"
     )
-    predict.add_argument("--output", metavar="FILE", type=Path, required=True, help="where the labels go")
+    predict.add_argument("--output", metavar="FILE", type=Path, required=True, help="the file to write the labels to")
     predict.add_argument("--glue", metavar="TASK", help="write GLUE's submission format for this task")
+    commands.add_parser(
+        "schema", help="print the JSON Schema of experiment files", description=_SCHEMA, epilog=_SCHEMA_EXAMPLES
+    )
+    completion = commands.add_parser(
+        "completion",
+        help="print a script for completion in a shell",
+        description=_COMPLETION,
+        epilog=_COMPLETION_EXAMPLES,
+    )
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash or zsh")
     return parser
 
 
@@ -246,10 +282,21 @@ class _Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"raydisc: {message} (see `{self.prog} --help`)\n")
 
 
+class _Version(argparse.Action):
+    """The option that prints the version; it is looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"raydisc {raydisc.__version__}")
+        parser.exit()
+
+
 def _add_storage(parser: argparse.ArgumentParser, default: str | None) -> None:
-    # A subcommand's default is suppressed, lest it overwrite what stood before the subcommand.
-    told = f"the folder of all runs, or its address: s3://BUCKET/FOLDER (default: the experiment file's, or {STORAGE})"
-    parser.add_argument("--storage", metavar="STORAGE", default=default, help=told)
+    # A subcommand's default is suppressed: it would overwrite a value given before the subcommand.
+    help = f"the folder or address (s3://BUCKET/FOLDER) of all runs (default: the experiment file's, or {STORAGE})"
+    parser.add_argument("--storage", metavar="STORAGE", default=default, help=help)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -264,7 +311,7 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="KEY=VALUE", dest="overrides", action="append", default=[],
-        help="override anything in the file: student.scale=0.05, 'seeds=[0, 1]'; may be given again",
+        help="override a setting of the file: student.scale=0.05, 'seeds=[0, 1]'; may be repeated",
     )  # fmt: skip
 
 
@@ -273,15 +320,15 @@ def _add_submission(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the run's name (default: the file's name)")
     parser.add_argument(
         "--pip", choices=["auto", "none"], default="auto",
-        help="auto: have the versions that are installed here installed for the job; none: take what the cluster has, "
-        "and refuse other versions",
+        help="auto: install the versions of this installation for the job; none: use the packages of the cluster and "
+        "refuse to run if their versions differ",
     )  # fmt: skip
-    parser.add_argument("--no-pip", dest="pip", action="store_const", const="none", help="the same as --pip none")
+    parser.add_argument("--no-pip", dest="pip", action="store_const", const="none", help="short for --pip none")
     parser.add_argument(
         "--shared", metavar="FOLDER", type=Path, action="append", default=[],
-        help="a folder that the cluster sees too: files in it are not sent; may be given again",
+        help="a folder that the cluster can read too: its files are not sent; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--wait", action="store_true", help="show the progress, then the comparison; exit as the job")
+    parser.add_argument("--wait", action="store_true", help="show progress and comparison, exit with the job's code")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
 
 
@@ -289,20 +336,20 @@ def _add_jobs(
     commands: "argparse._SubParsersAction[_Parser]", ls: argparse.ArgumentParser, submit: argparse.ArgumentParser
 ) -> None:
     status = commands.add_parser(
-        "status", help="how a job of a cluster stands", description=_STATUS, epilog=_STATUS_EXAMPLES
+        "status", help="print the state of a job of a cluster", description=_STATUS, epilog=_STATUS_EXAMPLES
     )
     status.add_argument("job", metavar="JOB", nargs="?", help="a job's id (default: list them)")
     status.add_argument("--json", action="store_true", help="print JSON")
-    logs = commands.add_parser("logs", help="what a job has printed", description=_LOGS, epilog=_LOGS_EXAMPLES)
+    logs = commands.add_parser("logs", help="print the output of a job", description=_LOGS, epilog=_LOGS_EXAMPLES)
     logs.add_argument("job", metavar="JOB", help="a job's id")
-    logs.add_argument("--follow", action="store_true", help="go on until the job has ended; exit as the job")
+    logs.add_argument("--follow", action="store_true", help="follow the job to its end and exit with its code")
     stop = commands.add_parser("stop", help="interrupt a job", description=_STOP, epilog=_STOP_EXAMPLES)
     stop.add_argument("job", metavar="JOB", help="a job's id")
-    told = "the cluster: http://HEAD:8265, or auto for the one on this machine (default: RAY_ADDRESS)"
+    help = "the cluster: http://HEAD:8265, or auto for the one on this machine (default: RAY_ADDRESS)"
     for command in (submit, status, logs, stop):
-        command.add_argument("--address", metavar="ADDRESS", help=told)
+        command.add_argument("--address", metavar="ADDRESS", help=help)
     ls.add_argument("--address", metavar="ADDRESS", help="list the jobs of the cluster at this address instead")
 
 
 def _add_plain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plain", action="store_true", help="progress as plain lines, as where there is no terminal")
+    parser.add_argument("--plain", action="store_true", help="print progress as plain lines, as without a terminal")

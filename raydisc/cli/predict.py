@@ -1,4 +1,4 @@
-"""Labelling a file with a finished student."""
+"""The command that labels a file with a finished student."""
 
 from pathlib import Path
 
@@ -23,27 +23,29 @@ _BATCH = 64
 
 
 def predict_file(student: str | Path, file: str | Path | None, output: str | Path, glue: str | None = None) -> int:
-    """Label every row, or every word, of a Parquet, CSV or JSONL file, or every row of GLUE's unlabelled test.
+    """Label every row (or every word) of a Parquet, CSV or JSONL file, or every row of GLUE's unlabelled test set.
 
     Args:
-        student: a student's folder, or its address.
-        file: rows with the task's text columns; other columns are ignored. None for the test of ``glue`` from the hub.
-        output: a CSV with ``label`` and, for classification, its ``probability``, or, of a student that labels words,
-            with the ``row`` and ``label`` of every ``word`` (none of those beyond the longest input); or GLUE's TSV.
-        glue: the GLUE task whose submission format is wanted.
+        student: The folder or the address of a student.
+        file: Rows with the task's text columns; other columns are ignored. None for the test set of ``glue``, which is
+            loaded from the hub.
+        output: The CSV file to write. Its columns are ``label`` and, for classification, ``probability``. A student
+            that labels words writes ``row``, ``word`` and ``label``; words beyond the longest input have no label.
+            With ``glue`` the file is a TSV in GLUE's submission format.
+        glue: The GLUE task whose submission format is wanted.
 
     Returns:
-        How many rows there are.
+        The number of rows.
 
     Raises:
-        InputError: no student in the folder, a missing file or column, an unwritable output.
+        InputError: The folder holds no student, a file or column is missing, or the output cannot be written.
     """
     student = student_folder(student)
     card = read_card(student)
     if card.kind == "language":
         raise InputError(
-            f"'{student}' is a language model, which labels nothing; load it with raydisc.load_student(...) and let it "
-            "generate"
+            f"'{student}' is a language model, which cannot label a file; load it with raydisc.load_student(...) to "
+            "generate text"
         )
     if card.kind == "tokens" and glue is not None:
         raise InputError(f"--glue {glue}: GLUE has no tasks of tagged words, but '{student}' labels words")
@@ -66,24 +68,24 @@ def predict_file(student: str | Path, file: str | Path | None, output: str | Pat
 
 def _unlabelled(glue: str | None) -> pa.Table:
     if glue is None:
-        raise InputError("predict needs a FILE, or --glue TASK for that task's unlabelled test from the hub")
+        raise InputError("predict needs a FILE, or --glue TASK for the unlabelled test set of that task from the hub")
     return load_task(TaskConfig(glue=glue)).splits["unlabelled"]
 
 
 def _in_glue_order(logits: np.ndarray, card: StudentCard, glue: str) -> np.ndarray:
-    """The columns of the logits in the order of GLUE's classes; classes that are numbers are in it already."""
+    """Return the logits with their columns in the order of GLUE's classes, as numbered classes are already."""
     wanted = glue_preset(glue).classes
     numbers = tuple(str(number) for number in range(len(wanted)))
     if card.classes in (wanted, numbers):
         return logits
     if set(card.classes) != set(wanted):
         glues, students = (", ".join(classes) or "a number" for classes in (wanted, card.classes))
-        raise InputError(f"--glue {glue}: its classes are {glues}, but the student gives {students}")
+        raise InputError(f"--glue {glue} has the classes {glues}, but the student predicts {students}")
     return logits[:, [card.classes.index(name) for name in wanted]]
 
 
 def _tagged(predictions: np.ndarray, texts: pa.Table, words: Words, card: StudentCard) -> pa.Table:
-    """A row for each word; no label where none of its tokens was read."""
+    """Return a row for each word; a word whose tokens were cut off has no label."""
     chosen = pa.array(words.tagged(predictions), from_pandas=True)
     labels = pc.take(pa.array(card.classes), pc.if_else(pc.equal(chosen, UNTAGGED), None, chosen).cast(pa.int64()))
     column = texts.column("text_0")

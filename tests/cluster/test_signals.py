@@ -42,7 +42,7 @@ def test_a_driver_that_is_told_to_go_keeps_a_checkpoint_and_goes(desk: Desk) -> 
     os.kill(driver.pid, signal.SIGTERM)
     _, said = driver.communicate(timeout=120)
     assert driver.returncode == 3, said
-    assert "interrupted; go on with: raydisc resume tiny" in said
+    assert "interrupted; continue with: raydisc resume tiny" in said
     assert partial(desk)
     assert "interrupted" in desk.run("ls")
 

@@ -98,7 +98,7 @@ def test_status_logs_and_ls_tell_of_the_job(user: Client, submitted: dict[str, A
     assert user.run("logs", job, "--follow") == log
     assert job in {each["job"] for each in user.json("ls", "--address", head.address, "--json")}
     assert re.search(rf"{job} +tiny +finished +0 ", user.run("status"))
-    assert f"{job} had ended already: finished" in user.run("stop", job)
+    assert f"{job} had already ended: finished" in user.run("stop", job)
 
 
 def test_what_a_job_is_told_holds_no_secret(user: Client, submitted: dict[str, Any], head: Head) -> None:
@@ -163,10 +163,10 @@ LONG = (*SUBMIT, "--wait", "--name", "long", "--set", "teacher.seed=1", "--set",
 def test_a_stopped_job_is_interrupted(user: Client) -> None:
     waiting = user.start(*LONG)
     job = _once_it_says(waiting, r"kd-to-0.25-seed-0: distil")
-    assert f"{job}: interrupted; submitting the file again" in user.run("stop", job)
+    assert f"{job}: interrupted; submitting the same file again" in user.run("stop", job)
     _, said = waiting.communicate(timeout=180)
     assert waiting.returncode == 3, said
-    assert "submitting the file again goes on with its run" in said
+    assert "submitting the same file again continues its run" in said
     assert json.loads((user.folder / "runs/long/run.json").read_text())["state"] == "interrupted"
     assert {"finetune", "importance"} <= set(stages(user).query("run == 'long'")["kind"])
 

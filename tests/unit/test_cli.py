@@ -16,6 +16,7 @@ from raydisc.report.ledger import Ledger
 
 COMMANDS = [
     "run", "validate", "plan", "show", "compare", "resume", "ls", "submit", "status", "logs", "stop", "gc", "predict",
+    "schema", "completion",
 ]  # fmt: skip
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
@@ -166,10 +167,10 @@ def test_unknown_runs_of_a_ledger(capsys, command):
 
 def test_a_storage_without_runs(capsys):
     assert main(["ls"]) == 0
-    assert capsys.readouterr().out == "no runs in runs yet: `raydisc run FILE` makes one\n"
+    assert capsys.readouterr().out == "there are no runs in runs yet; start one with `raydisc run FILE`\n"
 
 
-# What the ledger tells.
+# What is read from the ledger.
 
 
 @pytest.fixture
@@ -286,7 +287,7 @@ def test_an_interrupted_run_says_how_to_go_on(driver, capsys):
 
     driver.outcome = interrupt
     assert main(["run", str(QUICKSTART)]) == 3
-    assert capsys.readouterr().err == "raydisc: interrupted; go on with: raydisc resume quickstart\n"
+    assert capsys.readouterr().err == "raydisc: interrupted; continue with: raydisc resume quickstart\n"
     assert main(["run", str(QUICKSTART), "--storage", "my runs"]) == 3
     assert capsys.readouterr().err.endswith("raydisc resume quickstart --storage 'my runs'\n")
 
