@@ -1,6 +1,6 @@
 """Every stage key of four experiments, as recorded in ``expected/keys.json`` (see ``golden.py``).
 
-A key names a stage's artifact: where one differs, the stages that storages hold are computed anew. That is right where
+A key names a stage's artifact: where one differs, the stages that storages hold are computed again. That is right where
 their results changed (then raise the request's ``version``), and a fault in everything else. ``expected/contents.json``
 says what went into one key of each kind, so that a difference shows its cause.
 """
@@ -23,7 +23,7 @@ QUICKSTART = HERE.parents[2] / "experiments" / "quickstart.yaml"
 FILES = ("tokens", "language", "two_assistants")
 ARITHMETIC = Arithmetic(threads=1)
 BY_SEVERAL = Arithmetic(threads=None, precision="bfloat16", layout="data 2", teacher_layout="shard 4")
-ANEW = "A stage key has changed, so that stored stages would be computed anew."
+ANEW = "A stage key has changed, so that stored stages would be computed again."
 
 
 def write_files(folder: Path) -> None:
