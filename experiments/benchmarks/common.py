@@ -32,9 +32,11 @@ from raydisc.stages.context import read_split
 from raydisc.stages.executor import Executor
 from raydisc.stages.problem import Subject, inspect, student_scales
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
 from raydisc.tasks.base import load_task
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.tasks.tokenised import Split
+from raydisc.training.execution import Execution
 
 PREPARED = ("tokenise", "finetune", "teacher_outputs", "importance")
 """Kinds of the stages that every schedule starts from."""
@@ -237,7 +239,8 @@ class Bench:
 
         never = 1e9
         arithmetic = Arithmetic(self.threads if self.device.type == "cpu" else None, self.precision)
-        return Executor(self.store, self.device, arithmetic, progress, lambda *_: None, never)
+        worker = Worker(self.store, self.device, Execution(self.precision, checkpoint_every_s=never))
+        return Executor(self.store, worker, arithmetic, progress, lambda *_: None)
 
     def search(self, seed: int = 0, **sections: Any) -> Search:
         """The search for the student, with some sections of the experiment replaced."""

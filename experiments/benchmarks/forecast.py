@@ -38,6 +38,8 @@ from raydisc.stages.executor import Executor, driven
 from raydisc.stages.problem import inspect, student_scales
 from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
+from raydisc.training.execution import Execution
 
 NAME = "forecast"
 
@@ -85,10 +87,10 @@ def run_trials(
     experiment: Experiment, trials: Sequence[Trial], storage: Path, around: Callable[[Request], Any]
 ) -> list[Ran]:
     """Run trials in this process, each stage inside the context that ``around`` gives."""
-    executor = Executor(
-        ArtifactStore(storage), torch.device("cpu"), Arithmetic(experiment.resources.cpus), lambda state: None,
-        lambda *_: None, 1e9,
-    )  # fmt: skip
+    store = ArtifactStore(storage)
+    worker = Worker(store, torch.device("cpu"), Execution(checkpoint_every_s=1e9))
+    arithmetic = Arithmetic(experiment.resources.cpus)
+    executor = Executor(store, worker, arithmetic, lambda state: None, lambda *_: None)
     subject, ran = inspect(experiment), []
     for trial in trials:
         asked: dict[str, Artifact] = {}

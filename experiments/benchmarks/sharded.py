@@ -54,6 +54,7 @@ from raydisc.stages.requests import (
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import positions
 from raydisc.stages.worker import Worker
+from raydisc.training.execution import Execution
 
 EXAMPLES = """  python experiments/benchmarks/sharded.py --model bert-base
   python experiments/benchmarks/sharded.py --model t5-v1.1-xl --synchronise candidate"""
@@ -188,7 +189,7 @@ def write_data(store: ArtifactStore, asked: Asked) -> Artifact:
 def measure(asked: Asked, rank: Rank, folder: Path) -> list[Row]:
     """The peak of each stage on one worker, in the order of a search."""
     store = ArtifactStore(folder)
-    worker = Worker(store, torch.device("cpu"), "float32", _NO_CHECKPOINT_S, rank)
+    worker = Worker(store, torch.device("cpu"), Execution(checkpoint_every_s=_NO_CHECKPOINT_S), rank)
     arithmetic = Arithmetic(1, layout=str(rank.layout), teacher_layout=str(rank.layout))
     _warm_up(rank)
     rows: list[Row] = []

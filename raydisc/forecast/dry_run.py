@@ -21,6 +21,7 @@ from raydisc.stages.executor import Executor, driven
 from raydisc.stages.problem import Subject
 from raydisc.stages.requests import Evaluate, OnceForAll, Request, Tokenise
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
 from raydisc.storage.address import folder_here
 from raydisc.supernet.importance import Importance as Scores
 
@@ -104,7 +105,8 @@ class Forecaster:
         self.world = World(
             subject, config, forward_cost(config), store, folder_here(experiment.storage), scores or even_scores(config)
         )
-        self._executor = Executor(store, torch.device("cpu"), _ARITHMETIC, lambda state: None, lambda *_: None)
+        worker = Worker(store, torch.device("cpu"))
+        self._executor = Executor(store, worker, _ARITHMETIC, lambda state: None, lambda *_: None)
         self._stages: dict[tuple[object, ...], Stage] = {}
 
     def forecasts(self, trial: Trial) -> list[Forecast]:

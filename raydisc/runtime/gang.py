@@ -18,7 +18,6 @@ from torch import distributed
 
 from raydisc.config.sections import ResourcesConfig
 from raydisc.errors import InputError, NonFiniteLoss, OutOfMemory, Stopped, StorageError
-from raydisc.models.precision import Precision
 from raydisc.parallel.malloc import return_freed_memory
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.rank import Rank
@@ -31,6 +30,7 @@ from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.storage.address import open_storage
+from raydisc.training.execution import Execution
 from raydisc.training.loop import Progress, Stops, never
 
 _NEWS_EVERY_S = 0.5
@@ -49,19 +49,19 @@ _PEER_TIMEOUT = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Team:
-    """What every worker of a gang is told.
+    """What every worker of a gang is given.
 
     Attributes:
-        layout: of the workers.
-        resources: of a trial.
-        precision: to compute models in.
-        storage: the storage's path or address.
-        start_timeout_s: seconds within which workers must be there.
+        layout: The layout of the workers.
+        resources: The resources of a trial.
+        execution: How the workers compute.
+        storage: The storage's path or address.
+        start_timeout_s: Seconds within which workers must be there.
     """
 
     layout: Layout
     resources: ResourcesConfig
-    precision: Precision
+    execution: Execution
     storage: str
     start_timeout_s: float = START_TIMEOUT_S
 
@@ -95,7 +95,7 @@ class GangWorker:
         """
         team = self._team
         device = torch.device("cuda" if team.resources.gpus else "cpu")
-        refuse_without(team.precision, device)
+        refuse_without(team.execution.precision, device)
         if one_machine and sys.platform == "linux":  # nothing listens beyond it
             os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -108,11 +108,7 @@ class GangWorker:
         storage = open_storage(team.storage)
         # a sharded model is read by rows, from the file: a hot copy would hold it whole in the machine's memory
         store = hot_store(storage, self._copies) if mesh is None else ArtifactStore(storage)
-        rank = Rank(index, layout, mesh)
-        self._worker = Worker(
-            store, device, team.precision, team.resources.checkpoint_every_s, rank,
-            team.resources.checkpointing, team.resources.offload, self._stops,
-        )  # fmt: skip
+        self._worker = Worker(store, device, team.execution, Rank(index, layout, mesh), self._stops)
 
     def compute(self, request: Request, promise: Artifact, micro_batches: int) -> Artifact:
         """Compute a stage with the others."""

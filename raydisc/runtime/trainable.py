@@ -28,14 +28,16 @@ from raydisc.runtime.liveness import leave_on_loss
 from raydisc.schedules.search import Outcome, Ready, Schedule, Search
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.executor import Executor
+from raydisc.stages.executor import Executor, Workers
 from raydisc.stages.problem import Subject
 from raydisc.stages.requests import Evaluate, Request
 from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
+from raydisc.stages.worker import Worker
 from raydisc.storage.address import open_storage
 from raydisc.storage.faults import sentence
 from raydisc.storage.folder import Held, Storage
 from raydisc.storage.masking import masked
+from raydisc.training.execution import Execution
 
 _REPORT_EVERY_S = 0.5
 _REPORT_SHARE = 20
@@ -173,16 +175,15 @@ def _equipped(job: Job, run: Run, copies: Any, reporting: Reporting) -> tuple[Ex
     def stops() -> bool:
         return is_going() or asked()
 
-    gang = None
-    if layout.workers > 1:
-        patience_s = max(START_TIMEOUT_S, 60 * resources.wait_minutes)
-        team = Team(layout, resources, run.arithmetic.precision, run.storage, patience_s)
-        gang = gang_of(team, copies, stops)
+    execution = Execution.of(resources, run.arithmetic.precision)
     storage = open_storage(run.storage)
     store, ledger = hot_store(storage, copies), Ledger(storage / "ledger")
+    workers: Workers = Worker(store, run.device, execution, stops=stops)
+    if layout.workers > 1:
+        patience_s = max(START_TIMEOUT_S, 60 * resources.wait_minutes)
+        workers = gang_of(Team(layout, resources, execution, run.storage, patience_s), copies, stops)
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
-    every_s = resources.checkpoint_every_s
-    return Executor(store, run.device, run.arithmetic, reporting, recorder.stage, every_s, gang, stops), recorder
+    return Executor(store, workers, run.arithmetic, reporting, recorder.stage, stops), recorder
 
 
 run_job.__mixins__ = (Preemptible,)  # type: ignore[attr-defined]

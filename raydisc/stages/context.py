@@ -13,10 +13,10 @@ import pyarrow as pa
 import torch
 from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
+from raydisc.config.sections import TrainingConfig
 from raydisc.families.base import Config
 from raydisc.models.build import config_from_dict, cut
 from raydisc.models.cost import ForwardCost
-from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.tensor_file import TensorFile
@@ -27,39 +27,65 @@ from raydisc.tasks.batching import EVALUATION_BATCH
 from raydisc.tasks.tokenised import Batch, Split, table_from_buffer
 from raydisc.tensors.lazy_state import State
 from raydisc.tensors.shared_memory import shared_tensor
+from raydisc.training.batches import BatchSource, optimiser_settings
+from raydisc.training.execution import Execution
 from raydisc.training.inference import Pass
-from raydisc.training.loop import Progress, Stops, never
+from raydisc.training.loop import LoopSettings, Progress, Stops, never
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where a stage runs.
+    """What the computation of a stage is given.
 
     Attributes:
-        store: artifacts.
-        device: to compute on.
-        precision: to compute models in.
-        progress: told of the state of the running stage.
-        checkpoint_folder: where the stage keeps what it needs to go on after a crash.
-        checkpoint_every_s: seconds between checkpoints.
-        rank: of this worker among those that compute the stage.
-        checkpointing: compute a layer's activations again in the backward instead of keeping them.
-        offload: keep the shards of weights in the host's memory.
-        stops: whether this worker is asked to stop.
-        micro_batches: into how many parts this worker's share of a batch is cut, which it computes one after another.
+        store: The artifacts.
+        device: The device to compute on.
+        progress: Takes the state of the running stage.
+        checkpoint_folder: The folder of what the stage needs to go on after a crash.
+        execution: How the stage is computed.
+        rank: The rank of this worker among those that compute the stage.
+        stops: Whether this worker is asked to stop.
     """
 
     store: ArtifactStore
     device: torch.device
-    precision: Precision
     progress: Progress
     checkpoint_folder: Path
-    checkpoint_every_s: float
+    execution: Execution = Execution()
     rank: Rank = ALONE
-    checkpointing: bool = False
-    offload: bool = False
     stops: Stops = never
-    micro_batches: int = 1
+
+    def loop(
+        self,
+        stage: str,
+        config: TrainingConfig,
+        source: BatchSource,
+        steps: int,
+        evaluate_at: frozenset[int] = frozenset(),
+        patience: int | None = None,
+    ) -> LoopSettings:
+        """Return the settings of the loop that trains a stage.
+
+        Args:
+            stage: The stage's name in messages.
+            config: The section of the experiment that says how the stage trains.
+            source: The batches of the stage.
+            steps: The number of optimiser steps.
+            evaluate_at: The steps after which an evaluation follows.
+            patience: The number of evaluations without a better metric after which training stops; None never stops.
+        """
+        return LoopSettings(
+            stage=stage,
+            total_steps=steps,
+            seed=source.seed,
+            optimiser=optimiser_settings(config),
+            evaluate_at=evaluate_at,
+            patience=patience,
+            checkpoint_folder=self.checkpoint_folder,
+            checkpoint_every_s=self.execution.checkpoint_every_s,
+            tokens=source.tokens(),
+            stops=self.stops,
+        )
 
 
 @dataclass(frozen=True)
@@ -103,7 +129,7 @@ def one_pass(context: Context, meter: FlopMeter, rows: int | None = None) -> Pas
         meter(batch)
         context.progress({} if steps is None else {"step": next(done), "steps": steps})
 
-    return Pass(EVALUATION_BATCH, on_batch, context.precision, context.rank, context.micro_batches)
+    return Pass(EVALUATION_BATCH, on_batch, context.execution.precision, context.rank, context.execution.micro_batches)
 
 
 @dataclass(frozen=True)

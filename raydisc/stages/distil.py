@@ -29,10 +29,10 @@ from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, positions, targets_of, tokens_named, weighted_loss
 from raydisc.supernet.candidates import size_of
 from raydisc.tasks.tokenised import Batch
-from raydisc.training.batches import BatchSource, optimiser_settings, pass_flops, steps_of
+from raydisc.training.batches import BatchSource, pass_flops, steps_of
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
-from raydisc.training.loop import LoopSettings, even_steps, train
+from raydisc.training.loop import even_steps, train
 from raydisc.training.micro_batches import in_micro_batches
 
 
@@ -59,12 +59,12 @@ def compute_distil(request: Distil, context: Context) -> Result:
     def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
         wanted = targets.signal.outputs(batch)
-        value = loss(forward(model, batch, student_positions, context.precision), wanted, batch)
+        value = loss(forward(model, batch, student_positions, context.execution.precision), wanted, batch)
         value.backward()
         flops = STEP_FORWARDS * cost.flops(widths, *batch.shape)
         return value.detach(), flops + targets.flops - before
 
-    parted = in_micro_batches(step, context.micro_batches)
+    parted = in_micro_batches(step, context.execution.micro_batches)
     predicted: dict[int | None, np.ndarray] = {}
 
     def evaluate(step_number: int | None) -> dict[str, Any]:
@@ -72,17 +72,9 @@ def compute_distil(request: Distil, context: Context) -> Result:
         predicted[step_number] = judged.predictions
         return {**judged.found, "flops": judged.flops}
 
-    settings = LoopSettings(
-        stage=f"distil to {request.scale:g}",
-        total_steps=steps,
-        seed=request.seed,
-        optimiser=optimiser_settings(config),
-        evaluate_at=evaluation_steps(request, steps),
-        patience=None if request.budget_flops else config.patience,
-        checkpoint_folder=context.checkpoint_folder,
-        checkpoint_every_s=context.checkpoint_every_s,
-        stops=context.stops,
-        tokens=source.tokens(),
+    patience = None if request.budget_flops else config.patience
+    settings = context.loop(
+        f"distil to {request.scale:g}", config, source, steps, evaluation_steps(request, steps), patience
     )
     state = train(model, settings, source.batch, parted, evaluate, context.progress, context.rank)
     last = _evaluation_of_what_is_kept(state, predicted, evaluate)

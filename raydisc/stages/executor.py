@@ -5,14 +5,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-import torch
-
 from raydisc.errors import OutOfMemory, Stopped
 from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.worker import Worker
 from raydisc.storage.folder import Held
 from raydisc.training.loop import Progress, Stops, never
 
@@ -27,7 +24,7 @@ OnStage = Callable[[Request, Artifact, bool], None]
 """Told of every stage that a schedule asked for: the request, its artifact, and whether it was there already."""
 
 Workers = Callable[[Request, Artifact, Progress, int], Artifact]
-"""Compute a stage and keep it, batches cut into so many micro-batches: ``stages.compute.Worker``, or several."""
+"""Compute a stage and keep it, with each batch cut into that number of parts: a ``Worker``, or several."""
 
 
 def driven(schedule: Schedule[Outcome], execute: Callable[[Request], Artifact]) -> Outcome:
@@ -45,32 +42,26 @@ class Executor:
     """Sees to it that the stages of schedules are there.
 
     Args:
-        store: artifacts, found and kept.
-        device: to compute on, in this process.
-        arithmetic: how to compute; it enters keys.
-        progress: told of the running stage, with its ``stage`` and ``key``.
-        on_stage: told of every finished stage.
-        checkpoint_every_s: seconds between checkpoints.
-        workers: who computes instead of this process.
-        stops: whether no further stage is to be computed, and a running one is to stop.
+        store: The artifacts.
+        workers: Compute the stages that are not there yet.
+        arithmetic: The arithmetic that they compute in, which enters keys.
+        progress: Takes the state of the running stage, with its ``stage`` and ``key``.
+        on_stage: Called for every finished stage.
+        stops: Whether no further stage is to be computed.
     """
 
     def __init__(
         self,
         store: ArtifactStore,
-        device: torch.device,
+        workers: Workers,
         arithmetic: Arithmetic,
         progress: Progress,
         on_stage: OnStage,
-        checkpoint_every_s: float = 60.0,
-        workers: Workers | None = None,
         stops: Stops = never,
     ) -> None:
         """See the class."""
-        self.store = store
+        self.store, self._workers, self._stops = store, workers, stops
         self._arithmetic, self._progress, self._on_stage = arithmetic, progress, on_stage
-        self._stops = stops
-        self._workers = workers or Worker(store, device, arithmetic.precision, checkpoint_every_s, stops=stops)
 
     def execute(self, request: Request) -> Artifact:
         """The stage's artifact: found, waited for while another process computes it, or computed here.

@@ -24,13 +24,13 @@ from raydisc.stages.context import (
     weight_blobs,
 )
 from raydisc.stages.evaluate import judge
-from raydisc.stages.models import frozen_model, trainable_model
+from raydisc.stages.models import frozen_model, to_train, trainable_model
 from raydisc.stages.requests import FineTune
 from raydisc.tasks.batching import shorter_half
 from raydisc.tasks.tokenised import Batch, Split
-from raydisc.training.batches import BatchSource, optimiser_settings, steps_of
+from raydisc.training.batches import BatchSource, steps_of
 from raydisc.training.checkpoint import TrainingState
-from raydisc.training.loop import LoopSettings, no_evaluation, train
+from raydisc.training.loop import no_evaluation, train
 from raydisc.training.micro_batches import in_micro_batches
 
 
@@ -64,15 +64,12 @@ def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> 
     if teacher.model is None:
         config = from_architecture(teacher.architecture or {}, data["vocab_size"], kind, num_labels, pad_id)
         model: nn.Module = model_class(config).from_config(config)
-        return (
-            model.to(context.device)
-            if alone
-            else trainable_model(config, Widths.full(config), weights_of(model), context)
-        )
+        if alone:
+            return to_train(model, context)
+        return trainable_model(config, Widths.full(config), weights_of(model), context)
     folder, finished = locate(teacher.model), teacher.finetune is None
     if alone:
-        loaded = load_teacher(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
-        return loaded.to(context.device)
+        return to_train(load_teacher(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code), context)
     config = suited_config(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
     state, widths = CheckpointState(folder, config, finished), Widths.full(config)
     if finished:
@@ -106,22 +103,11 @@ def _finetune(
     widths = Widths.full(model.config)
 
     def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
-        total, count = task_loss(forward(model, batch, (), context.precision).logits, batch)
+        total, count = task_loss(forward(model, batch, (), context.execution.precision).logits, batch)
         loss = total / count
         loss.backward()
         return loss.detach(), STEP_FORWARDS * cost.flops(widths, *batch.shape)
 
-    settings = LoopSettings(
-        stage="finetune",
-        total_steps=steps,
-        seed=request.seed,
-        optimiser=optimiser_settings(config, config.beta2),
-        evaluate_at=frozenset(),
-        patience=None,
-        checkpoint_folder=context.checkpoint_folder,
-        checkpoint_every_s=context.checkpoint_every_s,
-        stops=context.stops,
-        tokens=source.tokens(),
-    )
-    parted = in_micro_batches(step, context.micro_batches)
+    settings = context.loop("finetune", config, source, steps)
+    parted = in_micro_batches(step, context.execution.micro_batches)
     return train(model, settings, source.batch, parted, no_evaluation, context.progress, context.rank)

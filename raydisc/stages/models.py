@@ -7,7 +7,7 @@ from raydisc.families.base import Config
 from raydisc.models.build import build, compute_twice, load_frozen, load_trainable
 from raydisc.models.widths import Widths
 from raydisc.parallel.load_shards import load_shards
-from raydisc.parallel.shard import shard
+from raydisc.parallel.shard import is_sharded, shard
 from raydisc.stages.context import Context, Weights
 from raydisc.tensors.lazy_state import State
 
@@ -23,17 +23,20 @@ def frozen_model(weights: Weights, context: Context) -> nn.Module:
 def trainable_model(config: Config, widths: Widths, state: State, context: Context) -> nn.Module:
     """A model with its own copy of some weights, to be trained."""
     if context.rank.mesh is None:
-        model = load_trainable(config, widths, state).to(context.device)
-    else:
-        model = _sharded(config, widths, state, context, frozen=False)
-    if context.checkpointing:
+        return to_train(load_trainable(config, widths, state), context)
+    return to_train(_sharded(config, widths, state, context, frozen=False), context)
+
+
+def to_train(model: nn.Module, context: Context) -> nn.Module:
+    """Put a model on the worker's device; if activations are not to be kept, have it compute them again."""
+    if context.execution.checkpointing:
         compute_twice(model)
-    return model
+    return model if is_sharded(model) else model.to(context.device)
 
 
 def _sharded(config: Config, widths: Widths, state: State, context: Context, frozen: bool) -> nn.Module:
     with torch.device("meta"):
         model = build(config, widths)
-    shard(model, config, context.rank, context.precision, context.offload, frozen)
-    load_shards(model, state, torch.device("cpu") if context.offload else context.device)
+    shard(model, config, context.rank, context.execution.precision, context.execution.offload, frozen)
+    load_shards(model, state, torch.device("cpu") if context.execution.offload else context.device)
     return model

@@ -90,4 +90,4 @@ def targets_of(
     weights = read_weights(context.store, teacher)
     model = frozen_model(weights, context)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    return Targets(OnlineSignal(model, teacher_positions, meter, context.precision, top_tokens), meter)
+    return Targets(OnlineSignal(model, teacher_positions, meter, context.execution.precision, top_tokens), meter)

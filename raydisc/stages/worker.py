@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from raydisc.errors import OutOfMemory, reason_of
-from raydisc.models.precision import Precision
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.tensor_file import TensorFile
 from raydisc.stages.artifact import Artifact, Cost
@@ -28,6 +27,7 @@ from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.stages.teacher_outputs import compute_teacher_outputs
 from raydisc.stages.tokenise import compute_tokenise
+from raydisc.training.execution import Execution
 from raydisc.training.loop import Progress, Stops, never
 from raydisc.training.micro_batches import is_out_of_memory
 
@@ -48,36 +48,30 @@ class Worker:
     """Computes stages in this process.
 
     Attributes:
-        store: artifacts, read and kept.
-        device: to compute on.
-        precision: to compute models in.
-        checkpoint_every_s: seconds between checkpoints.
-        rank: among the workers that compute a stage together.
-        checkpointing: see ``Context``.
-        offload: see ``Context``.
-        stops: see ``Context``.
+        store: The artifacts.
+        device: The device to compute on.
+        execution: How stages are computed.
+        rank: The rank among the workers that compute a stage together.
+        stops: Whether this worker is asked to stop.
     """
 
     store: ArtifactStore
     device: torch.device
-    precision: Precision
-    checkpoint_every_s: float = 60.0
+    execution: Execution = Execution()
     rank: Rank = ALONE
-    checkpointing: bool = False
-    offload: bool = False
     stops: Stops = never
 
     def __call__(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
-        """The stage's artifact, once it is computed and kept; the caller holds its key, and all workers are asked.
+        """Compute a stage and keep its artifact; the caller holds its key, and every worker is called.
 
         Args:
-            request: the stage.
-            promise: its artifact as it is known before.
-            progress: told of the running stage by the worker that leads.
-            micro_batches: see ``Context``.
+            request: The stage.
+            promise: The promise of its artifact.
+            progress: Takes the state of the running stage, from the worker that leads.
+            micro_batches: The number of parts that each batch is cut into.
 
         Raises:
-            OutOfMemory: this worker's device had no room.
+            OutOfMemory: This worker's device had no room.
         """
         full = ""
         try:
@@ -97,15 +91,11 @@ class Worker:
         context = Context(
             store=self.store,
             device=self.device,
-            precision=self.precision,
             progress=progress if rank.leads else _tell_nobody,
             checkpoint_folder=self.store.checkpoint_folder(promise.key),
-            checkpoint_every_s=self.checkpoint_every_s,
+            execution=replace(self.execution, micro_batches=micro_batches),
             rank=rank,
-            checkpointing=self.checkpointing,
-            offload=self.offload,
             stops=self.stops,
-            micro_batches=micro_batches,
         )
         wall, cpu = time.perf_counter(), time.process_time()
         with self.store.carrying(promise.key) if rank.leads else nullcontext():

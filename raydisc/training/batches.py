@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from raydisc.config.sections import TrainingConfig
+from raydisc.config.sections import FineTuneConfig, TrainingConfig
 from raydisc.models.cost import ForwardCost
 from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
@@ -39,7 +40,8 @@ class BatchSource:
         rank: Rank = ALONE,
     ) -> None:
         """See the class."""
-        self._split, self._batch_size, self._seed, self._pad_id = split, batch_size, seed, pad_id
+        self.seed = seed
+        self._split, self._batch_size, self._pad_id = split, batch_size, pad_id
         self._device, self._rows_at, self._rank = device, rows_at, rank
         self._epoch: tuple[int, int] | None = None
         self._batches: list[np.ndarray] = []
@@ -51,7 +53,7 @@ class BatchSource:
         per_epoch = self.steps_per_epoch if allowed is None else math.ceil(len(allowed) / self._batch_size)
         epoch, position = divmod(step, per_epoch)
         if self._epoch != (epoch, per_epoch):
-            self._batches = training_batches(self._split.lengths, self._batch_size, self._seed, epoch, allowed)
+            self._batches = training_batches(self._split.lengths, self._batch_size, self.seed, epoch, allowed)
             self._epoch = (epoch, per_epoch)
         return self._batches[position]
 
@@ -92,6 +94,7 @@ def pass_flops(cost: ForwardCost, widths: Widths, split: Split) -> float:
     return float(sum(cost.flops(widths, len(rows), int(lengths[rows].max())) for rows in batches))
 
 
-def optimiser_settings(config: TrainingConfig, beta2: float = 0.999) -> OptimiserSettings:
-    """A section's optimiser."""
-    return OptimiserSettings(config.lr, config.warmup, config.weight_decay, config.max_grad_norm, beta2)
+def optimiser_settings(config: TrainingConfig) -> OptimiserSettings:
+    """Return the optimiser of a section of an experiment."""
+    settings = OptimiserSettings(config.lr, config.warmup, config.weight_decay, config.max_grad_norm)
+    return replace(settings, beta2=config.beta2) if isinstance(config, FineTuneConfig) else settings

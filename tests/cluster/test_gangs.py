@@ -138,6 +138,8 @@ from raydisc.runtime.hot_store import HotCopies
 from raydisc.schedules.search import Search
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
+from raydisc.training.execution import Execution
 from raydisc.stages.problem import inspect
 
 settings = ["teacher.architecture.hidden_dropout_prob=0", "teacher.architecture.attention_probs_dropout_prob=0",
@@ -150,9 +152,8 @@ other = cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
 
 def prepared(storage, workers):
-    executor = Executor(
-        ArtifactStore(storage), torch.device("cpu"), Arithmetic(1), told, lambda *_: None, workers=workers
-    )
+    store = ArtifactStore(storage)
+    executor = Executor(store, workers or Worker(store, torch.device("cpu")), Arithmetic(1), told, lambda *_: None)
     return executor.run(search.prepare()).finetuned["evaluations"][-1]["metric"], len(seen)
 
 seen, lost = [], []
@@ -164,7 +165,8 @@ def told(state):
 storage = Path("alone")
 alone, _ = prepared(storage, None)
 storage = Path("together").absolute()
-team = Team(Layout(1, 2), experiment.resources, "float32", str(storage), start_timeout_s=20.0)
+execution = Execution.of(experiment.resources, "float32")
+team = Team(Layout(1, 2), experiment.resources, execution, str(storage), start_timeout_s=20.0)
 try:
     found, _ = prepared(storage, Gang(team, HotCopies.remote(str(storage), 2**28)))
     print(json.dumps({"alone": alone, "found": found, "lost": len(lost)}))

@@ -21,6 +21,8 @@ from raydisc.schedules.search import Search
 from raydisc.stages.executor import Executor
 from raydisc.stages.problem import inspect
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
+from raydisc.training.execution import Execution
 
 ARCHITECTURE = {
     "model_type": "bert", "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 20,
@@ -84,10 +86,12 @@ def executor(
     read_blob=None,
     checkpoint_every_s=60.0,
     arithmetic=ONE_THREAD,
+    **how,
 ) -> Executor:
-    """An executor for one CPU thread."""
+    """An executor for one CPU thread; ``how`` is of its ``Execution``."""
     store = ArtifactStore(storage, read_blob)
-    return Executor(store, torch.device("cpu"), arithmetic, progress, told or Told(), checkpoint_every_s)
+    execution = Execution(arithmetic.precision, checkpoint_every_s=checkpoint_every_s, **how)
+    return Executor(store, Worker(store, torch.device("cpu"), execution), arithmetic, progress, told or Told())
 
 
 def search_of(experiment, seed=0, student=STUDENT) -> Search:

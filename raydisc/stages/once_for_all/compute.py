@@ -22,10 +22,10 @@ from raydisc.stages.targets import positions, targets_of, tokens_named, weighted
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.sandwich import Share
 from raydisc.tasks.tokenised import Batch
-from raydisc.training.batches import BatchSource, optimiser_settings
+from raydisc.training.batches import BatchSource
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
-from raydisc.training.loop import LoopSettings, train
+from raydisc.training.loop import train
 from raydisc.training.micro_batches import micro_batches_of
 
 
@@ -51,10 +51,10 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
     def step(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
         before = targets.flops
         shares = course.shares(index, contest.chosen(index), batch.shape[0])
-        lessons = _lessons(shares, batch, source.rows(index), source, targets.signal, context.micro_batches)
+        lessons = _lessons(shares, batch, source.rows(index), source, targets.signal, context.execution.micro_batches)
         total = sandwich_backward(supernet, lessons, loss, student_positions)
         forwards = sum(supernet.cost.flops(it.candidate.widths, *it.batch.shape) for it in lessons)
-        return total, (STEP_FORWARDS * forwards + targets.flops - before) / context.micro_batches
+        return total, (STEP_FORWARDS * forwards + targets.flops - before) / context.execution.micro_batches
 
     def evaluate(index: int) -> dict[str, Any]:
         rows, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
@@ -63,18 +63,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
         mean = float(np.mean([row["metric"] for row in rows]))
         return {"metric": mean, "flops": flops, "candidates": rows}
 
-    settings = LoopSettings(
-        stage="once_for_all",
-        total_steps=course.steps,
-        seed=request.seed,
-        optimiser=optimiser_settings(config),
-        evaluate_at=course.evaluate_at,
-        patience=config.patience,
-        checkpoint_folder=context.checkpoint_folder,
-        checkpoint_every_s=context.checkpoint_every_s,
-        stops=context.stops,
-        tokens=source.tokens(),
-    )
+    settings = context.loop("once_for_all", config, source, course.steps, course.evaluate_at, config.patience)
     if contest.rows:  # of an earlier process, which may have told nobody
         context.progress({"step": 0, "steps": course.steps, "candidates": contest.rows})
     state = train(supernet.model, settings, source.batch, step, evaluate, context.progress, context.rank)

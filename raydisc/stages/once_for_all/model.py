@@ -55,7 +55,9 @@ def build_supernet(request: OnceForAll, context: Context) -> Supernet:
     make_elastic(model, teacher.config)
     del state  # the model has a copy of its own
     weights = Weights(teacher.config, largest.widths, {}, largest.scale)
-    return Supernet(model, weights, candidates, ForwardCost.of(model, teacher.config), context.precision, context.rank)
+    return Supernet(
+        model, weights, candidates, ForwardCost.of(model, teacher.config), context.execution.precision, context.rank
+    )
 
 
 def evaluate_candidates(

@@ -168,7 +168,7 @@ def narrow_trained(rank, family, folder):
         return split.batch(rows, config.pad_token_id).share(rank.index, rank.workers)
 
     for steps in (2, 4):
-        context = Context(None, torch.device("cpu"), "float32", None, folder, -1.0, rank)
+        context = Context(None, torch.device("cpu"), None, folder, rank=rank)
         model = trainable_model(config, widths, state, context)
         settings = LoopSettings("distil", 4, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, -1.0)
         ends = {"total_steps": steps} if steps == 2 else {}

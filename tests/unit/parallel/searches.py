@@ -24,7 +24,7 @@ from raydisc.supernet.importance import gradient_importance, magnitude_importanc
 def context_at(rank, folder) -> Context:
     """Where a worker computes in float32."""
     store = ArtifactStore(Path(folder))
-    return Context(store, torch.device("cpu"), "float32", lambda state: None, Path(folder) / "partial", 60.0, rank)
+    return Context(store, torch.device("cpu"), lambda state: None, Path(folder) / "partial", rank=rank)
 
 
 def scored(rank, folder, families):
@@ -53,7 +53,7 @@ def searched(rank, storage, experiment):
     """The assistant, the student's metric, and what each stage's weights are, of a MiniDisc search."""
     search = search_of(experiment)
     store = ArtifactStore(Path(storage))
-    worker = Worker(store, torch.device("cpu"), "float32", rank=rank)
+    worker = Worker(store, torch.device("cpu"), rank=rank)
     artifacts = []
     schedule = minidisc(search, 0.2, 1, False)
     try:
@@ -74,7 +74,7 @@ def taken_in(rank, storage, folder, finetune):
     teacher = TeacherConfig(model=str(folder), finetune=finetune)
     experiment = changed(base, teacher=teacher)
     store = ArtifactStore(Path(storage))
-    worker = Worker(store, torch.device("cpu"), "float32", rank=rank)
+    worker = Worker(store, torch.device("cpu"), rank=rank)
 
     def execute(request):
         promise = request.promise(ONE_THREAD)

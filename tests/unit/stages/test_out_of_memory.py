@@ -71,10 +71,10 @@ def test_a_search_in_micro_batches_is_that_of_whole_ones(tmp_path: Path, online:
 
     def student(folder: Path, count: int) -> tuple[Any, dict[str, torch.Tensor]]:
         store = ArtifactStore(folder)
-        worker = Worker(store, torch.device("cpu"), "float32")
+        worker = Worker(store, torch.device("cpu"))
         cut = Executor(
-            store, torch.device("cpu"), ONE_THREAD, lambda state: None, Told(),
-            workers=lambda request, promise, progress, _: worker(request, promise, progress, count),
+            store, lambda request, promise, progress, _: worker(request, promise, progress, count),
+            ONE_THREAD, lambda state: None, Told(),
         )  # fmt: skip
         found = cut.run(minidisc(search, 0.2, 1, False)).student
         return found, load_file(store.path(found, "model.safetensors"))
@@ -93,7 +93,7 @@ def test_a_search_in_micro_batches_is_that_of_whole_ones(tmp_path: Path, online:
 @pytest.mark.integration
 def test_stages_that_train_nothing_are_cut_too_and_every_batch_is_told_of(tmp_path: Path) -> None:
     search, told, tried = search_of(tiny_experiment()), Told(), []
-    worker = Worker(ArtifactStore(tmp_path), torch.device("cpu"), "float32")
+    worker = Worker(ArtifactStore(tmp_path), torch.device("cpu"))
 
     def with_little_room(request: Any, promise: Any, progress: Any, count: int) -> Any:
         tried.append((request.kind, count))
@@ -102,9 +102,7 @@ def test_stages_that_train_nothing_are_cut_too_and_every_batch_is_told_of(tmp_pa
         return worker(request, promise, progress, count)
 
     states: list[dict[str, Any]] = []
-    cut = Executor(
-        worker.store, torch.device("cpu"), ONE_THREAD, states.append, told, workers=with_little_room
-    )  # fmt: skip
+    cut = Executor(worker.store, with_little_room, ONE_THREAD, states.append, told)
     ready = cut.run(search.prepare())
     cut.execute(Evaluate(ready.data, ready.finetuned))
     kinds = {kind for kind, _ in tried}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_models import tiny_split
 
-from raydisc.config.sections import FineTuneConfig
+from raydisc.config.sections import DistillationConfig, FineTuneConfig
 from raydisc.tasks.batching import shorter_half
 from raydisc.training.batches import BatchSource, optimiser_settings, steps_of
 
@@ -70,7 +70,7 @@ def test_epochs_in_steps(epochs, steps):
 
 def test_a_sections_optimiser():
     config = FineTuneConfig(lr=3e-4, warmup=0.2, weight_decay=0.3, max_grad_norm=0.4, beta2=0.9)
-    settings = optimiser_settings(config, config.beta2)
+    settings = optimiser_settings(config)
     assert (settings.lr, settings.warmup, settings.weight_decay) == (3e-4, 0.2, 0.3)
     assert (settings.max_grad_norm, settings.beta2) == (0.4, 0.9)
-    assert np.isclose(optimiser_settings(config).beta2, 0.999)
+    assert np.isclose(optimiser_settings(DistillationConfig()).beta2, 0.999)

@@ -1,0 +1,41 @@
+"""How a stage is computed: the settings that its key leaves out, since its result does not depend on them."""
+
+from dataclasses import dataclass
+
+from raydisc.config.sections import ResourcesConfig
+from raydisc.models.precision import Precision
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a worker computes stages; made once from an experiment's resources, and handed on whole.
+
+    Results do not depend on it, but for ``precision``, which enters keys by ``Arithmetic``, and ``micro_batches``,
+    whose sums are rounded otherwise.
+
+    Attributes:
+        precision: The precision that models compute in.
+        checkpointing: Whether a layer's activations are computed again in the backward instead of being kept. Dropout
+            draws the same random numbers again, so that results are the same bits.
+        offload: Whether the shards of weights are kept in the host's memory.
+        micro_batches: The number of parts that a worker's share of a batch is cut into, computed one after another.
+        checkpoint_every_s: Seconds between two checkpoints of a stage that is trained.
+    """
+
+    precision: Precision = "float32"
+    checkpointing: bool = False
+    offload: bool = False
+    micro_batches: int = 1
+    checkpoint_every_s: float = 60.0
+
+    @staticmethod
+    def of(resources: ResourcesConfig, precision: Precision) -> "Execution":
+        """Return the execution that an experiment asks for.
+
+        Args:
+            resources: The experiment's resources.
+            precision: The precision that ``resources.precision`` comes to on the devices at hand.
+        """
+        return Execution(
+            precision, resources.checkpointing, resources.offload, checkpoint_every_s=resources.checkpoint_every_s
+        )

@@ -1,0 +1,70 @@
+"""An execution is made of an experiment file, and reaches the stages of one worker."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tiny_runs import ARCHITECTURE, ONE_THREAD, Told, changed, search_of, tiny_experiment, weights_of
+
+from raydisc.config.experiment import load_experiment
+from raydisc.config.sections import ResourcesConfig
+from raydisc.forecast.memory import Allocations
+from raydisc.schedules.minidisc import minidisc
+from raydisc.stages.executor import Executor
+from raydisc.stages.store import ArtifactStore
+from raydisc.stages.worker import Worker
+from raydisc.training.execution import Execution
+
+DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+
+
+def resources_of(folder: Path, **resources: Any) -> ResourcesConfig:
+    """The resources of an experiment file."""
+    path = folder / "experiment.yaml"
+    sections = {"name": "tiny", "task": {"reviews": {}}, "teacher": {"architecture": ARCHITECTURE, "finetune": {}}}
+    path.write_text(yaml.safe_dump({**sections, "student": {"scale": 0.25}, "resources": resources}))
+    return load_experiment(path).resources
+
+
+def test_an_execution_has_all_that_an_experiment_file_says_of_it(tmp_path: Path) -> None:
+    assert Execution.of(resources_of(tmp_path), "float32") == Execution()
+    asked = resources_of(tmp_path, checkpointing=True, offload=True, gpus=1, checkpoint_every_s=7)
+    assert Execution.of(asked, "bfloat16") == Execution("bfloat16", True, True, checkpoint_every_s=7.0)
+
+
+def searched(storage: Path, execution: Execution) -> tuple[dict[str, int], list[str], list[str]]:
+    """Bytes at the peak of each kind of stage that trains, keys, and hashes of weights, of a MiniDisc search."""
+    base = tiny_experiment()
+    experiment = tiny_experiment(
+        teacher=changed(
+            base.teacher, architecture=ARCHITECTURE | DROPOUT, finetune=changed(base.teacher.finetune, epochs=1.0)
+        ),
+        once_for_all=changed(base.once_for_all, dropout=None),
+        distillation=changed(base.distillation, dropout=None),
+    )
+    store, told, peaks = ArtifactStore(storage), Told(), {}
+    worker = Worker(store, torch.device("cpu"), execution)
+
+    def measured(request: Any, promise: Any, progress: Any, micro_batches: int) -> Any:
+        with Allocations() as counted:
+            artifact = worker(request, promise, progress, micro_batches)
+        peaks[request.kind] = counted.peak
+        return artifact
+
+    outcome = Executor(store, measured, ONE_THREAD, lambda state: None, told).run(
+        minidisc(search_of(experiment), 0.2, 1, False)
+    )
+    trained = [weights_of(store, artifact) for artifact in outcome.own if "model.safetensors" in artifact.blobs]
+    return {kind: peaks[kind] for kind in ("finetune", "once_for_all", "distil")}, told.keys, trained
+
+
+@pytest.mark.integration
+def test_with_one_worker_checkpointing_takes_less_memory_and_gives_the_same_keys_and_bits(tmp_path: Path) -> None:
+    """With dropout, whose random numbers the second computation of the activations has to draw again."""
+    kept, keys, weights = searched(tmp_path / "kept", Execution())
+    asked = Execution.of(resources_of(tmp_path, checkpointing=True), "float32")
+    again, same_keys, same_weights = searched(tmp_path / "again", asked)
+    assert {kind: again[kind] < 0.75 * peak for kind, peak in kept.items()} == dict.fromkeys(kept, True), (kept, again)
+    assert (same_keys, same_weights) == (keys, weights)
