@@ -1,1 +1,1 @@
-"""The experiment file: its sections, how YAML is read, and every check that needs neither data nor weights."""
+"""The experiment file: its sections, the reader of YAML, and every check that needs neither data nor weights."""

