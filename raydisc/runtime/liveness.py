@@ -15,6 +15,7 @@ from functools import cache, partial
 from typing import NoReturn
 
 from raydisc.runs.termination import leave
+from raydisc.runtime.ray_internals import raylet_socket
 
 _ASK_EVERY_S = 2.0
 _TRIAL_ASKS_EVERY_S = 10.0
@@ -56,14 +57,13 @@ def _places(every_s: float) -> list["Place"]:
     Nowhere for a client (ray://), which is none of the cluster.
     """
     import ray
-    from ray._private.worker import global_worker
 
-    node = global_worker.node
-    if node is None:
+    socket_name = raylet_socket()
+    if socket_name is None:
         return []
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return [
-        Place(partial(knock, node.raylet_socket_name), max(_NODE_SILENT_S, 2.5 * every_s)),
+        Place(partial(knock, socket_name), max(_NODE_SILENT_S, 2.5 * every_s)),
         Place(partial(_call, host.strip("[]"), int(port)), _HEAD_SILENT_S),
     ]
 

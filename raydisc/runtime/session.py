@@ -14,6 +14,7 @@ from pathlib import Path
 
 from raydisc.errors import InputError, reason_of
 from raydisc.runs.machine import cores
+from raydisc.runtime.ray_internals import reread_loopback_setting
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -59,7 +60,7 @@ def ray_session() -> Iterator[None]:
         yield
         return
     if local:
-        _bind_as_told()
+        reread_loopback_setting()
         # told of fewer cores only where this process may not use them all, as Ray does not look at that
         limit = cores() if cores() < (os.cpu_count() or 1) else None
         ray.init(
@@ -88,13 +89,6 @@ def _join(address: str) -> None:
             "give the address of one that runs, or, where it asks for a token, set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN_PATH"
         ) from error
-
-
-def _bind_as_told() -> None:
-    """Say it again to a Ray that was imported before the variable was set."""
-    from ray._private import ray_constants
-
-    ray_constants.ENABLE_RAY_CLUSTER = os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] != "0"
 
 
 @cache

@@ -25,6 +25,7 @@ from raydisc.runtime.callbacks.stopping import StopAsked
 from raydisc.runtime.gang import START_TIMEOUT_S, Team, gang_of
 from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.liveness import leave_on_loss
+from raydisc.runtime.ray_internals import mix_into_trainable
 from raydisc.schedules.search import Outcome, Ready, Schedule, Search
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
@@ -186,7 +187,7 @@ def _equipped(job: Job, run: Run, copies: Any, reporting: Reporting) -> tuple[Ex
     return Executor(store, workers, run.arithmetic, reporting, recorder.stage, stops), recorder
 
 
-run_job.__mixins__ = (Preemptible,)  # type: ignore[attr-defined]
+mix_into_trainable(run_job, Preemptible)
 
 
 def _record_stop(store: ArtifactStore, layout: Layout, message: str, recorder: Recorder, reporting: Reporting) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.execution import class_cache
 
 from raydisc.config.sections import ResourcesConfig
 from raydisc.parallel.mesh import Layout
@@ -21,6 +20,7 @@ from raydisc.runtime.callbacks.stopping import Overseer
 from raydisc.runtime.cluster import Room
 from raydisc.runtime.hot_store import HotCopies
 from raydisc.runtime.job_searcher import PlanSearcher
+from raydisc.runtime.ray_internals import keep_cloud_keys_off_command_lines
 from raydisc.runtime.trainable import Run, run_job
 
 _HOT_SHARE = 0.6
@@ -50,7 +50,7 @@ def tune_jobs(
     if overseer.stopping():
         return Ended([], [job.name for job in jobs])
     shutil.rmtree(run.folder / "tune", ignore_errors=True)
-    _keep_keys_off_command_lines()
+    keep_cloud_keys_off_command_lines()
     watch = StallWatch(resources.stall_minutes)
     callback = ReporterCallback(reporter, run.jobs, watch.hung)
     tuner = tune.Tuner(
@@ -100,16 +100,6 @@ def _at_once(run: Run) -> Callable[[], int]:
     if trials == "auto":
         return Room(run.experiment.resources, run.layouts.trial.workers)
     return lambda: trials
-
-
-def _keep_keys_off_command_lines() -> None:
-    """Tune would hand the driver's cloud keys to trials on their command lines, which Ray's logs repeat.
-
-    Processes of a local session inherit them; a cluster's nodes have their own.
-    """
-    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
-        [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
-    )
 
 
 def _held(resources: ResourcesConfig, layout: Layout, anywhere: bool) -> tune.PlacementGroupFactory:

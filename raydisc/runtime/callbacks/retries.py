@@ -3,6 +3,7 @@
 from typing import Any
 
 from raydisc.runtime.callbacks.base import Watcher
+from raydisc.runtime.ray_internals import forget_failures
 
 CRASHES_FORGIVEN = 2
 """Of one trial, while it gets no further: what crashes it is then more likely in it than around it."""
@@ -24,4 +25,4 @@ class Forgiveness(Watcher):
         here = (stages.index(result["key"]), result.get("step", 0))
         if here > self._furthest.get(trial.trial_id, (-1, 0)):
             self._furthest[trial.trial_id] = here
-            trial.run_metadata.num_failures = 0
+            forget_failures(trial)

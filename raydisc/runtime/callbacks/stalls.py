@@ -6,6 +6,7 @@ from typing import Any
 import ray
 
 from raydisc.runtime.callbacks.base import Watcher
+from raydisc.runtime.ray_internals import actor_of
 
 
 class StallWatch(Watcher):
@@ -43,7 +44,7 @@ class StallWatch(Watcher):
         now = time.monotonic()
         for trial in trials:
             silent = now - self._heard.get(trial.trial_id, now) > self._silence_s
-            actor = trial.temporary_state.ray_actor
+            actor = actor_of(trial)
             if silent and trial.status == "RUNNING" and actor is not None and trial.trial_id not in self._ended:
                 self._ended.add(trial.trial_id)
                 ray.kill(actor)
