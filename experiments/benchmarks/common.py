@@ -28,8 +28,8 @@ from raydisc.report.table import Sheet, print_sheets
 from raydisc.runs.machine import bound_threads, refuse_without
 from raydisc.schedules.search import Ready, Search
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import read_split
 from raydisc.stages.executor import Executor
+from raydisc.stages.files import read_split
 from raydisc.stages.problem import Subject, inspect, student_scales
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker

@@ -23,9 +23,8 @@ from machine import check_threads
 
 from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
-from raydisc.forecast.dry_run import Forecaster, Stage
+from raydisc.forecast.dry_run import Forecaster, Planned, label_of
 from raydisc.forecast.footprints import Footprints
-from raydisc.forecast.labels import label_of
 from raydisc.forecast.timing import probe, seconds_of
 from raydisc.models.precision import Arithmetic
 from raydisc.report import formats
@@ -34,9 +33,9 @@ from raydisc.runs.machine import bound_threads
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial, expand
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.base import Stage
 from raydisc.stages.executor import Executor, driven
 from raydisc.stages.problem import inspect, student_scales
-from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.training.execution import Execution
@@ -84,7 +83,7 @@ def trials_of(experiment: Experiment) -> list[Trial]:
 
 
 def run_trials(
-    experiment: Experiment, trials: Sequence[Trial], storage: Path, around: Callable[[Request], Any]
+    experiment: Experiment, trials: Sequence[Trial], storage: Path, around: Callable[[Stage], Any]
 ) -> list[Ran]:
     """Run trials in this process, each stage inside the context that ``around`` gives."""
     store = ArtifactStore(storage)
@@ -95,7 +94,7 @@ def run_trials(
     for trial in trials:
         asked: dict[str, Artifact] = {}
 
-        def execute(request: Request, asked: dict[str, Artifact] = asked) -> Artifact:
+        def execute(request: Stage, asked: dict[str, Artifact] = asked) -> Artifact:
             with around(request):
                 artifact = executor.execute(request)
             asked[artifact.key] = artifact
@@ -107,12 +106,12 @@ def run_trials(
 
 
 @contextmanager
-def quietly(_: Request) -> Iterator[None]:
+def quietly(_: Stage) -> Iterator[None]:
     """Nothing around a stage."""
     yield
 
 
-def beside(forecaster: Forecaster, ran: Ran) -> Iterator[tuple[Stage, Artifact]]:
+def beside(forecaster: Forecaster, ran: Ran) -> Iterator[tuple[Planned, Artifact]]:
     """Each stage as it was forecast for what the trial chose, and what it left."""
     forecast = next(way for way in forecaster.forecasts(ran.trial) if way.assistants == ran.chose)
     return zip(forecast.stages, ran.artifacts, strict=False)  # the test comes last, and is not run here
@@ -147,7 +146,7 @@ def _child(sender: Any, experiment: Experiment, steps: int) -> None:
         arithmetic = Arithmetic(short.resources.cpus)
 
         @contextmanager
-        def watched(request: Request) -> Iterator[None]:
+        def watched(request: Stage) -> Iterator[None]:
             gc.collect()
             sampler = Sampler()
             with sampler:

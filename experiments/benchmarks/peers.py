@@ -19,10 +19,11 @@ from torch import nn
 
 from raydisc.models.build import load_frozen, load_trainable
 from raydisc.report.table import Sheet
-from raydisc.stages.context import read_weights
-from raydisc.stages.evaluate import score
+from raydisc.stages.artifact import Model
+from raydisc.stages.files import read_weights
 from raydisc.stages.importance import read_candidate
-from raydisc.stages.requests import Model, Objective
+from raydisc.stages.objective import Objective
+from raydisc.stages.scoring import score
 from raydisc.stages.targets import positions
 from raydisc.tasks.batching import EVALUATION_BATCH
 from raydisc.training.batches import steps_of

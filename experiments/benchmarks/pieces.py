@@ -21,9 +21,11 @@ from raydisc.models.widths import Widths
 from raydisc.signals.cache import OutputsShape, OutputsWriter
 from raydisc.signals.source import write_outputs
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import read_table, read_weights
+from raydisc.stages.distil import Distil
+from raydisc.stages.files import read_table, read_weights
 from raydisc.stages.importance import read_candidate
-from raydisc.stages.requests import Distil, Objective, OnceForAll
+from raydisc.stages.objective import Objective
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.targets import positions
 from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches, padding_share, training_batches
 from raydisc.tasks.tokenised import Batch, Split

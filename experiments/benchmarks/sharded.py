@@ -39,20 +39,17 @@ from raydisc.parallel.mesh import Layout
 from raydisc.parallel.rank import Rank
 from raydisc.parallel.shard import blocks_of
 from raydisc.report.table import Sheet
-from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.context import table_blob
-from raydisc.stages.requests import (
-    Distil,
-    FineTune,
-    Importance,
-    Model,
-    Objective,
-    OnceForAll,
-    Request,
-    TeacherOutputs,
-)
+from raydisc.stages.artifact import Artifact, Cost, Model
+from raydisc.stages.base import Stage
+from raydisc.stages.distil import Distil
+from raydisc.stages.files import table_blob
+from raydisc.stages.finetune import FineTune
+from raydisc.stages.importance import Importance
+from raydisc.stages.objective import Objective
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import positions
+from raydisc.stages.teacher_outputs import TeacherOutputs
 from raydisc.stages.worker import Worker
 from raydisc.training.execution import Execution
 
@@ -195,7 +192,7 @@ def measure(asked: Asked, rank: Rank, folder: Path) -> list[Row]:
     rows: list[Row] = []
     peak = Peak()
 
-    def ask(name: str, request: Request) -> Artifact:
+    def ask(name: str, request: Stage) -> Artifact:
         gc.collect()
         begun = time.perf_counter()
         with peak.watching():
@@ -214,7 +211,7 @@ def _warm_up(rank: Rank) -> None:
     nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()
 
 
-def _search(asked: Asked, folder: Path, ask: Callable[[str, Request], Artifact]) -> None:
+def _search(asked: Asked, folder: Path, ask: Callable[[str, Stage], Artifact]) -> None:
     data = ArtifactStore(folder).find("data")
     assert data is not None
     distillation = DistillationConfig(epochs=2.0, lr=1e-4, batch_size=asked.rows // 2)

@@ -1,6 +1,6 @@
 """Driving schedules without computing their stages: what each asks for, what that costs, and what it leaves."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,15 +12,18 @@ from raydisc.forecast.stages import FORESEE, World, can_choose, even_scores, for
 from raydisc.forecast.work import Work
 from raydisc.models.build import config_from_dict
 from raydisc.models.precision import Arithmetic
-from raydisc.report.costs import FREE_KINDS, StageGraph
 from raydisc.report.costs import Cost as SearchCost
+from raydisc.report.costs import StageGraph
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact, Cost
+from raydisc.stages.base import Stage
+from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import Executor, driven
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
-from raydisc.stages.requests import Evaluate, OnceForAll, Request, Tokenise
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.tokenise import Tokenise
 from raydisc.stages.worker import Worker
 from raydisc.storage.address import folder_here
 from raydisc.supernet.importance import Importance as Scores
@@ -33,7 +36,7 @@ _CHOICES = 12
 
 
 @dataclass(frozen=True)
-class Stage:
+class Planned:
     """A stage that a schedule will ask for.
 
     Attributes:
@@ -43,7 +46,7 @@ class Stage:
         stored: bytes that it leaves in the storage.
     """
 
-    request: Request
+    request: Stage
     artifact: Artifact
     work: Work
     stored: int
@@ -56,7 +59,7 @@ class Stage:
     @property
     def searched(self) -> bool:
         """Whether it is part of the search cost."""
-        return self.request.kind not in FREE_KINDS
+        return self.request.searched
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Forecast:
 
     trial: Trial
     assistants: tuple[float, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[Planned, ...]
     student: str
 
     @property
@@ -81,10 +84,16 @@ class Forecast:
         return search_cost(self.stages, [self.student]).flops
 
     @property
-    def needed(self) -> tuple[Stage, ...]:
+    def needed(self) -> tuple[Planned, ...]:
         """The stages that its student depends on, and the student's test; not those that it only looks at."""
         keys = _graph(self.stages).closure([self.student])
         return tuple(stage for stage in self.stages if stage.key in keys or isinstance(stage.request, Evaluate))
+
+
+def label_of(ways: Sequence[Planned]) -> str:
+    """Return a stage's name for people; ``ways`` is what it is for each way in which a trial's choices may fall."""
+    labels = {way.request.label() for way in ways}
+    return ways[0].request.label(undecided=len(labels) > 1)
 
 
 class Forecaster:
@@ -107,17 +116,17 @@ class Forecaster:
         )
         worker = Worker(store, torch.device("cpu"))
         self._executor = Executor(store, worker, _ARITHMETIC, lambda state: None, lambda *_: None)
-        self._stages: dict[tuple[object, ...], Stage] = {}
+        self._stages: dict[tuple[object, ...], Planned] = {}
 
     def forecasts(self, trial: Trial) -> list[Forecast]:
         """The trial, once for each way in which its choices may fall."""
         return [self._forecast(trial, assistants) for assistants in self._choices(trial)]
 
     def _forecast(self, trial: Trial, assistants: tuple[float, ...]) -> Forecast:
-        asked: dict[str, Stage] = {}
+        asked: dict[str, Planned] = {}
         world = self.world.choosing(assistants, trial.lam or 0.0)
 
-        def execute(request: Request) -> Artifact:
+        def execute(request: Stage) -> Artifact:
             stage = self._stage(request, world)
             asked[stage.key] = stage
             return stage.artifact
@@ -151,7 +160,7 @@ class Forecaster:
             return None
         return request.scales
 
-    def _stage(self, request: Request, world: World) -> Stage:
+    def _stage(self, request: Stage, world: World) -> Planned:
         promise = request.promise(_ARITHMETIC)
         # what a supernet chooses is a fact of its artifact, not a part of its key
         name = (promise.key, *((*world.assistants, world.lam) if isinstance(request, OnceForAll) else ()))
@@ -159,15 +168,15 @@ class Forecaster:
             self._stages[name] = self._foreseen(request, promise, world)
         return self._stages[name]
 
-    def _foreseen(self, request: Request, promise: Artifact, world: World) -> Stage:
+    def _foreseen(self, request: Stage, promise: Artifact, world: World) -> Planned:
         if isinstance(request, Tokenise):
             artifact = self._executor.execute(request)
-            return Stage(request, artifact, Work(), _stored(world.store, artifact))
+            return Planned(request, artifact, Work(), _stored(world.store, artifact))
         foreseen = FORESEE[type(request)](request, world)
         cost = Cost(flops=foreseen.work.flops(world.cost))
         kept = world.store.commit(promise, foreseen.facts, cost, foreseen.blobs)
         artifact = replace(kept, facts=foreseen.facts, cost=cost)
-        return Stage(request, artifact, foreseen.work, foreseen.stored + _stored(world.store, artifact))
+        return Planned(request, artifact, foreseen.work, foreseen.stored + _stored(world.store, artifact))
 
 
 def _stored(store: ArtifactStore, artifact: Artifact) -> int:
@@ -175,13 +184,13 @@ def _stored(store: ArtifactStore, artifact: Artifact) -> int:
 
 
 def search_cost(
-    stages: Iterable[Stage], ends: Iterable[str], seconds: Callable[[Stage], float] = lambda stage: 0.0
+    stages: Iterable[Planned], ends: Iterable[str], seconds: Callable[[Planned], float] = lambda stage: 0.0
 ) -> SearchCost:
     """The cost of the search that ends with stages of these keys, as the ledger would count it."""
     return _graph(stages, seconds).search_cost(ends)
 
 
-def _graph(stages: Iterable[Stage], seconds: Callable[[Stage], float] = lambda stage: 0.0) -> StageGraph:
+def _graph(stages: Iterable[Planned], seconds: Callable[[Planned], float] = lambda stage: 0.0) -> StageGraph:
     rows = [
         {
             "key": stage.key, "kind": stage.request.kind, "state": "finished", "inputs": stage.artifact.inputs,

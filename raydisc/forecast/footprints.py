@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raydisc.families.registry import layers_of
-from raydisc.forecast.dry_run import Stage
+from raydisc.forecast.dry_run import Planned
 from raydisc.forecast.memory import Allocations, bytes_of, run_evaluation, run_outputs, without_contents
 from raydisc.forecast.stages import World
 from raydisc.forecast.teaching import Teaching, batch_of, heaviest_steps, source_of
@@ -20,9 +20,13 @@ from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.footprint import Footprint
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import read_split
-from raydisc.stages.requests import Distil, FineTune, Importance, OnceForAll, TeacherOutputs
+from raydisc.stages.distil import Distil
+from raydisc.stages.files import read_split
+from raydisc.stages.finetune import FineTune
+from raydisc.stages.importance import Importance
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.targets import tokens_named
+from raydisc.stages.teacher_outputs import TeacherOutputs
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.supernet.importance import gradient_importance
 from raydisc.training.batches import optimiser_settings
@@ -48,7 +52,7 @@ class Footprints:
         self._world, self._precision, self._checkpointing = world, precision, checkpointing
         self._known: dict[Any, Footprint] = {}
 
-    def of(self, stage: Stage, assistants: tuple[float, ...] = ()) -> Footprint | None:
+    def of(self, stage: Planned, assistants: tuple[float, ...] = ()) -> Footprint | None:
         """The footprint of a stage of a trial that chooses these assistants; None where no model is run."""
         if not stage.work.passes:
             return None
@@ -58,7 +62,7 @@ class Footprints:
             self._known[key] = self._measured(stage, assistants)
         return self._known[key]
 
-    def _measured(self, stage: Stage, assistants: tuple[float, ...]) -> Footprint:
+    def _measured(self, stage: Planned, assistants: tuple[float, ...]) -> Footprint:
         request = stage.request
         if stage.work.trained is None or not isinstance(request, FineTune | OnceForAll | Distil):
             return self._frozen(stage)
@@ -81,7 +85,7 @@ class Footprints:
             return self._trained(stage, teaching, counted, steps, max(map(teaching.target_bytes, shapes)))
 
     def _trained(
-        self, stage: Stage, teaching: Teaching, counted: Allocations, steps: Sequence[Backward], targets: int
+        self, stage: Planned, teaching: Teaching, counted: Allocations, steps: Sequence[Backward], targets: int
     ) -> Footprint:
         """The steps of a model that has been trained before, with the evaluations between them and after them."""
         widths = stage.work.trained or Widths.full(self._world.config)
@@ -137,7 +141,7 @@ class Footprints:
         batch = teaching.batch(over_split(widths, validation).largest)
         run_evaluation(model.eval(), [batch], self._precision)
 
-    def _frozen(self, stage: Stage) -> Footprint:
+    def _frozen(self, stage: Planned) -> Footprint:
         [passes] = stage.work.passes
         with without_contents():
             counted = Allocations()
@@ -148,7 +152,7 @@ class Footprints:
         activations = counted.peak - weights
         return Footprint(weights, 0, 0, activations, 0, self._block(passes.widths), counted.peak)
 
-    def _run(self, model: nn.Module, stage: Stage, counted: Allocations) -> None:
+    def _run(self, model: nn.Module, stage: Planned, counted: Allocations) -> None:
         """The largest batch of a stage that trains nothing."""
         [passes], request = stage.work.passes, stage.request
         data: Artifact = request.data  # type: ignore[attr-defined]

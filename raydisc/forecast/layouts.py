@@ -8,15 +8,14 @@ from pathlib import Path
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import ResourcesConfig
 from raydisc.errors import InputError
-from raydisc.forecast.dry_run import Forecast, Forecaster, Stage
+from raydisc.forecast.dry_run import Forecast, Forecaster, Planned, label_of
 from raydisc.forecast.footprints import Footprints
-from raydisc.forecast.labels import label_of
 from raydisc.models.precision import Precision
 from raydisc.parallel.footprint import ANY_LAYOUT, Allowed, Fit, Footprint, lay_out
 from raydisc.parallel.mesh import Layout
 from raydisc.schedules.trials import Trial
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
-from raydisc.stages.requests import OnceForAll
 
 _STATE_BYTES = 16
 """Of a parameter that is trained: weight, gradient and AdamW's two moments in float32."""
@@ -60,7 +59,7 @@ def settled_layouts(
     return layouts_for(heaviest, resources, memory)
 
 
-def layouts_for(heaviest: Sequence[tuple[Footprint, Stage]], resources: ResourcesConfig, memory: float) -> Layouts:
+def layouts_for(heaviest: Sequence[tuple[Footprint, Planned]], resources: ResourcesConfig, memory: float) -> Layouts:
     """The layouts with which such stages fit workers with so much memory each; errors as of ``settled_layouts``."""
     workers, teachers = resources.workers, resources.teacher_workers or resources.workers
     own, shared = ([it for it in heaviest if it[1].request.of_teacher is of_teacher] for of_teacher in (True, False))
@@ -69,9 +68,9 @@ def layouts_for(heaviest: Sequence[tuple[Footprint, Stage]], resources: Resource
     return Layouts(_layout(shared, workers, memory, resources), _layout(own, teachers, memory, resources))
 
 
-def heaviest_stages(forecasts: Iterable[Sequence[Forecast]], footprints: Footprints) -> list[tuple[Footprint, Stage]]:
+def heaviest_stages(forecasts: Iterable[Sequence[Forecast]], footprints: Footprints) -> list[tuple[Footprint, Planned]]:
     """Of each kind, the teacher's own and others, the stage that needs the most memory."""
-    heaviest: dict[tuple[str, bool], tuple[Footprint, Stage]] = {}
+    heaviest: dict[tuple[str, bool], tuple[Footprint, Planned]] = {}
     for ways in forecasts:
         for way in (ways[0], ways[-1]):  # of the largest and of the smallest choice
             for stage in way.needed:
@@ -82,19 +81,19 @@ def heaviest_stages(forecasts: Iterable[Sequence[Forecast]], footprints: Footpri
     return list(heaviest.values())
 
 
-def fit_of(footprint: Footprint, stage: Stage, workers: int, memory: float, allowed: Allowed = ANY_LAYOUT) -> Fit:
+def fit_of(footprint: Footprint, stage: Planned, workers: int, memory: float, allowed: Allowed = ANY_LAYOUT) -> Fit:
     """How a stage fits workers; errors as of ``lay_out``."""
     elastic = isinstance(stage.request, OnceForAll)
     return lay_out(footprint, rows_of(stage), workers, memory, elastic, allowed)
 
 
-def rows_of(stage: Stage) -> int:
+def rows_of(stage: Planned) -> int:
     """Rows of a stage's largest batch."""
     return max(passes.largest[0] for passes in stage.work.passes)
 
 
 def _layout(
-    stages: Sequence[tuple[Footprint, Stage]], workers: int, memory: float, resources: ResourcesConfig
+    stages: Sequence[tuple[Footprint, Planned]], workers: int, memory: float, resources: ResourcesConfig
 ) -> Layout:
     """As few shards as the neediest stage will do with."""
     asked = {"auto": None, "data": 1, "shard": workers, "hybrid": resources.shard}[resources.parallel]

@@ -16,9 +16,8 @@ from raydisc.config.experiment import (
 )
 from raydisc.errors import InputError
 from raydisc.forecast.devices import Devices
-from raydisc.forecast.dry_run import Forecast, Forecaster, Stage, search_cost
+from raydisc.forecast.dry_run import Forecast, Forecaster, Planned, label_of, search_cost
 from raydisc.forecast.footprints import Footprints
-from raydisc.forecast.labels import label_of
 from raydisc.forecast.layouts import fit_of, heaviest_stages, rows_of
 from raydisc.forecast.stages import World
 from raydisc.forecast.timing import Pace, seconds_of
@@ -27,15 +26,15 @@ from raydisc.parallel.footprint import Footprint, fewest_workers
 from raydisc.report.rows import ratio, schedule_order
 from raydisc.schedules.trials import Trial, expand
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import read_split
+from raydisc.stages.files import read_split
 from raydisc.stages.problem import inspect, student_scales
-from raydisc.stages.requests import Tokenise
+from raydisc.stages.tokenise import Tokenise
 from raydisc.supernet.candidates import candidate, size_of
 
 Row = dict[str, Any]
 """A line of a plan: name → JSON value."""
 
-Seconds = Callable[[Stage], float]
+Seconds = Callable[[Planned], float]
 """Device-seconds of a stage."""
 
 _BOTH = ("minidisc", "maxidisc")
@@ -137,7 +136,7 @@ def _cost(trials: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> dict
     return found | ({"device_seconds": _bounds([cost.device_seconds for cost in costs])} if seconds else {})
 
 
-def _no_seconds(stage: Stage) -> float:
+def _no_seconds(stage: Planned) -> float:
     return 0.0
 
 
@@ -158,7 +157,7 @@ def _path_costs(groups: dict[Any, dict[int, list[Sequence[Forecast]]]]) -> dict[
 
 def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, seconds: Seconds | None) -> list[Row]:
     """One row for each distinct stage of one seed: what it is, who asks for it, what it costs and leaves."""
-    lines: dict[tuple[str, str], dict[tuple[str, ...], list[Stage]]] = defaultdict(dict)
+    lines: dict[tuple[str, str], dict[tuple[str, ...], list[Planned]]] = defaultdict(dict)
     askers: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     peaks: dict[tuple[str, str], int] = defaultdict(int)
     for ways in forecasts:
@@ -183,7 +182,7 @@ def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, 
     return rows
 
 
-def _aligned(ways: Sequence[Forecast]) -> list[list[tuple[Stage, Forecast]]]:
+def _aligned(ways: Sequence[Forecast]) -> list[list[tuple[Planned, Forecast]]]:
     """The stages of a trial, each as it is for every way in which its choices may fall."""
     needed = [(way.needed, way) for way in ways]
     most = max(len(stages) for stages, _ in needed)
@@ -191,14 +190,14 @@ def _aligned(ways: Sequence[Forecast]) -> list[list[tuple[Stage, Forecast]]]:
     return [[(stages[place], way) for stages, way in alike] for place in range(most)]
 
 
-def _summed(found: Iterable[Sequence[Stage]], amount: Callable[[Stage], float]) -> dict[str, float]:
+def _summed(found: Iterable[Sequence[Planned]], amount: Callable[[Planned], float]) -> dict[str, float]:
     parts = [_bounds([amount(stage) for stage in stages]) for stages in found]
     return {bound: sum(part[bound] for part in parts) for bound in _BOUNDS}
 
 
 def total_row(forecasts: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> Row:
     """What the experiment as it is asked for spends and leaves, every stage once, of all seeds."""
-    found: dict[tuple[str, ...], list[Stage]] = {}
+    found: dict[tuple[str, ...], list[Planned]] = {}
     for ways in forecasts:
         for same in _aligned(ways):
             found[tuple(dict.fromkeys(stage.key for stage, _ in same))] = [stage for stage, _ in same]
@@ -215,7 +214,7 @@ def fit_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, de
     return [_fit_row(*found, devices) for found in heaviest_stages(forecasts, footprints)]
 
 
-def _fit_row(footprint: Footprint, stage: Stage, devices: Devices) -> Row:
+def _fit_row(footprint: Footprint, stage: Planned, devices: Devices) -> Row:
     rows = rows_of(stage)
     row: Row = {
         "kind": stage.request.kind, "stage": label_of([stage]), "rows": rows, **asdict(footprint),

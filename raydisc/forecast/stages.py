@@ -18,26 +18,20 @@ from raydisc.models.cost import ForwardCost
 from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
 from raydisc.schedules.minidisc import choose_path
-from raydisc.stages.context import json_blob, prediction_table, read_split, read_widths, tensor_blob
-from raydisc.stages.distil import evaluation_steps, planned_steps
-from raydisc.stages.finetune import curriculum_of
-from raydisc.stages.importance import importance_batches, named_scores, read_candidate
+from raydisc.stages.artifact import Model
+from raydisc.stages.base import Stage
+from raydisc.stages.distil import Distil, evaluation_steps, planned_steps
+from raydisc.stages.evaluate import Evaluate
+from raydisc.stages.files import json_blob, prediction_table, read_split, read_widths, tensor_blob
+from raydisc.stages.finetune import FineTune, curriculum_of
+from raydisc.stages.importance import Importance, importance_batches, named_scores, read_candidate
 from raydisc.stages.once_for_all.model import read_candidates
 from raydisc.stages.once_for_all.plan import Course, course_of
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
-from raydisc.stages.requests import (
-    Distil,
-    Evaluate,
-    FineTune,
-    Importance,
-    Model,
-    OnceForAll,
-    Request,
-    TeacherOutputs,
-)
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.stages.targets import are_kept
-from raydisc.stages.teacher_outputs import fits, kept_in, outputs_shape
+from raydisc.stages.teacher_outputs import TeacherOutputs, fits, kept_in, outputs_shape
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.importance import Importance as Scores
 from raydisc.tasks.tokenised import Split
@@ -285,7 +279,7 @@ def foresee_evaluate(request: Evaluate, world: World) -> Foreseen:
 
 Foresee = Callable[[Any, World], Foreseen]
 
-FORESEE: Mapping[type[Request], Foresee] = {
+FORESEE: Mapping[type[Stage], Foresee] = {
     FineTune: foresee_finetune,
     TeacherOutputs: foresee_teacher_outputs,
     Importance: foresee_importance,

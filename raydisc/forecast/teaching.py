@@ -18,12 +18,15 @@ from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
 from raydisc.signals.cache import HIDDEN_DTYPES, KeptOutputs, OutputsShape
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import Weights, read_split, read_table, read_widths
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.distil import Distil
+from raydisc.stages.files import Weights, read_split, read_table, read_widths
+from raydisc.stages.finetune import FineTune
+from raydisc.stages.objective import Objective
 from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet, read_candidates
 from raydisc.stages.once_for_all.plan import course_of
-from raydisc.stages.requests import Distil, FineTune, Model, Objective, OnceForAll
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.targets import are_kept, positions, tokens_named, weighted_loss
 from raydisc.stages.teacher_outputs import outputs_shape
 from raydisc.supernet.candidates import Candidate

@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
-from raydisc.forecast.dry_run import Forecast, Stage
+from raydisc.forecast.dry_run import Forecast, Planned
 from raydisc.forecast.memory import run_evaluation, run_outputs
 from raydisc.forecast.stages import World
 from raydisc.forecast.teaching import Teaching, Training, objective_of, source_of
@@ -24,9 +24,12 @@ from raydisc.models.build import build
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths, count_units, prunable_parameters
+from raydisc.stages.base import Stage
+from raydisc.stages.distil import Distil
 from raydisc.stages.once_for_all.model import read_candidates
-from raydisc.stages.requests import Distil, OnceForAll, Request, TeacherOutputs
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.targets import positions, tokens_named
+from raydisc.stages.teacher_outputs import TeacherOutputs
 from raydisc.supernet.elastic import make_elastic
 from raydisc.tasks.tokenised import Batch
 from raydisc.training.batches import optimiser_settings
@@ -91,7 +94,7 @@ def parameters_at(world: World, widths: Widths) -> int:
     return world.subject.teacher_parameters - whole + prunable_parameters(world.config, *units)
 
 
-def seconds_of(work: Work, request: Request, world: World, pace: Pace) -> float:
+def seconds_of(work: Work, request: Stage, world: World, pace: Pace) -> float:
     """Device-seconds of a stage's work."""
     total = 0.0
     trained = parameters_at(world, work.trained) if work.trained else 0
@@ -131,7 +134,7 @@ def probe(
     return Pace(name, fits[0][0], fits[1][0], len(errors), float(np.mean(errors)))
 
 
-def _spread(stages: Sequence[Stage]) -> list[tuple[Distil, Widths]]:
+def _spread(stages: Sequence[Planned]) -> list[tuple[Distil, Widths]]:
     """Students and assistants of different scales, the smallest and the largest among them, with their widths."""
     by_scale = {
         stage.request.scale: (stage.request, stage.work.trained)

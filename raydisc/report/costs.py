@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FREE_KINDS = frozenset({"tokenise", "finetune", "evaluate"})
-"""Stages outside the search: what exists before it, and the reading of the test set after it."""
+from raydisc.stages.kinds import kind_named
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class StageGraph:
         return found
 
     def searched(self, keys: Iterable[str]) -> set[str]:
-        """The part of the closure that belongs to the search (see `FREE_KINDS`)."""
-        return {key for key in self.closure(keys) if self.stages[key]["kind"] not in FREE_KINDS}
+        """Return the part of the closure that belongs to the search (see `raydisc.stages.kinds`)."""
+        return {key for key in self.closure(keys) if kind_named(self.stages[key]["kind"]).searched}
 
     def search_cost(self, keys: Iterable[str]) -> Cost:
         """What the search for these stages costs as if nothing had been computed before."""

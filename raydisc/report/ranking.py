@@ -10,6 +10,7 @@ from typing import Any
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import number, reference
 from raydisc.report.stages import settings_of
+from raydisc.stages.kinds import kind_named
 from raydisc.tasks.metrics import METRICS
 from raydisc.tradeoff import DEFAULT_LAM, break_points, indistinguishable, rank, tradeoff, win_shares
 
@@ -99,7 +100,8 @@ def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[M
             metrics[trial["supernet"]] = trial["metric"]
     found = [Use(*group, metrics[group[0]], frozenset(scales)) for group, scales in chosen.items()]
     for stage in stages:
-        if stage["kind"] == "once_for_all" and stage["state"] == "finished" and stage["key"] not in metrics:
+        unused = stage["state"] == "finished" and stage["key"] not in metrics
+        if unused and kind_named(stage["kind"]).supernet:
             found += _unused(ledger, stage)
     return sorted(found, key=lambda u: (-u.student_scale, u.seed or 0, u.lam, u.supernet))
 

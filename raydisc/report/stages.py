@@ -11,6 +11,7 @@ from raydisc.errors import InputError
 from raydisc.report.costs import StageGraph
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import number
+from raydisc.stages.kinds import kind_named
 
 
 class StageSettings(BaseModel):
@@ -49,7 +50,7 @@ def run_stages(ledger: Ledger, run: str, trials: Sequence[Mapping[str, Any]]) ->
     ends = [key for trial in trials for key in (trial["student"], trial["test"]) if key]
     wanted = StageGraph(rows).closure([*asked, *ends])
     # The teacher's reading of the test set is nobody's input; another run may have computed it.
-    tests = [row for row in rows if row["kind"] == "evaluate" and row["inputs"]]
+    tests = [row for row in rows if kind_named(row["kind"]).tests and row["inputs"]]
     wanted |= {row["key"] for row in tests if wanted.issuperset(row["inputs"])}
     mine = [row for row in rows if row["run"] == run or row["key"] in wanted]
     return sorted(mine, key=lambda row: row["finished_at"] or "")
@@ -59,8 +60,9 @@ def teacher(
     ledger: Ledger, trials: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
 ) -> dict[str, float | None]:
     """The teacher's metrics: at the end of its fine-tuning (validation) and on the test split."""
-    trained = {stage["key"] for stage in stages if stage["kind"] == "finetune"}
-    tested = [s["key"] for s in stages if s["kind"] == "evaluate" and not trained.isdisjoint(s["inputs"] or ())]
+    trained = {stage["key"] for stage in stages if kind_named(stage["kind"]).makes_teacher}
+    tests = [stage for stage in stages if kind_named(stage["kind"]).tests]
+    tested = [stage["key"] for stage in tests if not trained.isdisjoint(stage["inputs"] or ())]
     name = next((trial["metric"] for trial in trials), None)
     validation = ledger.rows("metrics", keys=sorted(trained), split="validation", metric=name, scale=None)
     test = ledger.rows("metrics", keys=tested, split="test", metric=name, scale=None)

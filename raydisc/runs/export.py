@@ -8,9 +8,8 @@ from pathlib import Path
 from raydisc.models.student_folder import CARD, StudentCard, plain_config, read_card
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import read_weights
-from raydisc.stages.requests import Model
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.files import read_weights
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.tokenise import copy_tokenizer
 from raydisc.storage.address import storage_at

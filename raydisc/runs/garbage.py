@@ -7,12 +7,12 @@ from typing import Any, Literal
 from raydisc.report.costs import StageGraph
 from raydisc.report.ledger import Ledger
 from raydisc.report.runs import RUN_FILE, read_state
+from raydisc.stages.kinds import kind_named
 from raydisc.stages.store import MANIFEST
 from raydisc.storage.folder import Held, Storage
 
 Why = Literal["no run refers to it", "left by a stage that died", "kept outputs of finished runs", "Tune's state"]
 
-_OUTPUTS = "teacher_outputs"
 _ARTIFACTS = "artifacts"
 
 
@@ -82,7 +82,7 @@ def _artifacts(storage: Storage, runs: set[str], finished: set[str], outputs: bo
     ledger = Ledger(storage / "ledger")
     stages, trials = ledger.rows("stages"), ledger.rows("trials")
     needed, unfinished = (_referred(stages, trials, names) for names in (runs, runs - finished))
-    spare = {row["key"] for row in stages if row["kind"] == _OUTPUTS} - unfinished if outputs else set()
+    spare = {row["key"] for row in stages if kind_named(row["kind"]).keeps_outputs} - unfinished if outputs else set()
     for key in (storage / _ARTIFACTS).folders():
         if key.startswith(".") or key.endswith(".partial"):
             continue

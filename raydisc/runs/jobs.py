@@ -13,8 +13,8 @@ from raydisc.schedules.foresight import foresee
 from raydisc.schedules.search import Search
 from raydisc.schedules.trials import CONTROLS, Trial
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.base import Stage
 from raydisc.stages.problem import Subject
-from raydisc.stages.requests import Request
 
 PREPARE = "prepare"
 TEST_OF_TEACHER = "test-of-teacher"
@@ -106,17 +106,18 @@ def within(jobs: Sequence[Job], trials: int | None) -> list[Job]:
     return [job for job in jobs if job.name in wanted]
 
 
-Foreseen = Sequence[tuple[Request, Artifact]]
+Foreseen = Sequence[tuple[Stage, Artifact]]
 """Stages that a trial will ask for."""
 
 
 def _shared_jobs(trials: Sequence[Trial], foreseen: Mapping[str, Foreseen], apart: bool) -> dict[str, Job]:
     """A job for each unfinished stage that two trials or more will ask for, by the stage's key; also for the teacher's.
 
-    Once-for-all comes first: it is the longest, and most waits for it.
+    Stages that most others wait for come first (see ``Stage.comes_first``).
     """
     wanted = Counter(key for stages in foreseen.values() for key in {artifact.key for _, artifact in stages})
     jobs: dict[str, Job] = {}
+    first: set[str] = set()
     for trial in trials:
         for request, artifact in foreseen[trial.name]:
             alone = wanted[artifact.key] < 2 and not (apart and request.of_teacher)
@@ -127,7 +128,8 @@ def _shared_jobs(trials: Sequence[Trial], foreseen: Mapping[str, Foreseen], apar
             name = f"{artifact.kind}-{artifact.key[:12]}"
             needs = (PREPARE, *before)
             jobs[artifact.key] = Job(name, label, needs, trial, until=artifact.key, of_teacher=request.of_teacher)
-    return dict(sorted(jobs.items(), key=lambda item: not item[1].name.startswith("once_for_all")))
+            first |= {artifact.key} if request.comes_first else set()
+    return dict(sorted(jobs.items(), key=lambda item: item[0] not in first))
 
 
 def _schedule_job(trial: Trial, foreseen: Foreseen, shared: dict[str, Job]) -> Job:

@@ -11,9 +11,9 @@ from raydisc.report.ledger import Ledger, now
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import read_table
+from raydisc.stages.base import Stage
+from raydisc.stages.files import read_table
 from raydisc.stages.problem import Subject
-from raydisc.stages.requests import Request
 from raydisc.stages.store import ArtifactStore
 
 
@@ -38,7 +38,7 @@ class Recorder:
         self.asked: list[str] = []
         self.reused: list[str] = []
 
-    def stage(self, request: Request, artifact: Artifact, found: bool) -> None:
+    def stage(self, request: Stage, artifact: Artifact, found: bool) -> None:
         """A stage is there: note that it was asked for, and all it found if it was computed now.
 
         The ledger of a storage whose artifacts were copied in lacks their rows: they are written as well.
@@ -57,7 +57,7 @@ class Recorder:
                 if not self._ledger.has("stages", artifact.key):
                     self._write(request, artifact)
 
-    def _write(self, request: Request, artifact: Artifact) -> None:
+    def _write(self, request: Stage, artifact: Artifact) -> None:
         self._write_predictions(artifact)
         self._ledger.write("metrics", _metric_rows(artifact, self._metric), artifact.key)
         self._ledger.write("candidates", _candidate_rows(artifact), artifact.key)
@@ -116,7 +116,7 @@ class Recorder:
             "settings": "{}", "message": message, "finished_at": now(),
         }  # fmt: skip
 
-    def _stage_row(self, request: Request, artifact: Artifact) -> dict[str, Any]:
+    def _stage_row(self, request: Stage, artifact: Artifact) -> dict[str, Any]:
         settings = {**request.settings(), "arithmetic": self._arithmetic}
         return {
             "key": artifact.key, "kind": artifact.kind, "run": self._run, "trial": self._job, "state": "finished",

@@ -26,7 +26,7 @@ from raydisc.runs.termination import GRACE_S, heed_sigterm, is_going
 from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.liveness import leave_on_loss
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.requests import Request
+from raydisc.stages.base import Stage
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.storage.address import open_storage
@@ -110,7 +110,7 @@ class GangWorker:
         store = hot_store(storage, self._copies) if mesh is None else ArtifactStore(storage)
         self._worker = Worker(store, device, team.execution, Rank(index, layout, mesh), self._stops)
 
-    def compute(self, request: Request, promise: Artifact, micro_batches: int) -> Artifact:
+    def compute(self, request: Stage, promise: Artifact, micro_batches: int) -> Artifact:
         """Compute a stage with the others."""
         assert self._worker is not None
         bound_threads(self._team.resources.cpus)  # of this thread: an actor has several
@@ -152,7 +152,7 @@ class Gang:
         self._team, self._copies, self._stops = team, copies, stops
         self._workers: list[Any] = []
 
-    def __call__(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
+    def __call__(self, request: Stage, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
         """The stage's artifact, computed and kept.
 
         Raises:
@@ -222,7 +222,7 @@ class Gang:
             )
         return layout
 
-    def _computed(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int) -> Artifact:
+    def _computed(self, request: Stage, promise: Artifact, progress: Progress, micro_batches: int) -> Artifact:
         leader = self._workers[0]
 
         def tell() -> None:

@@ -29,9 +29,10 @@ from raydisc.runtime.ray_internals import mix_into_trainable
 from raydisc.schedules.search import Outcome, Ready, Schedule, Search
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.base import Stage
+from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import Executor, Workers
 from raydisc.stages.problem import Subject
-from raydisc.stages.requests import Evaluate, Request
 from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
 from raydisc.stages.worker import Worker
 from raydisc.storage.address import open_storage
@@ -253,7 +254,7 @@ def _search(run: Run) -> Search:
 
 def _up_to(schedule: Schedule[Outcome], key: str) -> Schedule[None]:
     """A schedule that ends with the stage of a key."""
-    request: Request = next(schedule)
+    request: Stage = next(schedule)
     while True:
         artifact: Artifact = yield request
         if artifact.key == key:

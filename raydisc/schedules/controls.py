@@ -2,7 +2,7 @@
 
 from raydisc.schedules.minidisc import minidisc
 from raydisc.schedules.search import Outcome, Schedule, Search
-from raydisc.stages.requests import Model
+from raydisc.stages.artifact import Model
 
 
 def kd_equal_compute(search: Search, lam: float, assistants: int, reinvest: bool) -> Schedule[Outcome]:

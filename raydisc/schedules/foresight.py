@@ -6,14 +6,14 @@ from typing import TypeVar
 from raydisc.models.precision import Arithmetic
 from raydisc.schedules.search import Schedule
 from raydisc.stages.artifact import Artifact, NotYetKnown
-from raydisc.stages.requests import Request
+from raydisc.stages.base import Stage
 
 Result = TypeVar("Result")
 
 
 def foresee(
     schedule: Schedule[Result], arithmetic: Arithmetic, find: Callable[[str], Artifact | None]
-) -> list[tuple[Request, Artifact]]:
+) -> list[tuple[Stage, Artifact]]:
     """Requests and their artifacts, or promises where they have not been computed.
 
     Args:
@@ -21,7 +21,7 @@ def foresee(
         arithmetic: in which stages will be computed.
         find: a finished stage's artifact by key, or None.
     """
-    foreseen: list[tuple[Request, Artifact]] = []
+    foreseen: list[tuple[Stage, Artifact]] = []
     try:
         request = next(schedule)
         while True:

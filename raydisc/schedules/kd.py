@@ -1,8 +1,7 @@
 """KD, TAKD and the paths of MaxiDisc: distil along given assistants."""
 
 from raydisc.schedules.search import Outcome, Schedule, Search
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.requests import Model
+from raydisc.stages.artifact import Artifact, Model
 
 
 def along(search: Search, path: tuple[float, ...]) -> Schedule[Outcome]:

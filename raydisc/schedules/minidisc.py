@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raydisc.schedules.search import Outcome, Schedule, Search
-from raydisc.stages.requests import Model
+from raydisc.stages.artifact import Model
 from raydisc.tradeoff import Measured, choose
 
 

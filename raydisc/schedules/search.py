@@ -7,25 +7,21 @@ from typing import TypeVar
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import DistillationConfig
 from raydisc.signals.cache import OutputsShape
-from raydisc.stages.artifact import Artifact
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.base import Stage
+from raydisc.stages.distil import Distil
+from raydisc.stages.finetune import FineTune
+from raydisc.stages.importance import Importance
+from raydisc.stages.objective import Objective
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
-from raydisc.stages.requests import (
-    Distil,
-    FineTune,
-    Importance,
-    Model,
-    Objective,
-    OnceForAll,
-    Request,
-    TeacherOutputs,
-    Tokenise,
-)
 from raydisc.stages.targets import positions
-from raydisc.stages.teacher_outputs import kept_in, outputs_shape
+from raydisc.stages.teacher_outputs import TeacherOutputs, kept_in, outputs_shape
+from raydisc.stages.tokenise import Tokenise
 from raydisc.tasks.metrics import metric
 
 Result = TypeVar("Result")
-Schedule = Generator[Request, Artifact, Result]
+Schedule = Generator[Stage, Artifact, Result]
 """Asks for stages, is sent their artifacts, returns a result."""
 
 

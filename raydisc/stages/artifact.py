@@ -87,6 +87,14 @@ class Artifact:
         return Artifact(read.key, read.kind, tuple(read.inputs), read.facts, Cost(**dict(read.cost)), read.blobs)
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model of an artifact: the whole one, or the candidate of a supernet at a scale."""
+
+    artifact: Artifact
+    scale: float | None = None
+
+
 def _inside(name: str) -> str:
     parts = PurePosixPath(name).parts
     if not name.isprintable() or not parts or name != "/".join(parts) or name.startswith("/") or ".." in parts:

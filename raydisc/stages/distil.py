@@ -1,30 +1,27 @@
 """The distillation stage: a model of one scale trained towards a teacher."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from raydisc.config.sections import DistillationConfig
 from raydisc.models.build import cut
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
-from raydisc.stages.context import (
-    Context,
-    Result,
-    prediction_table,
-    read_split,
-    read_weights,
-    read_widths,
-    table_blob,
-    weight_blobs,
-)
-from raydisc.stages.evaluate import judge
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.base import CHOSEN, Stage, name_of
+from raydisc.stages.context import Context, Result
+from raydisc.stages.files import prediction_table, read_split, read_weights, read_widths, table_blob, weight_blobs
 from raydisc.stages.importance import read_candidate
+from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import trainable_model
-from raydisc.stages.requests import Distil, Model, Objective
+from raydisc.stages.objective import Objective
+from raydisc.stages.scoring import judge
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, positions, targets_of, tokens_named, weighted_loss
 from raydisc.supernet.candidates import size_of
@@ -36,63 +33,107 @@ from raydisc.training.loop import even_steps, train
 from raydisc.training.micro_batches import in_micro_batches
 
 
-def compute_distil(request: Distil, context: Context) -> Result:
-    """Cut the student from where it starts, train it towards its teacher, evaluate it on validation."""
-    data, config = request.data, request.config
-    start = read_weights(context.store, request.start)
-    widths = read_candidate(context.store, request.importance, request.scale).widths
-    model = trainable_model(start.config, widths, cut(start.state, start.config, widths), context)
-    set_dropout(model, config.dropout)
-    cost = ForwardCost.of(model, start.config)
-    split = read_split(context.store, data, "train")
-    validation = read_split(context.store, data, "validation")
-    source = BatchSource(split, config.batch_size, request.seed, data["pad_id"], context.device, rank=context.rank)
-    steps = planned_steps(request, context.store, source, cost, widths)
+@dataclass(frozen=True)
+class Distil(Stage):
+    """Train a model of a scale towards a teacher.
 
-    objective = Objective.of(config)
-    student_positions, teacher_positions = positions(objective, len(cost.layers))
-    targets = targets_of(
-        context, request.outputs, request.teacher, split, teacher_positions, tokens_named(data, objective.top_tokens)
-    )
-    loss = weighted_loss(objective, data)
+    Attributes:
+        data: tokenised task.
+        importance: the teacher's sorted weights, which say what each scale keeps.
+        teacher: who teaches: the teacher itself, an assistant, or a candidate of the supernet.
+        outputs: the teacher's outputs, or None where ``teacher`` is to be run in every step.
+        start: the model that the student is cut from.
+        scale: the student's.
+        config: how.
+        seed: of batches and dropout.
+        budget_flops: train as long as this many FLOPs allow instead of ``config.epochs``, without early stop; the
+            teacher's outputs are paid from them.
+        instead_of: an assistant of the grid, by its supernet; train on after ``config.epochs`` for what supernet and
+            chosen assistant's outputs cost less than this assistant, distilled alone, and its outputs.
+    """
 
-    def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
-        before = targets.flops
-        wanted = targets.signal.outputs(batch)
-        value = loss(forward(model, batch, student_positions, context.execution.precision), wanted, batch)
-        value.backward()
-        flops = STEP_FORWARDS * cost.flops(widths, *batch.shape)
-        return value.detach(), flops + targets.flops - before
+    kind: ClassVar[str] = "distil"
+    version: ClassVar[int] = 4
+    data: Artifact
+    importance: Artifact
+    teacher: Model
+    outputs: Artifact | None
+    start: Model
+    scale: float
+    config: DistillationConfig = field(metadata={"but": ("initialisation",)})  # ``start`` is what comes of it
+    seed: int
+    budget_flops: float | None = None
+    instead_of: Model | None = None
 
-    parted = in_micro_batches(step, context.execution.micro_batches)
-    predicted: dict[int | None, np.ndarray] = {}
+    @property
+    def batch_size(self) -> int:
+        """See ``Stage``."""
+        return self.config.batch_size
 
-    def evaluate(step_number: int | None) -> dict[str, Any]:
-        judged = judge(model, cost, widths, validation, data, context)
-        predicted[step_number] = judged.predictions
-        return {**judged.found, "flops": judged.flops}
+    def compute(self, context: Context) -> Result:
+        """Cut the student from where it starts, train it towards its teacher, evaluate it on validation."""
+        data, config = self.data, self.config
+        start = read_weights(context.store, self.start)
+        widths = read_candidate(context.store, self.importance, self.scale).widths
+        model = trainable_model(start.config, widths, cut(start.state, start.config, widths), context)
+        set_dropout(model, config.dropout)
+        cost = ForwardCost.of(model, start.config)
+        split = read_split(context.store, data, "train")
+        validation = read_split(context.store, data, "validation")
+        source = BatchSource(split, config.batch_size, self.seed, data["pad_id"], context.device, rank=context.rank)
+        steps = planned_steps(self, context.store, source, cost, widths)
 
-    patience = None if request.budget_flops else config.patience
-    settings = context.loop(
-        f"distil to {request.scale:g}", config, source, steps, evaluation_steps(request, steps), patience
-    )
-    state = train(model, settings, source.batch, parted, evaluate, context.progress, context.rank)
-    last = _evaluation_of_what_is_kept(state, predicted, evaluate)
-    size = size_of(start.config, request.importance["parameters"], widths)
-    facts = {
-        "scale": request.scale,
-        "measured_scale": size.measured_scale,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": state.step,
-        "evaluations": [
-            *({"split": "validation", **evaluation} for evaluation in state.evaluations),
-            {"step": None, "split": "validation", "metric": last["metric"], "se": last["se"]},
-        ],
-    }
-    blobs = weight_blobs(start.config, widths, request.scale, weights_of(model), context.rank)
-    table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
-    blobs["predictions.arrow"] = table_blob(table)
-    return Result(facts, state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)
+        objective = Objective.of(config)
+        student_positions, teacher_positions = positions(objective, len(cost.layers))
+        targets = targets_of(
+            context, self.outputs, self.teacher, split, teacher_positions, tokens_named(data, objective.top_tokens)
+        )
+        loss = weighted_loss(objective, data)
+
+        def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
+            before = targets.flops
+            wanted = targets.signal.outputs(batch)
+            value = loss(forward(model, batch, student_positions, context.execution.precision), wanted, batch)
+            value.backward()
+            flops = STEP_FORWARDS * cost.flops(widths, *batch.shape)
+            return value.detach(), flops + targets.flops - before
+
+        parted = in_micro_batches(step, context.execution.micro_batches)
+        predicted: dict[int | None, np.ndarray] = {}
+
+        def evaluate(step_number: int | None) -> dict[str, Any]:
+            judged = judge(model, cost, widths, validation, data, context)
+            predicted[step_number] = judged.predictions
+            return {**judged.found, "flops": judged.flops}
+
+        patience = None if self.budget_flops else config.patience
+        settings = context.loop(
+            f"distil to {self.scale:g}", config, source, steps, evaluation_steps(self, steps), patience
+        )
+        state = train(model, settings, source.batch, parted, evaluate, context.progress, context.rank)
+        last = _evaluation_of_what_is_kept(state, predicted, evaluate)
+        size = size_of(start.config, self.importance["parameters"], widths)
+        facts = {
+            "scale": self.scale,
+            "measured_scale": size.measured_scale,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "steps": state.step,
+            "evaluations": [
+                *({"split": "validation", **evaluation} for evaluation in state.evaluations),
+                {"step": None, "split": "validation", "metric": last["metric"], "se": last["se"]},
+            ],
+        }
+        blobs = weight_blobs(start.config, widths, self.scale, weights_of(model), context.rank)
+        table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
+        blobs["predictions.arrow"] = table_blob(table)
+        return Result(facts, state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)
+
+    def label(self, undecided: bool = False) -> str:
+        """See ``Stage``."""
+        taught = f"{name_of(self.teacher)} → {CHOSEN if undecided else format(self.scale, 'g')}"
+        if self.budget_flops is not None:
+            return f"{taught}, equal compute"
+        return f"{taught}, from the supernet" if kind_named(self.start.artifact.kind).supernet else taught
 
 
 def _evaluation_of_what_is_kept(

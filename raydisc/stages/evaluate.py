@@ -1,82 +1,41 @@
-"""Scoring predictions, and the stage that reads the test split once."""
+"""The stage that reads the test split once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from torch import nn
+from typing import ClassVar
 
 from raydisc.models.cost import ForwardCost
-from raydisc.models.widths import Widths
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import (
-    Context,
-    FlopMeter,
-    Result,
-    one_pass,
-    prediction_table,
-    read_split,
-    read_weights,
-    table_blob,
-)
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.base import Stage
+from raydisc.stages.context import Context, Result
+from raydisc.stages.files import prediction_table, read_split, read_weights, table_blob
+from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
-from raydisc.stages.requests import Evaluate, Model
-from raydisc.tasks.metrics import metric, standard_error
-from raydisc.tasks.tags import count_rows
-from raydisc.tasks.tokenised import Split
-from raydisc.tasks.words import Words
-from raydisc.training.predictions import predict
-
-
-def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """The metric and its standard error, as an evaluation's ``metric`` and ``se``."""
-    measure = metric(name)
-    return {"metric": measure.value(predictions, labels), "se": standard_error(measure, predictions, labels)}
-
-
-def counted(name: str, predictions: np.ndarray, words: Words, classes: Sequence[str]) -> np.ndarray:
-    """What a token task's metric counts in each row ``[N, K]``; a word that no token of was read has no right tag."""
-    counts = metric(name).counts
-    assert counts is not None
-    return count_rows(counts, words.tagged(predictions), words.tags, words.sizes, classes)
+from raydisc.stages.scoring import judge
 
 
 @dataclass(frozen=True)
-class Judged:
-    """An evaluation of a model: ``found`` has its ``metric`` and ``se``; what it said of each row, and what it cost.
+class Evaluate(Stage):
+    """Read the test split once with a finished student."""
 
-    Predictions are as metrics take them: logits ``[N, C]``, losses, or what a token task's metric counts in each row.
-    """
+    kind: ClassVar[str] = "evaluate"
+    data: Artifact
+    student: Artifact
 
-    found: dict[str, Any]
-    predictions: np.ndarray
-    flops: float
+    @property
+    def of_teacher(self) -> bool:
+        """Where it is the teacher that is tested."""
+        return kind_named(self.student.kind).makes_teacher
 
+    def compute(self, context: Context) -> Result:
+        """Predict every test row with the finished student."""
+        weights = read_weights(context.store, Model(self.student))
+        model = frozen_model(weights, context)
+        split = read_split(context.store, self.data, "test")
+        cost = ForwardCost.of(model, weights.config)
+        judged = judge(model, cost, weights.widths, split, self.data, context, len(split))
+        blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
+        return Result({"evaluations": [{"step": None, "split": "test", **judged.found}]}, judged.flops, blobs)
 
-def judge(
-    model: nn.Module,
-    cost: ForwardCost,
-    widths: Widths,
-    split: Split,
-    data: Artifact,
-    context: Context,
-    rows: int | None = None,
-) -> Judged:
-    """Run a model, at some widths, once over every row of a split of the task; for ``rows`` see ``one_pass``."""
-    meter = FlopMeter(cost, widths)
-    predictions = predict(model, split, data["pad_id"], one_pass(context, meter, rows))
-    if split.words is not None:
-        predictions = counted(data["metric"], predictions, split.words, data["classes"])
-    return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)
-
-
-def compute_evaluate(request: Evaluate, context: Context) -> Result:
-    """Predict every test row with the finished student."""
-    weights = read_weights(context.store, Model(request.student))
-    model = frozen_model(weights, context)
-    split = read_split(context.store, request.data, "test")
-    cost = ForwardCost.of(model, weights.config)
-    judged = judge(model, cost, weights.widths, split, request.data, context, len(split))
-    blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
-    return Result({"evaluations": [{"step": None, "split": "test", **judged.found}]}, judged.flops, blobs)
+    def label(self, undecided: bool = False) -> str:
+        """See ``Stage``."""
+        return "test of the student"

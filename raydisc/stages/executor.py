@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from raydisc.errors import OutOfMemory, Stopped
 from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.requests import Request
+from raydisc.stages.base import Stage
 from raydisc.stages.store import ArtifactStore
 from raydisc.storage.folder import Held
 from raydisc.training.loop import Progress, Stops, never
@@ -17,17 +17,17 @@ _ASK_EVERY_S = 0.5
 """Between two looks whether another process has done with a stage."""
 
 Outcome = TypeVar("Outcome")
-Schedule = Generator[Request, Artifact, Outcome]
+Schedule = Generator[Stage, Artifact, Outcome]
 """Asks for stages, is sent their artifacts, returns an outcome."""
 
-OnStage = Callable[[Request, Artifact, bool], None]
+OnStage = Callable[[Stage, Artifact, bool], None]
 """Told of every stage that a schedule asked for: the request, its artifact, and whether it was there already."""
 
-Workers = Callable[[Request, Artifact, Progress, int], Artifact]
+Workers = Callable[[Stage, Artifact, Progress, int], Artifact]
 """Compute a stage and keep it, with each batch cut into that number of parts: a ``Worker``, or several."""
 
 
-def driven(schedule: Schedule[Outcome], execute: Callable[[Request], Artifact]) -> Outcome:
+def driven(schedule: Schedule[Outcome], execute: Callable[[Stage], Artifact]) -> Outcome:
     """Give a schedule the artifact of everything it asks for; what it ends with."""
     try:
         request = next(schedule)
@@ -63,7 +63,7 @@ class Executor:
         self.store, self._workers, self._stops = store, workers, stops
         self._arithmetic, self._progress, self._on_stage = arithmetic, progress, on_stage
 
-    def execute(self, request: Request) -> Artifact:
+    def execute(self, request: Stage) -> Artifact:
         """The stage's artifact: found, waited for while another process computes it, or computed here.
 
         Raises:
@@ -84,7 +84,7 @@ class Executor:
         return artifact
 
     @contextmanager
-    def _holding(self, request: Request, promise: Artifact) -> Iterator[None]:
+    def _holding(self, request: Stage, promise: Artifact) -> Iterator[None]:
         """Hold a stage's key; while another process computes the stage, say that this one is alive and waits."""
         with ExitStack() as held:
             while True:
@@ -98,14 +98,14 @@ class Executor:
                 time.sleep(_ASK_EVERY_S)
             yield
 
-    def _tell(self, request: Request, promise: Artifact, state: dict[str, Any]) -> None:
+    def _tell(self, request: Stage, promise: Artifact, state: dict[str, Any]) -> None:
         self._progress({"stage": request.kind, "key": promise.key, **state})
 
     def run(self, schedule: Schedule[Outcome]) -> Outcome:
         """Execute everything that a schedule asks for."""
         return driven(schedule, self.execute)
 
-    def _compute(self, request: Request, promise: Artifact) -> Artifact:
+    def _compute(self, request: Stage, promise: Artifact) -> Artifact:
         def progress(state: dict[str, Any]) -> None:
             self._tell(request, promise, state)
 
@@ -124,7 +124,7 @@ class Executor:
             progress({"step": 0, "notice": f"{request.kind}: out of memory; batches are cut in {micro_batches}"})
 
 
-def _no_room(request: Request, full: str, micro_batches: int) -> str:
+def _no_room(request: Stage, full: str, micro_batches: int) -> str:
     tried = f", also with batches of {request.batch_size} cut in {micro_batches}" if micro_batches > 1 else ""
     return (
         f"{request.kind}: out of memory{tried} ({full}); run fewer trials at once (resources.trials), give each more "

@@ -1,5 +1,8 @@
 """The stage that makes the teacher, or takes in a finished one."""
 
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -14,18 +17,11 @@ from raydisc.models.teacher_checkpoint import load_teacher, locate, suited_confi
 from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import (
-    Context,
-    Result,
-    Weights,
-    prediction_table,
-    read_split,
-    table_blob,
-    weight_blobs,
-)
-from raydisc.stages.evaluate import judge
+from raydisc.stages.base import NOT_IN_KEY, Stage
+from raydisc.stages.context import Context, Result
+from raydisc.stages.files import Weights, prediction_table, read_split, table_blob, weight_blobs
 from raydisc.stages.models import frozen_model, to_train, trainable_model
-from raydisc.stages.requests import FineTune
+from raydisc.stages.scoring import judge
 from raydisc.tasks.batching import shorter_half
 from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.batches import BatchSource, steps_of
@@ -34,27 +30,49 @@ from raydisc.training.loop import no_evaluation, train
 from raydisc.training.micro_batches import in_micro_batches
 
 
-def compute_finetune(request: FineTune, context: Context) -> Result:
-    """Train the teacher on the labels where that is asked for, then evaluate it on validation."""
-    data = request.data
-    torch.manual_seed(request.seed)
-    model = _initial_model(request.teacher, data, context)
-    widths = Widths.full(model.config)
-    cost = ForwardCost.of(model, model.config)
-    state = TrainingState()
-    if request.finetune is not None:
-        state = _finetune(model, request, request.finetune, cost, context)
-    validation = read_split(context.store, data, "validation")
-    judged = judge(model, cost, widths, validation, data, context)
-    facts = {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "evaluations": [{"step": None, "split": "validation", **judged.found}],
-    }
-    blobs = weight_blobs(model.config, widths, 1.0, weights_of(model), context.rank)
-    blobs["predictions.arrow"] = table_blob(
-        prediction_table({None: judged.predictions}, validation.labels, "validation")
-    )
-    return Result(facts, state.flops + judged.flops, blobs, state.wall_before, state.cpu_before)
+@dataclass(frozen=True)
+class FineTune(Stage):
+    """Train the teacher, or take in a finished one (``finetune`` None)."""
+
+    kind: ClassVar[str] = "finetune"
+    prepares: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+    data: Artifact
+    weights_fingerprint: str
+    finetune: FineTuneConfig | None
+    seed: int
+    teacher: TeacherConfig = field(metadata=NOT_IN_KEY)
+
+    @property
+    def batch_size(self) -> int:
+        """See ``Stage``."""
+        return self.finetune.batch_size if self.finetune else super().batch_size
+
+    def compute(self, context: Context) -> Result:
+        """Train the teacher on the labels where that is asked for, then evaluate it on validation."""
+        data = self.data
+        torch.manual_seed(self.seed)
+        model = _initial_model(self.teacher, data, context)
+        widths = Widths.full(model.config)
+        cost = ForwardCost.of(model, model.config)
+        state = TrainingState()
+        if self.finetune is not None:
+            state = _finetune(model, self, self.finetune, cost, context)
+        validation = read_split(context.store, data, "validation")
+        judged = judge(model, cost, widths, validation, data, context)
+        facts = {
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "evaluations": [{"step": None, "split": "validation", **judged.found}],
+        }
+        blobs = weight_blobs(model.config, widths, 1.0, weights_of(model), context.rank)
+        blobs["predictions.arrow"] = table_blob(
+            prediction_table({None: judged.predictions}, validation.labels, "validation")
+        )
+        return Result(facts, state.flops + judged.flops, blobs, state.wall_before, state.cpu_before)
+
+    def label(self, undecided: bool = False) -> str:
+        """See ``Stage``."""
+        return "fine-tune the teacher" if self.finetune else "take in the teacher"
 
 
 def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> nn.Module:

@@ -1,18 +1,20 @@
 """The stage that scores the teacher's units and sorts its weights by the scores."""
 
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import numpy as np
 import torch
 
+from raydisc.config.sections import Allocation, GridConfig
 from raydisc.families.registry import layers_of
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import (
-    Context,
-    FlopMeter,
-    Result,
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.base import Stage
+from raydisc.stages.context import Context, Result
+from raydisc.stages.files import (
     Weights,
     json_blob,
-    one_pass,
     read_split,
     read_tensors,
     read_weights,
@@ -21,7 +23,6 @@ from raydisc.stages.context import (
     weight_blobs,
 )
 from raydisc.stages.models import frozen_model
-from raydisc.stages.requests import Importance, Model
 from raydisc.stages.store import ArtifactStore
 from raydisc.supernet.candidates import Candidate, candidate, order_units, reordered
 from raydisc.supernet.importance import (
@@ -35,28 +36,52 @@ from raydisc.supernet.importance import (
 from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches
 from raydisc.tasks.tokenised import Split
 from raydisc.tradeoff import reference_of
+from raydisc.training.inference import FlopMeter
 
 IMPORTANCE_FORWARDS = STEP_FORWARDS - 1
 """Gradient importance in forwards: parameters are frozen, so that the backward multiplies for the inputs alone."""
 
 
-def compute_importance(request: Importance, context: Context) -> Result:
-    """Score the units on training rows only; write the scores, the order and the sorted teacher."""
-    weights = read_weights(context.store, Model(request.teacher))
-    scores, flops = _score(request, weights, context)
-    layers = layers_of(weights.config)
-    order = order_units(scores)
-    state = reordered(weights.state, layers, order)
-    blobs = weight_blobs(weights.config, weights.widths, 1.0, state, context.rank)
-    blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
-    blobs["scores.safetensors"] = tensor_blob(named_scores(scores))
-    facts = {
-        "parameters": request.teacher["parameters"],
-        "method": request.method,
-        "reference": reference_of(request.data["kind"], request.teacher["evaluations"][-1]["metric"]),
-        "allocation": request.allocation,
-    }
-    return Result(facts, flops, blobs)
+@dataclass(frozen=True)
+class Importance(Stage):
+    """Score the teacher's units and sort its weights by the scores; say how scales are allocated to layers."""
+
+    kind: ClassVar[str] = "importance"
+    prepares: ClassVar[bool] = True
+    version: ClassVar[int] = 3
+    data: Artifact
+    teacher: Artifact
+    method: str
+    rows: int
+    seed: int
+    allocation: Allocation = field(default="global", metadata={"since": "global"})
+
+    @staticmethod
+    def of(data: Artifact, teacher: Artifact, grid: GridConfig, seed: int) -> "Importance":
+        """The request that an experiment's grid section stands for."""
+        return Importance(data, teacher, grid.importance, grid.importance_rows, seed, grid.allocation)
+
+    def compute(self, context: Context) -> Result:
+        """Score the units on training rows only; write the scores, the order and the sorted teacher."""
+        weights = read_weights(context.store, Model(self.teacher))
+        scores, flops = _score(self, weights, context)
+        layers = layers_of(weights.config)
+        order = order_units(scores)
+        state = reordered(weights.state, layers, order)
+        blobs = weight_blobs(weights.config, weights.widths, 1.0, state, context.rank)
+        blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
+        blobs["scores.safetensors"] = tensor_blob(named_scores(scores))
+        facts = {
+            "parameters": self.teacher["parameters"],
+            "method": self.method,
+            "reference": reference_of(self.data["kind"], self.teacher["evaluations"][-1]["metric"]),
+            "allocation": self.allocation,
+        }
+        return Result(facts, flops, blobs)
+
+    def label(self, undecided: bool = False) -> str:
+        """See ``Stage``."""
+        return f"importance, {self.method}"
 
 
 def _score(request: Importance, weights: Weights, context: Context) -> tuple[Scores, float]:
@@ -70,7 +95,7 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
     split = read_split(context.store, data, "train")
     batches = importance_batches(request, split)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    shares = one_pass(context, meter, sum(map(len, batches))).over(split, batches, data["pad_id"], context.device)
+    shares = context.one_pass(meter, sum(map(len, batches))).over(split, batches, data["pad_id"], context.device)
     scores = gradient_importance(model, layers, shares, data["kind"] == "regression", context.rank)
     return scores, meter.flops * IMPORTANCE_FORWARDS
 

@@ -8,7 +8,8 @@ from raydisc.models.build import build, compute_twice, load_frozen, load_trainab
 from raydisc.models.widths import Widths
 from raydisc.parallel.load_shards import load_shards
 from raydisc.parallel.shard import is_sharded, shard
-from raydisc.stages.context import Context, Weights
+from raydisc.stages.context import Context
+from raydisc.stages.files import Weights
 from raydisc.tensors.lazy_state import State
 
 

@@ -25,7 +25,7 @@ from raydisc.models.teacher_checkpoint import (
     load_config,
     locate,
 )
-from raydisc.stages.requests import Objective
+from raydisc.stages.objective import Objective
 from raydisc.stages.targets import positions
 from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
 from raydisc.supernet.candidates import scale_for_parameters

@@ -7,11 +7,13 @@ from raydisc.losses.losses import WeightedLoss
 from raydisc.models.cost import ForwardCost
 from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, TOKENS_FILE, read_images
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import Context, FlopMeter, read_weights
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.context import Context
+from raydisc.stages.files import read_weights
 from raydisc.stages.models import frozen_model
-from raydisc.stages.requests import Model, Objective
+from raydisc.stages.objective import Objective
 from raydisc.tasks.tokenised import Split
+from raydisc.training.inference import FlopMeter
 
 
 def weighted_loss(objective: Objective, data: Artifact) -> WeightedLoss:

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 
@@ -11,14 +13,17 @@ from raydisc.errors import InputError
 from raydisc.models.cost import ForwardCost
 from raydisc.signals.cache import OutputsShape, OutputsWriter
 from raydisc.signals.source import BeyondRange, write_outputs
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import Context, FlopMeter, Result, one_pass, read_split, read_weights
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.base import Stage, name_of
+from raydisc.stages.context import Context, Result
+from raydisc.stages.files import read_split, read_weights
+from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
-from raydisc.stages.requests import TeacherOutputs
 from raydisc.stages.store import Blob
 from raydisc.stages.targets import tokens_named
 from raydisc.tasks.batching import EVALUATION_BATCH
 from raydisc.tasks.tokenised import Split
+from raydisc.training.inference import FlopMeter
 
 _GIB = 2**30
 
@@ -73,30 +78,51 @@ def _gib(count: float) -> str:
     return f"{count / _GIB:.3g} GiB"
 
 
-def compute_teacher_outputs(request: TeacherOutputs, context: Context) -> Result:
-    """Compute the outputs and keep them, unless the model is to be run in every step.
+@dataclass(frozen=True)
+class TeacherOutputs(Stage):
+    """Compute the logits and matched hidden states of the training rows once, of the teacher or of an assistant."""
 
-    Raises:
-        InputError: they do not fit where they are to be kept.
-    """
-    weights = read_weights(context.store, request.teacher)
-    shape = outputs_shape(request.data, request.positions, weights.config.hidden_size, request.top_tokens)
-    source, folder, rank = kept_in(request.config, shape), context.checkpoint_folder, context.rank
-    # each worker looks, so that all raise; what counts is what the leader saw
-    if source != "online" and not rank.from_leader(has_room(request.config, folder, shape)):
-        source = "online"
-    facts = {"bytes": shape.bytes, "positions": list(request.positions), "source": source}
-    if source == "online":
-        return Result(facts, flops=0.0)
-    split = read_split(context.store, request.data, "train")
-    model = frozen_model(weights, context)
-    meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
-    dtype, error = _written(request, model, split, meter, shape, context)
-    rank.wait()
-    blobs = {name: _moved_blob(folder / name) for name in shape.files}
-    if request.positions:
-        facts |= {"dtype": dtype, "error": error}
-    return Result(facts, meter.flops, blobs)
+    kind: ClassVar[str] = "teacher_outputs"
+    version: ClassVar[int] = 2
+    data: Artifact
+    teacher: Model
+    positions: tuple[int, ...]
+    config: TeacherOutputsConfig
+    top_tokens: int
+
+    @property
+    def of_teacher(self) -> bool:
+        """Not for an assistant's outputs."""
+        return kind_named(self.teacher.artifact.kind).makes_teacher
+
+    def compute(self, context: Context) -> Result:
+        """Compute the outputs and keep them, unless the model is to be run in every step.
+
+        Raises:
+            InputError: they do not fit where they are to be kept.
+        """
+        weights = read_weights(context.store, self.teacher)
+        shape = outputs_shape(self.data, self.positions, weights.config.hidden_size, self.top_tokens)
+        source, folder, rank = kept_in(self.config, shape), context.checkpoint_folder, context.rank
+        # each worker looks, so that all raise; what counts is what the leader saw
+        if source != "online" and not rank.from_leader(has_room(self.config, folder, shape)):
+            source = "online"
+        facts = {"bytes": shape.bytes, "positions": list(self.positions), "source": source}
+        if source == "online":
+            return Result(facts, flops=0.0)
+        split = read_split(context.store, self.data, "train")
+        model = frozen_model(weights, context)
+        meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
+        dtype, error = _written(self, model, split, meter, shape, context)
+        rank.wait()
+        blobs = {name: _moved_blob(folder / name) for name in shape.files}
+        if self.positions:
+            facts |= {"dtype": dtype, "error": error}
+        return Result(facts, meter.flops, blobs)
+
+    def label(self, undecided: bool = False) -> str:
+        """See ``Stage``."""
+        return f"outputs of {name_of(self.teacher)}"
 
 
 def _written(
@@ -111,7 +137,7 @@ def _written(
         folder = context.checkpoint_folder
         with OutputsWriter(folder, shape, dtype, split.lengths, context.rank, split.label_counts) as writer:
             try:
-                how = one_pass(context, meter, len(split))
+                how = context.one_pass(meter, len(split))
                 return dtype, write_outputs(
                     model, split, request.positions, request.data["pad_id"], how, writer, tokens
                 )

@@ -2,17 +2,20 @@
 
 import hashlib
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from raydisc.config.sections import TeacherConfig
+from raydisc.config.sections import TaskConfig, TeacherConfig
 from raydisc.errors import InputError
 from raydisc.models.teacher_checkpoint import load_tokenizer, locate, locate_tokenizer
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.context import Context, Result, table_blob
-from raydisc.stages.requests import Tokenise
+from raydisc.stages.base import NOT_IN_KEY, Stage
+from raydisc.stages.context import Context, Result
+from raydisc.stages.files import table_blob
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.tasks.base import TaskData, load_task
 from raydisc.tasks.reviews import word_tokenizer
@@ -49,21 +52,44 @@ def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def compute_tokenise(request: Tokenise, context: Context) -> Result:
-    """Read the task's rows and write every split as Arrow, with the tokenizer beside them."""
-    task = load_task(request.task)
-    if task.fingerprint != request.task_fingerprint:
-        raise InputError("task: the data changed while the run was starting; run again")
-    tokenizer = tokenizer_of(request.teacher)
-    labelled = {name: table for name, table in task.splits.items() if name != "unlabelled"}
-    splits = {name: _tokenised(name, table, task, tokenizer, context) for name, table in labelled.items()}
-    blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
-    for name, content in tokenizer_files(tokenizer).items():
-        blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
-    facts = _facts(task, tokenizer, splits)
-    if task.kind == "tokens":
-        facts["tags"] = {name: int(Split(table).label_counts.sum()) for name, table in splits.items()}
-    return Result(facts=facts, flops=0.0, blobs=blobs)
+@dataclass(frozen=True)
+class Tokenise(Stage):
+    """Tokenise every split of the task once.
+
+    Attributes:
+        task_fingerprint: of the rows and what is done with them.
+        tokenizer_fingerprint: of the tokenizer's files.
+        task: where the rows are.
+        teacher: where the tokenizer is.
+    """
+
+    kind: ClassVar[str] = "tokenise"
+    by_one: ClassVar[bool] = True
+    prepares: ClassVar[bool] = True
+    task_fingerprint: str
+    tokenizer_fingerprint: str
+    task: TaskConfig = field(metadata=NOT_IN_KEY)
+    teacher: TeacherConfig = field(metadata=NOT_IN_KEY)
+
+    def compute(self, context: Context) -> Result:
+        """Read the task's rows and write every split as Arrow, with the tokenizer beside them."""
+        task = load_task(self.task)
+        if task.fingerprint != self.task_fingerprint:
+            raise InputError("task: the data changed while the run was starting; run again")
+        tokenizer = tokenizer_of(self.teacher)
+        labelled = {name: table for name, table in task.splits.items() if name != "unlabelled"}
+        splits = {name: _tokenised(name, table, task, tokenizer, context) for name, table in labelled.items()}
+        blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
+        for name, content in tokenizer_files(tokenizer).items():
+            blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
+        facts = _facts(task, tokenizer, splits)
+        if task.kind == "tokens":
+            facts["tags"] = {name: int(Split(table).label_counts.sum()) for name, table in splits.items()}
+        return Result(facts=facts, flops=0.0, blobs=blobs)
+
+    def label(self, undecided: bool = False) -> str:
+        """See ``Stage``."""
+        return "tokenise the task"
 
 
 def _tokenised(

@@ -17,30 +17,12 @@ from raydisc.errors import OutOfMemory, reason_of
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.tensor_file import TensorFile
 from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.context import Compute, Context
-from raydisc.stages.distil import compute_distil
-from raydisc.stages.evaluate import compute_evaluate
-from raydisc.stages.finetune import compute_finetune
-from raydisc.stages.importance import compute_importance
-from raydisc.stages.once_for_all.compute import compute_once_for_all
-from raydisc.stages.requests import Request
+from raydisc.stages.base import Stage
+from raydisc.stages.context import Context
 from raydisc.stages.store import ArtifactStore, Blob
-from raydisc.stages.teacher_outputs import compute_teacher_outputs
-from raydisc.stages.tokenise import compute_tokenise
 from raydisc.training.execution import Execution
 from raydisc.training.loop import Progress, Stops, never
 from raydisc.training.micro_batches import is_out_of_memory
-
-COMPUTE: dict[str, Compute] = {
-    "tokenise": compute_tokenise,
-    "finetune": compute_finetune,
-    "teacher_outputs": compute_teacher_outputs,
-    "importance": compute_importance,
-    "once_for_all": compute_once_for_all,
-    "distil": compute_distil,
-    "evaluate": compute_evaluate,
-}
-"""How each kind of stage is computed."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +43,7 @@ class Worker:
     rank: Rank = ALONE
     stops: Stops = never
 
-    def __call__(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
+    def __call__(self, request: Stage, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
         """Compute a stage and keep its artifact; the caller holds its key, and every worker is called.
 
         Args:
@@ -84,7 +66,7 @@ class Worker:
         _return_memory()
         raise OutOfMemory(full)
 
-    def _computed(self, request: Request, promise: Artifact, progress: Progress, micro_batches: int) -> Artifact:
+    def _computed(self, request: Stage, promise: Artifact, progress: Progress, micro_batches: int) -> Artifact:
         if request.by_one and not self.rank.leads:
             return self.rank.from_leader(promise)
         rank = ALONE if request.by_one else self.rank
@@ -100,7 +82,7 @@ class Worker:
         wall, cpu = time.perf_counter(), time.process_time()
         with self.store.carrying(promise.key) if rank.leads else nullcontext():
             rank.wait()
-            result = COMPUTE[request.kind](request, context)
+            result = request.compute(context)
         wall = time.perf_counter() - wall + result.wall_before
         cpu = time.process_time() - cpu
         cpu = float(rank.total(torch.tensor(cpu, dtype=torch.float64))) + result.cpu_before

@@ -6,10 +6,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Precision
+from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.micro_batches import micro_batches_of
+
+
+class FlopMeter:
+    """A count of the FLOPs of forwards, padding included."""
+
+    def __init__(self, cost: ForwardCost, widths: Widths) -> None:
+        """Start at zero."""
+        self._cost, self._widths = cost, widths
+        self.flops = 0.0
+
+    def __call__(self, batch: Batch) -> None:
+        """Count a forward on a batch."""
+        self.flops += self._cost.flops(self._widths, *batch.shape)
 
 
 def _tell_nobody(_: Batch) -> None:

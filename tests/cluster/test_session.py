@@ -55,7 +55,8 @@ import numpy as np, ray, torch
 from raydisc.runtime.session import ray_session
 from raydisc.runtime.hot_store import HotCopies, hot_store
 from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.context import tensor_blob, tensor_views
+from raydisc.stages.files import tensor_blob
+from raydisc.tensors.views import tensor_views
 from raydisc.stages.store import ArtifactStore
 
 storage = Path(sys.argv[1])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ from raydisc.models.forward import Outputs, forward
 from raydisc.models.task_heads import weights_of
 from raydisc.parallel.shard import backwards
 from raydisc.signals.source import TeacherSignal
-from raydisc.stages.context import Context, Result, prediction_table, read_split, table_blob, weight_blobs
+from raydisc.stages.artifact import Model
+from raydisc.stages.context import Context, Result
+from raydisc.stages.files import prediction_table, read_split, table_blob, weight_blobs
 from raydisc.stages.once_for_all.model import Supernet, build_supernet, described, evaluate_candidates
 from raydisc.stages.once_for_all.plan import course_of
 from raydisc.stages.once_for_all.selection import Contest
-from raydisc.stages.requests import Model, OnceForAll
 from raydisc.stages.targets import positions, targets_of, tokens_named, weighted_loss
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.sandwich import Share
@@ -28,8 +29,11 @@ from raydisc.training.dropout import set_dropout
 from raydisc.training.loop import train
 from raydisc.training.micro_batches import micro_batches_of
 
+if TYPE_CHECKING:
+    from raydisc.stages.once_for_all.stage import OnceForAll
 
-def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
+
+def compute_once_for_all(request: "OnceForAll", context: Context) -> Result:
     """Train by the sandwich rule and evaluate the candidates (arXiv 2205.14570, section 3.3).
 
     Where the assistant is chosen before the end, it alone is trained from there on. A larger one sees fewer rows of a
@@ -71,7 +75,7 @@ def compute_once_for_all(request: OnceForAll, context: Context) -> Result:
 
 
 def _result(
-    request: OnceForAll, context: Context, supernet: Supernet, contest: Contest, state: TrainingState, steps: int
+    request: "OnceForAll", context: Context, supernet: Supernet, contest: Contest, state: TrainingState, steps: int
 ) -> Result:
     """What is left behind: the weights, the candidates as the choice saw them, and the last metric of those trained."""
     validation = judges = read_split(context.store, request.data, "validation")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from raydisc.stages.context import Context, table_blob
+from raydisc.stages.context import Context
+from raydisc.stages.files import table_blob
 from raydisc.storage.fsync import sync
 from raydisc.supernet.candidates import Candidate
 from raydisc.tradeoff import Measured, choose

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.context import read_tensors, tensor_blob, tensor_views
+from raydisc.stages.files import read_tensors, tensor_blob
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
 from raydisc.stages.tokenise import TOKENIZER_PREFIX, copy_tokenizer
+from raydisc.tensors.views import tensor_views
 from raydisc.training.checkpoint import load
 
 

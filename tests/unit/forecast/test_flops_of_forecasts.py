@@ -27,9 +27,9 @@ from raydisc.errors import InputError
 from raydisc.forecast.dry_run import Forecaster, search_cost
 from raydisc.forecast.stages import can_choose
 from raydisc.schedules.trials import Trial, expand
+from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.importance import read_scores
 from raydisc.stages.problem import inspect
-from raydisc.stages.requests import Evaluate
 
 pytestmark = pytest.mark.integration
 

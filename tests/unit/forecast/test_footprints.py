@@ -23,8 +23,8 @@ from raydisc.forecast.memory import Allocations, without_contents
 from raydisc.forecast.stages import weight_bytes
 from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
 from raydisc.schedules.trials import Trial
+from raydisc.stages.kinds import STAGES
 from raydisc.stages.problem import inspect
-from raydisc.stages.worker import COMPUTE
 
 pytestmark = pytest.mark.integration
 
@@ -102,8 +102,9 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
 
         return counted_compute
 
-    for kind, compute in COMPUTE.items():
-        monkeypatch.setitem(COMPUTE, kind, counting(compute))
+    for kind in STAGES.names():
+        stage = STAGES.get(kind)
+        monkeypatch.setattr(stage, "compute", counting(stage.compute))
     told = Told()
     run = executor(tmp_path / "runs", told)
     outcome = run.run(trial.run(experiment, inspect(experiment)))

@@ -14,20 +14,21 @@ from raydisc.models.precision import Arithmetic
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial, expand
 from raydisc.stages.artifact import Artifact, Cost
+from raydisc.stages.base import Stage
+from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import driven
 from raydisc.stages.problem import Subject, inspect, student_scales
-from raydisc.stages.requests import Evaluate, Request
 
 FLOPS = {"importance": 1e6, "teacher_outputs": 1e7, "once_for_all": 1e9, "distil": 1e8}
 
 
-def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterator[tuple[Trial, list[Request]]]:
+def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterator[tuple[Trial, list[Stage]]]:
     """Each trial with all that it asks for, each once, in order; the tests of its teacher and its student last."""
     subject = inspect(experiment)
     for trial in expand(experiment, student_scales(experiment, subject)):
-        asked: dict[str, tuple[Request, Artifact]] = {}
+        asked: dict[str, tuple[Stage, Artifact]] = {}
 
-        def execute(request: Request, asked: dict[str, tuple[Request, Artifact]] = asked) -> Artifact:
+        def execute(request: Stage, asked: dict[str, tuple[Stage, Artifact]] = asked) -> Artifact:
             promise = request.promise(arithmetic)
             cost = Cost(flops=FLOPS.get(request.kind, 0.0))
             artifact = replace(promise, facts=made_up_facts(request, subject), cost=cost)
@@ -41,7 +42,7 @@ def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterat
         yield trial, [request for request, _ in asked.values()]
 
 
-def made_up_facts(request: Request, subject: Subject) -> dict[str, Any]:
+def made_up_facts(request: Stage, subject: Subject) -> dict[str, Any]:
     """What a stage is taken to find."""
     if request.kind == "tokenise":
         kind = {"span_f1": "tokens", "token_likelihood": "language"}.get(subject.metric, "classification")

@@ -25,7 +25,8 @@ from raydisc.models.task_heads import is_token_classifier
 from raydisc.models.widths import Widths
 from raydisc.parallel.load_shards import load_shards
 from raydisc.parallel.shard import shard, whole
-from raydisc.stages.context import Context, Weights
+from raydisc.stages.context import Context
+from raydisc.stages.files import Weights
 from raydisc.stages.models import trainable_model
 from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet

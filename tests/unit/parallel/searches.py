@@ -13,7 +13,8 @@ from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE
 from raydisc.parallel.tensor_file import TensorFile
 from raydisc.schedules.minidisc import minidisc
-from raydisc.stages.context import Context, Weights
+from raydisc.stages.context import Context
+from raydisc.stages.files import Weights
 from raydisc.stages.models import frozen_model
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker

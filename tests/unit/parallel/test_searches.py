@@ -14,9 +14,9 @@ from raydisc.config.sections import FineTuneConfig
 from raydisc.models.task_heads import suit
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.rank import ALONE
-from raydisc.stages.context import tensor_views
 from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.reviews import word_tokenizer
+from raydisc.tensors.views import tensor_views
 
 pytestmark = pytest.mark.integration
 

@@ -6,8 +6,8 @@ import pytest
 from tiny_runs import Told, changed, executor, search_of, tiny_experiment
 
 from raydisc.schedules.minidisc import minidisc
-from raydisc.stages.context import read_weights
-from raydisc.stages.requests import Distil
+from raydisc.stages.distil import Distil
+from raydisc.stages.files import read_weights
 
 BASE = tiny_experiment()
 GRID = (0.9, 0.7, 0.5, 0.4)

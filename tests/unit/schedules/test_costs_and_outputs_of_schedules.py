@@ -34,9 +34,11 @@ from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc
 from raydisc.signals.cache import OutputsShape
-from raydisc.stages.context import read_split, read_table, read_weights
+from raydisc.stages.artifact import Model
+from raydisc.stages.evaluate import Evaluate
+from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.stages.importance import read_candidate
-from raydisc.stages.requests import Evaluate, Model, OnceForAll
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.teacher_outputs import has_room
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.sandwich import sandwich

@@ -14,8 +14,9 @@ from raydisc.models.widths import Widths
 from raydisc.schedules.controls import kd_supernet_init
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import choose_path, minidisc
-from raydisc.stages.context import read_split, read_table, read_weights
-from raydisc.stages.requests import Model, OnceForAll
+from raydisc.stages.artifact import Model
+from raydisc.stages.files import read_split, read_table, read_weights
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.supernet.candidates import size_at
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict

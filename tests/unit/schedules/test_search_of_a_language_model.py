@@ -17,8 +17,8 @@ from raydisc.config.sections import (
 )
 from raydisc.schedules.minidisc import minidisc
 from raydisc.signals.cache import TOKENS_FILE
-from raydisc.stages.context import read_split, read_weights
-from raydisc.stages.requests import Model
+from raydisc.stages.artifact import Model
+from raydisc.stages.files import read_split, read_weights
 from raydisc.tradeoff import Measured, choose
 
 pytestmark = pytest.mark.integration

@@ -20,8 +20,8 @@ from raydisc.errors import InputError
 from raydisc.models.student_folder import load_student, read_card
 from raydisc.runs.export import export_student
 from raydisc.schedules.trials import Trial
-from raydisc.stages.context import read_split, read_table, read_weights
-from raydisc.stages.requests import Model
+from raydisc.stages.artifact import Model
+from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.tasks.metrics import metric, standard_error
 from raydisc.tasks.reviews import TAGS
 from raydisc.tradeoff import Measured, choose

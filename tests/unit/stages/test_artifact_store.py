@@ -10,12 +10,13 @@ import pytest
 import torch
 from tiny_runs import Told, executor, search_of, tiny_experiment
 
-from raydisc.stages import worker as compute_module
-from raydisc.stages.artifact import Artifact, Cost, NotYetKnown
-from raydisc.stages.context import Result, json_blob, read_weights, tensor_blob, tensor_views, weight_blobs
-from raydisc.stages.requests import Evaluate, Model
+from raydisc.stages.artifact import Artifact, Cost, Model, NotYetKnown
+from raydisc.stages.context import Result
+from raydisc.stages.evaluate import Evaluate
+from raydisc.stages.files import json_blob, read_weights, tensor_blob, weight_blobs
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
 from raydisc.storage.folder import Held
+from raydisc.tensors.views import tensor_views
 
 PROMISE = Artifact(key="a" * 64, kind="distil", inputs=("b" * 64, "c" * 64))
 REQUEST = Evaluate(Artifact("d" * 64, "tokenise"), Artifact("e" * 64, "distil"))
@@ -237,7 +238,7 @@ def in_processes(target, count):
 
 @pytest.mark.integration
 def test_two_processes_that_ask_for_one_key_compute_it_once(tmp_path, monkeypatch):
-    monkeypatch.setitem(compute_module.COMPUTE, "evaluate", slow_stage(tmp_path / "log"))
+    monkeypatch.setattr(Evaluate, "compute", slow_stage(tmp_path / "log"))
     results = FORKED.Queue()
 
     def ask():
@@ -256,7 +257,7 @@ def test_two_processes_that_ask_for_one_key_compute_it_once(tmp_path, monkeypatc
 
 @pytest.mark.integration
 def test_a_holder_that_is_killed_frees_the_key(tmp_path, monkeypatch):
-    monkeypatch.setitem(compute_module.COMPUTE, "evaluate", lambda request, context: time.sleep(60))
+    monkeypatch.setattr(Evaluate, "compute", lambda request, context: time.sleep(60))
 
     def hold():
         executor(tmp_path, progress=lambda state: (tmp_path / "holding").touch()).execute(REQUEST)
@@ -266,7 +267,7 @@ def test_a_holder_that_is_killed_frees_the_key(tmp_path, monkeypatch):
     while not (tmp_path / "holding").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
-    monkeypatch.setitem(compute_module.COMPUTE, "evaluate", slow_stage(tmp_path / "log"))
+    monkeypatch.setattr(Evaluate, "compute", slow_stage(tmp_path / "log"))
     results = FORKED.Queue()
     [waiting] = in_processes(lambda: results.put(executor(tmp_path).execute(REQUEST)["by"]), 1)
     time.sleep(0.3)

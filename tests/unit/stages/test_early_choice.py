@@ -22,9 +22,10 @@ from raydisc.schedules.controls import kd_supernet_init
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc
-from raydisc.stages.context import read_split, read_table, read_weights
+from raydisc.stages.artifact import Model
+from raydisc.stages.distil import Distil
+from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.stages.importance import read_candidate
-from raydisc.stages.requests import Distil, Model
 from raydisc.stages.store import ArtifactStore
 from raydisc.supernet.sandwich import even_rows
 from raydisc.tasks.batching import evaluation_batches

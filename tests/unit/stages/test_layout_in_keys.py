@@ -4,8 +4,13 @@ import pytest
 
 from raydisc.config.sections import DistillationConfig, GridConfig, TaskConfig, TeacherConfig, TeacherOutputsConfig
 from raydisc.models.precision import Arithmetic
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.requests import Distil, Evaluate, FineTune, Importance, Model, TeacherOutputs, Tokenise
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.distil import Distil
+from raydisc.stages.evaluate import Evaluate
+from raydisc.stages.finetune import FineTune
+from raydisc.stages.importance import Importance
+from raydisc.stages.teacher_outputs import TeacherOutputs
+from raydisc.stages.tokenise import Tokenise
 
 DATA, TEACHER, IMPORTANCE, ASSISTANT = (
     Artifact(kind * 4, kind, ()) for kind in ("tokenise", "finetune", "importance", "distil")

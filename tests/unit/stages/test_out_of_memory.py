@@ -18,8 +18,8 @@ from raydisc.errors import OutOfMemory
 from raydisc.losses.losses import LOSSES, WeightedLoss
 from raydisc.models.forward import forward
 from raydisc.schedules.minidisc import minidisc
+from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import Executor
-from raydisc.stages.requests import Evaluate
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.training.micro_batches import in_micro_batches, micro_batches_of

@@ -11,7 +11,7 @@ from raydisc.models.build import load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
-from raydisc.stages.context import Weights
+from raydisc.stages.files import Weights
 from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate

@@ -22,8 +22,11 @@ from raydisc.models.precision import Arithmetic
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.kd import along
 from raydisc.schedules.search import Ready
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.requests import Distil, Evaluate, Importance, Model, Objective
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.distil import Distil
+from raydisc.stages.evaluate import Evaluate
+from raydisc.stages.importance import Importance
+from raydisc.stages.objective import Objective
 from raydisc.tasks.reviews import word_tokenizer
 
 BASE = tiny_experiment()

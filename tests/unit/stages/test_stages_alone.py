@@ -18,11 +18,11 @@ from raydisc.models.build import load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.schedules.minidisc import minidisc
 from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, read_images
-from raydisc.stages.artifact import Artifact, Cost
-from raydisc.stages.context import read_split, read_table, read_weights, weight_blobs
+from raydisc.stages.artifact import Artifact, Cost, Model
+from raydisc.stages.files import read_split, read_table, read_weights, weight_blobs
 from raydisc.stages.importance import read_candidate, read_scores
-from raydisc.stages.requests import Model, TeacherOutputs
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.teacher_outputs import TeacherOutputs
 from raydisc.stages.tokenise import copy_tokenizer
 from raydisc.supernet.candidates import candidate, order_units, reordered
 from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance

@@ -9,9 +9,10 @@ from torch import nn
 from raydisc.models.build import load_frozen
 from raydisc.models.precision import Arithmetic, has_bfloat16
 from raydisc.schedules.minidisc import minidisc
-from raydisc.stages.context import read_split, read_weights
-from raydisc.stages.evaluate import score
-from raydisc.stages.requests import Evaluate, Model
+from raydisc.stages.artifact import Model
+from raydisc.stages.evaluate import Evaluate
+from raydisc.stages.files import read_split, read_weights
+from raydisc.stages.scoring import score
 from raydisc.tradeoff import tradeoff
 from raydisc.training.checkpoint import load
 from raydisc.training.inference import Pass

@@ -11,8 +11,7 @@ from transformers import AutoModel
 from raydisc.config.experiment import FineTuneConfig, StudentConfig, TaskConfig, TeacherConfig
 from raydisc.errors import InputError
 from raydisc.stages.problem import inspect, student_scales
-from raydisc.stages.requests import Tokenise
-from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
+from raydisc.stages.tokenise import Tokenise, tokenizer_fingerprint, tokenizer_of
 from raydisc.supernet.candidates import size_at
 from raydisc.tasks.reviews import vocabulary, word_tokenizer
 
@@ -216,7 +215,7 @@ def test_a_finished_teacher_is_taken_in_unchanged(folder, tmp_path):
     search = search_of(with_teacher(folder))
     run = executor(tmp_path / "storage")
     ready = run.run(search.prepare())
-    from raydisc.stages.context import tensor_views
+    from raydisc.tensors.views import tensor_views
 
     kept = tensor_views(run.store.blob(ready.finetuned, "model.safetensors"))
     config = tiny_config()

@@ -11,7 +11,7 @@ from variants import slow_but
 from raydisc.schedules.controls import kd_supernet_init
 from raydisc.schedules.kd import along
 from raydisc.schedules.minidisc import minidisc
-from raydisc.stages.requests import Evaluate
+from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.tokenised import table_from_buffer, table_to_buffer
 

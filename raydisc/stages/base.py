@@ -1,0 +1,147 @@
+"""The base class of stages: what a schedule may ask for."""
+
+import dataclasses
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from raydisc.models.precision import Arithmetic
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.context import Context, Result
+from raydisc.stages.kinds import kind_named
+from raydisc.tasks.batching import EVALUATION_BATCH
+
+NOT_IN_KEY = {"key": False}
+"""Metadata of a field that says only where or how to compute."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """A stage that is asked for: a computation that is done once, whoever asks for it, and leaves an artifact.
+
+    Its fields are inputs (artifacts and models of artifacts) or settings; both enter its key. The metadata of a field
+    say what of it does not:
+
+    - ``key``: False leaves the field out.
+    - ``but``: the names of a section's fields that are left out, since other fields of the stage decide them.
+    - ``since``: what the field had to be before it existed, by which it is left out, so that what was computed earlier
+      is found; of a section a mapping of its fields.
+
+    Attributes:
+        kind: The name of the kind in artifacts and in the ledger.
+        version: Part of the key; it is raised when the code gives other results.
+        prepares: Whether the stage makes or knows the teacher, before any search.
+        by_one: Whether one of several workers computes it for all, since no model is run.
+        comes_first: Whether a run computes it before other stages that trials share, since most of them wait for it.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    prepares: ClassVar[bool] = False
+    by_one: ClassVar[bool] = False
+    comes_first: ClassVar[bool] = False
+
+    @abstractmethod
+    def compute(self, context: Context) -> Result:
+        """Compute the stage."""
+
+    @abstractmethod
+    def label(self, undecided: bool = False) -> str:
+        """Return the stage's name for people.
+
+        Args:
+            undecided: Whether the stage's scale depends on a choice that nobody has made yet.
+        """
+
+    @property
+    def searched(self) -> bool:
+        """Whether the stage belongs to the cost of a search."""
+        return kind_named(self.kind).searched
+
+    @property
+    def of_teacher(self) -> bool:
+        """Whether it is for the teacher's own workers: nothing smaller than the whole teacher is computed."""
+        return self.prepares
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of a batch, which may be cut into as many parts; where nothing is trained, those of a pass."""
+        return 1 if self.by_one else EVALUATION_BATCH
+
+    def inputs(self) -> tuple[Artifact, ...]:
+        """Return the artifacts that the stage is made from, each once."""
+        found: dict[str, Artifact] = {}
+        for name in (item.name for item in fields(self)):
+            for artifact in _artifacts(getattr(self, name)):
+                found[artifact.key] = artifact
+        return tuple(found.values())
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything but the artifacts' contents that the result depends on, as JSON values."""
+        found = {}
+        for item in fields(self):
+            value, since = _plain(getattr(self, item.name)), item.metadata.get("since", dataclasses.MISSING)
+            if not item.metadata.get("key", True) or value == since:
+                continue
+            found[item.name] = value
+            if isinstance(since, Mapping) or "but" in item.metadata:
+                before = since if isinstance(since, Mapping) else {}
+                left_out = {*item.metadata.get("but", ()), *(name for name in before if value[name] == before[name])}
+                found[item.name] = {name: it for name, it in value.items() if name not in left_out}
+        return found
+
+    def key(self, arithmetic: Arithmetic) -> str:
+        """Return the SHA-256 that names the stage, computed in some arithmetic."""
+        content: dict[str, Any] = {
+            "kind": self.kind,
+            "version": self.version,
+            "threads": arithmetic.threads,
+            "settings": self.settings(),
+        }
+        if arithmetic.precision != "float32":  # left out, so that what was kept before there was a choice is found
+            content["precision"] = arithmetic.precision
+        layout = arithmetic.teacher_layout if self.of_teacher else arithmetic.layout
+        if layout is not None and not self.by_one:
+            content["layout"] = layout
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def promise(self, arithmetic: Arithmetic) -> Artifact:
+        """Return the artifact that the stage will leave, as it is known before it is computed."""
+        inputs = tuple(artifact.key for artifact in self.inputs())
+        return Artifact(key=self.key(arithmetic), kind=self.kind, inputs=inputs)
+
+
+CHOSEN = "chosen"
+"""The name of a candidate of a supernet that nobody has chosen yet."""
+
+
+def name_of(model: Model) -> str:
+    """Return a teacher's name for people: its scale, or what it is."""
+    if kind_named(model.artifact.kind).supernet:
+        return CHOSEN
+    scale = (model.artifact.facts or {}).get("scale")
+    return "teacher" if scale is None else f"{scale:g}"
+
+
+def _artifacts(value: Any) -> Iterator[Artifact]:
+    if isinstance(value, Artifact):
+        yield value
+    elif isinstance(value, Model):
+        yield value.artifact
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Artifact):
+        return value.key
+    if isinstance(value, Model):
+        return [value.artifact.key, value.scale]
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,138 @@
+"""The files of artifacts: how stages write and read weights, tables and JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from raydisc.families.base import Config
+from raydisc.models.build import config_from_dict, cut
+from raydisc.models.widths import Widths
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.parallel.tensor_file import TensorFile
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.store import ArtifactStore, Blob
+from raydisc.tasks.tokenised import Split, table_from_buffer
+from raydisc.tensors.lazy_state import State
+from raydisc.tensors.views import tensor_views
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model as it lies in an artifact: ``state`` aliases shared memory and is never to be written to."""
+
+    config: Config
+    widths: Widths
+    state: State
+    scale: float
+
+
+def read_weights(store: ArtifactStore, model: Model) -> Weights:
+    """A model of an artifact, cut to the scale asked for."""
+    artifact = model.artifact
+    with store.reading(artifact, "config.json"):
+        config = config_from_dict(store.json(artifact, "config.json"))
+    state = read_tensors(store, artifact, "model.safetensors")
+    with store.reading(artifact, "subnet.json"):
+        kept = store.json(artifact, "subnet.json")
+        scale, widths = kept["scale"], _widths_of(kept, model)
+    if model.scale is None or model.scale == scale:
+        return Weights(config, widths, state, scale)
+    return Weights(config, widths, cut(state, config, widths), model.scale)
+
+
+def read_widths(store: ArtifactStore, model: Model) -> Widths:
+    """The widths of a model of an artifact, without its weights."""
+    with store.reading(model.artifact, "subnet.json"):
+        return _widths_of(store.json(model.artifact, "subnet.json"), model)
+
+
+def _widths_of(kept: Mapping[str, Any], model: Model) -> Widths:
+    """The widths of a model whose artifact keeps this subnet, or of one of its candidates."""
+    if model.scale is not None and model.scale != kept["scale"]:
+        kept = next(row for row in model.artifact["candidates"] if row["scale"] == model.scale)
+    return Widths(tuple(kept["heads"]), tuple(kept["neurons"]))
+
+
+def weight_blobs(config: Config, widths: Widths, scale: float, state: State, rank: Rank = ALONE) -> dict[str, Blob]:
+    """The files that ``read_weights`` reads; sharded weights are written by all workers together."""
+    subnet = {"scale": scale, "heads": list(widths.heads), "neurons": list(widths.neurons)}
+    return {
+        "config.json": json_blob(config.to_dict()),
+        "subnet.json": json_blob(subnet),
+        "model.safetensors": tensor_blob(state, rank),
+    }
+
+
+def read_tensors(store: ArtifactStore, artifact: Artifact, name: str) -> dict[str, torch.Tensor]:
+    """Views of the tensors in an artifact's file."""
+    with store.reading(artifact, name):
+        return tensor_views(store.blob(artifact, name))
+
+
+def tensor_blob(state: State, rank: Rank = ALONE) -> TensorFile:
+    """Tensors as safetensors, each made as it is written; sharded ones by all workers together."""
+    return TensorFile(state, rank)
+
+
+def json_blob(value: Any) -> Blob:
+    """A JSON file."""
+    return lambda path: _write_text(path, json.dumps(value, indent=1))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def table_blob(table: pa.Table) -> Blob:
+    """A table in Arrow's file format, streamed to disk."""
+
+    def write(path: Path) -> None:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    return write
+
+
+def read_table(store: ArtifactStore, artifact: Artifact, name: str) -> pa.Table:
+    """A view of an artifact's table."""
+    with store.reading(artifact, name):
+        table = table_from_buffer(pa.py_buffer(store.blob(artifact, name)))
+        table.validate(full=True)  # its offsets are what nothing else looks at before it follows them
+        return table
+
+
+def read_split(store: ArtifactStore, data: Artifact, split: str, rows: int | None = None) -> Split:
+    """A tokenised split, a view of shared memory; or a fixed choice of so many of its rows."""
+    table = read_table(store, data, f"{split}.arrow")
+    if rows is not None and rows < table.num_rows:
+        table = table.take(pa.array(sampled(table.num_rows, rows, seed=0))).combine_chunks()
+    with store.reading(data, f"{split}.arrow"):
+        return Split(table, language=data["kind"] == "language")
+
+
+def sampled(total: int, rows: int, seed: int) -> np.ndarray:
+    """So many row numbers out of ``total`` without repetition, ascending; all where there are no more."""
+    return np.sort(np.random.default_rng(seed).permutation(total)[:rows])
+
+
+def prediction_table(predictions: Mapping[float | None, np.ndarray], labels: np.ndarray, split: str) -> pa.Table:
+    """Per-example predictions of a model, or of each candidate by scale, for the ledger."""
+    tables = [
+        pa.table(
+            {
+                "split": pa.array([split] * len(labels)),
+                "scale": pa.array([scale] * len(labels), pa.float64()),
+                "row": pa.array(np.arange(len(labels))),
+                "prediction": pa.array(list(logits.astype(np.float32)), pa.list_(pa.float32())),
+                "label": pa.array(labels.astype(np.float64)),
+            }
+        )
+        for scale, logits in predictions.items()
+    ]
+    return pa.concat_tables(tables).combine_chunks()

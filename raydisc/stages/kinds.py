@@ -1,0 +1,63 @@
+"""The kinds of stages by name: where their classes are, and what reports ask where they have but the name.
+
+Reports read a ledger without importing a stage, and torch with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raydisc.registry import Registry
+
+if TYPE_CHECKING:
+    from raydisc.stages.base import Stage
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of stage.
+
+    Attributes:
+        place: The module and the name of its class.
+        searched: Whether its stages belong to the cost of a search; not what exists before it, nor the test after it.
+        makes_teacher: Whether its stages make the teacher.
+        keeps_outputs: Whether its stages keep the outputs of a model, which can be large.
+        supernet: Whether its stages make a supernet.
+        tests: Whether its stages read the test split.
+    """
+
+    place: str
+    searched: bool = True
+    makes_teacher: bool = False
+    keeps_outputs: bool = False
+    supernet: bool = False
+    tests: bool = False
+
+
+KINDS = {
+    "tokenise": Kind("raydisc.stages.tokenise:Tokenise", searched=False),
+    "finetune": Kind("raydisc.stages.finetune:FineTune", searched=False, makes_teacher=True),
+    "importance": Kind("raydisc.stages.importance:Importance"),
+    "teacher_outputs": Kind("raydisc.stages.teacher_outputs:TeacherOutputs", keeps_outputs=True),
+    "once_for_all": Kind("raydisc.stages.once_for_all.stage:OnceForAll", supernet=True),
+    "distil": Kind("raydisc.stages.distil:Distil"),
+    "evaluate": Kind("raydisc.stages.evaluate:Evaluate", searched=False, tests=True),
+}
+"""The kinds by the name that ledgers and artifacts have of them."""
+
+STAGES: Registry[type[Stage]] = Registry(
+    "raydisc.stages",
+    "kind of stage",
+    "raydisc.stages.base:Stage",
+    shipped={name: kind.place for name, kind in KINDS.items()},
+    key="kind",
+)
+"""The classes of stages by kind; to ask for one imports it."""
+
+_OTHER = Kind("")
+
+
+def kind_named(name: str) -> Kind:
+    """Return the kind of a name; one that is not known here is taken to be part of the search."""
+    return KINDS.get(name, _OTHER)

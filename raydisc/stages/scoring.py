@@ -1,0 +1,61 @@
+"""Scoring a model: its predictions on a split, their metric and what they cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from raydisc.models.cost import ForwardCost
+from raydisc.models.widths import Widths
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.context import Context
+from raydisc.tasks.metrics import metric, standard_error
+from raydisc.tasks.tags import count_rows
+from raydisc.tasks.tokenised import Split
+from raydisc.tasks.words import Words
+from raydisc.training.inference import FlopMeter
+from raydisc.training.predictions import predict
+
+
+def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """The metric and its standard error, as an evaluation's ``metric`` and ``se``."""
+    measure = metric(name)
+    return {"metric": measure.value(predictions, labels), "se": standard_error(measure, predictions, labels)}
+
+
+def counted(name: str, predictions: np.ndarray, words: Words, classes: Sequence[str]) -> np.ndarray:
+    """What a token task's metric counts in each row ``[N, K]``; a word that no token of was read has no right tag."""
+    counts = metric(name).counts
+    assert counts is not None
+    return count_rows(counts, words.tagged(predictions), words.tags, words.sizes, classes)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation of a model: ``found`` has its ``metric`` and ``se``; what it said of each row, and what it cost.
+
+    Predictions are as metrics take them: logits ``[N, C]``, losses, or what a token task's metric counts in each row.
+    """
+
+    found: dict[str, Any]
+    predictions: np.ndarray
+    flops: float
+
+
+def judge(
+    model: nn.Module,
+    cost: ForwardCost,
+    widths: Widths,
+    split: Split,
+    data: Artifact,
+    context: Context,
+    rows: int | None = None,
+) -> Judged:
+    """Run a model, at some widths, once over every row of a split of the task; for ``rows`` see ``one_pass``."""
+    meter = FlopMeter(cost, widths)
+    predictions = predict(model, split, data["pad_id"], context.one_pass(meter, rows))
+    if split.words is not None:
+        predictions = counted(data["metric"], predictions, split.words, data["classes"])
+    return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)
