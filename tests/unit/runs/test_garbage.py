@@ -96,7 +96,7 @@ def test_the_command_tells_and_removes_only_when_told_to(storage: Storage, capsy
     assert json.loads(capsys.readouterr().out) == {**told, "deleted": True}
     assert find_litter(storage) == []
     assert main(words[:-1]) == 0
-    assert "0 bytes may go" in capsys.readouterr().out
+    assert "0 bytes can be removed" in capsys.readouterr().out
     assert set((storage / "artifacts").folders()) == {
         "teacher",
         "outputs",
