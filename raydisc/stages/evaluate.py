@@ -23,7 +23,7 @@ class Evaluate(Stage):
 
     @property
     def of_teacher(self) -> bool:
-        """Where it is the teacher that is tested."""
+        """Whether the teacher is tested."""
         return kind_named(self.student.kind).makes_teacher
 
     def compute(self, context: Context) -> Result:

@@ -24,7 +24,7 @@ from raydisc.tensors.views import tensor_views
 
 @dataclass(frozen=True)
 class Weights:
-    """A model as it lies in an artifact: ``state`` aliases shared memory and is never to be written to."""
+    """A model as it lies in an artifact; ``state`` aliases shared memory and must never be written to."""
 
     config: Config
     widths: Widths
@@ -33,7 +33,7 @@ class Weights:
 
 
 def read_weights(store: ArtifactStore, model: Model) -> Weights:
-    """A model of an artifact, cut to the scale asked for."""
+    """Read a model of an artifact, cut to the scale asked for."""
     artifact = model.artifact
     with store.reading(artifact, "config.json"):
         config = config_from_dict(store.json(artifact, "config.json"))
@@ -47,20 +47,20 @@ def read_weights(store: ArtifactStore, model: Model) -> Weights:
 
 
 def read_widths(store: ArtifactStore, model: Model) -> Widths:
-    """The widths of a model of an artifact, without its weights."""
+    """Read the widths of a model of an artifact, without its weights."""
     with store.reading(model.artifact, "subnet.json"):
         return _widths_of(store.json(model.artifact, "subnet.json"), model)
 
 
 def _widths_of(kept: Mapping[str, Any], model: Model) -> Widths:
-    """The widths of a model whose artifact keeps this subnet, or of one of its candidates."""
+    """Return the widths of a model whose artifact keeps this subnet, or of one of its candidates."""
     if model.scale is not None and model.scale != kept["scale"]:
         kept = next(row for row in model.artifact["candidates"] if row["scale"] == model.scale)
     return Widths(tuple(kept["heads"]), tuple(kept["neurons"]))
 
 
 def weight_blobs(config: Config, widths: Widths, scale: float, state: State, rank: Rank = ALONE) -> dict[str, Blob]:
-    """The files that ``read_weights`` reads; sharded weights are written by all workers together."""
+    """Return the files that ``read_weights`` reads; sharded weights are written by all workers together."""
     subnet = {"scale": scale, "heads": list(widths.heads), "neurons": list(widths.neurons)}
     return {
         "config.json": json_blob(config.to_dict()),
@@ -70,18 +70,18 @@ def weight_blobs(config: Config, widths: Widths, scale: float, state: State, ran
 
 
 def read_tensors(store: ArtifactStore, artifact: Artifact, name: str) -> dict[str, torch.Tensor]:
-    """Views of the tensors in an artifact's file."""
+    """Return views of the tensors in an artifact's file."""
     with store.reading(artifact, name):
         return tensor_views(store.blob(artifact, name))
 
 
 def tensor_blob(state: State, rank: Rank = ALONE) -> TensorFile:
-    """Tensors as safetensors, each made as it is written; sharded ones by all workers together."""
+    """Return tensors as a safetensors file, each made as it is written; sharded ones by all workers together."""
     return TensorFile(state, rank)
 
 
 def json_blob(value: Any) -> Blob:
-    """A JSON file."""
+    """Return a JSON file."""
     return lambda path: _write_text(path, json.dumps(value, indent=1))
 
 
@@ -90,7 +90,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def table_blob(table: pa.Table) -> Blob:
-    """A table in Arrow's file format, streamed to disk."""
+    """Return a table as a file in Arrow's format, which is streamed to disk."""
 
     def write(path: Path) -> None:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -100,15 +100,15 @@ def table_blob(table: pa.Table) -> Blob:
 
 
 def read_table(store: ArtifactStore, artifact: Artifact, name: str) -> pa.Table:
-    """A view of an artifact's table."""
+    """Read a view of an artifact's table."""
     with store.reading(artifact, name):
         table = table_from_buffer(pa.py_buffer(store.blob(artifact, name)))
-        table.validate(full=True)  # its offsets are what nothing else looks at before it follows them
+        table.validate(full=True)  # nothing else checks its offsets before following them
         return table
 
 
 def read_split(store: ArtifactStore, data: Artifact, split: str, rows: int | None = None) -> Split:
-    """A tokenised split, a view of shared memory; or a fixed choice of so many of its rows."""
+    """Read a tokenised split, a view of shared memory; or a fixed choice of ``rows`` of its rows."""
     table = read_table(store, data, f"{split}.arrow")
     if rows is not None and rows < table.num_rows:
         table = table.take(pa.array(sampled(table.num_rows, rows, seed=0))).combine_chunks()
@@ -117,12 +117,12 @@ def read_split(store: ArtifactStore, data: Artifact, split: str, rows: int | Non
 
 
 def sampled(total: int, rows: int, seed: int) -> np.ndarray:
-    """So many row numbers out of ``total`` without repetition, ascending; all where there are no more."""
+    """Draw ``rows`` row numbers out of ``total`` without repetition, ascending; all of them if there are no more."""
     return np.sort(np.random.default_rng(seed).permutation(total)[:rows])
 
 
 def prediction_table(predictions: Mapping[float | None, np.ndarray], labels: np.ndarray, split: str) -> pa.Table:
-    """Per-example predictions of a model, or of each candidate by scale, for the ledger."""
+    """Return the predictions of a model on each row, or those of each candidate by scale, for the ledger."""
     tables = [
         pa.table(
             {

@@ -3,15 +3,7 @@
 Reports read a ledger without importing a stage, and torch with it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from raydisc.registry import Registry
-
-if TYPE_CHECKING:
-    from raydisc.stages.base import Stage
 
 
 @dataclass(frozen=True)
@@ -45,15 +37,6 @@ KINDS = {
     "evaluate": Kind("raydisc.stages.evaluate:Evaluate", searched=False, tests=True),
 }
 """The kinds by the name that ledgers and artifacts have of them."""
-
-STAGES: Registry[type[Stage]] = Registry(
-    "raydisc.stages",
-    "kind of stage",
-    "raydisc.stages.base:Stage",
-    shipped={name: kind.place for name, kind in KINDS.items()},
-    key="kind",
-)
-"""The classes of stages by kind; to ask for one imports it."""
 
 _OTHER = Kind("")
 

@@ -20,13 +20,13 @@ from raydisc.training.predictions import predict
 
 
 def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """The metric and its standard error, as an evaluation's ``metric`` and ``se``."""
+    """Return the metric and its standard error, as an evaluation's ``metric`` and ``se``."""
     measure = metric(name)
     return {"metric": measure.value(predictions, labels), "se": standard_error(measure, predictions, labels)}
 
 
 def counted(name: str, predictions: np.ndarray, words: Words, classes: Sequence[str]) -> np.ndarray:
-    """What a token task's metric counts in each row ``[N, K]``; a word that no token of was read has no right tag."""
+    """Return the counts of a token task's metric in each row ``[N, K]``; a word without a token has no right tag."""
     counts = metric(name).counts
     assert counts is not None
     return count_rows(counts, words.tagged(predictions), words.tags, words.sizes, classes)
@@ -34,7 +34,7 @@ def counted(name: str, predictions: np.ndarray, words: Words, classes: Sequence[
 
 @dataclass(frozen=True)
 class Judged:
-    """An evaluation of a model: ``found`` has its ``metric`` and ``se``; what it said of each row, and what it cost.
+    """An evaluation of a model: its ``metric`` and ``se``, its predictions on each row, and its FLOPs.
 
     Predictions are as metrics take them: logits ``[N, C]``, losses, or what a token task's metric counts in each row.
     """

@@ -8,7 +8,7 @@ from raydisc.models.precision import Precision
 
 @dataclass(frozen=True)
 class Execution:
-    """How a worker computes stages; made once from an experiment's resources, and handed on whole.
+    """The way a worker computes stages; made once from an experiment's resources, and handed on whole.
 
     Results do not depend on it, but for ``precision``, which enters keys by ``Arithmetic``, and ``micro_batches``,
     whose sums are rounded otherwise.

@@ -28,19 +28,19 @@ class FlopMeter:
 
 
 def _tell_nobody(_: Batch) -> None:
-    """For a pass that nobody counts."""
+    """Ignore a batch of a pass that is not counted."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """How one worker does its share of a pass.
+    """A pass of one worker over its share of rows.
 
     Attributes:
-        batch_size: rows that all workers compute together.
-        on_batch: told of each of the worker's batches before it is computed.
-        precision: to compute in.
-        rank: of the worker.
-        micro_batches: into how many parts its share of a batch is cut, which it computes one after another.
+        batch_size: The rows that all workers compute together.
+        on_batch: Called with each of the worker's batches before it is computed.
+        precision: The precision to compute in.
+        rank: The rank of the worker.
+        micro_batches: The number of parts that its share of a batch is cut into, computed one after another.
     """
 
     batch_size: int
@@ -50,7 +50,7 @@ class Pass:
     micro_batches: int = 1
 
     def over(self, split: Split, batches: Iterable[np.ndarray], pad_id: int, device: torch.device) -> Iterator[Batch]:
-        """What the worker computes at a time of batches, given by their row numbers; a part may be without rows."""
+        """Yield the worker's parts of batches, which are given by their row numbers; a part may be without rows."""
         for rows in batches:
             batch = split.batch(rows, pad_id).share(self.rank.index, self.rank.workers).to(device)
             self.on_batch(batch)  # now: what comes of it may have the pass end

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from raydisc.stages.context import Context, Result
 from raydisc.stages.files import prediction_table, read_split, table_blob, weight_blobs
 from raydisc.stages.once_for_all.model import Supernet, build_supernet, described, evaluate_candidates
 from raydisc.stages.once_for_all.plan import course_of
+from raydisc.stages.once_for_all.request import OnceForAllRequest
 from raydisc.stages.once_for_all.selection import Contest
 from raydisc.stages.targets import positions, targets_of, tokens_named, weighted_loss
 from raydisc.supernet.candidates import Candidate
@@ -29,11 +30,8 @@ from raydisc.training.dropout import set_dropout
 from raydisc.training.loop import train
 from raydisc.training.micro_batches import micro_batches_of
 
-if TYPE_CHECKING:
-    from raydisc.stages.once_for_all.stage import OnceForAll
 
-
-def compute_once_for_all(request: "OnceForAll", context: Context) -> Result:
+def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result:
     """Train by the sandwich rule and evaluate the candidates (arXiv 2205.14570, section 3.3).
 
     Where the assistant is chosen before the end, it alone is trained from there on. A larger one sees fewer rows of a
@@ -75,7 +73,7 @@ def compute_once_for_all(request: "OnceForAll", context: Context) -> Result:
 
 
 def _result(
-    request: "OnceForAll", context: Context, supernet: Supernet, contest: Contest, state: TrainingState, steps: int
+    request: OnceForAllRequest, context: Context, supernet: Supernet, contest: Contest, state: TrainingState, steps: int
 ) -> Result:
     """What is left behind: the weights, the candidates as the choice saw them, and the last metric of those trained."""
     validation = judges = read_split(context.store, request.data, "validation")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -17,14 +17,12 @@ from raydisc.stages.context import Context
 from raydisc.stages.files import Weights, read_weights
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.models import trainable_model
+from raydisc.stages.once_for_all.request import OnceForAllRequest
 from raydisc.stages.scoring import judge
 from raydisc.stages.store import ArtifactStore
 from raydisc.supernet.candidates import Candidate, size_of
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.tasks.tokenised import Split
-
-if TYPE_CHECKING:
-    from raydisc.stages.once_for_all.stage import OnceForAll
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,13 @@ class Supernet:
         select(self.model, self.weights.config, candidate.widths)
 
 
-def read_candidates(request: "OnceForAll", store: ArtifactStore) -> tuple[Candidate, ...]:
+def read_candidates(request: OnceForAllRequest, store: ArtifactStore) -> tuple[Candidate, ...]:
     """The candidates of a request, largest first."""
     scales = sorted(request.scales, reverse=True)
     return tuple(read_candidate(store, request.importance, scale) for scale in scales)
 
 
-def build_supernet(request: "OnceForAll", context: Context) -> Supernet:
+def build_supernet(request: OnceForAllRequest, context: Context) -> Supernet:
     """The sorted teacher, cut to the largest candidate and made elastic."""
     teacher = read_weights(context.store, Model(request.importance))
     candidates = read_candidates(request, context.store)
@@ -65,7 +63,7 @@ def build_supernet(request: "OnceForAll", context: Context) -> Supernet:
 
 
 def evaluate_candidates(
-    supernet: Supernet, candidates: Sequence[Candidate], request: "OnceForAll", validation: Split, context: Context
+    supernet: Supernet, candidates: Sequence[Candidate], request: OnceForAllRequest, validation: Split, context: Context
 ) -> tuple[list[dict[str, Any]], dict[float | None, np.ndarray], float]:
     """Metric and standard error of each candidate, its predictions by scale, and the FLOPs."""
     data = request.data
@@ -84,7 +82,7 @@ def evaluate_candidates(
 
 
 def described(
-    supernet: Supernet, request: "OnceForAll", rows: Sequence[Mapping[str, Any]], validation: Split
+    supernet: Supernet, request: OnceForAllRequest, rows: Sequence[Mapping[str, Any]], validation: Split
 ) -> list[dict[str, Any]]:
     """Evaluated candidates with their sizes, costs and the units they keep."""
     config = supernet.weights.config

@@ -2,22 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from raydisc.config.sections import OnceForAllConfig
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.widths import Widths
 from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_widths
+from raydisc.stages.once_for_all.request import OnceForAllRequest
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.sandwich import Rule, Share, even_rows, sandwich
 from raydisc.training.batches import steps_of
 from raydisc.training.loop import even_steps
-
-if TYPE_CHECKING:
-    from raydisc.stages.once_for_all.stage import OnceForAll
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Course:
 
 
 def course_of(
-    request: "OnceForAll", store: ArtifactStore, candidates: tuple[Candidate, ...], cost: ForwardCost
+    request: OnceForAllRequest, store: ArtifactStore, candidates: tuple[Candidate, ...], cost: ForwardCost
 ) -> Course:
     """The course of a request's candidates, largest first; only data and importance are read."""
     split = read_split(store, request.data, "train")
@@ -72,7 +69,7 @@ def course_of(
     )
 
 
-def _choice_step(request: "OnceForAll", steps: int) -> int | None:
+def _choice_step(request: OnceForAllRequest, steps: int) -> int | None:
     """The step after which the assistant is chosen; None where all candidates are trained to the end."""
     if request.lam is None:
         return None

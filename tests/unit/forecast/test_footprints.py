@@ -23,8 +23,8 @@ from raydisc.forecast.memory import Allocations, without_contents
 from raydisc.forecast.stages import weight_bytes
 from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
 from raydisc.schedules.trials import Trial
-from raydisc.stages.kinds import STAGES
 from raydisc.stages.problem import inspect
+from raydisc.stages.registry import STAGES
 
 pytestmark = pytest.mark.integration
 

@@ -14,14 +14,14 @@ import pyarrow as pa
 from safetensors.numpy import load_file
 
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.requests import Request
+from raydisc.stages.base import Stage
 from raydisc.stages.store import ArtifactStore
 
 COUNTED = {"metric", "se"}
 TURNED_OVER = {"tokens.arrow"}
 
 
-def described(store: ArtifactStore, request: Request, artifact: Artifact) -> dict[str, Any]:
+def described(store: ArtifactStore, request: Stage, artifact: Artifact) -> dict[str, Any]:
     """A stage: its kind and version, the files of its artifact, what they hold, its facts and FLOPs."""
     names = sorted(artifact.blobs)
     read = [name for name in names if name not in TURNED_OVER]

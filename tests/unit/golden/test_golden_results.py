@@ -19,8 +19,9 @@ from raydisc.runs.export import export_student
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial, expand
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.base import Stage
+from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.problem import inspect
-from raydisc.stages.requests import Evaluate, Request
 from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.reviews import word_tokenizer
 
@@ -63,7 +64,7 @@ class Searched:
     store: ArtifactStore
     trial: Trial
     outcome: Outcome
-    stages: list[tuple[Request, Artifact]]
+    stages: list[tuple[Stage, Artifact]]
 
 
 def searched(kind: str) -> Searched:

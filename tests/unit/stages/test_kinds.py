@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from raydisc.stages.kinds import KINDS, STAGES, kind_named
+from raydisc.stages.kinds import KINDS, kind_named
+from raydisc.stages.registry import STAGES
 
 
 @pytest.mark.parametrize("name", KINDS)

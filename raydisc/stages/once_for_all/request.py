@@ -1,0 +1,52 @@
+"""The request for a once-for-all stage: its inputs, its settings and its key."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from raydisc.config.sections import OnceForAllConfig
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.base import Stage
+from raydisc.stages.objective import Objective
+
+
+@dataclass(frozen=True)
+class OnceForAllRequest(Stage):
+    """Train all candidates of the grid in one set of weights.
+
+    Attributes:
+        data: The tokenised task.
+        outputs: The teacher's outputs, or None where the teacher is to be run in every step.
+        importance: The teacher's sorted weights and its units' scores.
+        scales: The scales of the candidates, the student's own included.
+        config: The settings of the training.
+        objective: The distance to the teacher that is minimised.
+        seed: The seed of batches, dropout and the sandwich.
+        lam: The λ of the choice, where the assistant is chosen before the end; otherwise None.
+    """
+
+    kind: ClassVar[str] = "once_for_all"
+    version: ClassVar[int] = 4
+    comes_first: ClassVar[bool] = True
+    data: Artifact
+    outputs: Artifact | None
+    importance: Artifact
+    scales: tuple[float, ...]
+    # ``scales`` is what comes of the rule for candidates; there was no choice before the end
+    config: OnceForAllConfig = field(metadata={"but": ("candidates",), "since": {"choose_at": 1.0}})
+    objective: Objective
+    seed: int
+    lam: float | None
+
+    def __post_init__(self) -> None:
+        """Set the step of the choice to the end where there is no λ, whatever the section says."""
+        if self.lam is None:
+            object.__setattr__(self, "config", self.config.model_copy(update={"choose_at": 1.0}))
+
+    @property
+    def batch_size(self) -> int:
+        """See ``Stage``."""
+        return self.config.batch_size
+
+    def label(self, undecided: bool = False) -> str:
+        """See ``Stage``."""
+        return f"once-for-all {', '.join(format(scale, 'g') for scale in self.scales)}"
