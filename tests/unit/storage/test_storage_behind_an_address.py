@@ -25,10 +25,11 @@ def behind(tmp_path: Path) -> Path:
     return tmp_path / "behind"
 
 
-@pytest.fixture
-def machines(tmp_path: Path, behind: Path) -> list[MirroredStorage]:
-    """The storage as two machines have it."""
-    return [MirroredStorage(tmp_path / name, Remote(behind.as_uri()), times=SOON) for name in ("one", "two")]
+@pytest.fixture(params=["file", "fsspec+file"])
+def machines(tmp_path: Path, behind: Path, request: pytest.FixtureRequest) -> list[MirroredStorage]:
+    """The storage as two machines have it: through a file system of pyarrow's own, and through one of fsspec."""
+    address = behind.as_uri().replace("file", request.param, 1)
+    return [MirroredStorage(tmp_path / name, Remote(address), times=SOON) for name in ("one", "two")]
 
 
 def written(storage: Storage, name: str, content: str) -> None:
@@ -95,9 +96,10 @@ def test_files_are_removed_for_everybody(machines: list[MirroredStorage]) -> Non
 def test_the_path_of_a_part_and_its_parent(machines: list[MirroredStorage], behind: Path) -> None:
     one, _ = machines
     part = one / "run" / "students"
-    assert str(part) == f"{behind.as_uri()}/run/students"
-    assert str(part.parent) == f"{behind.as_uri()}/run"
-    assert str(part.parent.parent) == behind.as_uri()
+    address = behind.as_uri() if str(part).startswith("file") else f"fsspec+{behind.as_uri()}"
+    assert str(part) == f"{address}/run/students"
+    assert str(part.parent) == f"{address}/run"
+    assert str(part.parent.parent) == address
     assert part.parent.folder == one.folder / "run"
 
 

@@ -1,0 +1,151 @@
+"""The documentation: code runs, settings are valid, commands parse, files and names exist, every setting is listed."""
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+from pages import DOCS, PAGES, ROOT, blocks, commands, named
+from pydantic import BaseModel
+
+import raydisc
+from raydisc.cli.parser import build_parser
+from raydisc.config.experiment import SCHEDULES, Experiment
+from raydisc.config.yaml_file import read_yaml
+
+LANGUAGES = {"python", "yaml", "console", "text", "json", "toml", "{toctree}", "{eval-rst}"}
+RUN_WITH_RAY = {"docs/tutorial.md", "README.md"}
+"""Pages whose Python needs a finished run; `tests/cluster/test_tutorial.py` runs that of the tutorial."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_block_of_code_is_of_a_language_that_is_tested(page: Path) -> None:
+    fences = re.findall(r"^ *(```+)(\S*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    opened = [language for _, language in fences[::2]]
+    assert len(fences) % 2 == 0
+    assert {*opened} - {""} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
+def test_python_runs(page: Path, tmp_path: Path) -> None:
+    code = "\n".join(blocks(page, "python"))
+    if named(page) in RUN_WITH_RAY:
+        compile(code, named(page), "exec")
+        return
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-"], input=code, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=named)
+def test_settings_are_valid(page: Path, tmp_path: Path) -> None:
+    base = read_yaml(ROOT / "experiments" / "quickstart.yaml")
+    for block in blocks(page, "yaml"):
+        (tmp_path / "block.yaml").write_text(block, encoding="utf-8")
+        settings = read_yaml(tmp_path / "block.yaml")
+        Experiment.model_validate(base | settings)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=named)
+def test_commands_parse(page: Path) -> None:
+    parser = build_parser()
+    for command in commands(page):
+        words = shlex.split(command.split(" > ")[0].split(" | ")[0], comments=True)
+        if words[0] == "raydisc":
+            parser.parse_args(words[1:])
+        elif words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+        elif words[0] == "python" and words[1] != "-m":
+            assert (ROOT / words[1]).is_file(), command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_and_paths_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), target
+    for path in re.findall(r"(?<!`)`([\w./-]+(?:\.(?:py|yaml|md|txt)|/))`(?!`)", text):
+        folders = (ROOT, ROOT / "raydisc", page.parent)
+        users_own = path.startswith(("runs/", "artifacts/", "ledger/", "mine", "data/", "students/"))
+        assert users_own or any((folder / path).exists() for folder in folders), path
+
+
+def test_the_readme_is_short_and_its_commands_are_those_of_ci() -> None:
+    readme = ROOT / "README.md"
+    assert len(readme.read_text(encoding="utf-8").splitlines()) <= 150
+    first_two = [command.split("#")[0].strip() for command in commands(readme)[:2]]
+    assert first_two == ["make quickstart", "make test"]
+    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r":: raydisc\.(\w+)$", reference, re.MULTILINE))
+    assert listed == set(raydisc.__all__) - {"__version__"}
+
+
+# The generated pages.
+
+
+@pytest.fixture(scope="module")
+def generated() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generated_pages", ROOT / "docs" / "_ext" / "generated_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sections_of(model: type[BaseModel], title: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield title, model
+    for name, field in model.model_fields.items():
+        pending: list[Any] = [field.annotation]
+        while pending:
+            kind = pending.pop()
+            pending += get_args(kind)
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and name != "schedules":
+                yield from sections_of(kind, name if title == "The top level" else f"{title}.{name}")
+
+
+def test_every_setting_is_listed_with_its_default(generated: ModuleType) -> None:
+    page = generated.settings()
+    sections = dict(re.findall(r"^##+ (.+?)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+    expected = dict(sections_of(Experiment, "The top level"))
+    expected |= {f"schedules: {name}": options for name, options in SCHEDULES.items()}
+    assert set(sections) == set(expected)
+    for title, model in expected.items():
+        rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*) \|$", sections[title], re.MULTILINE)
+        assert [name for name, *_ in rows] == list(model.model_fields), title
+        for name, values, default, meaning in rows:
+            field = model.model_fields[name]
+            assert values, f"{title}.{name}"
+            assert meaning.endswith("."), f"{title}.{name}"
+            assert (default == "required") == field.is_required(), f"{title}.{name}"
+            if isinstance(field.default, str):
+                assert default == f"`{field.default}`", f"{title}.{name}"
+            elif isinstance(field.default, int | float):
+                assert json.loads(default.strip("`")) == field.default, f"{title}.{name}"
+
+
+def test_every_command_is_listed(generated: ModuleType) -> None:
+    page = generated.commands()
+    for command in ("run", "validate", "plan", "schema", "completion"):
+        assert f"\n## raydisc {command}\n" in f"\n{page}"
+        assert f"usage: raydisc {command} " in page
+
+
+def test_generated_parts_are_filled_in(generated: ModuleType) -> None:
+    for page in DOCS:
+        assert "generated:" not in generated.filled(page.read_text(encoding="utf-8"))
