@@ -37,7 +37,7 @@ class Scored(Protocol):
 
     @property
     def reference(self) -> float:
-        """What the metric is divided by before it enters the tradeoff (`reference_of`)."""
+        """What the metric is divided by before it enters the tradeoff (`TaskKind.reference`)."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,6 @@ class Measured:
     def of(row: Mapping[str, Any]) -> Measured:
         """A candidate as once-for-all evaluates it."""
         return Measured(row["scale"], row["metric"], row["reference"])
-
-
-def reference_of(kind: str, teacher_metric: float) -> float:
-    """What a candidate's metric is divided by: the teacher's in a language task, 1 in any other.
-
-    A teacher without any likelihood gives no measure: 1.
-    """
-    return teacher_metric if kind == "language" and teacher_metric > 0 else 1.0
 
 
 S = TypeVar("S", bound=Scored)
@@ -77,7 +69,7 @@ def tradeoff(metric: float, scale: float, lam: float, reference: float = 1.0) ->
         metric: Validation metric; divided by its reference and clipped here.
         scale: Nominal scale `s` in (0, 1].
         lam: λ ≥ 0, the weight of smallness against the metric.
-        reference: See `reference_of`.
+        reference: What the metric is divided by (`TaskKind.reference`).
     """
     return clip_metric(metric / reference) + lam * (1.0 - scale)
 

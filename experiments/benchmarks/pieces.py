@@ -22,7 +22,7 @@ from raydisc.signals.cache import OutputsShape, OutputsWriter
 from raydisc.signals.source import write_outputs
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.distil import Distil
-from raydisc.stages.files import read_table, read_weights
+from raydisc.stages.files import read_table, read_weights, task_kind_of
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.objective import Objective
 from raydisc.stages.once_for_all.stage import OnceForAll
@@ -120,7 +120,7 @@ def outputs_shapes(bench: Bench, batches: int) -> list[Shape]:
 def first_rows(bench: Bench, count: int) -> Split:
     """So many training rows, from the first on; the split again from its start where it has fewer."""
     table = read_table(bench.store, bench.ready.data, "train.arrow")
-    return Split(table.take(np.arange(count) % table.num_rows))
+    return Split(table.take(np.arange(count) % table.num_rows), task_kind_of(bench.ready.data))
 
 
 def padding_shares(bench: Bench, batch_size: int) -> dict[str, float]:

@@ -51,6 +51,7 @@ from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import positions
 from raydisc.stages.teacher_outputs import TeacherOutputs
 from raydisc.stages.worker import Worker
+from raydisc.tasks.kinds import task_kind
 from raydisc.training.execution import Execution
 
 EXAMPLES = """  python experiments/benchmarks/sharded.py --model bert-base
@@ -106,7 +107,7 @@ class Asked:
         """The model's configuration, as a classifier of two classes."""
         named = dict(MODELS[self.model])
         config = AutoConfig.for_model(named.pop("model_type"), **named, attn_implementation="sdpa")
-        suit(config, "classification", 2, 0)
+        suit(config, task_kind("classification"), 2, 0)
         return config
 
 

@@ -7,7 +7,19 @@ the experiment file: the documentation and the JSON Schema are generated from th
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from raydisc.config.yaml_file import expecting, refuse_unknown_keys
 
@@ -67,6 +79,10 @@ class TaskConfig(Section):
     """Name of a GLUE task, which is loaded from the hub: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli."""
     reviews: ReviewsConfig | None = None
     """The built-in task of generated reviews; ``{}`` uses its defaults."""
+    name: str | None = None
+    """Name of a task that an installed package adds (entry points ``raydisc.tasks``) or that Python code registers."""
+    options: dict[str, JsonValue] = {}
+    """Named tasks only: the options of the task."""
     text: Annotated[list[str], Field(strict=False, max_length=2)] = []
     """Files only: the text column, or the two columns of a sentence pair; for tags, a column of lists of words."""
     label: str = "label"
@@ -86,9 +102,11 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [key for key in ("train", "glue", "reviews") if getattr(self, key) is not None]
+        given = [key for key in ("train", "glue", "reviews", "name") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of 'train', 'glue' and 'reviews', but has {listed(given)}")
+            raise ValueError(f"needs exactly one of 'train', 'glue', 'reviews' and 'name', but has {listed(given)}")
+        if self.options and self.name is None:
+            raise ValueError(f"'options' belongs to a task with a 'name', but the task is '{given[0]}'")
         if self.train is None:
             for key in ("validation", "test", "text", "label", "classes"):
                 if getattr(self, key) != type(self).model_fields[key].default:
@@ -98,6 +116,12 @@ class TaskConfig(Section):
         if missing:
             raise ValueError(f"needs {listed(missing)} beside 'train'")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_names_of_others(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the words for named tasks out of other tasks, whose fingerprints are older than these words."""
+        written: dict[str, Any] = handler(self)
+        return {key: value for key, value in written.items() if self.name is not None or key not in ("name", "options")}
 
 
 class TrainingConfig(Section):

@@ -159,8 +159,7 @@ class Footprints:
         batches = [batch_of(self._world, data, shape) for shape in passes.heaviest(2)]
         with counted:
             if isinstance(request, Importance):
-                layers, regression = layers_of(self._world.config), data["kind"] == "regression"
-                gradient_importance(model, layers, batches[:1], regression)
+                gradient_importance(model, layers_of(self._world.config), batches[:1])
             elif isinstance(request, TeacherOutputs):
                 named = tokens_named(data, request.top_tokens)
                 run_outputs(model, batches, request.positions, named, self._precision)

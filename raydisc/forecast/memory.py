@@ -19,9 +19,8 @@ from torch.utils._pytree import tree_leaves
 from raydisc.models.forward import forward
 from raydisc.models.precision import Precision
 from raydisc.signals.source import OnlineSignal
-from raydisc.tasks.metrics import Kind
+from raydisc.tasks.kinds.base import TaskKind
 from raydisc.tasks.tokenised import Batch
-from raydisc.training.predictions import predictions_of
 
 
 class Allocations(TorchDispatchMode):
@@ -98,19 +97,13 @@ def without_contents() -> Iterator[None]:
         yield
 
 
-def empty_batch(rows: int, length: int, types: bool, kind: Kind) -> Batch:
-    """A batch of a shape, with padding in its last row where there is room for it; of a language task without any.
-
-    In a token task every token has a tag, which is the most that there can be.
-    """
-    lengths, language = np.full(rows, length, np.int64), kind == "language"
-    asked = np.ones((rows, length), bool) if kind == "tokens" else None
-    if not language:
+def empty_batch(rows: int, length: int, types: bool, kind: TaskKind) -> Batch:
+    """Return a batch of a shape with as many labels as there can be, and padding in its last row if there is any."""
+    lengths = np.full(rows, length, np.int64)
+    if kind.padded:
         lengths[-1] = max(1, length - 1)
     ids = torch.zeros(rows, length, dtype=torch.int64)
-    labels = torch.zeros(rows) if kind == "regression" else torch.zeros(rows, dtype=torch.int64)
-    if language or asked is not None:
-        labels = (ids[:, 1:] if language else ids).flatten()
+    labels, tagged = kind.blank_labels(ids)
     return Batch(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -118,8 +111,8 @@ def empty_batch(rows: int, length: int, types: bool, kind: Kind) -> Batch:
         labels=labels,
         rows=np.zeros(rows, np.int64),
         lengths=lengths,
-        language=language,
-        asked=asked,
+        kind=kind,
+        tagged=tagged,
     )
 
 
@@ -132,7 +125,7 @@ def run_evaluation(model: nn.Module, batches: Sequence[Batch], precision: Precis
     """Forwards as evaluations run them."""
     with torch.no_grad():
         for batch in batches:
-            predictions_of(forward(model, batch, (), precision).logits, batch)
+            batch.kind.predictions(forward(model, batch, (), precision).logits, batch)
 
 
 def run_outputs(

@@ -20,7 +20,7 @@ from raydisc.signals.cache import HIDDEN_DTYPES, KeptOutputs, OutputsShape
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Distil
-from raydisc.stages.files import Weights, read_split, read_table, read_widths
+from raydisc.stages.files import Weights, read_split, read_table, read_widths, task_kind_of
 from raydisc.stages.finetune import FineTune
 from raydisc.stages.objective import Objective
 from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
@@ -43,12 +43,7 @@ Taught = tuple[Candidate, Shape]
 def batch_of(world: World, data: Artifact, shape: Shape) -> Batch:
     """A batch of a task's rows, of a shape."""
     types = "token_type_ids" in read_table(world.store, data, "train.arrow").column_names
-    return empty_batch(*shape, types, data["kind"])
-
-
-def _labels_of_row(data: Artifact, length: int) -> int:
-    """The most labels that a row of so many tokens has."""
-    return {"language": length - 1, "tokens": length}.get(data["kind"], 1)
+    return empty_batch(*shape, types, task_kind_of(data))
 
 
 def _config(request: Training) -> TrainingConfig:
@@ -97,7 +92,7 @@ class Teaching:
         if counted is None or are_kept(request.outputs):
             length, shape = int(request.data["max_length"]), _outputs(world, request)
             hidden = torch.zeros(length, shape.positions, shape.hidden_size, dtype=HIDDEN_DTYPES["float16"])
-            labels = _labels_of_row(request.data, length)
+            labels = task_kind_of(request.data).most_labels(length)
             tokens = torch.zeros(labels, shape.num_tokens, dtype=torch.int32) if shape.num_tokens else None
             kept = KeptOutputs(torch.zeros(labels, shape.num_logits), hidden, tokens)
             return Teaching(world, request, precision, CachedSignal(kept, np.array([length]), np.array([labels])))
@@ -134,8 +129,8 @@ class Teaching:
         kept = _outputs(self.world, self.request)
         values = kept.positions * kept.hidden_size
         of_label = 4 * kept.num_logits + 8 * kept.num_tokens  # float32 and int64
-        data = self.request.data
-        return sum(rows * (4 * length * values + _labels_of_row(data, length) * of_label) for rows, length in shapes)
+        kind = task_kind_of(self.request.data)
+        return sum(rows * (4 * length * values + kind.most_labels(length) * of_label) for rows, length in shapes)
 
     def learn(self, model: nn.Module, batch: Batch) -> None:
         """Forward and backward of a dense model on one batch."""

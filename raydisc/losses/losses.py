@@ -117,10 +117,8 @@ def label(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) 
 
 
 def task_loss(logits: torch.Tensor, batch: Batch) -> Part:
-    """Cross entropy of integer labels, squared error of real ones; ``(sum, count)``."""
-    if batch.labels.is_floating_point():
-        return (logits.squeeze(-1) - batch.labels).square().sum(), batch.mean_labels
-    return functional.cross_entropy(logits, batch.labels, reduction="sum"), batch.mean_labels
+    """Return the loss of the task's own kind on a batch as a sum and a count."""
+    return batch.kind.loss(logits, batch.labels), batch.mean_labels
 
 
 LOSSES: dict[str, Loss] = {
@@ -147,7 +145,7 @@ class WeightedLoss:
     temperature: float = 1.0
 
     @staticmethod
-    def of(weights: Mapping[str, float], temperature: float, regression: bool) -> "WeightedLoss":
+    def of(weights: Mapping[str, float], temperature: float, over_classes: bool) -> "WeightedLoss":
         """Check the names and fit them to the task.
 
         Raises:
@@ -157,7 +155,7 @@ class WeightedLoss:
         for name, weight in weights.items():
             if name not in LOSSES:
                 raise InputError(f"distillation.losses: unknown loss '{name}'; known: {', '.join(sorted(LOSSES))}")
-            fits = "logit_mse" if regression and name in _OF_CLASSES else name
+            fits = name if over_classes or name not in _OF_CLASSES else "logit_mse"
             if weight > 0:
                 fitted[fits] = fitted.get(fits, 0.0) + weight
         if not fitted:

@@ -10,14 +10,14 @@ from raydisc.families.base import Config
 from raydisc.families.registry import family_of
 from raydisc.models.task_heads import model_class, suit
 from raydisc.registry import nearest
-from raydisc.tasks.metrics import Kind
+from raydisc.tasks.kinds.base import TaskKind
 
 _SIZES = ("num_", "n_", "d_", "head_dim", "hidden_size", "intermediate_size", "hidden_dim", "dim", "max_position")
 """Beginnings of the settings that count something."""
 
 
 def from_architecture(
-    architecture: dict[str, Any], vocab_size: int, kind: Kind, num_labels: int, pad_id: int | None
+    architecture: dict[str, Any], vocab_size: int, kind: TaskKind, num_labels: int, pad_id: int | None
 ) -> Config:
     """The configuration of a teacher to be trained from scratch.
 

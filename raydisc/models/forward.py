@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -41,26 +40,15 @@ def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision:
         matched: the positions whose hidden states are kept.
         precision: to compute in.
     """
-    inputs = batch.inputs() | {"attention_mask": _attention_mask(batch, family_of(model.config).mask(model.config))}
-    if batch.language:  # of a row's last token nothing is asked
-        inputs["logits_to_keep"] = torch.arange(batch.input_ids.shape[1] - 1, device=batch.input_ids.device)
+    mask = _attention_mask(batch, family_of(model.config).mask(model.config))
+    inputs = batch.inputs() | {"attention_mask": mask} | batch.kind.inputs(batch)
     with computing_in(precision, batch.input_ids.device):
         result = model(**inputs, output_hidden_states=list(matched) or False)
-    logits = _asked(result.logits, batch).float()
+    logits = batch.kind.asked(result.logits, batch).float()
     hidden = tuple(result.hidden_states[position].float() for position in matched)
     if not len(batch.rows):  # run on another share's row, since models cannot be run on none
         return Outputs(logits[:0], tuple(states[:0] for states in hidden))
     return Outputs(logits, hidden)
-
-
-def _asked(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """The logits that labels belong to, one after the other."""
-    if batch.language:
-        return logits.flatten(0, 1)
-    if batch.asked is None:
-        return logits
-    places = torch.from_numpy(np.flatnonzero(batch.asked)).to(logits.device, non_blocking=True)
-    return logits.flatten(0, 1).index_select(0, places)
 
 
 def _attention_mask(batch: Batch, kind: Mask) -> torch.Tensor | None:

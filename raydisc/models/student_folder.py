@@ -6,25 +6,31 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from raydisc.errors import InputError, reason_of
 from raydisc.families.base import Config
 from raydisc.families.registry import family_of
 from raydisc.models.build import load_trainable
-from raydisc.models.task_heads import is_language_model, is_token_classifier
+from raydisc.models.task_heads import HEADS, head_of
 from raydisc.models.widths import Widths
+from raydisc.registry import nearest
 from raydisc.storage.address import open_storage
-from raydisc.tasks.metrics import Kind
+from raydisc.tasks.kinds import TASK_KINDS, task_kind
 
 CARD = "raydisc.json"
 """The file by which a student's folder is known."""
 
 _AGAIN = "`raydisc resume` writes the student anew where its folder is missing"
+
+
+def _known_kind(name: str) -> str:
+    if name not in TASK_KINDS:
+        raise ValueError(f"unknown kind of task '{name}'{nearest(name, TASK_KINDS.names())}")
+    return name
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class StudentCard:
     schedule: str
     path: tuple[float, ...]
     scale: float
-    kind: Kind
+    kind: Annotated[str, AfterValidator(_known_kind)]
     classes: tuple[str, ...]
     text: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
     max_length: PositiveInt
@@ -71,8 +77,8 @@ def plain_config(config: Config, widths: Widths) -> Config | None:
     if len(heads) > 1 or len(neurons) > 1 or 0 in heads | neurons:
         return None
     plain = family_of(config).plain(config, *heads, *neurons)
-    if plain is not None and not (is_language_model(plain) or is_token_classifier(plain)):
-        plain.architectures = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type]]
+    if plain is not None:
+        head_of(plain).name_architecture(plain)
     return plain
 
 
@@ -132,15 +138,13 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
 
 
 def _refuse_other_outputs(config: Config, card: StudentCard) -> None:
-    if is_language_model(config):
-        made: tuple[Kind, int] = "language", 0
-    elif is_token_classifier(config):
-        made = "tokens", config.num_labels
-    else:
-        made = "classification" if card.classes else "regression", config.num_labels
-    told = card.kind, 1 if card.kind == "regression" else len(card.classes)
-    if told != made:
-        raise ValueError(f"{CARD} says {told[0]} with {told[1]} outputs, but the model is for {made[0]} with {made[1]}")
+    kind, head = task_kind(card.kind), head_of(config)
+    stated, found = kind.num_outputs(card.classes), head.num_outputs(config)
+    if HEADS[kind.head] is not head or stated != found or kind.named_classes != bool(card.classes):
+        raise ValueError(
+            f"{CARD} states {kind.name} with {stated} outputs and {len(card.classes)} classes, "
+            f"but the model is {head.finished} with {found} outputs"
+        )
 
 
 def load_student_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

@@ -1,7 +1,10 @@
-"""What a model is for: to classify rows or tokens, or, in a language task, a language model; its weights, each once."""
+"""The heads of models: classifiers of rows or of tokens, and language models; a model's weights, each once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -11,29 +14,150 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from raydisc.errors import InputError
 from raydisc.families.base import Config
 from raydisc.families.registry import FAMILIES, family_of
-from raydisc.tasks.metrics import Kind
+from raydisc.tasks.kinds.base import TaskKind
 
 
-def suit(config: Config, kind: Kind, num_labels: int, pad_id: int | None) -> None:
-    """Put into a configuration what a model of a task needs to know, its class among it.
+@dataclass(frozen=True)
+class HeadReads:
+    """How many weights of a head multiply what, for the cost of a forward.
 
-    Args:
-        config: changed in place.
-        kind: of the task.
-        num_labels: outputs that a classifier needs.
-        pad_id: the tokenizer's padding token; None where it has none.
-
-    Raises:
-        InputError: a language task for a family without a language model that raydisc knows, a token task for one
-            without a token classifier, or a decoder that needs a padding token and has none.
+    Attributes:
+        rows: Weights of the linears that read one vector for each row.
+        tokens: Weights of those that read every token.
+        all_but_last: Weights of those that read every token but a row's last.
+        attended: Width of the head's attention of one query for each row.
     """
-    family = family_of(config)
-    if kind == "language":
-        if not family.predicts_next:
+
+    rows: int = 0
+    tokens: int = 0
+    all_but_last: int = 0
+    attended: int = 0
+
+
+class TaskHead(ABC):
+    """The part of a model that answers a task.
+
+    Attributes:
+        architecture: How the names of classes with this head end, in a configuration's `architectures`; empty for the
+            head of a configuration that names no other.
+        finished: What a fine-tuned model with this head is called in messages.
+        labels: What it labels, in messages; empty where it labels nothing.
+        generates: Whether a finished model generates text, for which it caches keys and values.
+    """
+
+    architecture: ClassVar[str] = ""
+    finished: ClassVar[str]
+    labels: ClassVar[str] = ""
+    generates: ClassVar[bool] = False
+
+    @abstractmethod
+    def suit(self, config: Config, num_labels: int, pad_id: int | None) -> None:
+        """Prepare a configuration for models with this head; see the function ``suit``."""
+
+    @abstractmethod
+    def model_class(self, config: Config) -> Any:
+        """Return the class, or auto class, that makes models of a configuration."""
+
+    @abstractmethod
+    def reads(self, config: Config, linears: Mapping[str, int]) -> HeadReads:
+        """Return what the linears outside the transformer layers read.
+
+        Args:
+            config: The model's configuration.
+            linears: Number of weights of each linear, by its path.
+        """
+
+    def num_outputs(self, config: Config) -> int:
+        """Return the number of outputs that stand for labels of a task."""
+        return int(config.num_labels)
+
+    def check_outputs(self, config: Config, num_labels: int, folder: Path) -> None:
+        """Refuse a finished model whose outputs are not the task's.
+
+        Raises:
+            InputError: Its head is another one, or the numbers of labels differ.
+        """
+        found = head_of(config)
+        remedy = "give the teacher of this task, or add teacher.finetune to train a new head"
+        if found.labels and found.labels != self.labels:
+            raise InputError(
+                f"teacher.model: '{folder}' labels {found.labels} but the task labels {self.labels}; {remedy}"
+            )
+        if config.num_labels != num_labels:
+            raise InputError(
+                f"teacher.model: '{folder}' has {config.num_labels} labels but the task has {num_labels}; {remedy}"
+            )
+
+    def name_architecture(self, config: Config) -> None:
+        """Write the class of a plain Hugging Face model into its configuration; ``suit`` may have done so."""
+        return
+
+
+class SequenceHead(TaskHead):
+    """One vector of logits for each row."""
+
+    finished = "a fine-tuned classifier"
+    labels = "whole texts"
+
+    def suit(self, config: Config, num_labels: int, pad_id: int | None) -> None:
+        """Set the number of labels, and what the family needs to know of padding."""
+        if head_of(config) is not self:
+            config.architectures = None
+        config.num_labels = num_labels
+        family_of(config).fit(config, pad_id)
+
+    def model_class(self, config: Config) -> Any:
+        """Return the family's sequence classifier."""
+        return family_of(config).classifier()
+
+    def reads(self, config: Config, linears: Mapping[str, int]) -> HeadReads:
+        """Read one vector for each row, except where the family's head reads all tokens."""
+        head = family_of(config).head(config)
+        tokens = sum(linears[path] for path in head.tokenwise)
+        return HeadReads(rows=sum(linears.values()) - tokens, tokens=tokens, attended=head.attended)
+
+    def name_architecture(self, config: Config) -> None:
+        """Write the class of sequence classifiers."""
+        config.architectures = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type]]
+
+
+class TokenHead(TaskHead):
+    """One vector of logits for each token."""
+
+    architecture = "ForTokenClassification"
+    finished = "a fine-tuned token classifier"
+    labels = "each token"
+
+    def suit(self, config: Config, num_labels: int, pad_id: int | None) -> None:
+        """Set the class of token classifiers too."""
+        config.architectures = [_token_classifier_of(config)]
+        config.num_labels = num_labels
+        family_of(config).fit(config, pad_id)
+
+    def model_class(self, config: Config) -> Any:
+        """Return the family's token classifier."""
+        return family_of(config).token_classifier()
+
+    def reads(self, config: Config, linears: Mapping[str, int]) -> HeadReads:
+        """Read every token."""
+        return HeadReads(tokens=sum(linears.values()))
+
+
+class LanguageModelHead(TaskHead):
+    """The logits of the next token, for every token but a row's last."""
+
+    architecture = "ForCausalLM"
+    finished = "a language model"
+    generates = True
+
+    def suit(self, config: Config, num_labels: int, pad_id: int | None) -> None:
+        """Set the class of language models; nothing is cached while rows are whole."""
+        if not family_of(config).predicts_next:
             known = ", ".join(sorted(name for name, family in FAMILIES.items() if family.predicts_next))
             raise InputError(
                 f"teacher: a language task needs a model that predicts the next token, but '{config.model_type}' is "
@@ -41,17 +165,60 @@ def suit(config: Config, kind: Kind, num_labels: int, pad_id: int | None) -> Non
             )
         classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING
         config.use_cache, config.architectures = False, [classes[type(config)].__name__]
-        return
-    if is_language_model(config) or is_token_classifier(config):
-        config.architectures = None
-    if kind == "tokens":
-        config.architectures = [_token_classifier_of(config)]
-    config.num_labels = num_labels
-    family.fit(config, pad_id)
+
+    def model_class(self, config: Config) -> Any:
+        """Return the auto class of language models."""
+        return AutoModelForCausalLM
+
+    def reads(self, config: Config, linears: Mapping[str, int]) -> HeadReads:
+        """Read every token but a row's last."""
+        return HeadReads(all_but_last=sum(linears.values()))
+
+    def num_outputs(self, config: Config) -> int:
+        """Return 0: the tokens of the vocabulary are not labels of a task."""
+        return 0
+
+    def check_outputs(self, config: Config, num_labels: int, folder: Path) -> None:
+        """Accept any: there are no labels that could differ."""
+
+
+HEADS: Mapping[str, TaskHead] = {
+    "sequence": SequenceHead(), "token": TokenHead(), "language_model": LanguageModelHead()
+}  # fmt: skip
+"""Every head by the name under which task kinds ask for it."""
+
+
+def head_of(config: Config) -> TaskHead:
+    """Return the head of the models of a configuration."""
+    names = config.architectures or ()
+    special = (head for head in HEADS.values() if head.architecture)
+    named = (head for head in special if any(name.endswith(head.architecture) for name in names))
+    return next(named, HEADS["sequence"])
+
+
+def suit(config: Config, kind: TaskKind, num_labels: int, pad_id: int | None) -> None:
+    """Put into a configuration what a model of a task needs to know, its class among it.
+
+    Args:
+        config: The configuration, changed in place.
+        kind: The kind of task.
+        num_labels: The number of outputs that a classifier needs.
+        pad_id: The tokenizer's padding token; None where it has none.
+
+    Raises:
+        InputError: The family has no model with the head that the task needs, or is a decoder that needs a padding
+            token, and the tokenizer has none.
+    """
+    HEADS[kind.head].suit(config, num_labels, pad_id)
+
+
+def model_class(config: Config) -> Any:
+    """Return the class, or auto class, whose ``from_config`` and ``from_pretrained`` make models of a configuration."""
+    return head_of(config).model_class(config)
 
 
 def _token_classifier_of(config: Config) -> str:
-    """The name of the class of a family's token classifiers."""
+    """Return the name of the class of a family's token classifiers."""
     made: Any = family_of(config).token_classifier()
     if made is not AutoModelForTokenClassification:
         return str(made.__name__)
@@ -62,24 +229,6 @@ def _token_classifier_of(config: Config) -> str:
             f"'{config.model_type}'; take an encoder"
         )
     return str(classes[type(config)].__name__)
-
-
-def is_language_model(config: Config) -> bool:
-    """Whether a model of this configuration predicts the next token; else it is a classifier."""
-    return any(name.endswith("ForCausalLM") for name in config.architectures or ())
-
-
-def is_token_classifier(config: Config) -> bool:
-    """Whether a model of this configuration classifies every token."""
-    return any(name.endswith("ForTokenClassification") for name in config.architectures or ())
-
-
-def model_class(config: Config) -> Any:
-    """The class, or auto class, whose ``from_config`` and ``from_pretrained`` make models of a configuration."""
-    if is_language_model(config):
-        return AutoModelForCausalLM
-    family = family_of(config)
-    return family.token_classifier() if is_token_classifier(config) else family.classifier()
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:

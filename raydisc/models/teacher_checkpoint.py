@@ -17,9 +17,9 @@ from raydisc.errors import InputError, reason_of
 from raydisc.families.base import Config
 from raydisc.families.registry import family_named, family_of, layers_of
 from raydisc.models.checkpoint_files import BESIDE_WEIGHTS, WEIGHTS
-from raydisc.models.task_heads import is_language_model, is_token_classifier, model_class, suit, weights_of
+from raydisc.models.task_heads import HEADS, head_of, model_class, suit, weights_of
 from raydisc.models.widths import Widths
-from raydisc.tasks.metrics import Kind
+from raydisc.tasks.kinds.base import TaskKind
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -155,7 +155,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
 
 def load_teacher(
     folder: Path,
-    kind: Kind,
+    kind: TaskKind,
     num_labels: int,
     pad_id: int | None,
     finetuned: bool,
@@ -195,7 +195,7 @@ def load_teacher(
 
 def suited_config(
     folder: Path,
-    kind: Kind,
+    kind: TaskKind,
     num_labels: int,
     pad_id: int | None,
     finetuned: bool,
@@ -203,8 +203,8 @@ def suited_config(
 ) -> Config:
     """The configuration of a checkpoint, as a model of a task needs it; arguments and errors as of ``load_teacher``."""
     config = load_config(folder, trust_remote_code)
-    if finetuned and kind != "language":
-        check_labels(config, kind, num_labels, folder)
+    if finetuned:
+        check_outputs(config, kind, num_labels, folder)
     suit(config, kind, num_labels, pad_id)
     return config
 
@@ -217,15 +217,9 @@ def refuse_unfinished(config: Config, missing: Collection[str], folder: Path) ->
     """
     if missing:
         raise InputError(
-            f"teacher.model: '{folder}' is not {_finished(config)} (it lacks {', '.join(sorted(missing)[:3])}); "
+            f"teacher.model: '{folder}' is not {head_of(config).finished} (it lacks {', '.join(sorted(missing)[:3])}); "
             "add teacher.finetune"
         )
-
-
-def _finished(config: Config) -> str:
-    if is_language_model(config):
-        return "a language model"
-    return "a fine-tuned token classifier" if is_token_classifier(config) else "a fine-tuned classifier"
 
 
 def refuse_other_weights(model: Any, missing: Set[str], mismatched: Set[str], folder: Path) -> None:
@@ -309,20 +303,10 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     return stored
 
 
-def check_labels(config: Config, kind: Kind, num_labels: int, folder: Path) -> None:
-    """Refuse a finished classifier whose outputs are not the task's.
+def check_outputs(config: Config, kind: TaskKind, num_labels: int, folder: Path) -> None:
+    """Refuse a finished teacher whose outputs are not the task's.
 
     Raises:
-        InputError: it labels tokens and the task whole texts, or the other way round, or the numbers differ.
+        InputError: It labels tokens and the task whole texts, or the other way round, or the numbers differ.
     """
-    if is_token_classifier(config) != (kind == "tokens"):
-        made, wanted = ("each token", "whole texts") if is_token_classifier(config) else ("whole texts", "each token")
-        raise InputError(
-            f"teacher.model: '{folder}' labels {made} but the task labels {wanted}; "
-            "give the teacher of this task, or add teacher.finetune to train a new head"
-        )
-    if config.num_labels != num_labels:
-        raise InputError(
-            f"teacher.model: '{folder}' has {config.num_labels} labels but the task has {num_labels}; "
-            "give the teacher of this task, or add teacher.finetune to train a new head"
-        )
+    HEADS[kind.head].check_outputs(config, num_labels, folder)

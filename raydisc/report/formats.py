@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from raydisc.report.regret import Interval
 from raydisc.report.summary import Estimate
+from raydisc.tasks.metrics import Shown
 
 DASH = "–"
 FLOP_UNITS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6), ("FLOP", 1.0))
@@ -35,11 +36,12 @@ def estimate(value: Estimate) -> str:
     return with_error(value.mean, value.se)
 
 
-def perplexity(likelihood: float | None) -> str:
-    """The perplexity that a token's likelihood stands for; infinite where that is 0."""
-    if likelihood is None:
+def derived(shown: Shown, metric: float | None) -> str:
+    """Return another form of a metric, such as a perplexity."""
+    if metric is None:
         return DASH
-    return significant(1 / likelihood, 4) if likelihood > 0 else "∞"
+    value = shown.value(metric)
+    return significant(value, 4) if math.isfinite(value) else "∞"
 
 
 def interval(value: Interval | None) -> str:

@@ -115,7 +115,7 @@ def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:
     lam = DEFAULT_LAM if trained_by is None else trained_by
     scales = [row["scale"] for row in ledger.rows("candidates", keys=[stage["key"]])]
     evaluated = {row["metric"] for row in ledger.rows("metrics", keys=[stage["key"]], split="validation")}
-    known = sorted(evaluated & set(METRICS))  # a loss may stand beside the metric
+    known = sorted(evaluated & set(METRICS.names()))  # a loss may stand beside the metric
     return [Use(stage["key"], min(scales), stage["seed"], lam, known[0])] if scales and known else []
 
 

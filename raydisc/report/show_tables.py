@@ -9,7 +9,7 @@ from typing import IO, Any
 from raydisc.report import formats
 from raydisc.report.rows import grouped
 from raydisc.report.table import Sheet, Style, print_lines, print_sheets
-from raydisc.tasks.metrics import METRICS
+from raydisc.tasks.metrics import shown_as
 
 Shown = Mapping[str, Any]
 
@@ -73,9 +73,9 @@ def candidate_sheets(shown: Shown) -> list[Sheet]:
 
 def trial_sheet(shown: Shown) -> Sheet:
     """Every trial with its student."""
-    language = shown["metric"] in METRICS and METRICS[shown["metric"]].kind == "language"
+    derived = shown_as(shown["metric"] or "")
     columns = ["<schedule", "<path", "student", "params", "seed", "<first weights", "validation", "test",
-               *(["perplexity"] if language else []), "FLOPs", "device s", "<student's key", "<state"]  # fmt: skip
+               *([derived.name] if derived else []), "FLOPs", "device s", "<student's key", "<state"]  # fmt: skip
     lines = [
         [
             trial["schedule"],
@@ -86,7 +86,7 @@ def trial_sheet(shown: Shown) -> Sheet:
             trial["initialisation"] or formats.DASH,
             formats.decimal(trial["validation_metric"]),
             formats.with_error(trial["test_metric"], trial["test_se"]),
-            *([formats.perplexity(trial["test_metric"])] if language else []),
+            *([formats.derived(derived, trial["test_metric"])] if derived else []),
             formats.flops(trial["search_flops"]),
             formats.seconds(trial["device_seconds"]),
             (trial["student"] or formats.DASH)[:12],
@@ -97,8 +97,8 @@ def trial_sheet(shown: Shown) -> Sheet:
     styles: list[Style] = ["bold" if trial["selected"] else "" for trial in shown["trials"]]
     teacher = shown["teacher"]
     measured = formats.with_error(teacher["test_metric"], teacher["test_se"])
-    if language:
-        measured += f", perplexity {formats.perplexity(teacher['test_metric'])}"
+    if derived:
+        measured += f", {derived.name} {formats.derived(derived, teacher['test_metric'])}"
     notes = [
         f"Teacher: validation {formats.decimal(teacher['validation_metric'])}, test {measured}. "
         "± is the standard error over examples."

@@ -18,7 +18,7 @@ from raydisc.report.rows import FIELDS, Row, grouped
 from raydisc.report.stages import run_teacher
 from raydisc.report.summary import REFERENCE, Summary, summarise
 from raydisc.report.table import Sheet, Style, as_markdown, print_sheets
-from raydisc.tasks.metrics import METRICS
+from raydisc.tasks.metrics import shown_as
 
 
 def print_comparison(ledger: Ledger, runs: Sequence[str], file: IO[str] | None = None, plain: bool = False) -> None:
@@ -73,14 +73,14 @@ def _sheets(ledger: Ledger, runs: Sequence[str]) -> list[Sheet]:
 def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, float | None]) -> Sheet:
     unit, size = formats.flop_unit(s.cost.flops if s.cost else None for s in summaries)
     spread = any(s.test.sd is not None for s in summaries)
-    language = METRICS[summaries[0].metric].kind == "language"
-    columns = ["<schedule", "<path", "student", "validation", "test", *(["perplexity"] if language else []),
+    shown = shown_as(summaries[0].metric)
+    columns = ["<schedule", "<path", "student", "validation", "test", *([shown.name] if shown else []),
                *(["sd"] if spread else []), unit,
                "device s", "wall s", "× MiniDisc", "× oracle"]  # fmt: skip
     tested = formats.with_error(teacher["test_metric"], teacher["test_se"])
     first = ["teacher", formats.DASH, "1", formats.decimal(teacher["validation_metric"]), tested]
-    if language:
-        first.append(formats.perplexity(teacher["test_metric"]))
+    if shown:
+        first.append(formats.derived(shown, teacher["test_metric"]))
     lines = [first + [formats.DASH] * (len(columns) - len(first))]
     for s in summaries:
         lines.append([
@@ -89,7 +89,7 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
             formats.scale(s.student_scale),
             formats.estimate(s.validation),
             formats.estimate(s.test),
-            *([formats.perplexity(s.test.mean)] if language else []),
+            *([formats.derived(shown, s.test.mean)] if shown else []),
             *([formats.decimal(s.test.sd)] if spread else []),
             formats.significant(s.cost.flops / size if s.cost else None),
             formats.seconds(s.cost.device_seconds if s.cost else None),

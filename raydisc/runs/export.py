@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 from raydisc.models.student_folder import CARD, StudentCard, plain_config, read_card
+from raydisc.models.task_heads import head_of
 from raydisc.schedules.search import Outcome
 from raydisc.schedules.trials import Trial
 from raydisc.stages.artifact import Artifact, Model
@@ -48,8 +49,8 @@ def export_student(
     if data["classes"]:
         config["id2label"] = dict(enumerate(data["classes"]))
         config["label2id"] = {name: index for index, name in enumerate(data["classes"])}
-    if data["kind"] == "language":
-        config["use_cache"] = True  # it is to generate now
+    if head_of(weights.config).generates:
+        config["use_cache"] = True
     (temporary / "config.json").write_text(json.dumps(config, indent=1))
     for name in ("model.safetensors", "subnet.json"):
         (temporary / name).write_bytes(store.blob(student, name).data)

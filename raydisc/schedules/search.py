@@ -18,6 +18,7 @@ from raydisc.stages.problem import Subject
 from raydisc.stages.targets import positions
 from raydisc.stages.teacher_outputs import TeacherOutputs, kept_in, outputs_shape
 from raydisc.stages.tokenise import Tokenise
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import metric
 
 Result = TypeVar("Result")
@@ -163,11 +164,10 @@ class Search:
 
     @property
     def _distillation(self) -> DistillationConfig:
-        """The section; what only a language task reads of it is elsewhere the default, whatever the file says."""
-        config = self.experiment.distillation
-        if metric(self.subject.metric).kind == "language":
-            return config
-        return config.model_copy(update={"top_tokens": DistillationConfig.model_fields["top_tokens"].default})
+        """The section; settings that the kind of task never reads have their defaults, so that keys ignore them."""
+        ignored = task_kind(metric(self.subject.metric).kind).ignored
+        defaults = {name: DistillationConfig.model_fields[name].default for name in ignored}
+        return self.experiment.distillation.model_copy(update=defaults)
 
     @property
     def _matched(self) -> tuple[int, ...]:

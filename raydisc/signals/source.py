@@ -89,7 +89,7 @@ class CachedSignal:
 
 def _said(outputs: Outputs, batch: Batch, top_tokens: int) -> Outputs:
     """What a student hears of the teacher's outputs: of a language model the likeliest tokens."""
-    if not batch.language:
+    if not batch.kind.over_vocabulary:
         return outputs
     logits, tokens = likeliest(outputs.logits, top_tokens)
     return replace(outputs, logits=logits, tokens=tokens)

@@ -55,7 +55,7 @@ class Artifact:
         Raises:
             NotYetKnown: the stage has not been computed.
         """
-        return self._known()[name]
+        return self.known[name]
 
     @property
     def flops(self) -> float:
@@ -64,10 +64,16 @@ class Artifact:
         Raises:
             NotYetKnown: the stage has not been computed.
         """
-        self._known()
+        _ = self.known
         return self.cost.flops
 
-    def _known(self) -> Mapping[str, Any]:
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """The facts.
+
+        Raises:
+            NotYetKnown: the stage has not been computed.
+        """
         if self.facts is None:
             raise NotYetKnown(f"stage {self.kind} {self.key[:12]} has not been computed")
         return self.facts

@@ -17,6 +17,8 @@ from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.tensor_file import TensorFile
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.store import ArtifactStore, Blob
+from raydisc.tasks.kinds import task_kind
+from raydisc.tasks.kinds.base import TaskKind
 from raydisc.tasks.tokenised import Split, table_from_buffer
 from raydisc.tensors.lazy_state import State
 from raydisc.tensors.views import tensor_views
@@ -113,7 +115,12 @@ def read_split(store: ArtifactStore, data: Artifact, split: str, rows: int | Non
     if rows is not None and rows < table.num_rows:
         table = table.take(pa.array(sampled(table.num_rows, rows, seed=0))).combine_chunks()
     with store.reading(data, f"{split}.arrow"):
-        return Split(table, language=data["kind"] == "language")
+        return Split(table, task_kind_of(data))
+
+
+def task_kind_of(data: Artifact) -> TaskKind:
+    """Return the kind of a tokenised task."""
+    return task_kind(data["kind"])
 
 
 def sampled(total: int, rows: int, seed: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from raydisc.parallel.rank import ALONE, Rank
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import NOT_IN_KEY, Stage
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import Weights, prediction_table, read_split, table_blob, weight_blobs
+from raydisc.stages.files import Weights, prediction_table, read_split, table_blob, task_kind_of, weight_blobs
 from raydisc.stages.models import frozen_model, to_train, trainable_model
 from raydisc.stages.scoring import judge
 from raydisc.tasks.batching import shorter_half
@@ -77,7 +77,7 @@ class FineTune(Stage):
 
 def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> nn.Module:
     """The model as it is before the stage; one from scratch is whole on every worker before it is sharded."""
-    kind, num_labels, pad_id = data["kind"], data["num_labels"], data["pad_id"]
+    kind, num_labels, pad_id = task_kind_of(data), data["num_labels"], data["pad_id"]
     alone = context.rank.mesh is None
     if teacher.model is None:
         config = from_architecture(teacher.architecture or {}, data["vocab_size"], kind, num_labels, pad_id)

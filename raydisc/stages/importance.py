@@ -19,6 +19,7 @@ from raydisc.stages.files import (
     read_tensors,
     read_weights,
     sampled,
+    task_kind_of,
     tensor_blob,
     weight_blobs,
 )
@@ -35,7 +36,6 @@ from raydisc.supernet.importance import (
 )
 from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches
 from raydisc.tasks.tokenised import Split
-from raydisc.tradeoff import reference_of
 from raydisc.training.inference import FlopMeter
 
 IMPORTANCE_FORWARDS = STEP_FORWARDS - 1
@@ -74,7 +74,7 @@ class Importance(Stage):
         facts = {
             "parameters": self.teacher["parameters"],
             "method": self.method,
-            "reference": reference_of(self.data["kind"], self.teacher["evaluations"][-1]["metric"]),
+            "reference": task_kind_of(self.data).reference(self.teacher["evaluations"][-1]["metric"]),
             "allocation": self.allocation,
         }
         return Result(facts, flops, blobs)
@@ -96,7 +96,7 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
     batches = importance_batches(request, split)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     shares = context.one_pass(meter, sum(map(len, batches))).over(split, batches, data["pad_id"], context.device)
-    scores = gradient_importance(model, layers, shares, data["kind"] == "regression", context.rank)
+    scores = gradient_importance(model, layers, shares, context.rank)
     return scores, meter.flops * IMPORTANCE_FORWARDS
 
 

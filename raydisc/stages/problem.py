@@ -19,7 +19,7 @@ from raydisc.models.build import config_from_dict
 from raydisc.models.task_heads import model_class, suit
 from raydisc.models.teacher_checkpoint import (
     check_head,
-    check_labels,
+    check_outputs,
     check_units,
     checkpoint_fingerprint,
     load_config,
@@ -30,7 +30,6 @@ from raydisc.stages.targets import positions
 from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
 from raydisc.supernet.candidates import scale_for_parameters
 from raydisc.tasks.base import TaskData, load_task
-from raydisc.tasks.words import spaced
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ def inspect(experiment: Experiment, weights: bool = True) -> Subject:
     """
     task = load_task(experiment.task)
     tokenizer = tokenizer_of(experiment.teacher)
-    if task.kind == "tokens":
-        spaced(tokenizer)  # refuses one that knows no words
+    task.kind.check_tokenizer(tokenizer)
     config, fingerprint = _teacher(experiment.teacher, task, len(tokenizer), tokenizer.pad_token_id, weights)
     with torch.device("meta"):
         model = model_class(config).from_config(config)
@@ -110,8 +108,8 @@ def _teacher(
     config = load_config(folder, teacher.trust_remote_code)
     if weights:
         check_units(folder, config)
-    if teacher.finetune is None and task.kind != "language":
-        check_labels(config, task.kind, task.num_labels, folder)
+    if teacher.finetune is None:
+        check_outputs(config, task.kind, task.num_labels, folder)
     suit(config, task.kind, task.num_labels, pad_id)
     if teacher.finetune is None and weights:
         check_head(folder, config)

@@ -1,6 +1,5 @@
 """Scoring a model: its predictions on a split, their metric and what they cost."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,7 @@ from raydisc.models.widths import Widths
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context
 from raydisc.tasks.metrics import metric, standard_error
-from raydisc.tasks.tags import count_rows
 from raydisc.tasks.tokenised import Split
-from raydisc.tasks.words import Words
 from raydisc.training.inference import FlopMeter
 from raydisc.training.predictions import predict
 
@@ -25,18 +22,11 @@ def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, A
     return {"metric": measure.value(predictions, labels), "se": standard_error(measure, predictions, labels)}
 
 
-def counted(name: str, predictions: np.ndarray, words: Words, classes: Sequence[str]) -> np.ndarray:
-    """Return the counts of a token task's metric in each row ``[N, K]``; a word without a token has no right tag."""
-    counts = metric(name).counts
-    assert counts is not None
-    return count_rows(counts, words.tagged(predictions), words.tags, words.sizes, classes)
-
-
 @dataclass(frozen=True)
 class Judged:
     """An evaluation of a model: its ``metric`` and ``se``, its predictions on each row, and its FLOPs.
 
-    Predictions are as metrics take them: logits ``[N, C]``, losses, or what a token task's metric counts in each row.
+    Predictions are as metrics take them: logits ``[N, C]``, losses, or what the metric counts in each row of tags.
     """
 
     found: dict[str, Any]
@@ -56,6 +46,5 @@ def judge(
     """Run a model, at some widths, once over every row of a split of the task; for ``rows`` see ``one_pass``."""
     meter = FlopMeter(cost, widths)
     predictions = predict(model, split, data["pad_id"], context.one_pass(meter, rows))
-    if split.words is not None:
-        predictions = counted(data["metric"], predictions, split.words, data["classes"])
+    predictions = split.kind.scored(predictions, split, metric(data["metric"]), data["classes"])
     return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)

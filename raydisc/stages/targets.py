@@ -9,7 +9,7 @@ from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, TOKENS_FILE, read_im
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
-from raydisc.stages.files import read_weights
+from raydisc.stages.files import read_weights, task_kind_of
 from raydisc.stages.models import frozen_model
 from raydisc.stages.objective import Objective
 from raydisc.tasks.tokenised import Split
@@ -22,7 +22,7 @@ def weighted_loss(objective: Objective, data: Artifact) -> WeightedLoss:
     Raises:
         InputError: an unknown loss.
     """
-    return WeightedLoss.of(dict(objective.losses), objective.temperature, data["kind"] == "regression")
+    return WeightedLoss.of(dict(objective.losses), objective.temperature, task_kind_of(data).over_classes)
 
 
 def positions(objective: Objective, num_layers: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

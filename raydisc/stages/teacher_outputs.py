@@ -16,7 +16,7 @@ from raydisc.signals.source import BeyondRange, write_outputs
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage, name_of
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import read_split, read_weights
+from raydisc.stages.files import read_split, read_weights, task_kind_of
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
 from raydisc.stages.store import Blob
@@ -31,12 +31,12 @@ _GIB = 2**30
 def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int, top_tokens: int) -> OutputsShape:
     """The size of a model's outputs on a task's training rows; in a language task it names so many tokens."""
     rows, tokens = data["rows"]["train"], data["tokens"]["train"]
-    sizes = (rows, tokens, len(positions), hidden_size)
-    if data["kind"] == "language":
+    kind, sizes = task_kind_of(data), (rows, tokens, len(positions), hidden_size)
+    labels = kind.label_total(data.known, "train")
+    if kind.over_vocabulary:
         named = tokens_named(data, top_tokens)
-        return OutputsShape(*sizes, named + 1, named, num_labels=tokens - rows)
-    tags = data["tags"]["train"] if data["kind"] == "tokens" else None
-    return OutputsShape(*sizes, data["num_labels"], num_labels=tags)
+        return OutputsShape(*sizes, named + 1, named, num_labels=labels)
+    return OutputsShape(*sizes, data["num_labels"], num_labels=labels)
 
 
 def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:

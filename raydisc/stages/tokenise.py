@@ -19,7 +19,6 @@ from raydisc.stages.files import table_blob
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.tasks.base import TaskData, load_task
 from raydisc.tasks.reviews import word_tokenizer
-from raydisc.tasks.tokenised import Split, pack, tokenise
 
 TOKENIZER_PREFIX = "tokenizer/"
 
@@ -78,13 +77,18 @@ class Tokenise(Stage):
             raise InputError("task: the data changed while the run was starting; run again")
         tokenizer = tokenizer_of(self.teacher)
         labelled = {name: table for name, table in task.splits.items() if name != "unlabelled"}
-        splits = {name: _tokenised(name, table, task, tokenizer, context) for name, table in labelled.items()}
+
+        def on_chunk() -> None:
+            context.progress({})
+
+        splits = {
+            name: task.kind.tokenise(table, tokenizer, task.max_length, name, on_chunk)
+            for name, table in labelled.items()
+        }
         blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
         for name, content in tokenizer_files(tokenizer).items():
             blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
-        facts = _facts(task, tokenizer, splits)
-        if task.kind == "tokens":
-            facts["tags"] = {name: int(Split(table).label_counts.sum()) for name, table in splits.items()}
+        facts = _facts(task, tokenizer, splits) | task.kind.extra_facts(splits)
         return Result(facts=facts, flops=0.0, blobs=blobs)
 
     def label(self, undecided: bool = False) -> str:
@@ -92,20 +96,9 @@ class Tokenise(Stage):
         return "tokenise the task"
 
 
-def _tokenised(
-    name: str, table: pa.Table, task: TaskData, tokenizer: PreTrainedTokenizerBase, context: Context
-) -> pa.Table:
-    def on_chunk() -> None:
-        context.progress({})
-
-    if task.kind == "language":
-        return pack(table, tokenizer, task.max_length, name, on_chunk)
-    return tokenise(table, tokenizer, task.max_length, len(task.text), on_chunk)
-
-
 def _facts(task: TaskData, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pa.Table]) -> dict[str, object]:
     return {
-        "kind": task.kind,
+        "kind": task.kind.name,
         "classes": list(task.classes),
         "num_labels": task.num_labels,
         "metric": task.metric,

@@ -35,7 +35,6 @@ def gradient_importance(
     model: nn.Module,
     layers: tuple[LayerUnits, ...],
     batches: Iterable[Batch],
-    regression: bool,
     rank: Rank = ALONE,
 ) -> Importance:
     """Expectation over training examples of the absolute gradient of the loss by a mask on the unit.
@@ -47,7 +46,6 @@ def gradient_importance(
         model: the teacher; its parameters are left without gradients.
         layers: its units.
         batches: labelled training rows, each row once; a worker's shares of them.
-        regression: squared error of the one output instead of cross entropy.
         rank: of this worker; each is given the scores of all rows.
     """
     model.requires_grad_(False).eval()
@@ -55,7 +53,7 @@ def gradient_importance(
     for batch in batches:
         with _masked(model, layers, len(batch.input_ids)) as masks:
             logits = forward(model, batch, ()).logits
-            gradients = torch.autograd.grad(_summed_loss(logits, batch.labels, regression), masks)
+            gradients = torch.autograd.grad(batch.kind.loss(logits, batch.labels), masks)
         sums = [gradient.abs().sum(dim=0).double() for gradient in gradients]
         totals = sums if totals is None else [total + new for total, new in zip(totals, sums, strict=True)]
     if totals is None:
@@ -87,12 +85,6 @@ def _normalised(heads: list[torch.Tensor], neurons: list[torch.Tensor]) -> Impor
         return functional.normalize(score, dim=0, eps=1e-12).cpu()
 
     return Importance(tuple(map(unit, heads)), tuple(map(unit, neurons)))
-
-
-def _summed_loss(logits: torch.Tensor, labels: torch.Tensor, regression: bool) -> torch.Tensor:
-    if regression:
-        return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
-    return functional.cross_entropy(logits, labels, reduction="sum")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +15,12 @@ import pyarrow.compute as pc
 from raydisc.errors import InputError
 from raydisc.tasks.files import read_files
 from raydisc.tasks.glue import read_glue
-from raydisc.tasks.labels import encode_labels
-from raydisc.tasks.metrics import Kind, metric
+from raydisc.tasks.kinds import task_kind
+from raydisc.tasks.kinds.base import TaskKind
+from raydisc.tasks.metrics import metric
+from raydisc.tasks.named import read_named
 from raydisc.tasks.reviews import make_reviews
-from raydisc.tasks.source import Source, is_list
+from raydisc.tasks.source import Source, is_list, selected
 from raydisc.tasks.splits import apply_test_rule, keep_rows
 
 if TYPE_CHECKING:
@@ -31,8 +33,7 @@ class TaskData:
 
     Attributes:
         name: Name for tables and logs.
-        kind: `classification`, `regression`, `tokens` (a tag for each word) or `language` (predicting the next token of
-            packed texts).
+        kind: The kind of task (`raydisc.tasks.kinds`).
         classes: Class names in label order; empty for regression and language.
         text: The one or two columns that the texts come from.
         metric: Name of the metric (`raydisc.tasks.metrics`).
@@ -45,7 +46,7 @@ class TaskData:
     """
 
     name: str
-    kind: Kind
+    kind: TaskKind
     classes: tuple[str, ...]
     text: tuple[str, ...]
     metric: str
@@ -72,23 +73,25 @@ def load_task(config: TaskConfig, name: str = "") -> TaskData:
             and where.
     """
     source = _read(config)
+    source = replace(source, metric=config.metric or source.metric)
     judge = metric(source.metric)
-    if judge.kind in ("language", "tokens") and len(source.text) > 1:
+    kind = task_kind(judge.kind)
+    if len(source.text) > kind.text_columns:
         raise InputError(
             f"task.text: metric {source.metric!r} is for texts of one column, but {', '.join(source.text)} are two"
         )
-    if judge.kind == "language" and config.classes is not None:
+    if config.classes is not None and not kind.labelled:
         raise InputError(f"task.classes: metric {source.metric!r} judges a language model, which has no classes")
-    classes, tables = encode_labels(source, judge)
-    splits, notices = apply_test_rule(tables, needs_labels=judge.kind != "language")
+    classes, tables = kind.encode(selected(source, kind.words, kind.labelled), judge)
+    splits, notices = apply_test_rule(tables, needs_labels=kind.labelled)
     if config.train_rows is not None:
         splits["train"], more = _cut(splits["train"], config.train_rows)
         notices += more
     task_name = name or source.name
-    settings = [judge.kind, list(classes), list(source.text), source.metric, config.max_length]
+    settings = [kind.name, list(classes), list(source.text), source.metric, config.max_length]
     return TaskData(
         name=task_name,
-        kind=judge.kind,
+        kind=kind,
         classes=classes,
         text=source.text,
         metric=source.metric,
@@ -104,6 +107,8 @@ def _read(config: TaskConfig) -> Source:
         return read_glue(config)
     if config.reviews is not None:
         return make_reviews(config)
+    if config.name is not None:
+        return read_named(config)
     return read_files(config)
 
 

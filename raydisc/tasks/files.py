@@ -12,7 +12,6 @@ import pyarrow.json
 import pyarrow.parquet
 
 from raydisc.errors import InputError, reason_of
-from raydisc.tasks.metrics import METRICS
 from raydisc.tasks.source import Source, select_columns
 
 if TYPE_CHECKING:
@@ -63,24 +62,17 @@ def read_files(config: TaskConfig) -> Source:
     Raises:
         InputError: A file, column or row is not as it must be.
     """
-    splits: dict[str, pa.Table] = {}
-    places: dict[str, str] = {}
-    kind = METRICS[config.metric].kind if config.metric in METRICS else None
-    for split, path in (("train", config.train), ("validation", config.validation), ("test", config.test)):
-        if path is None:
-            continue
-        places[split] = f"{split} file {str(path)!r}"
-        splits[split] = select_columns(
-            read_table(path, f"task.{split}"),
-            config.text,
-            None if kind == "language" else config.label,
-            places[split],
-            label_optional=split == "test",
-            words=kind == "tokens",
-        )
-    classes = None if config.classes is None else tuple(config.classes)
-    name = _name(Path(str(config.train)))
-    return Source(name, splits, places, tuple(config.text), config.metric or "", classes)
+    paths = {"train": config.train, "validation": config.validation, "test": config.test}
+    given = {split: path for split, path in paths.items() if path is not None}
+    return Source(
+        splits={split: read_table(path, f"task.{split}") for split, path in given.items()},
+        text=tuple(config.text),
+        metric=config.metric or "",
+        label=config.label,
+        classes=None if config.classes is None else tuple(config.classes),
+        name=_name(Path(str(config.train))),
+        places={split: f"{split} file {str(path)!r}" for split, path in given.items()},
+    )
 
 
 def _name(train: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydisc.errors import InputError
-from raydisc.tasks.source import Source, select_columns
+from raydisc.tasks.source import Source
 
 if TYPE_CHECKING:
     from raydisc.config.sections import TaskConfig
@@ -82,13 +82,12 @@ def read_glue(config: TaskConfig) -> Source:
     name = str(config.glue)
     preset = glue_preset(name)
     places = {split: f"the {split} split of {HUB} {name}" for split in ("train", "validation", "test")}
-    splits = {
-        split: select_columns(table, preset.text, "label", places[split], label_optional=split == "test")
-        for split, table in _download(name, preset).items()
-    }
+    splits = _download(name, preset)
     notices = ("mnli: the mismatched validation and test splits are not used",) if name == "mnli" else ()
-    metric = config.metric or preset.metric
-    return Source(f"glue-{name}", splits, places, preset.text, metric, preset.classes or None, notices)
+    classes = preset.classes or None
+    return Source(
+        splits, preset.text, preset.metric, classes=classes, name=f"glue-{name}", places=places, notices=notices
+    )
 
 
 def write_submission(path: str | Path, preset: str, predictions: np.ndarray) -> None:

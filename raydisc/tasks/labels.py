@@ -11,49 +11,72 @@ import pyarrow.compute as pc
 from raydisc.errors import InputError, on_one_line, reason_of
 from raydisc.tasks.metrics import METRICS, Metric
 from raydisc.tasks.source import Source, first_row, is_list
-from raydisc.tasks.tags import check_span_classes, right_spans
+
+Encoded = tuple[tuple[str, ...], dict[str, pa.Table]]
+"""Classes in label order, and the splits with encoded labels."""
 
 
-def encode_labels(source: Source, metric: Metric) -> tuple[tuple[str, ...], dict[str, pa.Table]]:
-    """Numbers the labels of every split that has them.
+def encode_classes(source: Source, metric: Metric, in_lists: bool = False) -> Encoded:
+    """Number the labels of every split that has them.
 
     Classes are those given, else the sorted labels of the training rows. Whole-number labels are looked up
     among the classes by value; where the given classes are names, they are positions among them.
 
+    Args:
+        source: The rows.
+        metric: The metric of the task.
+        in_lists: Whether a row has a list of labels instead of one.
+
     Returns:
-        The classes (none for regression and language) and the splits, `label` int64 class index or float32 number, or
-        for tokens a list of class indices; a language task has no labels but the texts themselves, and none are kept.
+        The classes, and the splits with int64 class indices, or lists of them, as `label`.
 
     Raises:
-        InputError: A row without a label or with one outside the classes, labels that do not fit the metric,
-            fewer than two classes, or another number of tags than words.
+        InputError: A label outside the classes, classes that do not fit the metric, or fewer than two of them.
     """
-    if metric.kind == "language":
-        return (), {split: _texts_only(table) for split, table in source.splits.items()}
-    for split, table in source.splits.items():
-        if metric.kind == "tokens":
-            _check_tags(table, source.places[split], metric)
-        elif "label" in table.column_names:
-            _check_present(table.column("label"), source.places[split])
-    if metric.kind == "regression":
-        return (), {split: _numbers(table, source.places[split], metric) for split, table in source.splits.items()}
-    classes = source.classes or _classes(source, metric)
+    classes = source.classes or _classes(source, metric, in_lists)
     told = on_one_line(", ".join(classes))
     if len(classes) < 2:
         raise InputError(f"task.label: {source.places['train']} has one class only, {told!r}; give two or more")
     if metric.two_classes and len(classes) != 2:
-        others = [m.name for m in METRICS.values() if m.kind == "classification" and not m.two_classes]
+        others = [other.name for other in METRICS if other.kind == metric.kind and not other.two_classes]
         raise InputError(
             f"task.metric: {metric.name!r} is for two classes and the task has {len(classes)} "
             f"({told}); use {' or '.join(others)}"
         )
-    if metric.counts is right_spans:
-        check_span_classes(metric.name, classes)
-    return classes, {split: _indices(table, classes, source, split, metric) for split, table in source.splits.items()}
+    if metric.check_classes is not None:
+        metric.check_classes(metric.name, classes)
+    tables = {name: _indices(table, classes, source, name, metric, in_lists) for name, table in source.splits.items()}
+    return classes, tables
 
 
-def _texts_only(table: pa.Table) -> pa.Table:
-    return table.select([name for name in table.column_names if name != "label"])
+def encode_numbers(source: Source, metric: Metric) -> Encoded:
+    """Convert the labels of every split that has them to float32; there are no classes.
+
+    Raises:
+        InputError: Labels that are no numbers.
+    """
+    return (), {split: _numbers(table, source.places[split], metric) for split, table in source.splits.items()}
+
+
+def check_present(source: Source) -> None:
+    """Refuse a labelled split that lacks the label of a row.
+
+    Raises:
+        InputError: A label is empty, not a number or infinite.
+    """
+    for split, table in source.splits.items():
+        if "label" in table.column_names:
+            _check_present(table.column("label"), source.places[split])
+
+
+def check_tags(source: Source, metric: Metric) -> None:
+    """Refuse a split without exactly one tag for each word.
+
+    Raises:
+        InputError: Rows are whole texts instead of lists of words, or tags are missing or too many.
+    """
+    for split, table in source.splits.items():
+        _check_tags(table, source.places[split], metric)
 
 
 def _check_present(column: pa.ChunkedArray, place: str) -> None:
@@ -108,38 +131,41 @@ def _numbers(table: pa.Table, place: str, metric: Metric) -> pa.Table:
     return _with_label(table, column.cast(pa.float32(), safe=False))
 
 
-def _indices(table: pa.Table, classes: Sequence[str], source: Source, split: str, metric: Metric) -> pa.Table:
+def _indices(
+    table: pa.Table, classes: Sequence[str], source: Source, split: str, metric: Metric, in_lists: bool
+) -> pa.Table:
     """Class indices in the place of labels, or in lists as the tags were."""
     if "label" not in table.column_names:
         return table
     column = table.column("label")
-    written = _written(_each(column, metric), source.places[split], metric)
+    written = _written(_each(column, in_lists), source.places[split], metric)
     names = [str(i) for i in range(len(classes))] if _positions(written, classes) else list(classes)
     indices = pc.index_in(written.cast(pa.string()), pa.array(names, pa.string()))
     if indices.null_count:
         place = first_row(pc.is_null(indices))
-        row = pc.list_parent_indices(column)[place] if metric.kind == "tokens" else place
+        row = pc.list_parent_indices(column)[place] if in_lists else place
         whence = "given in task.classes" if source.classes else "of the training rows"
         raise InputError(
             f"task.label: {source.places[split]} has the label {on_one_line(str(written[place]))!r} in row "
             f"{row} (counted from 0), which is not one of the classes {whence}: {on_one_line(', '.join(classes))}"
         )
     numbered = indices.cast(pa.int64())
-    if metric.kind == "tokens":
+    if in_lists:
         ends = np.cumsum(pc.list_value_length(column).to_numpy())
         offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
         numbered = pa.ListArray.from_arrays(offsets, numbered.combine_chunks())
     return _with_label(table, numbered)
 
 
-def _classes(source: Source, metric: Metric) -> tuple[str, ...]:
-    written = _written(_each(source.splits["train"].column("label"), metric), source.places["train"], metric)
+def _classes(source: Source, metric: Metric, in_lists: bool) -> tuple[str, ...]:
+    labels = _each(source.splits["train"].column("label"), in_lists)
+    written = _written(labels, source.places["train"], metric)
     return tuple(str(label) for label in sorted(pc.unique(written).to_pylist()))
 
 
-def _each(column: pa.ChunkedArray, metric: Metric) -> pa.ChunkedArray:
-    """The labels one by one: of every row, or of every word of every row."""
-    return pc.list_flatten(column) if metric.kind == "tokens" else column
+def _each(column: pa.ChunkedArray, in_lists: bool) -> pa.ChunkedArray:
+    """Return the labels one by one, whether a row has one or a list of them."""
+    return pc.list_flatten(column) if in_lists else column
 
 
 def _positions(written: pa.ChunkedArray, classes: Sequence[str]) -> bool:
@@ -169,7 +195,7 @@ def _written(column: pa.ChunkedArray, place: str, metric: Metric) -> pa.ChunkedA
 
 
 def _names(kind: str) -> str:
-    return ", ".join(m.name for m in METRICS.values() if m.kind == kind)
+    return ", ".join(m.name for m in METRICS if m.kind == kind)
 
 
 def _with_label(table: pa.Table, label: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -9,21 +9,33 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from raydisc.errors import InputError
-from raydisc.tasks.tags import Counts, right_spans, right_words
+from raydisc.registry import Registry
+from raydisc.tasks.tags import Counts, check_span_classes, right_spans, right_words
 
-Kind = Literal["classification", "regression", "language", "tokens"]
 RESAMPLES = 1000
 BLOCK = 100  # resamples multiplied at once: bounds the memory of a large split's bootstrap
 FLAT = 1e-12  # a denominator below this is rounding error: the metric is undefined there
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Another form of a metric that readers of a table look for.
+
+    Attributes:
+        name: The column's name.
+        value: Makes it from the metric.
+    """
+
+    name: str
+    value: Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Metric:
 
     Attributes:
         name: Its name in the experiment file.
-        kind: The tasks it is for.
+        kind: Name of the kind of task that it is for (`raydisc.tasks.kinds`).
         value: `(predictions, labels) -> float`, exact. Predictions are logits `[N, C]` for classification,
             `[N]` or `[N, 1]` for regression, for language the mean loss of each row's tokens, `[N]` or `[N, 1]`
             in nats, and for tokens what was counted in each row `[N, K]`; labels are `[N]`, and mean nothing for
@@ -40,16 +52,20 @@ class Metric:
         statistics: `(predictions, labels) -> [N, K]` float64 whose means over examples determine the metric.
         from_means: `[..., K] -> [...]`, the metric from means of the statistics.
         two_classes: Whether it is defined for exactly two classes only (the second is the positive one).
-        counts: What it counts in a row of tagged words; None but for tokens.
+        counts: What it counts in a row of tagged words; needed for tokens only.
+        check_classes: `(name, classes)`, refuses class names that it cannot read with an `InputError`.
+        shown_as: Another form in which tables show it too.
     """
 
     name: str
-    kind: Kind
+    kind: str
     value: Callable[[np.ndarray, np.ndarray], float]
     statistics: Callable[[np.ndarray, np.ndarray], np.ndarray]
     from_means: Callable[[np.ndarray], np.ndarray]
     two_classes: bool = False
     counts: Counts | None = None
+    check_classes: Callable[[str, Sequence[str]], None] | None = None
+    shown_as: Shown | None = None
 
 
 def metric(name: str) -> Metric:
@@ -58,9 +74,12 @@ def metric(name: str) -> Metric:
     Raises:
         InputError: No metric has this name.
     """
-    if name not in METRICS:
-        raise InputError(f"task.metric: there is no metric {name!r}; the metrics are {', '.join(METRICS)}")
-    return METRICS[name]
+    return METRICS.get(name, "task.metric")
+
+
+def shown_as(name: str) -> Shown | None:
+    """Return the other form of a metric; None where it has no other, or comes from a package that is not installed."""
+    return METRICS.get(name).shown_as if name in METRICS else None
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> np.ndarray:
@@ -231,6 +250,10 @@ def _standardised(values: np.ndarray) -> np.ndarray:
     return standardised
 
 
+def _perplexity(likelihood: float) -> float:
+    return 1 / likelihood if likelihood > 0 else math.inf
+
+
 def _token_likelihood_from_means(means: np.ndarray) -> np.ndarray:
     likelihood: np.ndarray = np.exp(-means[..., 0])
     return likelihood
@@ -289,25 +312,25 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, root: bool = False) -
     return quotient
 
 
-METRICS: dict[str, Metric] = {
-    m.name: m
-    for m in (
-        Metric("accuracy", "classification", _accuracy, _hits, _accuracy_from_means),
-        Metric("f1", "classification", _f1, _confusion, _f1_from_means, two_classes=True),
-        Metric("matthews", "classification", _matthews, _confusion, _matthews_from_means),
-        Metric("pearson", "regression", _pearson, _moments, _pearson_from_means),
-        Metric("spearman", "regression", _spearman, _rank_moments, _pearson_from_means),
-        Metric(
-            "accuracy_f1",
-            "classification",
-            _accuracy_f1,
-            _confusion,
-            _accuracy_f1_from_means,
-            two_classes=True,
-        ),
-        Metric("token_likelihood", "language", _token_likelihood, _losses, _token_likelihood_from_means),
-        Metric("token_accuracy", "tokens", _token_accuracy, _counted, _share_from_means, counts=right_words),
-        Metric("span_f1", "tokens", _span_f1, _counted, _span_f1_from_means, counts=right_spans),
-        Metric("pearson_spearman", "regression", _pearson_spearman, _both_moments, _pearson_spearman_from_means),
-    )
-}
+METRICS: Registry[Metric] = Registry("raydisc.metrics", "metric", Metric, classes=False)
+"""Every metric by its name in an experiment file; packages add theirs by the entry-point group `raydisc.metrics`."""
+
+for _metric in (
+    Metric("accuracy", "classification", _accuracy, _hits, _accuracy_from_means),
+    Metric("f1", "classification", _f1, _confusion, _f1_from_means, two_classes=True),
+    Metric("matthews", "classification", _matthews, _confusion, _matthews_from_means),
+    Metric("accuracy_f1", "classification", _accuracy_f1, _confusion, _accuracy_f1_from_means, two_classes=True),
+    Metric("pearson", "regression", _pearson, _moments, _pearson_from_means),
+    Metric("spearman", "regression", _spearman, _rank_moments, _pearson_from_means),
+    Metric("pearson_spearman", "regression", _pearson_spearman, _both_moments, _pearson_spearman_from_means),
+    Metric("token_accuracy", "tokens", _token_accuracy, _counted, _share_from_means, counts=right_words),
+    Metric(
+        "span_f1", "tokens", _span_f1, _counted, _span_f1_from_means,
+        counts=right_spans, check_classes=check_span_classes,
+    ),
+    Metric(
+        "token_likelihood", "language", _token_likelihood, _losses, _token_likelihood_from_means,
+        shown_as=Shown("perplexity", _perplexity),
+    ),
+):  # fmt: skip
+    METRICS.register(_metric)

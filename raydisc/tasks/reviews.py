@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import metric
 from raydisc.tasks.source import Source
 from raydisc.tasks.tags import OUTSIDE
@@ -154,18 +155,19 @@ def make_reviews(config: TaskConfig) -> Source:
             wanted[split, label] -= 1
             rows[split].append((sentence, tags, label))
     judge = config.metric or "accuracy"
-    tagged = metric(judge).kind == "tokens"
+    tagged = task_kind(metric(judge).kind).words
     tables = {
         split: pa.table(
             {
-                "text_0": [text.split() if tagged else text for text, _, _ in found],
+                "text": [text.split() if tagged else text for text, _, _ in found],
                 "label": [tags if tagged else label for _, tags, label in found],
             }
         )
         for split, found in rows.items()
     }
     places = {split: f"the {split} split of the reviews" for split in tables}
-    return Source("reviews", tables, places, ("text",), judge, TAGS if tagged else CLASSES)
+    classes = TAGS if tagged else CLASSES
+    return Source(tables, ("text",), judge, classes=classes, name="reviews", places=places)
 
 
 def _draw(rng: random.Random, most: int) -> tuple[str, list[str], str | None]:

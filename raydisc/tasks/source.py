@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,26 +14,49 @@ from raydisc.errors import InputError, on_one_line
 
 @dataclass(frozen=True)
 class Source:
-    """Rows and settings of a task.
+    """The rows of a task as they come, and what they mean.
 
     Attributes:
-        name: What the task is called unless the caller names it.
-        splits: `train`, `validation` and, where there is one, `test`: string columns `text_0` (`text_1`), or lists of
-            words, and `label` as it was written; a test without labels has no such column.
-        places: Where each split comes from, as an error should name it.
-        text: The columns that the texts come from.
-        metric: Name of the metric.
-        classes: Class names where given; None to take them from the training labels.
-        notices: What the user should be told.
+        splits: Tables of rows by the names ``train``, ``validation`` and, where there is one, ``test``. Without a test
+            that has labels, the validation split becomes the test, and a tenth of the training rows the validation.
+        text: The one or two columns that hold the text of a row: strings, or lists of words for a metric that judges
+            tags.
+        metric: Name of the metric, which decides what labels must look like.
+        label: The column of labels: class names or numbers, numbers for regression, or lists of tags. A language
+            task needs none.
+        classes: Names of the classes in label order; None to take them from the training labels.
+        name: Name of the task in tables.
+        places: A description of where each split comes from, for error messages.
+        notices: Sentences for the user.
     """
 
-    name: str
     splits: Mapping[str, pa.Table]
-    places: Mapping[str, str]
     text: tuple[str, ...]
     metric: str
+    label: str = "label"
     classes: tuple[str, ...] | None = None
+    name: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+
+
+def selected(source: Source, words: bool, labelled: bool) -> Source:
+    """Return a source whose tables have only the columns ``text_0`` (``text_1``) and ``label``.
+
+    Args:
+        source: The rows as they come.
+        words: Whether a text is a list of words.
+        labelled: Whether labels are wanted; a test may lack them.
+
+    Raises:
+        InputError: See ``select_columns``.
+    """
+    label = source.label if labelled else None
+    splits = {
+        split: select_columns(table, source.text, label, source.places[split], split == "test", words)
+        for split, table in source.splits.items()
+    }
+    return replace(source, splits=splits)
 
 
 def select_columns(

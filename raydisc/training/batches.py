@@ -69,7 +69,7 @@ class BatchSource:
 
     def tokens(self) -> np.ndarray | None:
         """The tokens that batches hold, padding included; int64. None of a language task, which asks for any."""
-        if self._split.language:
+        if self._split.kind.over_vocabulary:
             return None
         return np.union1d(self._split.tokens(), [self._pad_id])
 

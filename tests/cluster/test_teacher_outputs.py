@@ -19,6 +19,7 @@ from raydisc.runtime.session import ray_session
 from raydisc.runtime.hot_store import HotCopies, hot_store
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.store import ArtifactStore
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch
 
 storage, rows, length = Path(sys.argv[1]), 256, 32
@@ -47,7 +48,8 @@ with ray_session():
         def right(self, signal, start):
             some = np.arange(start, start + 8)
             ids = torch.zeros(8, length, dtype=torch.int64)
-            outputs = signal.outputs(Batch(ids, ids + 1, None, ids[:, 0], some, lengths[some]))
+            kind = task_kind("classification")
+            outputs = signal.outputs(Batch(ids, ids + 1, None, ids[:, 0], some, lengths[some], kind))
             return int((outputs.hidden[5][:, -1, 0] == torch.from_numpy(some)).sum())
         def read(self, place):
             store = hot_store(storage, small if place == "too large" else copies)

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from raydisc.errors import InputError
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import bootstrap_weights, metric, resampled_metric
 from raydisc.tradeoff import (
     break_points,
@@ -16,7 +17,6 @@ from raydisc.tradeoff import (
     indistinguishable,
     kendall,
     rank,
-    reference_of,
     tradeoff,
     win_shares,
 )
@@ -182,7 +182,7 @@ def test_kendall_leaves_out_what_is_missing_and_knows_when_it_is_undefined() -> 
 def test_a_language_models_likelihood_is_taken_relative_to_its_teachers() -> None:
     """m = exp(teacher loss - loss): likelihoods of .05 and .04 are far apart where the teacher's is .05."""
     teacher_loss, losses, scales = 3.0, np.array([3.1, 3.6]), (0.5, 0.2)
-    reference = reference_of("language", math.exp(-teacher_loss))
+    reference = task_kind("language").reference(math.exp(-teacher_loss))
     assert tradeoff(math.exp(-losses[0]), 0.5, 0.2, reference) == pytest.approx(math.exp(-0.1) + 0.1)
     found = [Candidate(s, math.exp(-loss), reference) for s, loss in zip(scales, losses, strict=True)]
     assert rank(found, 0.2)[0].scale == 0.5
@@ -194,5 +194,5 @@ def test_a_language_models_likelihood_is_taken_relative_to_its_teachers() -> Non
 
 
 def test_the_metric_of_other_tasks_and_of_a_teacher_without_any_is_taken_as_it_is() -> None:
-    assert reference_of("classification", 0.9) == reference_of("regression", 0.5) == 1.0
-    assert reference_of("language", 0.0) == 1.0
+    assert all(task_kind(name).reference(0.9) == 1.0 for name in ("classification", "regression", "tokens"))
+    assert task_kind("language").reference(0.0) == 1.0

@@ -10,10 +10,11 @@ from transformers import AutoConfig
 
 from raydisc.families.registry import layers_of
 from raydisc.models.forward import Outputs, forward
-from raydisc.models.task_heads import is_token_classifier, model_class, suit
+from raydisc.models.task_heads import TokenHead, head_of, model_class, suit
 from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import UnitOrder, order_units, reordered
 from raydisc.supernet.importance import Importance, random_importance
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch, Split
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
@@ -63,7 +64,7 @@ def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout
 
 def tagging(config):
     """The same configuration, of a token classifier."""
-    suit(config, "tokens", config.num_labels, 0)
+    suit(config, task_kind("tokens"), config.num_labels, 0)
     return config
 
 
@@ -110,12 +111,13 @@ def tiny_split(lengths, num_labels=3, seed=0, types=False, tags=False) -> Split:
         words = [[token for token in range(length) if token % 3 != 1] for length in lengths]
         columns["first"] = pa.array(words, pa.list_(pa.int32()))
         columns["label"] = pa.array([rng.integers(0, num_labels, len(row)).tolist() for row in words])
-    return Split(pa.table(columns))
+    kind = task_kind("tokens" if tags else "regression" if num_labels == 1 else "classification")
+    return Split(pa.table(columns), kind)
 
 
 def tiny_batch(config, lengths=(9, 3, 6, 1), seed=0, num_labels=None) -> Batch:
     """A batch with padding."""
-    types, tags = config.model_type == "bert", is_token_classifier(config)
+    types, tags = config.model_type == "bert", isinstance(head_of(config), TokenHead)
     split = tiny_split(lengths, num_labels or config.num_labels, seed, types, tags)
     return split.batch(np.arange(len(lengths)), config.pad_token_id)
 

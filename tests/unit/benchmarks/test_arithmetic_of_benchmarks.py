@@ -201,7 +201,7 @@ def test_the_backward_of_an_operator_goes_where_its_forward_went():
         batch = tiny_batch(tiny_config())
         outputs = Outputs(hidden[:, :3], (hidden[: batch.input_ids.numel()].view(*batch.input_ids.shape, 32),))
         theirs = Outputs(torch.zeros(50, 3), (torch.zeros(*batch.input_ids.shape, 32),))
-        WeightedLoss.of({"hidden_mse": 1.0}, 1.0, regression=False)(outputs, theirs, batch).backward()
+        WeightedLoss.of({"hidden_mse": 1.0}, 1.0, over_classes=True)(outputs, theirs, batch).backward()
         nn.utils.clip_grad_norm_(linear.parameters(), 1.0)
         optimiser.step()
     found = seconds_by_group(profile.events(), on_gpu=False)
@@ -232,7 +232,7 @@ def test_the_peers_minimise_what_raydisc_minimises():
     matched = (0, 1, 3)
     found = peer_loops.kd_loss(mine, theirs, batch.attention_mask, matched, regression=False)
     sides = [Outputs(side.logits, tuple(side.hidden_states[at] for at in matched)) for side in (mine, theirs)]
-    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, regression=False)
+    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, over_classes=True)
     assert_near(found, loss(*sides, batch))
 
 

@@ -233,10 +233,10 @@ def test_a_missing_section(refusal):
 @pytest.mark.parametrize(
     ("task", "sentence"),
     [
-        ("{}", "task: needs exactly one of 'train', 'glue' and 'reviews', but has none"),
+        ("{}", "task: needs exactly one of 'train', 'glue', 'reviews' and 'name', but has none"),
         (
             "{glue: sst2, reviews: {}}",
-            "task: needs exactly one of 'train', 'glue' and 'reviews', but has 'glue' and 'reviews'",
+            "task: needs exactly one of 'train', 'glue', 'reviews' and 'name', but has 'glue' and 'reviews'",
         ),
         ("{train: a.csv}", "task: needs 'validation', 'text' and 'metric' beside 'train'"),
         ("{glue: sst2, text: [a]}", "task: 'text' belongs to local files ('train'), but the task is 'glue'"),

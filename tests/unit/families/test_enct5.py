@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForSeq2SeqLM
 from raydisc.errors import InputError
 from raydisc.families.registry import layers_of
 from raydisc.models.teacher_checkpoint import check_head, check_units, load_config, load_teacher, locate
+from raydisc.tasks.kinds import task_kind
 
 
 @pytest.fixture(params=["t5", "mt5"])
@@ -26,7 +27,7 @@ def pretrained(config):
 def test_it_takes_a_checkpoint_of_t5(tmp_path, config, pretrained):
     pretrained.save_pretrained(tmp_path)
     check_units(locate(str(tmp_path)), load_config(tmp_path))
-    loaded = load_teacher(tmp_path, "classification", 2, 0, finetuned=False).eval()
+    loaded = load_teacher(tmp_path, task_kind("classification"), 2, 0, finetuned=False).eval()
     config.num_decoder_layers = 1
     one_layer = AutoModel.from_config(config).eval()
     one_layer.load_state_dict(pretrained.state_dict(), strict=False)
@@ -48,7 +49,7 @@ def test_a_checkpoint_of_t5_is_no_teacher(tmp_path, config, pretrained):
     config.num_labels = 3
     for refuse in (
         lambda: check_head(tmp_path, config),
-        lambda: load_teacher(tmp_path, "classification", 3, 0, finetuned=True),
+        lambda: load_teacher(tmp_path, task_kind("classification"), 3, 0, finetuned=True),
     ):
         with pytest.raises(InputError, match=r"lacks classifier.bias, classifier.weight.*add teacher.finetune"):
             refuse()

@@ -9,6 +9,7 @@ from raydisc.config.sections import DistillationConfig
 from raydisc.errors import InputError
 from raydisc.losses.losses import LOSSES, WeightedLoss, label, task_loss
 from raydisc.models.forward import Outputs
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch
 
 B, S, D, K, C = 6, 5, 4, 3, 3
@@ -29,7 +30,8 @@ def example(seed=0, classes=C):
         labels = torch.randn(B, generator=generator, dtype=torch.float64)
     else:
         labels = torch.randint(classes, (B,), generator=generator)
-    return outputs(), outputs(), Batch(mask, mask, None, labels, np.arange(B), np.array(LENGTHS))
+    kind = task_kind("regression" if classes == 1 else "classification")
+    return outputs(), outputs(), Batch(mask, mask, None, labels, np.arange(B), np.array(LENGTHS), kind)
 
 
 def rows_of(outputs, batch, rows):
@@ -41,6 +43,7 @@ def rows_of(outputs, batch, rows):
         batch.labels[rows],
         batch.rows[rows],
         batch.lengths[rows],
+        batch.kind,
     )
     return part, batch_part
 
@@ -99,7 +102,7 @@ def test_each_loss_is_its_formula(name, temperature):
     student, teacher, batch = example()
     total, count = LOSSES[name](student, teacher, batch, temperature)
     assert float(total) / count == pytest.approx(NAIVE[name](student, teacher, batch, temperature), rel=1e-6)
-    assert WeightedLoss.of({name: 1.0}, temperature, False)(student, teacher, batch) == pytest.approx(
+    assert WeightedLoss.of({name: 1.0}, temperature, True)(student, teacher, batch) == pytest.approx(
         NAIVE[name](student, teacher, batch, temperature), rel=1e-6
     )
 
@@ -124,7 +127,7 @@ def test_parts_add_up_to_the_whole(name):
 @pytest.mark.parametrize("name", ["hidden_mse", "hidden_cosine"])
 def test_padding_is_ignored_in_value_and_gradient(name):
     student, teacher, batch = example()
-    loss = WeightedLoss.of({name: 1.0}, 1.0, False)
+    loss = WeightedLoss.of({name: 1.0}, 1.0, True)
     value = loss(student, teacher, batch)
     padding = batch.attention_mask == 0
     for hidden in (*student.hidden, *teacher.hidden):
@@ -158,7 +161,7 @@ def test_the_gradient_of_hidden_states_is_their_difference(rows):
 def test_half_precision_targets_are_read(name):
     student, teacher, batch = example()
     half = Outputs(teacher.logits, tuple(hidden.half() for hidden in teacher.hidden))
-    loss = WeightedLoss.of({name: 1.0}, 1.0, False)
+    loss = WeightedLoss.of({name: 1.0}, 1.0, True)
     assert float(loss(student, half, batch)) == pytest.approx(float(loss(student, teacher, batch)), rel=1e-2)
 
 
@@ -168,7 +171,7 @@ def test_the_teacher_itself_is_where_the_gradient_ends(name):
     same = Outputs(
         teacher.logits.clone().requires_grad_(), tuple(hidden.clone().requires_grad_() for hidden in teacher.hidden)
     )
-    WeightedLoss.of({name: 1.0}, 2.0, False)(same, teacher, batch).backward()
+    WeightedLoss.of({name: 1.0}, 2.0, True)(same, teacher, batch).backward()
     for tensor in (same.logits, *same.hidden):
         assert tensor.grad is None or tensor.grad.abs().max() < 1e-9
 
@@ -180,7 +183,7 @@ def test_the_square_of_the_temperature_keeps_gradients_in_size(name):
     for temperature in (20.0, 200.0):
         student, teacher, batch = example()
         logits = student.logits.requires_grad_()
-        WeightedLoss.of({name: 1.0}, temperature, False)(student, teacher, batch).backward()
+        WeightedLoss.of({name: 1.0}, temperature, True)(student, teacher, batch).backward()
         sizes.append(float(logits.grad.norm()))
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
     assert sizes[0] > 1e-3
@@ -189,7 +192,7 @@ def test_the_square_of_the_temperature_keeps_gradients_in_size(name):
 @pytest.mark.parametrize("name", CLASS_LOSSES)
 def test_regression_matches_numbers_instead_of_classes(name):
     student, teacher, batch = example(classes=1)
-    fitted = WeightedLoss.of({name: 0.5, "logit_mse": 0.25}, 4.0, regression=True)
+    fitted = WeightedLoss.of({name: 0.5, "logit_mse": 0.25}, 4.0, over_classes=False)
     assert fitted.weights == (("logit_mse", 0.75),)
     expected = 0.75 * (student.logits - teacher.logits).square().mean()
     torch.testing.assert_close(fitted(student, teacher, batch), expected)
@@ -209,7 +212,7 @@ def test_the_tasks_own_loss():
 
 def test_weights_add_up_and_zeros_are_left_out():
     student, teacher, batch = example()
-    loss = WeightedLoss.of({"label": 0.5, "hidden_mse": 2.0, "kl_forward": 0.0}, 1.0, False)
+    loss = WeightedLoss.of({"label": 0.5, "hidden_mse": 2.0, "kl_forward": 0.0}, 1.0, True)
     assert dict(loss.weights) == {"label": 0.5, "hidden_mse": 2.0}
     expected = 0.5 * NAIVE["label"](student, teacher, batch, 1) + 2 * NAIVE["hidden_mse"](student, teacher, batch, 1)
     assert float(loss(student, teacher, batch)) == pytest.approx(expected, rel=1e-6)
@@ -217,6 +220,6 @@ def test_weights_add_up_and_zeros_are_left_out():
 
 def test_losses_that_are_none():
     with pytest.raises(InputError, match="unknown loss 'hiden_mse'; known: hidden_cosine, hidden_mse"):
-        WeightedLoss.of({"hiden_mse": 1.0}, 1.0, False)
+        WeightedLoss.of({"hiden_mse": 1.0}, 1.0, True)
     with pytest.raises(InputError, match="no loss has a weight above zero"):
-        WeightedLoss.of({"label": 0.0}, 1.0, False)
+        WeightedLoss.of({"label": 0.0}, 1.0, True)

@@ -12,7 +12,7 @@ from raydisc.errors import InputError
 from raydisc.models.architecture import from_architecture
 from raydisc.models.teacher_checkpoint import (
     check_head,
-    check_labels,
+    check_outputs,
     check_units,
     checkpoint_fingerprint,
     load_config,
@@ -22,6 +22,7 @@ from raydisc.models.teacher_checkpoint import (
     locate_tokenizer,
     stored_tensors,
 )
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.reviews import word_tokenizer
 
 TINY = {"model_type": "bert", "hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2}
@@ -47,7 +48,7 @@ def test_a_teacher_comes_back_as_it_was(tmp_path, family):
     config = tiny_config(family)
     teacher, batch = tiny_teacher(config), tiny_batch(config)
     teacher.save_pretrained(tmp_path)
-    loaded = load_teacher(locate(str(tmp_path)), "classification", 3, 0, finetuned=True).eval()
+    loaded = load_teacher(locate(str(tmp_path)), task_kind("classification"), 3, 0, finetuned=True).eval()
     with torch.no_grad():
         assert torch.equal(loaded(**batch.inputs()).logits, teacher(**batch.inputs()).logits)
     check_head(tmp_path, load_config(tmp_path))
@@ -89,7 +90,7 @@ def test_weights_in_several_files(tmp_path):
     check_head(tmp_path, load_config(tmp_path))
     check_units(tmp_path, load_config(tmp_path))
     with torch.no_grad():
-        loaded = load_teacher(locate(str(tmp_path)), "classification", 3, 0, finetuned=True).eval()
+        loaded = load_teacher(locate(str(tmp_path)), task_kind("classification"), 3, 0, finetuned=True).eval()
         assert torch.equal(loaded(**batch.inputs()).logits, teacher(**batch.inputs()).logits)
     before = checkpoint_fingerprint(tmp_path)
     (tmp_path / shards[1]).unlink()
@@ -147,14 +148,14 @@ def test_unknown_families_are_refused_by_name(tmp_path, model_type):
 
 def test_labels_of_another_task(teacher_folder):
     with pytest.raises(InputError, match=r"has 3 labels but the task has 2; .*teacher\.finetune"):
-        load_teacher(teacher_folder, "classification", 2, 0, finetuned=True)
-    check_labels(tiny_config(num_labels=2), "classification", 2, teacher_folder)
+        load_teacher(teacher_folder, task_kind("classification"), 2, 0, finetuned=True)
+    check_outputs(tiny_config(num_labels=2), task_kind("classification"), 2, teacher_folder)
 
 
 def test_finetuning_gives_a_head_for_the_task(teacher_folder, encoder_folder):
     """Whether the head is missing or another task's; the rest of the weights is the checkpoint's."""
     for folder, prefix in ((teacher_folder, "bert."), (encoder_folder, "")):
-        model = load_teacher(folder, "classification", 5, 0, finetuned=False)
+        model = load_teacher(folder, task_kind("classification"), 5, 0, finetuned=False)
         assert model.get_submodule("classifier").out_features == model.config.num_labels == 5
         for name, tensor in load_file(folder / "model.safetensors").items():
             if name.startswith(prefix) and "classifier" not in name:
@@ -167,7 +168,7 @@ def test_a_teacher_needs_its_head(encoder_folder):
     config.save_pretrained(encoder_folder)
     message = r"not a fine-tuned classifier \(it lacks classifier.bias, classifier.weight\); add teacher.finetune"
     with pytest.raises(InputError, match=message):
-        load_teacher(encoder_folder, "classification", 2, 0, finetuned=True)
+        load_teacher(encoder_folder, task_kind("classification"), 2, 0, finetuned=True)
     with pytest.raises(InputError, match=message):
         check_head(encoder_folder, config)
 
@@ -178,17 +179,17 @@ def test_weights_of_another_configuration(teacher_folder):
     whole = load_file(path)
     save_file({name: tensor for name, tensor in whole.items() if "layer.2" not in name}, path, {"format": "pt"})
     with pytest.raises(InputError, match=r"not those of its config.json \(bert.encoder.layer.2"):
-        load_teacher(teacher_folder, "classification", 3, 0, finetuned=False)
+        load_teacher(teacher_folder, task_kind("classification"), 3, 0, finetuned=False)
     short = {name: tensor[:-1] if "word_embeddings" in name else tensor.clone() for name, tensor in whole.items()}
     save_file(short, path, {"format": "pt"})
     with pytest.raises(InputError, match=r"not those of its config.json \(bert.embeddings.word_embeddings"):
-        load_teacher(teacher_folder, "classification", 3, 0, finetuned=False)
+        load_teacher(teacher_folder, task_kind("classification"), 3, 0, finetuned=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_checkpoints_are_computed_in_float32(tmp_path, dtype):
     tiny_teacher(tiny_config()).to(dtype).save_pretrained(tmp_path)
-    model = load_teacher(tmp_path, "classification", 3, 0, finetuned=True)
+    model = load_teacher(tmp_path, task_kind("classification"), 3, 0, finetuned=True)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert "float32" in json.dumps(model.config.to_dict()["dtype"])  # so are the students that it shapes
 
@@ -259,7 +260,7 @@ def test_fingerprints_follow_the_contents(teacher_folder, tmp_path):
 
 
 def test_architectures():
-    config = from_architecture(TINY, VOCABULARY, "classification", 5, 0)
+    config = from_architecture(TINY, VOCABULARY, task_kind("classification"), 5, 0)
     assert (config.vocab_size, config.num_labels, config.hidden_size) == (VOCABULARY, 5, 24)
 
 
@@ -267,11 +268,11 @@ LLAMA = {**TINY, "model_type": "llama", "num_attention_heads": 6, "num_key_value
 
 
 def test_a_decoder_knows_the_padding_of_its_batches():
-    config = from_architecture(LLAMA, VOCABULARY, "classification", 2, 7)
+    config = from_architecture(LLAMA, VOCABULARY, task_kind("classification"), 2, 7)
     assert (config.pad_token_id, config.use_cache) == (7, False)
     with pytest.raises(InputError, match="its tokenizer has no padding token, by which a 'llama' classifier"):
-        from_architecture(LLAMA, VOCABULARY, "classification", 2, None)
-    assert from_architecture(TINY, VOCABULARY, "classification", 2, None).pad_token_id == 0
+        from_architecture(LLAMA, VOCABULARY, task_kind("classification"), 2, None)
+    assert from_architecture(TINY, VOCABULARY, task_kind("classification"), 2, None).pad_token_id == 0
 
 
 def test_a_finished_decoder_is_padded_as_its_tokenizer_says(tmp_path):
@@ -279,11 +280,11 @@ def test_a_finished_decoder_is_padded_as_its_tokenizer_says(tmp_path):
     config.pad_token_id = None
     tiny_teacher(config).save_pretrained(tmp_path)
     batch = tiny_batch(tiny_config("llama"))
-    loaded = load_teacher(tmp_path, "classification", 3, 0, finetuned=True).eval()
+    loaded = load_teacher(tmp_path, task_kind("classification"), 3, 0, finetuned=True).eval()
     with torch.no_grad():
         assert torch.equal(loaded(**batch.inputs()).logits, tiny_teacher(tiny_config("llama"))(**batch.inputs()).logits)
     with pytest.raises(InputError, match="no padding token"):
-        load_teacher(tmp_path, "classification", 3, None, finetuned=True)
+        load_teacher(tmp_path, task_kind("classification"), 3, None, finetuned=True)
 
 
 @pytest.mark.parametrize(
@@ -301,4 +302,4 @@ def test_a_finished_decoder_is_padded_as_its_tokenizer_says(tmp_path):
 )
 def test_architectures_that_are_none(change, message):
     with pytest.raises(InputError, match=message):
-        from_architecture(TINY | change, VOCABULARY, "classification", 2, 0)
+        from_architecture(TINY | change, VOCABULARY, task_kind("classification"), 2, 0)

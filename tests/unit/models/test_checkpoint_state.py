@@ -12,14 +12,15 @@ from raydisc.errors import InputError
 from raydisc.models.checkpoint_state import CheckpointState
 from raydisc.models.task_heads import weights_of
 from raydisc.models.teacher_checkpoint import load_teacher, suited_config
+from raydisc.tasks.kinds import task_kind
 
 FAMILY = pytest.mark.parametrize("family", FAMILIES)
 
 
 def check(folder, finetuned, kind="classification"):
-    config = suited_config(folder, kind, 3, 0, finetuned)
+    config = suited_config(folder, task_kind(kind), 3, 0, finetuned)
     torch.manual_seed(5)
-    wanted = weights_of(load_teacher(folder, kind, 3, 0, finetuned))
+    wanted = weights_of(load_teacher(folder, task_kind(kind), 3, 0, finetuned))
     torch.manual_seed(5)
     found = CheckpointState(folder, config, finetuned)
     assert list(found) == list(wanted)
@@ -58,7 +59,7 @@ def test_weights_of_mixed_types_are_all_read_as_float32(tmp_path):
 
 def test_a_finished_teacher_without_a_head_is_refused(tmp_path):
     AutoModel.from_config(tiny_config()).save_pretrained(tmp_path)
-    config = suited_config(tmp_path, "classification", 3, 0, finetuned=True)
+    config = suited_config(tmp_path, task_kind("classification"), 3, 0, finetuned=True)
     with pytest.raises(InputError, match=r"is not a fine-tuned classifier \(it lacks classifier\."):
         CheckpointState(tmp_path, config, finetuned=True)
 
@@ -67,6 +68,6 @@ def test_weights_of_another_configuration_are_refused(tmp_path):
     tiny_teacher(tiny_config()).save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 21}))
-    config = suited_config(tmp_path, "classification", 3, 0, finetuned=False)
+    config = suited_config(tmp_path, task_kind("classification"), 3, 0, finetuned=False)
     with pytest.raises(InputError, match=r"are not those of its config.json \(bert.encoder.layer.0.intermediate"):
         CheckpointState(tmp_path, config, finetuned=False)

@@ -23,6 +23,7 @@ from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import candidate, order_units, reordered
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.supernet.importance import gradient_importance
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Split
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
@@ -35,7 +36,7 @@ ROWS, LENGTH = 5, 9
 def language_config(family="llama", tied=True, attention="sdpa"):
     config = tiny_config(family, attention=attention)
     config.tie_word_embeddings = tied
-    suit(config, "language", num_labels=0, pad_id=None)
+    suit(config, task_kind("language"), num_labels=0, pad_id=None)
     return config
 
 
@@ -46,7 +47,7 @@ def language_teacher(config):
 
 def split():
     ids = np.random.default_rng(0).integers(5, VOCABULARY, (ROWS, LENGTH)).tolist()
-    return Split(pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32()))}), language=True)
+    return Split(pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32()))}), task_kind("language"))
 
 
 def batch():
@@ -131,9 +132,9 @@ def test_importance_sees_each_row_by_itself():
     """The expectation over rows of absolute gradients: more than that of their sum, and none is lost."""
     config = language_config()
     layers, model = layers_of(config), language_teacher(config)
-    together = gradient_importance(model, layers, [batch()], False)
+    together = gradient_importance(model, layers, [batch()])
     one_by_one = [split().batch(np.array([row]), 0) for row in range(ROWS)]
-    apart = gradient_importance(model, layers, one_by_one, False)
+    apart = gradient_importance(model, layers, one_by_one)
     for mine, other in zip(together.heads + together.neurons, apart.heads + apart.neurons, strict=True):
         assert_near(mine, other)
         assert (mine > 0).all()
@@ -158,4 +159,4 @@ def test_a_student_is_used_from_its_folder(tmp_path):
 
 def test_an_encoder_is_no_language_model():
     with pytest.raises(InputError, match="'bert' is none; families that are: gemma"):
-        suit(tiny_config("bert"), "language", 0, 0)
+        suit(tiny_config("bert"), task_kind("language"), 0, 0)

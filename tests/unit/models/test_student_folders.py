@@ -56,18 +56,30 @@ def test_a_student_is_used_from_its_folder(tmp_path, family, allocation):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"classes": ("no", "yes")}, "says classification with 2 outputs, but the model is for classification with 3"),
-        ({"kind": "tokens"}, "says tokens with 3 outputs, but the model is for classification with 3"),
-        ({"kind": "language", "classes": ()}, "says language with 0 outputs, but the model is for regression with 3"),
-        ({"kind": "regression"}, "says regression with 1 outputs, but the model is for classification with 3"),
+        (
+            {"classes": ("no", "yes")},
+            "classification with 2 outputs and 2 classes",
+        ),
+        (
+            {"kind": "tokens"},
+            "tokens with 3 outputs and 3 classes",
+        ),
+        (
+            {"kind": "language", "classes": ()},
+            "language with 0 outputs and 0 classes",
+        ),
+        (
+            {"kind": "regression"},
+            "regression with 1 outputs and 3 classes",
+        ),
     ],
 )
 def test_a_card_of_another_student(tmp_path, change, said):
     written(tmp_path, tiny_config(), "global")
     replace(CARD, **change).write(tmp_path)
-    with pytest.raises(
-        InputError, match=rf"the student in '.*' cannot be loaded \(raydisc.json {said}\); `raydisc res"
-    ):
+    found = "but the model is a fine-tuned classifier with 3 outputs"
+    where = r"the student in '.*' cannot be loaded"
+    with pytest.raises(InputError, match=rf"{where} \(raydisc.json states {said}, {found}\); `raydisc res"):
         load_student(tmp_path)
 
 

@@ -28,11 +28,12 @@ from raydisc.models.build import cut, load_frozen, load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.student_folder import StudentCard, load_student, plain_config
-from raydisc.models.task_heads import is_token_classifier, model_class, suit
-from raydisc.models.teacher_checkpoint import check_head, check_labels, load_config, load_teacher, suited_config
+from raydisc.models.task_heads import TokenHead, head_of, model_class, suit
+from raydisc.models.teacher_checkpoint import check_head, check_outputs, load_config, load_teacher, suited_config
 from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.importance import gradient_importance
+from raydisc.tasks.kinds import task_kind
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 
@@ -53,7 +54,7 @@ def test_the_tokens_that_are_asked_for_are_answered_row_after_row(family):
         for row, length in enumerate(LENGTHS):
             alone = model(input_ids=batch.input_ids[row : row + 1, :length]).logits[0]
             mine = batch.label_counts[:row].sum() + np.arange(batch.label_counts[row])
-            asked = np.flatnonzero(batch.asked[row])
+            asked = np.flatnonzero(batch.tagged[row])
             if batch.token_type_ids is None:
                 assert_near(found.logits[mine], alone[asked])
     assert found.logits.shape == (len(batch.labels), 3)
@@ -65,7 +66,7 @@ def test_bert_with_types_answers_the_same_tokens():
     config, model = tagger("bert")
     batch = tiny_batch(config, LENGTHS)
     with torch.no_grad():
-        expected = model(**batch.inputs()).logits[torch.from_numpy(batch.asked)]
+        expected = model(**batch.inputs()).logits[torch.from_numpy(batch.tagged)]
         assert_near(forward(model, batch, ()).logits, expected)
 
 
@@ -74,7 +75,7 @@ def test_losses_are_means_over_tags():
     config, model = tagger("bert")
     batch = tiny_batch(config, LENGTHS)
     labels = torch.full_like(batch.input_ids, -100)
-    labels[torch.from_numpy(batch.asked)] = batch.labels
+    labels[torch.from_numpy(batch.tagged)] = batch.labels
     with torch.no_grad():
         expected = float(model(**batch.inputs(), labels=labels).loss)
         total, count = task_loss(forward(model, batch, ()).logits, batch)
@@ -92,7 +93,7 @@ def test_a_batch_without_tags_has_no_loss():
     """Of words that all were cut off."""
     config, model = tagger("bert")
     batch = tiny_batch(config, LENGTHS)
-    batch = replace(batch, asked=np.zeros_like(batch.asked), labels=batch.labels[:0])
+    batch = replace(batch, tagged=np.zeros_like(batch.tagged), labels=batch.labels[:0])
     total, count = task_loss(forward(model, batch, ()).logits, batch)
     assert float(total.detach() / count) == 0.0
 
@@ -121,7 +122,7 @@ def test_predictions_are_classes_of_the_asked_tokens():
     for row in range(len(LENGTHS)):
         batch = split.batch(np.array([row]), 0)
         with torch.no_grad():
-            classes = model(input_ids=batch.input_ids).logits[0].argmax(-1)[batch.asked[0]]
+            classes = model(input_ids=batch.input_ids).logits[0].argmax(-1)[batch.tagged[0]]
         assert found[row, : batch.label_counts[0]].tolist() == classes.tolist()
     with torch.no_grad():
         model.classifier.bias.fill_(torch.nan)
@@ -132,9 +133,9 @@ def test_importance_sees_each_row_by_itself():
     """A row's loss is the sum over its tags."""
     config, model = tagger("mt5")
     split, layers = tiny_split(LENGTHS, 3, tags=True), layers_of(config)
-    together = gradient_importance(model, layers, [split.batch(np.arange(4), 0)], False)
+    together = gradient_importance(model, layers, [split.batch(np.arange(4), 0)])
     one_by_one = [split.batch(np.array([row]), 0) for row in range(4)]
-    apart = gradient_importance(model, layers, one_by_one, False)
+    apart = gradient_importance(model, layers, one_by_one)
     for mine, other in zip(together.heads + together.neurons, apart.heads + apart.neurons, strict=True):
         assert_near(mine, other)
         assert (mine > 0).any()
@@ -145,7 +146,7 @@ def test_enct5_reads_tags_from_the_encoder_of_a_checkpoint_of_t5(tmp_path, famil
     torch.manual_seed(3)
     pretrained = AutoModelForSeq2SeqLM.from_config(tiny_config(family)).eval()
     pretrained.save_pretrained(tmp_path)
-    loaded = load_teacher(tmp_path, "tokens", 5, 0, finetuned=False).eval()
+    loaded = load_teacher(tmp_path, task_kind("tokens"), 5, 0, finetuned=False).eval()
     batch = tiny_batch(tiny_config(family))
     with torch.no_grad():
         expected = pretrained.encoder(**batch.inputs()).last_hidden_state
@@ -156,28 +157,29 @@ def test_enct5_reads_tags_from_the_encoder_of_a_checkpoint_of_t5(tmp_path, famil
     assert_near(logits, loaded.classifier(found))
     assert not any("decoder" in name or "prompt" in name for name in loaded.state_dict())
     with pytest.raises(InputError, match="labels whole texts but the task labels each token"):
-        suited_config(tmp_path, "tokens", 5, 0, finetuned=True)
+        suited_config(tmp_path, task_kind("tokens"), 5, 0, finetuned=True)
 
 
 @pytest.mark.parametrize("family", ["bert", "mt5"])
 def test_a_token_classifier_is_a_finished_teacher_of_a_token_task_alone(tmp_path, family):
     config, model = tagger(family)
     model.save_pretrained(tmp_path)
-    loaded = load_teacher(tmp_path, "tokens", 3, 0, finetuned=True)
+    loaded = load_teacher(tmp_path, task_kind("tokens"), 3, 0, finetuned=True)
     check_head(tmp_path, loaded.config)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
     config = load_config(tmp_path)
     with pytest.raises(InputError, match="labels each token but the task labels whole texts.*add teacher.finetune"):
-        check_labels(config, "classification", 3, tmp_path)
+        check_outputs(config, task_kind("classification"), 3, tmp_path)
     with pytest.raises(InputError, match="has 3 labels but the task has 4"):
-        check_labels(config, "tokens", 4, tmp_path)
-    assert not is_token_classifier(suited_config(tmp_path, "classification", 3, 0, finetuned=False))
+        check_outputs(config, task_kind("tokens"), 4, tmp_path)
+    anew = suited_config(tmp_path, task_kind("classification"), 3, 0, finetuned=False)
+    assert not isinstance(head_of(anew), TokenHead)
 
 
 def test_a_family_without_token_classifiers_is_refused():
     with pytest.raises(InputError, match="transformers has none of the family 'gemma3_text'"):
-        suit(tiny_config("gemma3_text"), "tokens", 3, 0)
+        suit(tiny_config("gemma3_text"), task_kind("tokens"), 3, 0)
 
 
 @pytest.mark.parametrize(("family", "plain"), [("modernbert", False), ("t5", False), ("qwen3", True)])

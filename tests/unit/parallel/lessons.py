@@ -21,7 +21,7 @@ from raydisc.losses.losses import WeightedLoss, task_loss
 from raydisc.models.build import build, cut, load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
-from raydisc.models.task_heads import is_token_classifier
+from raydisc.models.task_heads import TokenHead, head_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.load_shards import load_shards
 from raydisc.parallel.shard import shard, whole
@@ -87,7 +87,7 @@ def supernet_at(rank, family, precision="float32"):
 
 def lessons_at(rank, config, supernet, rows):
     """A lesson on some rows for each candidate; the smallest has two rows only, fewer than there may be workers."""
-    tags = is_token_classifier(config)
+    tags = isinstance(head_of(config), TokenHead)
     split = tiny_split(LENGTHS, config.num_labels, types=config.model_type == "bert", tags=tags)
     teacher = tiny_teacher(config, seed=1)
     lessons = []

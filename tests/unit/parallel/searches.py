@@ -38,7 +38,7 @@ def scored(rank, folder, families):
         split = tiny_split([7, 5, 5, 3, 2, 9, 1, 4, 4], types=family == "bert")
         parts = ([5, 0, 1, 2, 7, 8, 3], [4, 6])  # of the second some workers have no row
         batches = [split.batch(np.array(rows), config.pad_token_id).share(rank.index, rank.workers) for rows in parts]
-        gradient = gradient_importance(model, layers, batches, False, rank)
+        gradient = gradient_importance(model, layers, batches, rank)
         magnitude = magnitude_importance(model, layers)
         order = order_units(gradient)
         path = Path(folder) / f"{family}.safetensors"

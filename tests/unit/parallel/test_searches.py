@@ -15,6 +15,7 @@ from raydisc.models.task_heads import suit
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.rank import ALONE
 from raydisc.stages.store import ArtifactStore
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.tensors.views import tensor_views
 
@@ -88,7 +89,7 @@ def test_a_checkpoint_is_taken_in_by_two_workers_as_by_one(tmp_path, family, fin
     tokenizer, folder = word_tokenizer(), tmp_path / "teacher"
     config = tiny_config(family)
     config.vocab_size, config.max_position_embeddings = len(tokenizer), 64
-    suit(config, "classification", 3, 0)
+    suit(config, task_kind("classification"), 3, 0)
     model = tiny_teacher(config)
     if finetune is not None:
         model = AutoModel.from_config(config) if family == "bert" else AutoModelForSeq2SeqLM.from_config(config)

@@ -11,6 +11,9 @@ from raydisc.errors import InputError
 from raydisc.report import formats
 from raydisc.report.show import show
 from raydisc.report.show_tables import render_show, trial_sheet
+from raydisc.tasks.metrics import METRICS
+
+PERPLEXITY = METRICS.get("token_likelihood").shown_as
 
 
 def shown_text(world: World) -> str:
@@ -178,10 +181,12 @@ def test_of_a_language_model_the_perplexity_stands_beside_the_likelihood(filled:
     shown = show(filled.ledger, "r")
     sheet = trial_sheet({**shown, "metric": "token_likelihood"})
     assert sheet.columns[7:9] == ["test", "perplexity"]
-    assert [line[8] for line in sheet.lines] == [formats.perplexity(trial["test_metric"]) for trial in shown["trials"]]
+    assert [line[8] for line in sheet.lines] == [
+        formats.derived(PERPLEXITY, trial["test_metric"]) for trial in shown["trials"]
+    ]
     assert any(trial["test_metric"] is not None for trial in shown["trials"])
     [note] = sheet.notes
-    assert f", perplexity {formats.perplexity(shown['teacher']['test_metric'])}. " in note
+    assert f", perplexity {formats.derived(PERPLEXITY, shown['teacher']['test_metric'])}. " in note
     assert "perplexity" not in shown_text(filled)
 
 

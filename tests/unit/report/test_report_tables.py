@@ -18,6 +18,9 @@ from raydisc.report.regret import Interval
 from raydisc.report.summary import summarise
 from raydisc.report.table import Sheet, as_html, as_markdown, as_text, fitting, print_sheets
 from raydisc.report.tables import comparison_markdown, comparison_sheets, csv_text, print_comparison
+from raydisc.tasks.metrics import METRICS
+
+PERPLEXITY = METRICS.get("token_likelihood").shown_as
 
 
 def table_text(world: World) -> str:
@@ -185,5 +188,5 @@ def test_of_a_language_model_the_perplexity_stands_beside_the_likelihood(filled:
     sheet = comparison_sheets(filled.ledger, rows, summaries)[0]
     text = as_text(sheet)
     assert cells(text, "schedule")[4:6] == ["test", "perplexity"]
-    assert cells(text, "minidisc   ")[5] == formats.perplexity(5 / 8) == "1.600"
-    assert (formats.perplexity(0.0), formats.perplexity(None)) == ("∞", formats.DASH)
+    assert cells(text, "minidisc   ")[5] == formats.derived(PERPLEXITY, 5 / 8) == "1.600"
+    assert (formats.derived(PERPLEXITY, 0.0), formats.derived(PERPLEXITY, None)) == ("∞", formats.DASH)

@@ -210,7 +210,7 @@ def test_the_first_loss_is_between_the_start_and_its_teacher(search, tmp_path, s
     heard, told = [], Told()
     run = executor(tmp_path, told, heard.append)
     run.run(schedule(search_of(experiment)))
-    loss = WeightedLoss.of(objective.losses, 2.0, False)
+    loss = WeightedLoss.of(objective.losses, 2.0, True)
     for request, artifact, _ in told.stages:
         if request.kind != "distil":
             continue

@@ -19,6 +19,7 @@ from raydisc.schedules.minidisc import minidisc
 from raydisc.signals.cache import TOKENS_FILE
 from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_weights
+from raydisc.tasks.kinds import task_kind
 from raydisc.tradeoff import Measured, choose
 
 pytestmark = pytest.mark.integration
@@ -78,7 +79,7 @@ def test_rows_are_packed_and_outputs_name_tokens(kept):
     _, stages, store = kept
     data, outputs = stages["tokenise"][1], stages["teacher_outputs"][1]
     split = read_split(store, data, "train")
-    assert split.language
+    assert split.kind is task_kind("language")
     assert set(split.lengths) == {12}
     assert TOKENS_FILE in outputs.blobs
 

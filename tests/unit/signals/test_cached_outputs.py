@@ -10,7 +10,7 @@ from tiny_models import KINDS, tagging, tiny_config, tiny_split, tiny_teacher
 from tolerance import assert_near
 
 from raydisc.models.forward import forward
-from raydisc.models.task_heads import is_token_classifier
+from raydisc.models.task_heads import TokenHead, head_of
 from raydisc.signals.cache import (
     HIDDEN_DTYPES,
     HIDDEN_FILE,
@@ -45,7 +45,7 @@ def images(folder):
 
 
 def computed(folder, config, seed=0, **how):
-    split = tiny_split(LENGTHS, config.num_labels, tags=is_token_classifier(config))
+    split = tiny_split(LENGTHS, config.num_labels, tags=isinstance(head_of(config), TokenHead))
     teacher = tiny_teacher(config, seed)
     written(folder, teacher, split, **how)
     return read_images(*images(folder)), split, teacher

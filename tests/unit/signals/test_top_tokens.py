@@ -7,6 +7,7 @@ from torch.nn import functional
 from raydisc.losses.losses import LOSSES, WeightedLoss
 from raydisc.models.forward import Outputs
 from raydisc.signals.top_tokens import grouped, likeliest
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch
 
 PREDICTIONS, VOCABULARY = 6, 50
@@ -21,7 +22,9 @@ def logits():
 def batch():
     labels = torch.arange(PREDICTIONS)
     lengths = torch.tensor([4, 4]).numpy()
-    return Batch(torch.zeros(2, 4), torch.ones(2, 4), None, labels, rows=[0, 1], lengths=lengths, language=True)
+    return Batch(
+        torch.zeros(2, 4), torch.ones(2, 4), None, labels, rows=[0, 1], lengths=lengths, kind=task_kind("language")
+    )
 
 
 def test_probabilities_of_the_likeliest_and_of_the_rest(logits):
@@ -54,7 +57,7 @@ def test_divergences_of_groups_never_exceed_those_of_tokens_and_grow_with_their_
 def test_a_weighted_loss_compares_groups_but_knows_the_label_among_all_tokens(logits):
     teacher, student = logits
     said, tokens = likeliest(teacher, 5)
-    loss = WeightedLoss.of({"kl_forward": 1.0, "label": 1.0}, 1.0, regression=False)
+    loss = WeightedLoss.of({"kl_forward": 1.0, "label": 1.0}, 1.0, over_classes=True)
     found = loss(Outputs(student, ()), Outputs(said, (), tokens), batch())
     kl = LOSSES["kl_forward"](Outputs(grouped(student, tokens), ()), Outputs(said, ()), batch(), 1.0)[0] / PREDICTIONS
     assert found == pytest.approx(float(kl + functional.cross_entropy(student, batch().labels)), rel=1e-6)
@@ -67,7 +70,13 @@ def test_a_teacher_that_is_sure_leaves_finite_gradients():
     student = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(1)).requires_grad_()
     said, tokens = likeliest(teacher, 4)
     one = Batch(
-        torch.zeros(1, 2), torch.ones(1, 2), None, torch.tensor([3]), rows=[0], lengths=torch.tensor([2]).numpy()
+        torch.zeros(1, 2),
+        torch.ones(1, 2),
+        None,
+        torch.tensor([3]),
+        rows=[0],
+        lengths=torch.tensor([2]).numpy(),
+        kind=task_kind("language"),
     )
     for name in ("kl_forward", "kl_reverse", "soft_cross_entropy", "jsd"):
         value = LOSSES[name](Outputs(grouped(student, tokens), ()), Outputs(said, ()), one, 1.0)[0]

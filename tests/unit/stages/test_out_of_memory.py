@@ -32,7 +32,7 @@ POSITIONS = (0, 2, 3)
 def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family: str, count: int) -> None:
     config = tiny_config(family)
     model, teacher, batch = tiny_teacher(config), tiny_teacher(config, seed=1), tiny_batch(config)
-    loss = WeightedLoss.of({name: 1.0 for name in LOSSES if name != "logit_mse"}, 2.0, False)
+    loss = WeightedLoss.of({name: 1.0 for name in LOSSES if name != "logit_mse"}, 2.0, True)
 
     def step(part: Any, index: int) -> tuple[torch.Tensor, float]:
         with torch.no_grad():

@@ -18,7 +18,7 @@ from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
 
 POSITIONS = (0, 2, 3)
-LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, False)
+LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, True)
 
 
 class Held:

@@ -139,9 +139,7 @@ def test_scores_are_kept_and_say_what_a_scale_keeps(storage, method):
     if method == "gradient":
         train = read_split(store, ready.data, "train")
         rows = np.random.default_rng(0).permutation(200)[:64]
-        expected = gradient_importance(
-            teacher, layers_of(config), [train.batch(np.array([row]), 0) for row in rows], False
-        )
+        expected = gradient_importance(teacher, layers_of(config), [train.batch(np.array([row]), 0) for row in rows])
     elif method == "magnitude":
         expected = magnitude_importance(teacher, layers_of(config))
     else:

@@ -11,9 +11,9 @@ from raydisc.supernet.importance import gradient_importance, magnitude_importanc
 LENGTHS = (9, 2, 6, 12, 4, 7)
 
 
-def of_batches(model, config, split, batches, regression=False):
+def of_batches(model, config, split, batches):
     rows = [split.batch(torch.tensor(batch).numpy(), config.pad_token_id) for batch in batches]
-    return gradient_importance(model, layers_of(config), rows, regression)
+    return gradient_importance(model, layers_of(config), rows)
 
 
 def brute_force(model, config, split, regression):
@@ -45,7 +45,7 @@ def test_importance_is_a_loop_over_examples(family, num_labels):
     config = tiny_config(family, num_labels)
     model, split = tiny_teacher(config), tiny_split(LENGTHS, num_labels)
     heads, neurons = brute_force(model, config, split, num_labels == 1)
-    found = of_batches(model, config, split, [[0, 1, 2, 3], [4, 5]], regression=num_labels == 1)
+    found = of_batches(model, config, split, [[0, 1, 2, 3], [4, 5]])
     for mine, theirs in zip((*found.heads, *found.neurons), (*heads, *neurons), strict=True):
         assert_near(mine, theirs)
         assert mine.std() > 0.01

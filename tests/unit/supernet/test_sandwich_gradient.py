@@ -32,7 +32,7 @@ from raydisc.supernet.elastic import make_elastic
 from raydisc.supernet.sandwich import sandwich
 
 POSITIONS = (0, 2, 3)
-LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 0.5, "label": 0.25}, 2.0, False)
+LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 0.5, "label": 0.25}, 2.0, True)
 
 
 def supernet_of(config, state, importance):

@@ -10,9 +10,11 @@ import pytest
 from raydisc.config.sections import ReviewsConfig, TaskConfig
 from raydisc.errors import InputError
 from raydisc.tasks.base import load_task
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import metric, resampled_metric, standard_error
 from raydisc.tasks.reviews import word_tokenizer
-from raydisc.tasks.tokenised import Split, pack
+from raydisc.tasks.tokenised import Split
+from raydisc.tasks.tokeniser import pack
 
 TEXTS = ["the food was good", "the room was not very bad", "the staff was awful and the view was nice"]
 
@@ -34,9 +36,9 @@ def test_texts_are_joined_with_an_end_each_and_cut_into_rows(tokenizer):
 
 
 def test_batches_ask_for_each_token_but_a_rows_first(tokenizer):
-    split = Split(packed(tokenizer), language=True)
+    split = Split(packed(tokenizer), task_kind("language"))
     batch = split.batch(np.array([2, 0]), 0)
-    assert batch.language
+    assert batch.kind is task_kind("language")
     assert batch.labels.tolist() == [*batch.input_ids[0, 1:].tolist(), *batch.input_ids[1, 1:].tolist()]
     assert batch.real_tokens == batch.tokens
 
@@ -71,7 +73,7 @@ def test_files_need_no_labels_and_keep_none(tmp_path):
             metric="token_likelihood",
         )
     )
-    assert (task.kind, task.classes) == ("language", ())
+    assert (task.kind.name, task.classes) == ("language", ())
     assert {name: table.column_names for name, table in task.splits.items()} == {
         name: ["text_0"] for name in ("train", "validation", "test")
     }
@@ -79,7 +81,7 @@ def test_files_need_no_labels_and_keep_none(tmp_path):
 
 def test_the_reviews_can_be_read_as_texts():
     task = load_task(TaskConfig(reviews=ReviewsConfig(train=30, validation=10, test=10), metric="token_likelihood"))
-    assert task.kind == "language"
+    assert task.kind.name == "language"
     assert task.splits["test"].column_names == ["text_0"]
 
 

@@ -36,7 +36,7 @@ def test_rows_and_classes(name):
     task = load(name)
     assert task.name == name
     assert tuple(task.splits[split].num_rows for split in ("train", "validation", "test")) == TASKS[name][3]
-    assert task.kind == ("regression" if name == "sick_relatedness" else "classification")
+    assert task.kind.name == ("regression" if name == "sick_relatedness" else "classification")
     assert task.classes == {"sst2": ("0", "1"), "mrpc": ("0", "1"), "sick_relatedness": ()}.get(
         name, ("entailment", "neutral", "contradiction")
     )

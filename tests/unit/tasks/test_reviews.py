@@ -143,7 +143,7 @@ def test_sizes_that_do_not_divide_by_three():
 
 def test_interface_is_a_tasks():
     task = small()
-    assert (task.name, task.kind, task.classes, task.num_labels) == (
+    assert (task.name, task.kind.name, task.classes, task.num_labels) == (
         "reviews",
         "classification",
         ("negative", "mixed", "positive"),

@@ -14,11 +14,12 @@ from raydisc.config.sections import ReviewsConfig, TaskConfig
 from raydisc.errors import InputError
 from raydisc.tasks.base import load_task
 from raydisc.tasks.files import read_texts
-from raydisc.tasks.labels import encode_labels
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import metric
 from raydisc.tasks.reviews import Clause, clause_tags, word_tokenizer
 from raydisc.tasks.source import Source
-from raydisc.tasks.tokenised import Split, tokenise
+from raydisc.tasks.tokenised import Split
+from raydisc.tasks.tokeniser import tokenise
 from raydisc.tasks.words import spaced
 
 WORDS = [["Ada", "Lovelace", "sleeps"], ["in", "Pariss"], ["she", "sings"]]
@@ -39,19 +40,19 @@ def tokenised(tokenizer, max_length=64, words=WORDS, tags=((1, 2, 0), (0, 3), (0
 
 
 def test_a_word_is_asked_for_at_its_first_token(pieces):
-    split = Split(tokenised(pieces))
+    split = Split(tokenised(pieces), task_kind("tokens"))
     batch = split.batch(np.array([1, 0]), 0)
     assert pieces.convert_ids_to_tokens(batch.input_ids[1]) == [
         "[CLS]", "ada", "love", "##la", "##ce", "sleeps", "[SEP]"
     ]  # fmt: skip
-    assert batch.asked.astype(int).tolist() == [[0, 1, 1, 0, 0, 0, 0], [0, 1, 1, 0, 0, 1, 0]]
+    assert batch.tagged.astype(int).tolist() == [[0, 1, 1, 0, 0, 0, 0], [0, 1, 1, 0, 0, 1, 0]]
     assert batch.labels.tolist() == [0, 3, 1, 2, 0]
     assert (batch.label_counts.tolist(), batch.mean_labels) == ([2, 3], 5)
     assert np.isnan(split.labels).all()
 
 
 def test_truncated_words_are_not_asked_for_and_have_no_tag(pieces):
-    split = Split(tokenised(pieces, 5))  # [CLS] ada love ##la [SEP]
+    split = Split(tokenised(pieces, 5), task_kind("tokens"))  # [CLS] ada love ##la [SEP]
     assert split.label_counts.tolist() == [2, 2, 2]
     assert split.batch(np.array([0]), 0).labels.tolist() == [1, 2]
     assert split.words.tagged(np.array([[1, 2], [0, 3], [0, 0]], np.float32)).tolist() == [1, 2, -1, 0, 3, 0, 0]
@@ -59,22 +60,22 @@ def test_truncated_words_are_not_asked_for_and_have_no_tag(pieces):
 
 
 def test_a_word_that_has_no_token_is_not_asked_for(pieces):
-    split = Split(tokenised(pieces, words=[["\u200b", "she"], ["in"]], tags=[[1, 0], [2]]))
+    split = Split(tokenised(pieces, words=[["\u200b", "she"], ["in"]], tags=[[1, 0], [2]]), task_kind("tokens"))
     assert split.batch(np.arange(2), 0).labels.tolist() == [0, 2]
     assert split.words.tagged(np.array([[4.0], [2.0]])).tolist() == [-1, 4, 2]
 
 
 def test_a_part_of_a_table_is_read_as_such(pieces):
     table = tokenised(pieces)
-    whole, part = Split(table), Split(table.slice(1, 2))
+    whole, part = Split(table, task_kind("tokens")), Split(table.slice(1, 2), task_kind("tokens"))
     for one, other in ((whole.batch(np.array([2, 1]), 0), part.batch(np.array([1, 0]), 0)),):
         assert torch.equal(one.labels, other.labels)
-        assert (one.asked == other.asked).all()
+        assert (one.tagged == other.tagged).all()
     assert part.words.tags.tolist() == [0, 3, 0, 0]
 
 
 def test_a_worker_has_its_rows_tags_and_the_mean_of_all(pieces):
-    whole = Split(tokenised(pieces)).batch(np.arange(3), 0)
+    whole = Split(tokenised(pieces), task_kind("tokens")).batch(np.arange(3), 0)
     shares = [whole.share(rank, 4) for rank in range(4)]
     assert [share.labels.tolist() for share in shares] == [[1, 2, 0], [0, 3], [0, 0], []]
     assert {share.mean_labels for share in shares} == {7}
@@ -98,7 +99,10 @@ def test_words_have_the_tokens_that_they_have_in_a_text(pieces):
     for each in (tokenizer, pieces):
         made = tokenised(each).column("input_ids").to_pylist()
         assert made == [each(" ".join(row))["input_ids"] for row in WORDS]
-    assert Split(tokenised(tokenizer)).batch(np.array([2]), 0).asked[0].nonzero()[0].tolist() == [0, 3]
+    assert Split(tokenised(tokenizer), task_kind("tokens")).batch(np.array([2]), 0).tagged[0].nonzero()[0].tolist() == [
+        0,
+        3,
+    ]
 
 
 @pytest.fixture
@@ -125,7 +129,7 @@ def files(tmp_path):
 def test_parquet_and_jsonl_give_the_same_task(files):
     loaded, again = load_task(files()), load_task(files(extension="jsonl"))
     assert loaded.fingerprint == again.fingerprint
-    assert (loaded.kind, loaded.classes, loaded.num_labels) == ("tokens", ("B-LOC", "B-PER", "I-PER", "O"), 4)
+    assert (loaded.kind.name, loaded.classes, loaded.num_labels) == ("tokens", ("B-LOC", "B-PER", "I-PER", "O"), 4)
     train = loaded.splits["train"]
     assert train.schema.field("label").type == pa.list_(pa.int64())
     assert train.column("label").to_pylist() == [[1, 2, 3], [3, 0], [3, 3]]
@@ -234,6 +238,6 @@ def test_an_opinion_is_turned_round_by_who_holds_it():
 def test_whole_texts_have_no_tags():
     table = pa.table({"text_0": ["a b"], "label": [1]})
     with pytest.raises(InputError, match="'span_f1' judges a tag for each word, but the train split has whole texts"):
-        encode_labels(
-            Source("glue", {"train": table}, {"train": "the train split"}, ("text",), "span_f1"), metric("span_f1")
+        task_kind("tokens").encode(
+            Source({"train": table}, ("text",), "span_f1", places={"train": "the train split"}), metric("span_f1")
         )

@@ -11,6 +11,7 @@ from tolerance import assert_all_near, seen
 from torch import nn
 
 from raydisc.losses.losses import task_loss
+from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Split
 from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.loop import LoopSettings, no_evaluation, train
@@ -22,7 +23,10 @@ LENGTHS = [4, 7, 3, 9, 5, 6, 2, 8, 4, 4, 7, 3]
 def split_of(tokens, seed):
     rng = np.random.default_rng(seed)
     ids = [rng.choice(tokens, length).tolist() for length in LENGTHS]
-    return Split(pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32())), "label": rng.integers(0, 3, len(ids))}))
+    return Split(
+        pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32())), "label": rng.integers(0, 3, len(ids))}),
+        task_kind("classification"),
+    )
 
 
 TRAIN, VALIDATION = split_of([5, 7, 8, 11, 30, 38], 0), split_of([5, 6, 8, 31], 1)

@@ -48,7 +48,7 @@ def once_for_all(initial_seed):
     model = load_trainable(config, full, sorted_state(tiny_teacher(config, initial_seed), config, importance))
     make_elastic(model, config)
     candidates = tuple(candidate(importance, scale) for scale in (0.8, 0.6, 0.4, 0.2))
-    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, False)
+    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, True)
 
     def step(batch, index):
         total = torch.zeros(())
