@@ -16,14 +16,22 @@ if TYPE_CHECKING:
     from raydisc.runtime.driver import check_experiment as validate
     from raydisc.runtime.driver import run_experiment as run
     from raydisc.runtime.planning import forecast as plan
+    from raydisc.tasks.metrics import METRICS, Metric
+    from raydisc.tasks.named import TASKS, Task
+    from raydisc.tasks.source import TaskSource
 
     __version__: str
 
 __all__ = [
+    "METRICS",
+    "TASKS",
     "Experiment",
     "InputError",
+    "Metric",
     "RunResult",
     "StorageError",
+    "Task",
+    "TaskSource",
     "__version__",
     "load_experiment",
     "load_student",
@@ -34,10 +42,15 @@ __all__ = [
 ]
 
 _PLACES = {
+    "METRICS": "raydisc.tasks.metrics:METRICS",
+    "TASKS": "raydisc.tasks.named:TASKS",
     "Experiment": "raydisc.config.experiment:Experiment",
     "InputError": "raydisc.errors:InputError",
+    "Metric": "raydisc.tasks.metrics:Metric",
     "RunResult": "raydisc.runtime.driver:RunResult",
     "StorageError": "raydisc.errors:StorageError",
+    "Task": "raydisc.tasks.named:Task",
+    "TaskSource": "raydisc.tasks.source:TaskSource",
     "load_experiment": "raydisc.config.experiment:load_experiment",
     "load_student": "raydisc.models.student_folder:load_student",
     "plan": "raydisc.runtime.planning:forecast",

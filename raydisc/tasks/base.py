@@ -20,7 +20,7 @@ from raydisc.tasks.kinds.base import TaskKind
 from raydisc.tasks.metrics import metric
 from raydisc.tasks.named import read_named
 from raydisc.tasks.reviews import make_reviews
-from raydisc.tasks.source import Source, is_list, selected
+from raydisc.tasks.source import TaskSource, is_list, selected
 from raydisc.tasks.splits import apply_test_rule, keep_rows
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def load_task(config: TaskConfig, name: str = "") -> TaskData:
     )
 
 
-def _read(config: TaskConfig) -> Source:
+def _read(config: TaskConfig) -> TaskSource:
     if config.glue is not None:
         return read_glue(config)
     if config.reviews is not None:

@@ -12,7 +12,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from raydisc.errors import InputError, reason_of
-from raydisc.tasks.source import Source, select_columns
+from raydisc.tasks.source import TaskSource, select_columns
 
 if TYPE_CHECKING:
     from raydisc.config.sections import TaskConfig
@@ -56,7 +56,7 @@ def read_texts(path: str | Path, text: Sequence[str], words: bool = False) -> pa
     return select_columns(read_table(path, "file"), text, None, f"{str(path)!r}", words=words)
 
 
-def read_files(config: TaskConfig) -> Source:
+def read_files(config: TaskConfig) -> TaskSource:
     """Reads the files of a task; a test without labels has no `label` column.
 
     Raises:
@@ -64,7 +64,7 @@ def read_files(config: TaskConfig) -> Source:
     """
     paths = {"train": config.train, "validation": config.validation, "test": config.test}
     given = {split: path for split, path in paths.items() if path is not None}
-    return Source(
+    return TaskSource(
         splits={split: read_table(path, f"task.{split}") for split, path in given.items()},
         text=tuple(config.text),
         metric=config.metric or "",

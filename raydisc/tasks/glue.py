@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydisc.errors import InputError
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 
 if TYPE_CHECKING:
     from raydisc.config.sections import TaskConfig
@@ -73,7 +73,7 @@ def glue_preset(name: str) -> GluePreset:
     return PRESETS[name]
 
 
-def read_glue(config: TaskConfig) -> Source:
+def read_glue(config: TaskConfig) -> TaskSource:
     """Loads a GLUE task from the hub or the local cache of `datasets`; `task.metric` replaces GLUE's own.
 
     Raises:
@@ -85,7 +85,7 @@ def read_glue(config: TaskConfig) -> Source:
     splits = _download(name, preset)
     notices = ("mnli: the mismatched validation and test splits are not used",) if name == "mnli" else ()
     classes = preset.classes or None
-    return Source(
+    return TaskSource(
         splits, preset.text, preset.metric, classes=classes, name=f"glue-{name}", places=places, notices=notices
     )
 

@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 
 from raydisc.errors import InputError, on_one_line, reason_of
 from raydisc.tasks.metrics import METRICS, Metric
-from raydisc.tasks.source import Source, first_row, is_list
+from raydisc.tasks.source import TaskSource, first_row, is_list
 
 Encoded = tuple[tuple[str, ...], dict[str, pa.Table]]
 """Classes in label order, and the splits with encoded labels."""
 
 
-def encode_classes(source: Source, metric: Metric, in_lists: bool = False) -> Encoded:
+def encode_classes(source: TaskSource, metric: Metric, in_lists: bool = False) -> Encoded:
     """Number the labels of every split that has them.
 
     Classes are those given, else the sorted labels of the training rows. Whole-number labels are looked up
@@ -49,7 +49,7 @@ def encode_classes(source: Source, metric: Metric, in_lists: bool = False) -> En
     return classes, tables
 
 
-def encode_numbers(source: Source, metric: Metric) -> Encoded:
+def encode_numbers(source: TaskSource, metric: Metric) -> Encoded:
     """Convert the labels of every split that has them to float32; there are no classes.
 
     Raises:
@@ -58,7 +58,7 @@ def encode_numbers(source: Source, metric: Metric) -> Encoded:
     return (), {split: _numbers(table, source.places[split], metric) for split, table in source.splits.items()}
 
 
-def check_present(source: Source) -> None:
+def check_present(source: TaskSource) -> None:
     """Refuse a labelled split that lacks the label of a row.
 
     Raises:
@@ -69,7 +69,7 @@ def check_present(source: Source) -> None:
             _check_present(table.column("label"), source.places[split])
 
 
-def check_tags(source: Source, metric: Metric) -> None:
+def check_tags(source: TaskSource, metric: Metric) -> None:
     """Refuse a split without exactly one tag for each word.
 
     Raises:
@@ -132,7 +132,7 @@ def _numbers(table: pa.Table, place: str, metric: Metric) -> pa.Table:
 
 
 def _indices(
-    table: pa.Table, classes: Sequence[str], source: Source, split: str, metric: Metric, in_lists: bool
+    table: pa.Table, classes: Sequence[str], source: TaskSource, split: str, metric: Metric, in_lists: bool
 ) -> pa.Table:
     """Class indices in the place of labels, or in lists as the tags were."""
     if "label" not in table.column_names:
@@ -157,7 +157,7 @@ def _indices(
     return _with_label(table, numbered)
 
 
-def _classes(source: Source, metric: Metric, in_lists: bool) -> tuple[str, ...]:
+def _classes(source: TaskSource, metric: Metric, in_lists: bool) -> tuple[str, ...]:
     labels = _each(source.splits["train"].column("label"), in_lists)
     written = _written(labels, source.places["train"], metric)
     return tuple(str(label) for label in sorted(pc.unique(written).to_pylist()))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from raydisc.config.yaml_file import explain
 from raydisc.errors import InputError
 from raydisc.registry import Registry
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 
 if TYPE_CHECKING:
     from raydisc.config.sections import TaskConfig
@@ -46,9 +46,9 @@ class Task(ABC):
         ...     class Options(BaseModel):
         ...         year: int = 2024
         ...
-        ...     def load(self, options: Options) -> Source:
+        ...     def load(self, options: Options) -> TaskSource:
         ...         rows = pa.table({"text": ["well done", "oh no"], "mood": ["good", "bad"]})
-        ...         return Source({"train": rows, "validation": rows}, ("text",), "accuracy", label="mood")
+        ...         return TaskSource({"train": rows, "validation": rows}, ("text",), "accuracy", label="mood")
         >>> Tweets().load(Tweets.Options()).splits["train"].num_rows
         2
     """
@@ -57,7 +57,7 @@ class Task(ABC):
     Options: ClassVar[type[BaseModel]] = NoOptions
 
     @abstractmethod
-    def load(self, options: Any) -> Source:
+    def load(self, options: Any) -> TaskSource:
         """Return the rows of the task and how a model is judged on them.
 
         Args:
@@ -69,7 +69,7 @@ TASKS: Registry[type[Task]] = Registry("raydisc.tasks", "task", Task)
 """Every task by its name in an experiment file."""
 
 
-def read_named(config: TaskConfig) -> Source:
+def read_named(config: TaskConfig) -> TaskSource:
     """Load the task that a ``task`` section calls by name.
 
     Raises:
@@ -81,8 +81,8 @@ def read_named(config: TaskConfig) -> Source:
     except ValidationError as error:
         raise InputError(f"task.options: {explain(error, config.options)}") from error
     source = task().load(options)
-    if not isinstance(source, Source):
-        raise InputError(f"task.name: the task '{task.name}' returned {type(source).__name__} instead of a Source")
+    if not isinstance(source, TaskSource):
+        raise InputError(f"task.name: the task '{task.name}' returned {type(source).__name__} instead of a TaskSource")
     for split in ("train", "validation"):
         if not isinstance(source.splits.get(split), pa.Table):
             raise InputError(f"task.name: the task '{task.name}' has no {split} split; it should be a pyarrow table")

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import metric
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 from raydisc.tasks.tags import OUTSIDE
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_reviews(config: TaskConfig) -> Source:
+def make_reviews(config: TaskConfig) -> TaskSource:
     """Makes the splits: balanced classes, and no sentence in two splits.
 
     Short sentences recur within a split, as they do in speech. A split's rows do not depend on the size of another.
@@ -167,7 +167,7 @@ def make_reviews(config: TaskConfig) -> Source:
     }
     places = {split: f"the {split} split of the reviews" for split in tables}
     classes = TAGS if tagged else CLASSES
-    return Source(tables, ("text",), judge, classes=classes, name="reviews", places=places)
+    return TaskSource(tables, ("text",), judge, classes=classes, name="reviews", places=places)
 
 
 def _draw(rng: random.Random, most: int) -> tuple[str, list[str], str | None]:

@@ -13,7 +13,7 @@ from raydisc.errors import InputError, on_one_line
 
 
 @dataclass(frozen=True)
-class Source:
+class TaskSource:
     """The rows of a task as they come, and what they mean.
 
     Attributes:
@@ -40,7 +40,7 @@ class Source:
     notices: tuple[str, ...] = ()
 
 
-def selected(source: Source, words: bool, labelled: bool) -> Source:
+def selected(source: TaskSource, words: bool, labelled: bool) -> TaskSource:
     """Return a source whose tables have only the columns ``text_0`` (``text_1``) and ``label``.
 
     Args:

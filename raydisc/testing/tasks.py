@@ -28,7 +28,7 @@ from raydisc.tasks.kinds.base import TaskKind
 from raydisc.tasks.metrics import METRICS, Metric
 from raydisc.tasks.named import TASKS, Task
 from raydisc.tasks.reviews import word_tokenizer
-from raydisc.tasks.source import Source, selected
+from raydisc.tasks.source import TaskSource, selected
 from raydisc.tasks.tokenised import Batch, Split
 
 TEXTS = (
@@ -41,7 +41,7 @@ _SURE = 50.0
 """A logit that leaves other classes no probability."""
 
 
-def example_source(kind: TaskKind, metric: Metric) -> Source:
+def example_source(kind: TaskKind, metric: Metric) -> TaskSource:
     """Return a few labelled rows of a kind, as they are before labels are encoded.
 
     Args:
@@ -59,7 +59,7 @@ def example_source(kind: TaskKind, metric: Metric) -> Source:
     rows = pa.table({"text": texts, "label": labels})
     splits = dict.fromkeys(("train", "validation", "test"), rows)
     places = {split: f"the {split} split" for split in splits}
-    return selected(Source(splits, ("text",), metric.name, places=places), kind.words, kind.labelled)
+    return selected(TaskSource(splits, ("text",), metric.name, places=places), kind.words, kind.labelled)
 
 
 def example_split(kind: TaskKind, metric: Metric) -> tuple[Split, tuple[str, ...]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from raydisc.tasks.labels import Encoded
     from raydisc.tasks.metrics import Metric
-    from raydisc.tasks.source import Source
+    from raydisc.tasks.source import TaskSource
 
 Answering = Callable[[np.ndarray, pa.Table, SplitRows, Sequence[str]], pa.Table]
 """A table of answers, from the predictions of every row, the rows as read and as tokens, and the names of classes."""
@@ -67,7 +67,7 @@ class TaskKind(ABC):
     # Rows and their labels
 
     @abstractmethod
-    def encode(self, source: Source, metric: Metric) -> Encoded:
+    def encode(self, source: TaskSource, metric: Metric) -> Encoded:
         """Return the classes in label order and the splits with encoded labels.
 
         Args:

@@ -11,7 +11,7 @@ from raydisc.tasks.kinds.base import Answering, TaskKind
 from raydisc.tasks.kinds.rows import SplitRows
 from raydisc.tasks.labels import Encoded, check_present, encode_classes
 from raydisc.tasks.metrics import Metric
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 
 
 class Classification(TaskKind):
@@ -19,7 +19,7 @@ class Classification(TaskKind):
 
     name = "classification"
 
-    def encode(self, source: Source, metric: Metric) -> Encoded:
+    def encode(self, source: TaskSource, metric: Metric) -> Encoded:
         """Encode labels as class indices; see the base class."""
         check_present(source)
         return encode_classes(source, metric)

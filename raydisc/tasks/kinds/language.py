@@ -15,7 +15,7 @@ from raydisc.tasks.kinds.base import Answering, TaskKind
 from raydisc.tasks.kinds.rows import BatchRows, SplitRows
 from raydisc.tasks.labels import Encoded
 from raydisc.tasks.metrics import Metric
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 from raydisc.tasks.tokeniser import pack
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Language(TaskKind):
     padded = False
     ignored = frozenset[str]()
 
-    def encode(self, source: Source, metric: Metric) -> Encoded:
+    def encode(self, source: TaskSource, metric: Metric) -> Encoded:
         """Return no classes and the texts alone."""
         return (), {split: _texts_only(table) for split, table in source.splits.items()}
 

@@ -12,7 +12,7 @@ from raydisc.tasks.kinds.base import Answering, TaskKind
 from raydisc.tasks.kinds.rows import SplitRows
 from raydisc.tasks.labels import Encoded, check_present, encode_numbers
 from raydisc.tasks.metrics import Metric
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 
 
 class Regression(TaskKind):
@@ -21,7 +21,7 @@ class Regression(TaskKind):
     name = "regression"
     named_classes = False
 
-    def encode(self, source: Source, metric: Metric) -> Encoded:
+    def encode(self, source: TaskSource, metric: Metric) -> Encoded:
         """Convert the labels to float32; see the base class."""
         check_present(source)
         return encode_numbers(source, metric)

@@ -15,7 +15,7 @@ from raydisc.tasks.kinds.base import Answering, TaskKind
 from raydisc.tasks.kinds.rows import BatchRows, SplitRows
 from raydisc.tasks.labels import Encoded, check_tags, encode_classes
 from raydisc.tasks.metrics import Metric
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 from raydisc.tasks.tags import UNTAGGED, count_rows
 from raydisc.tasks.tokenised import Split
 from raydisc.tasks.words import Words, spaced
@@ -35,7 +35,7 @@ class Tokens(TaskKind):
     text_columns = 1
     words = True
 
-    def encode(self, source: Source, metric: Metric) -> Encoded:
+    def encode(self, source: TaskSource, metric: Metric) -> Encoded:
         """Encode tags as class indices; see the base class."""
         check_tags(source, metric)
         return encode_classes(source, metric, in_lists=True)

@@ -15,7 +15,7 @@ from raydisc.tasks.kinds import TASK_KINDS
 from raydisc.tasks.kinds.base import TaskKind
 from raydisc.tasks.metrics import METRICS, Metric
 from raydisc.tasks.named import TASKS, Task
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 from raydisc.testing.metrics import MetricContract
 from raydisc.testing.tasks import TaskContract, TaskKindContract
 
@@ -42,7 +42,7 @@ class Parity(Task):
         rows: PositiveInt = 40
         metric: str = "accuracy"
 
-    def load(self, options: Options) -> Source:
+    def load(self, options: Options) -> TaskSource:
         numbers = range(options.rows)
         table = pa.table(
             {
@@ -50,7 +50,7 @@ class Parity(Task):
                 "parity": [("even", "odd")[number % 2] for number in numbers],
             }
         )
-        return Source({"train": table, "validation": table}, ("digits",), options.metric, label="parity")
+        return TaskSource({"train": table, "validation": table}, ("digits",), options.metric, label="parity")
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_a_task_without_a_validation_split() -> None:
     class Half(Parity):
         name = "half"
 
-        def load(self, options: Parity.Options) -> Source:
+        def load(self, options: Parity.Options) -> TaskSource:
             source = super().load(options)
-            return Source({"train": source.splits["train"]}, source.text, source.metric, label="parity")
+            return TaskSource({"train": source.splits["train"]}, source.text, source.metric, label="parity")
 
     with TASKS.registering(Half), pytest.raises(InputError, match="the task 'half' has no validation split"):
         load_task(TaskConfig(name="half"))

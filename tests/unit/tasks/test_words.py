@@ -17,7 +17,7 @@ from raydisc.tasks.files import read_texts
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import metric
 from raydisc.tasks.reviews import Clause, clause_tags, word_tokenizer
-from raydisc.tasks.source import Source
+from raydisc.tasks.source import TaskSource
 from raydisc.tasks.tokenised import Split
 from raydisc.tasks.tokeniser import tokenise
 from raydisc.tasks.words import spaced
@@ -239,5 +239,5 @@ def test_whole_texts_have_no_tags():
     table = pa.table({"text_0": ["a b"], "label": [1]})
     with pytest.raises(InputError, match="'span_f1' judges a tag for each word, but the train split has whole texts"):
         task_kind("tokens").encode(
-            Source({"train": table}, ("text",), "span_f1", places={"train": "the train split"}), metric("span_f1")
+            TaskSource({"train": table}, ("text",), "span_f1", places={"train": "the train split"}), metric("span_f1")
         )
