@@ -1,4 +1,4 @@
-"""The λ-tradeoff `t = m + λ (1 - s)` (arXiv 2205.14570, section 3): ranking, choice, λ sweep, uncertainty.
+"""The λ-tradeoff `t = m + λ (1 - s)` (arXiv 2205.14570, section 3): ranking, choice, λ sweep.
 
 `m` is a candidate's validation metric clipped to [0, 1], `s` its nominal scale. A language model's metric, the
 likelihood of a token, is taken relative to its teacher's: `m = exp(teacher loss - loss)`. One tie rule holds
@@ -13,12 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-from scipy import stats
-
 from raydisc.errors import InputError
-from raydisc.tasks.metrics import RESAMPLES, resampled_metric
-from raydisc.tasks.metrics import metric as named_metric
 
 DEFAULT_LAM = 0.2
 DECIMALS = 12
@@ -128,63 +123,3 @@ def break_points(scales: Sequence[float], metrics: Sequence[float]) -> list[tupl
         if crossing > lam:
             steps.append((lam, crossing, scale))
         lam, scale, metric = crossing, next_scale, next_metric
-
-
-def win_shares(
-    predictions: Mapping[float, np.ndarray],
-    labels: np.ndarray,
-    metric: str,
-    lam: float,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    reference: float = 1.0,
-) -> dict[float, float]:
-    """The share of resamples of the validation examples in which each candidate has the best tradeoff.
-
-    A paired bootstrap: within a resample every candidate is judged on the same examples.
-
-    Args:
-        predictions: For each candidate's scale its validation predictions, `[N, C]` or `[N]`, rows in the
-            same order.
-        labels: `[N]`.
-        metric: A name of `raydisc.tasks.metrics.METRICS`.
-        lam: λ ≥ 0.
-        resamples: Number of resamples.
-        seed: Seed of the resampling; the same seed gives the same shares.
-        reference: What metrics are divided by, the same in every resample.
-
-    Returns:
-        Scale → share, scales falling, shares summing to 1; empty without candidates or without examples.
-    """
-    if not predictions or len(labels) == 0:
-        return {}
-    scales = sorted(predictions)  # rising: argmax takes the first of equals, which is the smaller scale
-    measure = named_metric(metric)
-    metrics = np.stack([resampled_metric(measure, predictions[s], labels, resamples, seed) for s in scales])
-    bonus = lam * (1.0 - np.asarray(scales))[:, None]
-    tradeoffs = np.round(np.clip(np.nan_to_num(metrics / reference, nan=0.0), 0.0, 1.0) + bonus, DECIMALS)
-    wins = np.bincount(np.argmax(tradeoffs, axis=0), minlength=len(scales))
-    return {scale: float(count) / resamples for scale, count in sorted(zip(scales, wins, strict=True), reverse=True)}
-
-
-def indistinguishable(shares: Mapping[float, float], threshold: float = 0.05) -> list[float]:
-    """Scales that win at least `threshold` of the resamples, most wins first (ties: the smaller scale first).
-
-    More than one of them means that the choice of teacher assistant is within noise.
-    """
-    return sorted((s for s, share in shares.items() if share >= threshold), key=lambda s: (-shares[s], s))
-
-
-def kendall(x: Sequence[float], y: Sequence[float]) -> tuple[float, float] | None:
-    """Kendall's τ-b of two sequences and its two-sided p-value.
-
-    Pairs in which a value is missing (NaN) are left out.
-
-    Returns:
-        `(τ, p)`, or `None` where τ is undefined: fewer than two pairs, or one side constant.
-    """
-    pairs = [(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))]
-    if len({a for a, _ in pairs}) < 2 or len({b for _, b in pairs}) < 2:
-        return None
-    result = stats.kendalltau([a for a, _ in pairs], [b for _, b in pairs])
-    return float(result.statistic), float(result.pvalue)

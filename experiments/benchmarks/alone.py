@@ -15,7 +15,8 @@ from machine import forget_peak, resident_bytes
 from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
 from raydisc.runs.machine import bound_threads
-from raydisc.schedules.trials import Trial, expand
+from raydisc.schedules.base import Trial
+from raydisc.schedules.trials import expand, steps_of
 from raydisc.stages.problem import inspect
 
 KEPT = ("tokenise", "finetune")
@@ -75,7 +76,7 @@ def _child(
         trial = find_trial(expand(changed, [scale]), schedule, path)
         forget_peak()
         before = resident_bytes()
-        bench.executor().run(trial.run(changed, subject))
+        bench.executor().run(steps_of(trial, changed, subject))
     sender.send(torch.cuda.max_memory_allocated() if gpu else resident_bytes(peak=True) - before)
 
 
@@ -86,6 +87,6 @@ def find_trial(trials: Sequence[Trial], schedule: str, path: Sequence[float]) ->
         InputError: there is none.
     """
     for trial in trials:
-        if trial.schedule == schedule and trial.path in ((), tuple(path)):
+        if trial.schedule.name == schedule and trial.path in ((), tuple(path)):
             return trial
     raise InputError(f"there is no trial of {schedule} along {list(path)}")

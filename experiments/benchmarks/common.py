@@ -255,7 +255,7 @@ class Bench:
     @cached_property
     def outputs(self) -> Artifact:
         """The teacher's outputs on all training rows, computed once in the storage."""
-        return self.executor().run(self.search().outputs_of(self.ready, self.ready.teacher))[0]
+        return self.executor().run(self.search().outputs_of(self.ready, self.ready.teacher))
 
     def split(self, name: str) -> Split:
         """A tokenised split."""

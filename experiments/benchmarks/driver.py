@@ -18,7 +18,8 @@ from common import EXPERIMENTS, PREPARED, Bench, Parser, Row, finish, run, stora
 from machine import Spread, resident_bytes
 from raylets import nodes, object_store_bytes, resident_of
 
-from raydisc.config.experiment import Experiment, KdOptions, ScheduleConfig, TakdOptions, load_experiment
+from raydisc.config.experiment import Experiment, load_experiment
+from raydisc.config.schedules import ScheduleConfig
 from raydisc.errors import InputError
 from raydisc.report.ledger import Ledger
 from raydisc.report.live.reporter import LiveReporter
@@ -139,9 +140,9 @@ def by_raydisc(bench: Bench, trials: int, stages: int) -> Row:
     """A run of so many trials of so many stages each; its storage is fresh but for what every trial starts from."""
     assistants = (stages - 1) // 2
     schedule = (
-        ScheduleConfig(name="takd", options=TakdOptions(path=list(PATH[:assistants])))
+        ScheduleConfig.model_validate({"takd": {"path": list(PATH[:assistants])}})
         if assistants
-        else ScheduleConfig(name="kd", options=KdOptions())
+        else ScheduleConfig.model_validate("kd")
     )
     section = with_steps(bench.experiment.distillation, 48, 1)
     # one seed more than is begun, so that the tests, which wait for all of them, are left out

@@ -30,8 +30,9 @@ from raydisc.models.precision import Arithmetic
 from raydisc.report import formats
 from raydisc.report.table import Sheet
 from raydisc.runs.machine import bound_threads
-from raydisc.schedules.search import Outcome
-from raydisc.schedules.trials import Trial, expand
+from raydisc.schedules.base import Trial
+from raydisc.schedules.steps import Outcome
+from raydisc.schedules.trials import expand, steps_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.executor import Executor, driven
@@ -76,7 +77,7 @@ def trials_of(experiment: Experiment) -> list[Trial]:
     subject = inspect(experiment, weights=False)
     scale, seed = student_scales(experiment, subject)[0], experiment.seeds[0]
     mine = [it for it in expand(experiment, [scale]) if it.seed == seed]
-    found = [[it for it in mine if it.schedule == name] for name in ("kd", "maxidisc", "minidisc")]
+    found = [[it for it in mine if it.schedule.name == name] for name in ("kd", "maxidisc", "minidisc")]
     if not all(found):
         raise InputError("schedules: kd, maxidisc and minidisc are all needed to compare a plan with a run")
     return [trials[-1] for trials in found]
@@ -100,8 +101,8 @@ def run_trials(
             asked[artifact.key] = artifact
             return artifact
 
-        outcome: Outcome = driven(trial.run(experiment, subject), execute)
-        ran.append(Ran(trial, outcome.path if trial.schedule == "minidisc" else (), tuple(asked.values())))
+        outcome: Outcome = driven(steps_of(trial, experiment, subject), execute)
+        ran.append(Ran(trial, outcome.path if trial.schedule.name == "minidisc" else (), tuple(asked.values())))
     return ran
 
 

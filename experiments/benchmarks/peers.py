@@ -85,7 +85,7 @@ def by_raydisc(bench: Bench, folder: Path, seed: int) -> nn.Module:
     fresh = bench.linked(folder, ("tokenise", "finetune", "importance"))
     ready = fresh.ready
     request = fresh.search(seed).distil(ready, ready.teacher, ready.teacher, fresh.student_scale)
-    weights = read_weights(fresh.store, Model(fresh.executor().run(request)[-1]))
+    weights = read_weights(fresh.store, Model(fresh.executor().run(request)))
     return load_trainable(weights.config, weights.widths, weights.state).to(bench.device)
 
 

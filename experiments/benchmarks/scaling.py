@@ -31,7 +31,8 @@ from machine import Spread
 from makespan import measured_jobs, simulate
 from pieces import run_student
 
-from raydisc.config.experiment import Experiment, KdOptions, ScheduleConfig, load_experiment
+from raydisc.config.experiment import Experiment, load_experiment
+from raydisc.config.schedules import ScheduleConfig
 from raydisc.errors import InputError
 from raydisc.report.ledger import Ledger
 from raydisc.report.live.reporter import LiveReporter
@@ -214,7 +215,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def kd_trials(experiment: Experiment, bench_rows: int, options: argparse.Namespace) -> Experiment:
     """The experiment as so many independent trials of so many steps."""
     section = with_steps(experiment.distillation, bench_rows, options.steps)
-    kd = ScheduleConfig(name="kd", options=KdOptions())
+    kd = ScheduleConfig.model_validate("kd")
     changes: dict[str, Any] = {"name": RUN, "schedules": [kd], "controls": False, "distillation": section}
     return experiment.model_copy(update={**changes, "seeds": list(range(options.trials))})
 

@@ -21,7 +21,8 @@ from raydisc.errors import InputError
 from raydisc.report import formats
 from raydisc.report.compare import comparison
 from raydisc.report.ledger import Ledger
-from raydisc.report.rows import CONTROLS, ratio, schedule_order
+from raydisc.report.rows import ratio
+from raydisc.report.schedules import is_control, schedule_order
 from raydisc.report.summary import Summary, summarise
 from raydisc.report.table import Sheet
 
@@ -146,7 +147,7 @@ def memory(
     settings = names_of_settings(runs)
     for summary in summaries:
         name = ORACLE if summary.oracle else summary.schedule
-        if name in CONTROLS or name == "maxidisc":
+        if is_control(name) or name == "maxidisc":
             continue
         experiment = load_experiment(storage / settings.get(name, runs[0]) / "experiment.yaml")
         schedule, scale = summary.schedule.split(" ")[0], summary.student_scale

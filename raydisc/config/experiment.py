@@ -9,19 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, model_serializer, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from raydisc.config.schedules import ScheduleConfig, default_schedules
 from raydisc.config.sections import (
     BudgetConfig,
     DistillationConfig,
     FineTuneConfig,
     GridConfig,
-    Lam,
     OnceForAllConfig,
     ResourcesConfig,
     ReviewsConfig,
-    Scale,
     Section,
     Seed,
     StudentConfig,
@@ -32,28 +30,21 @@ from raydisc.config.sections import (
 )
 from raydisc.config.yaml_file import apply_overrides, dump_yaml, expecting, explain, read_yaml
 from raydisc.errors import InputError
-from raydisc.registry import nearest
 from raydisc.storage.masking import has_credentials
 
 __all__ = [
     "ALTERNATIVES",
     "RESERVED_NAMES",
-    "SCHEDULES",
     "BudgetConfig",
     "DistillationConfig",
     "Experiment",
     "FineTuneConfig",
     "GridConfig",
-    "KdOptions",
-    "MaxidiscOptions",
-    "MinidiscOptions",
     "OnceForAllConfig",
     "ResourcesConfig",
     "ReviewsConfig",
     "ScheduleConfig",
-    "ScheduleOptions",
     "StudentConfig",
-    "TakdOptions",
     "TaskConfig",
     "TeacherConfig",
     "TeacherOutputsConfig",
@@ -83,86 +74,9 @@ ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
 """The keys of each alternative, by section; overriding one alternative removes the others."""
 
 
-class ScheduleOptions(Section):
-    """Options of one schedule; the base has none."""
-
-
-class KdOptions(ScheduleOptions):
-    """`kd`: teacher → student, no assistant."""
-
-
-class TakdOptions(ScheduleOptions):
-    """`takd`: teacher → the given assistants → student."""
-
-    path: Annotated[list[Scale], Field(strict=False, min_length=1)]
-    """Scales of the assistants in order, each below the one before."""
-
-    @model_validator(mode="after")
-    def _falls(self) -> Self:
-        if any(later >= earlier for earlier, later in zip(self.path, self.path[1:], strict=False)):
-            raise ValueError(f"the path {self.path} must fall from each assistant to the next")
-        return self
-
-
-class MaxidiscOptions(ScheduleOptions):
-    """`maxidisc`: every path of the grid, each a trial of its own."""
-
-    assistants: Annotated[int, Field(ge=1, le=2)] = 1
-    """Assistants on each path."""
-
-
-class MinidiscOptions(ScheduleOptions):
-    """`minidisc`: one trial; the assistant is chosen by the λ-tradeoff in the supernet."""
-
-    lam: Lam = 0.2
-    """λ of the tradeoff `m + λ(1 - s)`."""
-    assistants: Annotated[int, Field(ge=1, le=3)] = 1
-    """How many assistants are chosen, one after the other."""
-    reinvest: bool = True
-    """Train the student longer, until the search has cost what the grid's cheapest path would have cost alone; one
-    assistant only."""
-
-
-SCHEDULES: dict[str, type[ScheduleOptions]] = {
-    "kd": KdOptions,
-    "takd": TakdOptions,
-    "maxidisc": MaxidiscOptions,
-    "minidisc": MinidiscOptions,
-}
-"""The schedules that an experiment may name, with their options."""
-
-
-class ScheduleConfig(Section):
-    """One schedule of the experiment; written `kd`, or `{minidisc: {lam: 0.2}}` with options."""
-
-    name: str
-    """A name of `SCHEDULES`."""
-    options: SerializeAsAny[ScheduleOptions]
-    """The schedule's own options."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            options: Any
-            name, options = data, {}
-        elif isinstance(data, Mapping) and "name" in data and set(data) <= {"name", "options"}:
-            name, options = data["name"], data.get("options", {})
-        elif isinstance(data, Mapping) and len(data) == 1:
-            [(name, options)] = data.items()
-        else:
-            raise PydanticCustomError("schedule", "Input should be a schedule's name, or one name with its options")
-        if not isinstance(name, str) or name not in SCHEDULES:
-            context = {"key": str(name)[:60], "hint": nearest(str(name), SCHEDULES)}
-            raise PydanticCustomError("unknown_schedule", "unknown schedule '{key}'{hint}", context)
-        if isinstance(options, SCHEDULES[name]):
-            return {"name": name, "options": options}
-        return {"name": name, "options": SCHEDULES[name].model_validate(options or {})}
-
-    @model_serializer
-    def _written(self) -> str | dict[str, Any]:
-        options = self.options.model_dump(mode="json")
-        return {self.name: options} if options else self.name
+def _with_default(schema: dict[str, Any]) -> None:
+    """Add the default of ``schedules`` to its JSON schema, which leaves out what a function makes."""
+    schema["default"] = [schedule.model_dump(mode="json") for schedule in default_schedules()]
 
 
 class Experiment(Section):
@@ -188,14 +102,13 @@ class Experiment(Section):
     """The candidates of the search."""
     student: StudentConfig
     """The size of the student."""
-    schedules: Annotated[list[ScheduleConfig], Field(strict=False, min_length=1)] = [
-        ScheduleConfig(name="kd", options=KdOptions()),
-        ScheduleConfig(name="maxidisc", options=MaxidiscOptions()),
-        ScheduleConfig(name="minidisc", options=MinidiscOptions()),
+    schedules: Annotated[
+        list[ScheduleConfig],
+        Field(strict=False, min_length=1, default_factory=default_schedules, json_schema_extra=_with_default),
     ]
     """The schedules to compare."""
     controls: bool = True
-    """Also run the controls that a verdict needs: KD with minidisc's compute, and KD from the supernet's weights."""
+    """Also run the controls that the schedules ask for; a verdict needs them."""
     once_for_all: OnceForAllConfig = OnceForAllConfig()
     """The training of the supernet."""
     distillation: DistillationConfig = DistillationConfig()
@@ -230,22 +143,14 @@ class Experiment(Section):
         if len(set(asked)) < len(asked):
             raise ValueError("schedules names one schedule twice with the same options")
         for schedule in self.schedules:
-            self._assistants_exist(schedule)
+            self._fits_grid(schedule)
         return self
 
-    def _assistants_exist(self, schedule: ScheduleConfig) -> None:
-        """Refuse a schedule without room for its assistants; scales of sizes in parameters are known only later."""
-        options = schedule.options
+    def _fits_grid(self, schedule: ScheduleConfig) -> None:
+        """Refuse a schedule for which the grid has no room; scales of sizes in parameters are known only later."""
         for student in self.student.scale or []:
-            if isinstance(options, TakdOptions) and options.path[-1] <= student:
-                raise ValueError(f"the takd path {options.path} must stay above the student's scale {student:g}")
-            if isinstance(options, MaxidiscOptions | MinidiscOptions):
-                above = [scale for scale in self.grid.scales if scale > student]
-                if len(above) < options.assistants:
-                    raise ValueError(
-                        f"grid.scales has {len(above)} above the student's scale {student:g}, "
-                        f"but {schedule.name} needs at least {options.assistants} for its assistants"
-                    )
+            if refusal := schedule.schedule().refusal(self.grid.scales, student):
+                raise ValueError(refusal)
 
     def notices(self) -> list[str]:
         """Return sentences about settings that were not used as they were written."""

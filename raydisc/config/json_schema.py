@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from raydisc.config.experiment import SCHEDULES, Experiment, ScheduleConfig
+from raydisc.config.experiment import Experiment
+from raydisc.config.schedules import ScheduleConfig, options_by_name
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -23,12 +24,13 @@ def experiment_schema() -> dict[str, Any]:
         ['global', 'uniform']
     """
     mode: JsonSchemaMode = "validation"
-    models: list[type[BaseModel]] = [Experiment, *SCHEDULES.values()]
+    schedules = options_by_name()
+    models: list[type[BaseModel]] = [Experiment, *schedules.values()]
     references, schema = models_json_schema([(model, mode) for model in models], title="raydisc experiment file")
-    options = {name: references[model, mode] for name, model in SCHEDULES.items()}
+    options = {name: references[model, mode] for name, model in schedules.items()}
     bare = [
         name
-        for name, model in SCHEDULES.items()
+        for name, model in schedules.items()
         if not any(field.is_required() for field in model.model_fields.values())
     ]
     sections = schema["$defs"]

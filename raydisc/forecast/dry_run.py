@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 
 import torch
 
 from raydisc.config.experiment import Experiment
-from raydisc.forecast.stages import FORESEE, World, can_choose, even_scores, forward_cost
+from raydisc.forecast.stages import FORESEE, World, even_scores, forward_cost
 from raydisc.forecast.work import Work
 from raydisc.models.build import config_from_dict
 from raydisc.models.precision import Arithmetic
 from raydisc.report.costs import Cost as SearchCost
 from raydisc.report.costs import StageGraph
-from raydisc.schedules.search import Outcome
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.base import Choice, Trial
+from raydisc.schedules.steps import Outcome
+from raydisc.schedules.trials import steps_of
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
@@ -32,7 +32,7 @@ _ARITHMETIC = Arithmetic(threads=None)
 """Of the forecast's keys, by which stages are told apart; they are no run's keys."""
 
 _CHOICES = 12
-"""The most choices of several assistants that are looked at, those with the largest and the smallest among them."""
+"""The most choices of a trial that are looked at, the first and the last among them."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,20 @@ class Forecast:
 
     Attributes:
         trial: it.
-        assistants: the scales that it is taken to choose; empty where it chooses none.
+        choice: that it is taken to make.
         stages: all that it asks for, each once, in order; the student's test last.
         student: the key of its student.
     """
 
     trial: Trial
-    assistants: tuple[float, ...]
+    choice: Choice
     stages: tuple[Planned, ...]
     student: str
+
+    @property
+    def assistants(self) -> tuple[float, ...]:
+        """The scales that it is taken to choose; empty where it chooses nothing."""
+        return self.choice.path
 
     @property
     def flops(self) -> float:
@@ -120,42 +125,39 @@ class Forecaster:
 
     def forecasts(self, trial: Trial) -> list[Forecast]:
         """The trial, once for each way in which its choices may fall."""
-        return [self._forecast(trial, assistants) for assistants in self._choices(trial)]
+        return [self._forecast(trial, choice) for choice in self._choices(trial)]
 
-    def _forecast(self, trial: Trial, assistants: tuple[float, ...]) -> Forecast:
+    def _forecast(self, trial: Trial, choice: Choice) -> Forecast:
         asked: dict[str, Planned] = {}
-        world = self.world.choosing(assistants, trial.lam or 0.0)
+        world = self.world.choosing(choice)
 
         def execute(request: Stage) -> Artifact:
             stage = self._stage(request, world)
             asked[stage.key] = stage
             return stage.artifact
 
-        outcome: Outcome = driven(trial.run(self._experiment, self._subject), execute)
+        outcome: Outcome = driven(steps_of(trial, self._experiment, self._subject), execute)
         data = next(stage.artifact for stage in asked.values() if isinstance(stage.request, Tokenise))
         execute(Evaluate(data, outcome.student))
         stages = tuple(asked.values())
-        return Forecast(trial, assistants, stages, outcome.student.key)
+        return Forecast(trial, choice, stages, outcome.student.key)
 
-    def _choices(self, trial: Trial) -> list[tuple[float, ...]]:
-        """What the trial may choose, the largest first; one empty choice where it chooses nothing."""
+    def _choices(self, trial: Trial) -> Sequence[Choice]:
+        """The choices that the trial may make; one empty choice where it trains no supernet."""
         scales = self._scales_of_supernet(trial)
         if scales is None:
-            return [()]
-        lam = trial.lam or 0.0
-        above = sorted(scales, reverse=True)[:-1]
-        paths = (path for count in range(trial.assistants) for path in combinations(above, count + 1))
-        found = sorted((it for it in paths if can_choose(it, trial.assistants, scales, lam)), reverse=True)
+            return [Choice()]
+        found = trial.schedule.choices(scales)
         if len(found) > _CHOICES:
             found = [found[round(place * (len(found) - 1) / (_CHOICES - 1))] for place in range(_CHOICES)]
         return found
 
     def _scales_of_supernet(self, trial: Trial) -> tuple[float, ...] | None:
-        schedule = trial.run(self._experiment, self._subject)
-        request = next(schedule)
+        steps = steps_of(trial, self._experiment, self._subject)
+        request = next(steps)
         try:
             while not isinstance(request, OnceForAll):
-                request = schedule.send(self._stage(request, self.world).artifact)
+                request = steps.send(self._stage(request, self.world).artifact)
         except StopIteration:
             return None
         return request.scales
@@ -163,7 +165,7 @@ class Forecaster:
     def _stage(self, request: Stage, world: World) -> Planned:
         promise = request.promise(_ARITHMETIC)
         # what a supernet chooses is a fact of its artifact, not a part of its key
-        name = (promise.key, *((*world.assistants, world.lam) if isinstance(request, OnceForAll) else ()))
+        name = (promise.key, world.choice if isinstance(request, OnceForAll) else None)
         if name not in self._stages:
             self._stages[name] = self._foreseen(request, promise, world)
         return self._stages[name]

@@ -19,6 +19,7 @@ from raydisc.models.precision import Precision
 from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.footprint import Footprint
+from raydisc.schedules.base import Choice
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.distil import Distil
 from raydisc.stages.files import read_split
@@ -67,7 +68,7 @@ class Footprints:
         if stage.work.trained is None or not isinstance(request, FineTune | OnceForAll | Distil):
             return self._frozen(stage)
         if isinstance(request, OnceForAll):
-            heaviest = heaviest_steps(request, self._world.choosing(assistants, 0.0))
+            heaviest = heaviest_steps(request, self._world.choosing(Choice(assistants)))
             shapes = [[shape for _, shape in taught] for taught in heaviest]
         else:
             shapes = [[passes.largest for passes in stage.work.passes if passes.way == "train"]]

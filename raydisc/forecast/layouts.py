@@ -13,7 +13,7 @@ from raydisc.forecast.footprints import Footprints
 from raydisc.models.precision import Precision
 from raydisc.parallel.footprint import ANY_LAYOUT, Allowed, Fit, Footprint, lay_out
 from raydisc.parallel.mesh import Layout
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.base import Trial
 from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
 

@@ -7,13 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raydisc.config.experiment import (
-    Experiment,
-    GridConfig,
-    MaxidiscOptions,
-    MinidiscOptions,
-    ScheduleConfig,
-)
+from raydisc.config.experiment import Experiment, GridConfig
 from raydisc.errors import InputError
 from raydisc.forecast.devices import Devices
 from raydisc.forecast.dry_run import Forecast, Forecaster, Planned, label_of, search_cost
@@ -23,8 +17,10 @@ from raydisc.forecast.stages import World
 from raydisc.forecast.timing import Pace, seconds_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.footprint import Footprint, fewest_workers
-from raydisc.report.rows import ratio, schedule_order
-from raydisc.schedules.trials import Trial, expand
+from raydisc.report.rows import ratio
+from raydisc.report.schedules import compared, oracle_schedule, schedule_order
+from raydisc.schedules.base import Trial
+from raydisc.schedules.trials import expand, schedules_of, trials_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.files import read_split
 from raydisc.stages.problem import inspect, student_scales
@@ -37,26 +33,21 @@ Row = dict[str, Any]
 Seconds = Callable[[Planned], float]
 """Device-seconds of a stage."""
 
-_BOTH = ("minidisc", "maxidisc")
-
-
 Prober = Callable[[Sequence[Sequence[Forecast]], World], Pace]
 """Times steps of forecast trials."""
 
 
-def with_both(experiment: Experiment, students: Sequence[float]) -> Experiment:
-    """The experiment with MiniDisc and MaxiDisc, whichever it lacks, and no more controls than it had.
+def shown_beside(experiment: Experiment, students: Sequence[float]) -> list[Trial]:
+    """Return the trials of the schedules that are shown for comparison, where the experiment lacks them.
 
-    A grid that has too few scales for them is left as it is.
+    A schedule for which the grid has no room is left out.
     """
-    named = {schedule.name: schedule.options for schedule in experiment.schedules}
-    told = [options.assistants for options in named.values() if isinstance(options, MaxidiscOptions | MinidiscOptions)]
-    assistants = min(told[0], 2) if told else 1
-    missing = {"minidisc": MinidiscOptions(assistants=assistants), "maxidisc": MaxidiscOptions(assistants=assistants)}
-    room = all(sum(scale > student for scale in experiment.grid.scales) >= assistants for student in students)
-    more = [ScheduleConfig(name=name, options=missing[name]) for name in _BOTH if room and name not in named]
-    controls = experiment.controls and "minidisc" in named
-    return experiment.model_copy(update={"schedules": [*experiment.schedules, *more], "controls": controls})
+    asked = schedules_of(experiment)
+    named = {schedule.name for schedule in asked}
+    missing = [schedule.beside(asked) for schedule in compared() if schedule.name not in named]
+    scales = experiment.grid.scales
+    fitting = [it for it in missing if not any(it.refusal(scales, student) for student in students)]
+    return trials_of(fitting, experiment, students)
 
 
 def candidate_rows(world: World, data: Artifact, grid: GridConfig, students: Sequence[float]) -> list[Row]:
@@ -89,7 +80,7 @@ def schedule_rows(
 ) -> list[Row]:
     """One row for each schedule and student: its search cost, the mean over seeds, beside the cheapest path's.
 
-    What MiniDisc chooses is not known: ``expected`` takes every choice for as likely as the others.
+    Choices that are not yet made are taken to be equally likely by ``expected``.
     """
     groups: dict[Any, dict[int, list[Sequence[Forecast]]]] = defaultdict(lambda: defaultdict(list))
     for ways in forecasts:
@@ -102,7 +93,7 @@ def schedule_rows(
         some = next(iter(seeds.values()))
         row: Row = {
             "schedule": name, "student_scale": student, "trials": len(some), "seeds": len(seeds),
-            "lam": some[0][0].trial.lam, "assistants": _assistants(some), "asked": some[0][0].trial in wanted,
+            "lam": some[0][0].trial.schedule.lam, "assistants": _assistants(some), "asked": some[0][0].trial in wanted,
         }  # fmt: skip
         for quantity in costs[0]:
             row[quantity] = {bound: sum(cost[quantity][bound] for cost in costs) / len(costs) for bound in _BOUNDS}
@@ -117,7 +108,7 @@ _BOUNDS = ("expected", "low", "high")
 
 
 def _schedule(trial: Trial) -> tuple[Any, ...]:
-    return trial.schedule, trial.student_scale, trial.lam, trial.assistants, trial.reinvest, len(trial.path)
+    return trial.schedule.name, trial.student_scale, trial.schedule.label, len(trial.path)
 
 
 def _assistants(trials: Sequence[Sequence[Forecast]]) -> list[list[float]]:
@@ -145,10 +136,10 @@ def _bounds(values: Sequence[float]) -> dict[str, float]:
 
 
 def _path_costs(groups: dict[Any, dict[int, list[Sequence[Forecast]]]]) -> dict[float, tuple[float, float]]:
-    """For each student the cost of MaxiDisc's cheapest and dearest path alone, the mean over seeds."""
+    """Return for each student the costs of the grid's cheapest and dearest path alone, the mean over seeds."""
     found: dict[float, tuple[float, float]] = {}
     for (name, student, *_), seeds in groups.items():
-        if name == "maxidisc":
+        if name == oracle_schedule():
             costs = [[ways[0].flops for ways in trials] for trials in seeds.values()]
             low, high = (sum(map(pick, costs)) / len(costs) for pick in (min, max))
             found[student] = (min(low, found.get(student, (low, high))[0]), max(high, found.get(student, (0, high))[1]))
@@ -165,7 +156,7 @@ def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, 
             stages = [stage for stage, _ in same]
             line = (stages[0].request.kind, label_of(stages))
             lines[line][tuple(dict.fromkeys(stage.key for stage in stages))] = stages
-            askers[line][ways[0].trial.schedule] = None
+            askers[line][ways[0].trial.schedule.name] = None
             for stage, way in (same[0], same[-1]):  # of the largest and of the smallest choice
                 footprint = footprints.of(stage, way.assistants)
                 peaks[line] = max(peaks[line], footprint.peak if footprint else 0)
@@ -241,12 +232,11 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
     """
     subject = inspect(asked, weights=False)
     students = student_scales(asked, subject)
-    both = with_both(asked, students)
     wanted = expand(asked, students)
-    more = [trial for trial in expand(both, students) if trial not in wanted]
+    more = shown_beside(asked, students)
     precision = devices.precision(asked.resources)
     with tempfile.TemporaryDirectory(prefix="raydisc-plan-") as scratch:
-        forecaster = Forecaster(both, subject, Path(scratch))
+        forecaster = Forecaster(asked, subject, Path(scratch))
         world = forecaster.world
         forecasts = [forecaster.forecasts(trial) for trial in [*wanted, *more]]
         pace = prober(forecasts, world) if prober else None

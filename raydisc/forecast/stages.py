@@ -17,7 +17,7 @@ from raydisc.models.build import build
 from raydisc.models.cost import ForwardCost
 from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
-from raydisc.schedules.minidisc import choose_path
+from raydisc.schedules.base import Choice
 from raydisc.stages.artifact import Model
 from raydisc.stages.base import Stage
 from raydisc.stages.distil import Distil, evaluation_steps, planned_steps
@@ -35,6 +35,7 @@ from raydisc.stages.teacher_outputs import TeacherOutputs, fits, kept_in, output
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.importance import Importance as Scores
 from raydisc.tasks.tokenised import Split
+from raydisc.tradeoff import Measured, choose
 from raydisc.training.batches import BatchSource
 
 _CPU = torch.device("cpu")
@@ -51,8 +52,7 @@ class World:
         store: a scratch store; it holds data, and of models their configurations and widths.
         storage: the storage folder of the run to be forecast; it is only asked how much room it has.
         scores: of the units; where nobody knows them yet, such that every layer keeps the same share.
-        assistants: the scales that MiniDisc is taken to choose, in order.
-        lam: λ of that choice.
+        choice: that the trial is taken to make.
         shapes: of the batches of every data order that was looked at.
     """
 
@@ -62,13 +62,17 @@ class World:
     store: ArtifactStore
     storage: Path
     scores: Scores
-    assistants: tuple[float, ...] = ()
-    lam: float = 0.0
+    choice: Choice = Choice()
     shapes: dict[tuple[int, int], list[Shape]] = field(default_factory=lambda: defaultdict(list))
 
-    def choosing(self, assistants: tuple[float, ...], lam: float) -> "World":
-        """The same where MiniDisc chooses other assistants, by another λ."""
-        return replace(self, assistants=assistants, lam=lam)
+    def choosing(self, choice: Choice) -> "World":
+        """Return the same world where the trial makes another choice."""
+        return replace(self, choice=choice)
+
+    @property
+    def assistants(self) -> tuple[float, ...]:
+        """The scales that the trial is taken to choose, in order."""
+        return self.choice.path
 
     def first_shapes(self, source: BatchSource, order: tuple[int, int], steps: int) -> Counter[Shape]:
         """The shapes of a data order's first batches; ``order`` is its batch size and its seed."""
@@ -179,8 +183,12 @@ def foresee_once_for_all(request: OnceForAll, world: World) -> Foreseen:
     """The sandwich of every step until the choice, the assistant taken to be chosen after it, the evaluations."""
     candidates = read_candidates(request, world.store)
     course = course_of(request, world.store, candidates, world.cost)
-    metrics = metrics_choosing(world.assistants, request.scales, world.lam)
-    chosen = next(it for it in candidates if it.scale == world.assistants[0]) if course.chooses_at else None
+    metrics = dict.fromkeys(request.scales, 0.0) | dict(world.choice.metrics)
+    chosen = None
+    if course.chooses_at and request.lam is not None:
+        measured = [Measured(scale, metric) for scale, metric in metrics.items()]
+        scale = choose(measured, request.lam, above=min(request.scales)).scale
+        chosen = next(candidate for candidate in candidates if candidate.scale == scale)
     train = read_split(world.store, request.data, "train")
     judges = read_split(world.store, request.data, "validation", request.config.evaluation_rows)
     validation = read_split(world.store, request.data, "validation")
@@ -229,27 +237,6 @@ def _lessons(course: Course, chosen: Candidate | None, source: BatchSource, teac
         taught.update([shape for _, shape in shapes][:1] if together else [shape for _, shape in shapes])
     passes = [Passes("train", widths, shapes) for widths, shapes in learned.items()]
     return passes + ([Passes("run", teacher, taught)] if teacher else [])
-
-
-def metrics_choosing(path: tuple[float, ...], scales: tuple[float, ...], lam: float) -> dict[float, float]:
-    """Metrics of the candidates with which the λ-tradeoff chooses these assistants, where any metrics do."""
-    metrics = dict.fromkeys(scales, 0.0)
-    value = 1.0
-    for place, scale in enumerate(path):
-        if place:  # just below what would make it the better choice of the two
-            value -= lam * (path[place - 1] - scale) + 1e-9
-        metrics[scale] = max(0.0, value)
-    return metrics
-
-
-def can_choose(path: tuple[float, ...], assistants: int, scales: tuple[float, ...], lam: float) -> bool:
-    """Whether some metrics in [0, 1] make the λ-tradeoff, asked for so many assistants, choose these.
-
-    The smallest scale is the student's own.
-    """
-    metrics = metrics_choosing(path, scales, lam)
-    rows = [{"scale": scale, "metric": metric, "reference": 1.0} for scale, metric in metrics.items()]
-    return choose_path(rows, lam, assistants, min(scales)) == path
 
 
 def foresee_distil(request: Distil, world: World) -> Foreseen:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raydisc.report import formats
+from raydisc.report.schedules import compared, oracle_schedule, title_of
 from raydisc.report.table import Sheet, Style
 
 _MIB, _GIB = 2**20, 2**30
@@ -85,7 +86,8 @@ def _schedules(plan: Mapping[str, Any]) -> Sheet:
         ]
         for row in rows
     ]  # fmt: skip
-    styles: list[Style] = ["bold" if row["schedule"] in ("minidisc", "maxidisc") else "" for row in rows]
+    beside = [schedule.name for schedule in compared()]
+    styles: list[Style] = ["bold" if row["schedule"] in beside else "" for row in rows]
     columns = ["<schedule", "<assistants", "student", "trials", unit, "× cheapest path",
                *(["device hours"] if timed else []), *(["money"] if priced else [])]  # fmt: skip
     return Sheet(f"{plan['name']}: what each search costs", columns, lines, styles, _notes(plan), keys=3)
@@ -117,12 +119,13 @@ def _notes(plan: Mapping[str, Any]) -> list[str]:
         "As if each had run alone, from the finished teacher to the student; the mean over seeds. Which assistant is "
         "chosen is known afterwards: in brackets the smallest and the largest cost over all that can be, before them "
         "their mean. Nothing is taken to stop early.",
-        "The cheapest path is MaxiDisc's with the smallest assistant. The oracle path, known afterwards, costs between "
-        f"1 and this many of it: {between}.",
+        f"The cheapest path is {title_of(oracle_schedule())}'s with the smallest assistant. The oracle path, known "
+        f"afterwards, costs between 1 and this many of it: {between}.",
     ]
     if any(not row["asked"] for row in rows):
         notes.append(
-            "* Not in the file: shown since MiniDisc and MaxiDisc are to be compared before either is paid for."
+            f"* Not in the file: shown since {' and '.join(title_of(it.name) for it in compared())} are to be compared "
+            "before either is paid for."
         )
     spent = f"{formats.flops(total['flops']['expected'])}, {size(total['stored_bytes']['expected'])} kept"
     if "device_seconds" in total:

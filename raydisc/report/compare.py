@@ -10,8 +10,9 @@ from raydisc.errors import InputError
 from raydisc.report.costs import Cost, StageGraph
 from raydisc.report.ledger import Ledger
 from raydisc.report.regret import oracle_rows
-from raydisc.report.rows import Row, grouped, number, path_order, ratio, schedule_order
+from raydisc.report.rows import Row, grouped, number, path_order, ratio
 from raydisc.report.runs import known_runs
+from raydisc.report.schedules import schedule_order
 
 Metrics = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -126,7 +127,7 @@ def _select(rows: Sequence[Row]) -> list[Row]:
 
 
 def _against_oracle(rows: Sequence[Row]) -> list[Row]:
-    """Fill in cost relative to the oracle and regret, where the run has a MaxiDisc with the same seed."""
+    """Fill in cost relative to the oracle and regret, where the run has an oracle path with the same seed."""
     oracles = oracle_rows(rows)
     return [_beside(row, oracles.get((row.run, row.student_scale, row.seed))) for row in rows]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from raydisc.report.ledger import Ledger
-from raydisc.report.regret import ORACLE_SCHEDULE
 from raydisc.report.rows import Row, grouped, reference
-from raydisc.report.summary import REFERENCE
-from raydisc.tradeoff import kendall, tradeoff
+from raydisc.report.schedules import oracle_schedule, reference_schedule
+from raydisc.report.uncertainty import kendall
+from raydisc.tradeoff import tradeoff
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Correlation:
         run: Name of the run.
         student_scale: Nominal scale of the students.
         lam: λ of the tradeoff.
-        tau: Kendall's τ-b between a candidate's tradeoff and the test metric of the MaxiDisc student through it.
+        tau: Kendall's τ-b between a candidate's tradeoff and the test metric of the student distilled through it.
         p: Two-sided p-value of no association.
         scales: Number of candidates compared.
         seeds: Number of seeds that both sides are averaged over.
@@ -40,18 +40,18 @@ class Correlation:
 def correlations(ledger: Ledger, rows: Sequence[Row]) -> list[Correlation]:
     """Kendall's τ between a candidate's λ-tradeoff and the test metric of the student distilled through it.
 
-    Both sides are averaged over the seeds that have MiniDisc's supernet and every path of MaxiDisc with one
-    assistant. A run without both schedules, or with fewer than two candidates, has none.
+    Both sides are averaged over the seeds that have a supernet and every path with one assistant. A run without both
+    schedules, or with fewer than two candidates, has none.
     """
     found = []
     for (run, student_scale, lam), chosen in grouped(
-        [row for row in rows if row.schedule == REFERENCE and row.lam is not None and row.supernet],
+        [row for row in rows if row.schedule == reference_schedule() and row.lam is not None and row.supernet],
         lambda r: (r.run, r.student_scale, r.lam),
     ).items():
         paths = [
             row
             for row in rows
-            if (row.run, row.student_scale, row.schedule, len(row.path)) == (run, student_scale, ORACLE_SCHEDULE, 1)
+            if (row.run, row.student_scale, row.schedule, len(row.path)) == (run, student_scale, oracle_schedule(), 1)
         ]
         by_seed = {row.seed: row for row in chosen}
         pairs = [_pairs(ledger, row, [p for p in paths if p.seed == seed]) for seed, row in by_seed.items()]

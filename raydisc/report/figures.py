@@ -13,23 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from raydisc.report import formats
-from raydisc.report.rows import CONTROLS, grouped
-from raydisc.report.summary import REFERENCE, Summary, spread
+from raydisc.report.rows import grouped
+from raydisc.report.schedules import is_control, mark_of, reference_schedule
+from raydisc.report.summary import Summary, spread
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666",
 )  # fmt: skip
 """Okabe and Ito's colours, which people with any colour vision can tell apart."""
-
-MARKS: dict[str, tuple[str, str]] = {
-    "kd": (GREY, "o"),
-    "kd_equal_compute": (PURPLE, "s"),
-    "kd_supernet_init": (SKY, "D"),
-    "takd": (GREEN, "v"),
-    "minidisc": (VERMILION, "*"),
-    "maxidisc": (BLUE, "^"),
-}
-"""Schedule → colour and marker; others are black crosses."""
 
 STYLE: Any = {
     "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
@@ -115,15 +106,15 @@ def cost_figure(summaries: Sequence[Summary], title: str) -> Figure:
         for s in summaries:
             if s.cost is None or s.cost.flops <= 0 or s.test.mean is None:
                 continue
-            colour, marker = MARKS.get(s.schedule, ("black", "x"))
+            colour, marker = (mark := mark_of(s.schedule)).colour, mark.marker
             label = s.schedule + (f" (best of {s.tried})" if s.whole and s.tried > 1 else "")
             axes.errorbar(
                 s.cost.flops / size, s.test.mean, yerr=s.test.se or 0.0, color=colour, fmt=marker, capsize=2,
                 markersize=(11 if marker == "*" else 8) if s.whole else 4, alpha=1.0 if s.whole else 0.5,
                 label=label if s.whole else f"one path of {s.schedule}", markeredgewidth=1.5 if s.whole else 1.0,
                 # Controls are open, so that a mark they share a place with can be seen.
-                markerfacecolor=colour if s.whole and s.schedule not in CONTROLS else "none",
-                zorder=3 if s.schedule == REFERENCE else 2,
+                markerfacecolor=colour if s.whole and not is_control(s.schedule) else "none",
+                zorder=3 if s.schedule == reference_schedule() else 2,
             )  # fmt: skip
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

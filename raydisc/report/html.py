@@ -15,8 +15,8 @@ from raydisc.report import formats
 from raydisc.report.compare import comparison
 from raydisc.report.figures import candidates_figure, cost_figure, render, sweep_figure
 from raydisc.report.ledger import Ledger
-from raydisc.report.regret import ORACLE_SCHEDULE
 from raydisc.report.rows import grouped
+from raydisc.report.schedules import oracle_schedule
 from raydisc.report.show import show
 from raydisc.report.show_tables import candidate_sheets, stage_sheet, trial_sheet
 from raydisc.report.summary import Summary, summarise
@@ -116,7 +116,7 @@ def _candidate_figures(shown: Mapping[str, Any], summaries: Sequence[Summary]) -
         students = {
             s.paths[0][0]: (s.test.mean, s.test.se)
             for s in summaries
-            if (s.student_scale, s.schedule, len(s.paths), len(s.paths[0])) == (student_scale, ORACLE_SCHEDULE, 1, 1)
+            if (s.student_scale, s.schedule, len(s.paths), len(s.paths[0])) == (student_scale, oracle_schedule(), 1, 1)
             and s.test.mean is not None
         }
         seeds = len({c["seed"] for c in candidates})

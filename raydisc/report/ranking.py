@@ -10,9 +10,10 @@ from typing import Any
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import number, reference
 from raydisc.report.stages import settings_of
+from raydisc.report.uncertainty import indistinguishable, win_shares
 from raydisc.stages.kinds import kind_named
 from raydisc.tasks.metrics import METRICS
-from raydisc.tradeoff import DEFAULT_LAM, break_points, indistinguishable, rank, tradeoff, win_shares
+from raydisc.tradeoff import DEFAULT_LAM, break_points, rank, tradeoff
 
 EPSILON = 1e-9  # scales closer than this are the same scale
 

@@ -9,11 +9,10 @@ import numpy as np
 
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import Row, grouped, path_order
+from raydisc.report.schedules import oracle_schedule
 from raydisc.tasks.metrics import RESAMPLES, resampled_metric
 from raydisc.tasks.metrics import metric as named_metric
 from raydisc.tradeoff import DECIMALS
-
-ORACLE_SCHEDULE = "maxidisc"
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,13 @@ class Bootstrap:
 
 
 def oracle_paths(rows: Sequence[Row]) -> dict[tuple[str, float], tuple[float, ...]]:
-    """For each run and student scale the MaxiDisc path with the best validation metric averaged over seeds.
+    """Return for each run and student scale the oracle path: the one with the best validation metric over seeds.
 
     Only paths that finished, with a validation metric, for as many seeds as any other are compared: a mean
     over fewer seeds is another quantity. Ties: fewer assistants, then the smaller scales.
     """
     paths: dict[tuple[str, float], tuple[float, ...]] = {}
-    scored = [r for r in rows if r.schedule == ORACLE_SCHEDULE and r.validation_metric is not None]
+    scored = [r for r in rows if r.schedule == oracle_schedule() and r.validation_metric is not None]
     for group, members in grouped(scored, lambda r: (r.run, r.student_scale)).items():
         by_path = {
             path: [row.validation_metric or 0.0 for row in same]
@@ -105,7 +104,7 @@ def oracle_rows(rows: Sequence[Row]) -> dict[tuple[str, float, int], Row]:
     return {
         (row.run, row.student_scale, row.seed): row
         for row in rows
-        if row.schedule == ORACLE_SCHEDULE and row.path == paths.get((row.run, row.student_scale))
+        if row.schedule == oracle_schedule() and row.path == paths.get((row.run, row.student_scale))
     }
 
 

@@ -10,11 +10,6 @@ from typing import Any, TypeVar
 
 from raydisc.report.costs import Cost
 
-SCHEDULE_ORDER = ("kd", "kd_equal_compute", "kd_supernet_init", "takd", "minidisc", "maxidisc")
-"""Controls are forms of KD and stand between it and the schedules; names not listed come last, by alphabet."""
-
-CONTROLS = frozenset({"kd_equal_compute", "kd_supernet_init"})
-
 FIELDS = (
     "run", "task", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
     "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds",
@@ -115,12 +110,6 @@ def ratio(above: float | None, below: float | None) -> float | None:
 def path_order(path: tuple[float, ...]) -> tuple[int, tuple[float, ...]]:
     """Which path wins a tie (the smallest of this): fewer assistants first, then the smaller scales."""
     return len(path), path
-
-
-def schedule_order(schedule: str) -> tuple[int, str]:
-    """Place of a schedule in every table."""
-    known = SCHEDULE_ORDER.index(schedule) if schedule in SCHEDULE_ORDER else len(SCHEDULE_ORDER)
-    return known, schedule
 
 
 def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]]:

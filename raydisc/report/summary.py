@@ -10,7 +10,6 @@ import numpy as np
 from raydisc.report.costs import Cost, total
 from raydisc.report.ledger import Ledger
 from raydisc.report.regret import (
-    ORACLE_SCHEDULE,
     Bootstrap,
     Interval,
     oracle_paths,
@@ -18,9 +17,8 @@ from raydisc.report.regret import (
     paired_difference,
 )
 from raydisc.report.rows import Row, grouped, ratio
+from raydisc.report.schedules import oracle_schedule, reference_schedule
 from raydisc.tasks.metrics import RESAMPLES
-
-REFERENCE = "minidisc"
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,12 @@ class Summary:
         validation: The validation metric.
         test: The test metric.
         cost: Search cost averaged over seeds; None where it is not known.
-        cost_relative_to_minidisc: Cost in FLOPs over MiniDisc's, on the seeds that both have.
+        cost_relative_to_reference: Cost in FLOPs over that of the schedule that the others are measured against, on
+            the seeds that both have.
         cost_relative_to_oracle: Cost in FLOPs over the oracle path's own, likewise.
-        regret: The oracle path's test metric minus this line's; None without MaxiDisc.
-        minidisc_minus: MiniDisc's test metric minus this line's; None without MiniDisc.
+        regret: The oracle path's test metric minus this line's; None without an oracle path.
+        reference_minus: The test metric of the schedule that the others are measured against minus this line's; None
+            where the run lacks it.
         oracle: Whether the line is the oracle path.
     """
 
@@ -78,10 +78,10 @@ class Summary:
     validation: Estimate
     test: Estimate
     cost: Cost | None
-    cost_relative_to_minidisc: float | None
+    cost_relative_to_reference: float | None
     cost_relative_to_oracle: float | None
     regret: Interval | None
-    minidisc_minus: Interval | None
+    reference_minus: Interval | None
     oracle: bool
 
 
@@ -115,8 +115,8 @@ class _Section:
         self.oracles = list(oracle_rows(rows).values())
         self.oracle_path = next(iter(oracle_paths(rows).values()), None)
         self.oracle_costs = {row.seed: row.cost for row in self.oracles}
-        self.minidisc = [row for row in rows if row.schedule == REFERENCE and row.selected]
-        self.minidisc_costs = {row.seed: row.schedule_cost for row in rows if row.schedule == REFERENCE}
+        self.reference = [row for row in rows if row.schedule == reference_schedule() and row.selected]
+        self.reference_costs = {row.seed: row.schedule_cost for row in rows if row.schedule == reference_schedule()}
 
     def line(self, rows: Sequence[Row], whole: bool, tried: int) -> Summary:
         first = rows[0]
@@ -136,11 +136,11 @@ class _Section:
             validation=self._estimate(rows, "validation"),
             test=self._estimate(rows, "test"),
             cost=mean_cost(costs.values()),
-            cost_relative_to_minidisc=_relative(costs, self.minidisc_costs),
+            cost_relative_to_reference=_relative(costs, self.reference_costs),
             cost_relative_to_oracle=_relative(costs, self.oracle_costs),
             regret=paired_difference(self.bootstrap, self.oracles, rows),
-            minidisc_minus=paired_difference(self.bootstrap, self.minidisc, rows),
-            oracle=not whole and first.schedule == ORACLE_SCHEDULE and first.path == self.oracle_path,
+            reference_minus=paired_difference(self.bootstrap, self.reference, rows),
+            oracle=not whole and first.schedule == oracle_schedule() and first.path == self.oracle_path,
         )
 
     def _estimate(self, rows: Sequence[Row], split: str) -> Estimate:

@@ -13,10 +13,11 @@ from raydisc.report import formats
 from raydisc.report.compare import comparison
 from raydisc.report.correlation import Correlation, correlations
 from raydisc.report.ledger import Ledger
-from raydisc.report.regret import ORACLE_SCHEDULE, Interval
+from raydisc.report.regret import Interval
 from raydisc.report.rows import FIELDS, Row, grouped
+from raydisc.report.schedules import oracle_schedule, reference_schedule, title_of
 from raydisc.report.stages import run_teacher
-from raydisc.report.summary import REFERENCE, Summary, summarise
+from raydisc.report.summary import Summary, summarise
 from raydisc.report.table import Sheet, Style, as_markdown, print_sheets
 from raydisc.tasks.metrics import shown_as
 
@@ -76,7 +77,7 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
     shown = shown_as(summaries[0].metric)
     columns = ["<schedule", "<path", "student", "validation", "test", *([shown.name] if shown else []),
                *(["sd"] if spread else []), unit,
-               "device s", "wall s", "× MiniDisc", "× oracle"]  # fmt: skip
+               "device s", "wall s", f"× {title_of(reference_schedule())}", "× oracle"]  # fmt: skip
     tested = formats.with_error(teacher["test_metric"], teacher["test_se"])
     first = ["teacher", formats.DASH, "1", formats.decimal(teacher["validation_metric"]), tested]
     if shown:
@@ -94,7 +95,7 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
             formats.significant(s.cost.flops / size if s.cost else None),
             formats.seconds(s.cost.device_seconds if s.cost else None),
             formats.seconds(s.cost.wall_seconds if s.cost else None),
-            formats.times(s.cost_relative_to_minidisc),
+            formats.times(s.cost_relative_to_reference),
             formats.times(s.cost_relative_to_oracle),
         ])  # fmt: skip
     styles: list[Style] = ["", *map(_style, summaries)]
@@ -111,7 +112,7 @@ def _title(run: str, summaries: Sequence[Summary]) -> str:
 def _style(summary: Summary) -> Style:
     if not summary.whole:
         return "dim"
-    return "bold" if summary.schedule == REFERENCE else ""
+    return "bold" if summary.schedule == reference_schedule() else ""
 
 
 def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
@@ -123,19 +124,20 @@ def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
     ]
     if any(not s.whole for s in summaries):
         notes.append("Indented lines are one path of a schedule each, at the cost of that path alone.")
-    if any(s.schedule == ORACLE_SCHEDULE for s in summaries):
+    if any(s.schedule == oracle_schedule() for s in summaries):
         notes.append(
-            "* The oracle: the MaxiDisc path with the best validation metric averaged over seeds, at its own cost."
+            f"* The oracle: the {title_of(oracle_schedule())} path with the best validation metric averaged over "
+            "seeds, at its own cost."
         )
     return notes
 
 
 def _differences(run: str, summaries: Sequence[Summary], related: Sequence[Correlation]) -> Sheet:
-    """Paired differences of test metrics: MiniDisc against the others, and the oracle path against all."""
+    """Paired differences of test metrics: the reference against the others, and the oracle path against all."""
     lines = []
     for s in (s for s in summaries if s.whole):
-        if s.schedule != REFERENCE:
-            lines.append(_difference(s, f"{REFERENCE} − {s.schedule}", s.minidisc_minus))
+        if s.schedule != reference_schedule():
+            lines.append(_difference(s, f"{reference_schedule()} − {s.schedule}", s.reference_minus))
         lines.append(_difference(s, f"oracle − {s.schedule}", s.regret))
     known = [line for line in lines if line[2] != formats.DASH]
     judged = any(s.regret for s in summaries)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from raydisc.models.student_folder import CARD, StudentCard, plain_config, read_card
 from raydisc.models.task_heads import head_of
-from raydisc.schedules.search import Outcome
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.base import Trial
+from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.files import read_weights
 from raydisc.stages.store import ArtifactStore
@@ -57,7 +57,7 @@ def export_student(
     copy_tokenizer(store, data, temporary)
     card = StudentCard(
         key=student.key,
-        schedule=trial.schedule,
+        schedule=trial.schedule.name,
         path=outcome.path,
         scale=trial.student_scale,
         kind=data["kind"],

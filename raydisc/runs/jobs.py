@@ -5,13 +5,14 @@ What several trials need runs first, as a trial of its own, so that no trial hol
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from raydisc.config.experiment import Experiment
 from raydisc.models.precision import Arithmetic
+from raydisc.schedules.base import Trial
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.search import Search
-from raydisc.schedules.trials import CONTROLS, Trial
+from raydisc.schedules.trials import steps_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.problem import Subject
@@ -73,7 +74,7 @@ def make_plan(
     foreseen = {
         trial.name: [
             (request, artifact)
-            for request, artifact in foresee(trial.run(experiment, subject), arithmetic, find)
+            for request, artifact in foresee(steps_of(trial, experiment, subject), arithmetic, find)
             if artifact.key not in common
         ]
         for trial in trials
@@ -134,11 +135,6 @@ def _shared_jobs(trials: Sequence[Trial], foreseen: Mapping[str, Foreseen], apar
 
 def _schedule_job(trial: Trial, foreseen: Foreseen, shared: dict[str, Job]) -> Job:
     needs = [PREPARE, *(shared[artifact.key].name for _, artifact in foreseen if artifact.key in shared)]
-    if trial.schedule in CONTROLS:
-        needs.append(_rival(trial).name)
+    if trial.rival is not None:
+        needs.append(trial.rival.name)
     return Job(trial.name, trial.name, needs=tuple(dict.fromkeys(needs)), trial=trial)
-
-
-def _rival(control: Trial) -> Trial:
-    """The MiniDisc trial that a control stands beside: the same choices."""
-    return replace(control, schedule="minidisc")

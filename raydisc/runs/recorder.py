@@ -8,8 +8,8 @@ import numpy as np
 
 from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger, now
-from raydisc.schedules.search import Outcome
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.base import Trial
+from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.files import read_table
@@ -86,8 +86,8 @@ class Recorder:
             return
         row: dict[str, Any] = {
             "run": self._run, "trial": trial.name, "task": subject.task_name, "metric": subject.metric,
-            "schedule": trial.schedule, "path": list(trial.path), "student_scale": trial.student_scale,
-            "lam": trial.lam, "seed": trial.seed, "state": "failed", "message": message,
+            "schedule": trial.schedule.name, "path": list(trial.path), "student_scale": trial.student_scale,
+            "lam": trial.schedule.lam, "seed": trial.seed, "state": "failed", "message": message,
             "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)),
         }  # fmt: skip
         if outcome is not None:

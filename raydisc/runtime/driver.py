@@ -28,7 +28,8 @@ from raydisc.runs.machine import refuse_beyond_machine
 from raydisc.runs.termination import interrupt, on_sigterm
 from raydisc.runtime.liveness import on_loss
 from raydisc.runtime.session import ray_session, starts_here
-from raydisc.schedules.trials import Trial, expand
+from raydisc.schedules.base import Trial
+from raydisc.schedules.trials import expand
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.problem import Subject, inspect, student_scales
 from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
@@ -180,7 +181,7 @@ def _run_plan(
         arithmetic = replace(alone, layout=named[0], teacher_layout=named[1])
         plan = make_plan(experiment, subject, trials, arithmetic, _finder(experiment, storage, reporter))
         jobs = within(plan, experiment.budget.trials)
-        lam = next((trial.lam for trial in trials if trial.lam is not None), DEFAULT_LAM)
+        lam = next((trial.schedule.lam for trial in trials if trial.schedule.lam is not None), DEFAULT_LAM)
         reporter.start(experiment.name, len(jobs), lam)
         try:
             run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic, layouts)

@@ -26,8 +26,10 @@ from raydisc.runtime.gang import START_TIMEOUT_S, Team, gang_of
 from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.liveness import leave_on_loss
 from raydisc.runtime.ray_internals import mix_into_trainable
-from raydisc.schedules.search import Outcome, Ready, Schedule, Search
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.base import Trial
+from raydisc.schedules.search import Ready, Search
+from raydisc.schedules.steps import Outcome, Steps
+from raydisc.schedules.trials import steps_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
@@ -232,9 +234,9 @@ def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:
     if job.trial is None:
         return _found(executor.run(_search(run).prepare()).finetuned)
     if job.until is not None:
-        executor.run(_up_to(job.trial.run(run.experiment, run.subject), job.until))
+        executor.run(_up_to(steps_of(job.trial, run.experiment, run.subject), job.until))
         return ""
-    outcome = executor.run(job.trial.run(run.experiment, run.subject))
+    outcome = executor.run(steps_of(job.trial, run.experiment, run.subject))
     recorder.trial(job.trial, run.subject, outcome)
     _export(job.trial, run, executor, outcome)
     return _found(outcome.student)
@@ -252,14 +254,14 @@ def _search(run: Run) -> Search:
     return Search(run.experiment, run.subject, trial.student_scale, trial.seed)
 
 
-def _up_to(schedule: Schedule[Outcome], key: str) -> Schedule[None]:
-    """A schedule that ends with the stage of a key."""
-    request: Stage = next(schedule)
+def _up_to(steps: Steps[Outcome], key: str) -> Steps[None]:
+    """Do the steps of a trial until the stage of a key is there."""
+    request: Stage = next(steps)
     while True:
         artifact: Artifact = yield request
         if artifact.key == key:
             return
-        request = schedule.send(artifact)
+        request = steps.send(artifact)
 
 
 def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifact | None:
@@ -271,7 +273,7 @@ def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifac
     if not rows or rows[0]["state"] != "finished":
         return None
     ready = executor.run(_search(run).prepare())
-    outcome = executor.run(job.trial.run(run.experiment, run.subject))
+    outcome = executor.run(steps_of(job.trial, run.experiment, run.subject))
     test = executor.execute(Evaluate(ready.data, outcome.student))
     recorder.trial(job.trial, run.subject, outcome, test=test)
     return test

@@ -1,10 +1,10 @@
-"""Foreseeing a schedule: the stages it will ask for, as far as they do not depend on results."""
+"""The stages that a schedule will ask for, as far as they do not depend on results."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 from raydisc.models.precision import Arithmetic
-from raydisc.schedules.search import Schedule
+from raydisc.schedules.steps import Steps
 from raydisc.stages.artifact import Artifact, NotYetKnown
 from raydisc.stages.base import Stage
 
@@ -12,21 +12,21 @@ Result = TypeVar("Result")
 
 
 def foresee(
-    schedule: Schedule[Result], arithmetic: Arithmetic, find: Callable[[str], Artifact | None]
+    steps: Steps[Result], arithmetic: Arithmetic, find: Callable[[str], Artifact | None]
 ) -> list[tuple[Stage, Artifact]]:
-    """Requests and their artifacts, or promises where they have not been computed.
+    """Return the requests of a schedule with their artifacts, or promises of those that have not been computed.
 
     Args:
-        schedule: a fresh one.
-        arithmetic: in which stages will be computed.
-        find: a finished stage's artifact by key, or None.
+        steps: The steps of a trial, none of which has been done.
+        arithmetic: How stages will be computed.
+        find: Returns a finished stage's artifact by its key, or None.
     """
     foreseen: list[tuple[Stage, Artifact]] = []
     try:
-        request = next(schedule)
+        request = next(steps)
         while True:
             promise = request.promise(arithmetic)
             foreseen.append((request, find(promise.key) or promise))
-            request = schedule.send(foreseen[-1][1])
+            request = steps.send(foreseen[-1][1])
     except (StopIteration, NotYetKnown):
         return foreseen

@@ -1,44 +1,162 @@
-"""MiniDisc: one trial (arXiv 2205.14570, section 3)."""
+"""One trial that chooses its assistant in a supernet by the λ-tradeoff (MiniDisc, arXiv 2205.14570, section 3)."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from raydisc.schedules.search import Outcome, Schedule, Search
-from raydisc.stages.artifact import Model
-from raydisc.tradeoff import Measured, choose
+from pydantic import Field
+
+from raydisc.config.experiment import Experiment
+from raydisc.config.schedules import ScheduleOptions
+from raydisc.config.sections import Lam
+from raydisc.schedules.base import Choice, Mark, Schedule, assistants_beside
+from raydisc.schedules.controls import KdEqualCompute, KdSupernetInit
+from raydisc.schedules.steps import Outcome, Steps, scales_above
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.tradeoff import DEFAULT_LAM, Measured, choose
+
+if TYPE_CHECKING:
+    from raydisc.schedules.search import Ready, Search
 
 
-def minidisc(search: Search, lam: float, assistants: int, reinvest: bool) -> Schedule[Outcome]:
-    """Train candidates once for all, pick the assistant by the λ-tradeoff, distil assistant → student.
+class MinidiscOptions(ScheduleOptions):
+    """Options of ``minidisc``."""
 
-    Only the student is trained in the last stage; where what was saved is reinvested, until the search has cost what
-    the cheapest path of the grid, that of its smallest assistant, costs alone. With more than one assistant the choice
-    is repeated among the candidates between the last assistant and the student, and nothing is reinvested.
+    lam: Lam = DEFAULT_LAM
+    """λ of the tradeoff ``m + λ(1 - s)``."""
+    assistants: Annotated[int, Field(ge=1, le=3)] = 1
+    """The number of assistants that are chosen, one after the other."""
+    reinvest: bool = True
+    """Train the student longer, until the search has cost what the grid's cheapest path would have cost alone; one
+    assistant only."""
+
+
+class Contest(NamedTuple):
+    """What a supernet is trained for.
+
+    Attributes:
+        scales: The scales of the candidates that may be chosen, descending.
+        lam: λ of a choice before the end of the training; None where the choice is made after it.
     """
-    ready = yield from search.prepare()
-    own = list((yield from search.once_for_all(ready, lam, assistants)))
-    supernet = own[-1]
-    path = choose_path(supernet["candidates"], lam, assistants, search.student_scale)
-    teacher = Model(supernet, path[0])
-    cheapest = Model(supernet, search.assistant_scales[-1]) if reinvest and assistants == 1 else None
-    for scale in (*path[1:], search.student_scale):
-        start = ready.teacher if search.from_teacher else Model(supernet)
-        own.extend((yield from search.distil(ready, teacher, start, scale, instead_of=cheapest)))
-        teacher = Model(own[-1])
-    initialisation = "teacher" if search.from_teacher else "supernet"
-    return Outcome(own[-1], path, initialisation, tuple(own), supernet, lam)
+
+    scales: tuple[float, ...]
+    lam: float | None
+
+
+class Minidisc(Schedule[MinidiscOptions]):
+    """Train all candidates once for all, choose the assistant by the λ-tradeoff, distil assistant → student."""
+
+    name = "minidisc"
+    Options = MinidiscOptions
+    title = "MiniDisc"
+    mark = Mark("#D55E00", "*")
+    place = 50
+    by_default = True
+    compared = True
+    measured_against = True
+    controls = (KdEqualCompute, KdSupernetInit)
+
+    @property
+    def assistants(self) -> int:
+        """The number of assistants that are chosen."""
+        return self.options.assistants
+
+    @property
+    def lam(self) -> float:
+        """λ of the choice."""
+        return self.options.lam
+
+    @property
+    def label(self) -> str:
+        """The name with λ, and with the other options where they are not the usual ones."""
+        several = f"-assistants-{self.assistants}" if self.assistants > 1 else ""
+        saved = "" if self.options.reinvest else "-not-reinvested"
+        return f"{self.name}-lam-{self.lam:.15g}{several}{saved}"
+
+    @classmethod
+    def beside(cls, others: Sequence[Schedule[Any]]) -> Minidisc:
+        """Return the schedule with as many assistants as others have."""
+        return cls(MinidiscOptions(assistants=assistants_beside(others)))
+
+    def run(self, search: Search) -> Steps[Outcome]:
+        """Train candidates once for all, pick the assistant by the λ-tradeoff, distil assistant → student.
+
+        Only the student is trained in the last stage; where what was saved is reinvested, until the search has cost
+        what the cheapest path of the grid, that of its smallest assistant, costs alone. With more than one assistant
+        the choice is repeated among the candidates between the last assistant and the student, and nothing is
+        reinvested.
+        """
+        ready = yield from search.prepare()
+        supernet = yield from self.supernet(search, ready)
+        path = choose_path(supernet["candidates"], self.lam, self.assistants, search.student_scale)
+        reinvests = self.options.reinvest and self.assistants == 1
+        cheapest = Model(supernet, search.assistant_scales[-1]) if reinvests else None
+        teacher = Model(supernet, path[0])
+        for scale in (*path[1:], search.student_scale):
+            start = ready.teacher if search.from_teacher else Model(supernet)
+            teacher = Model((yield from search.distil(ready, teacher, start, scale, instead_of=cheapest)))
+        initialisation = "teacher" if search.from_teacher else "supernet"
+        return Outcome(teacher.artifact, path, initialisation, supernet)
+
+    def supernet(self, search: Search, ready: Ready) -> Steps[Artifact]:
+        """Train the candidates, the student's own among them, in one set of weights."""
+        contest = self.contest(search.experiment, search.student_scale)
+        return (yield from search.once_for_all(ready, contest.scales, contest.lam))
+
+    def contest(self, experiment: Experiment, student_scale: float) -> Contest:
+        """Return which candidates are trained, and λ where one of them is chosen before the end.
+
+        Where one assistant is chosen, λ may choose it early and only the smaller half be trained; a candidate that
+        cannot be the first of several assistants may be the second.
+        """
+        config, scales = experiment.once_for_all, scales_above(experiment.grid.scales, student_scale)
+        one = self.assistants == 1
+        if one and config.candidates == "smaller_half":
+            scales = scales[len(scales) // 2 :]
+        return Contest(scales, self.lam if one and config.choose_at < 1 else None)
+
+    def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
+        """Return the assistants that some metrics make the λ-tradeoff choose, the largest first."""
+        above = sorted(scales, reverse=True)[:-1]
+        paths = [path for count in range(self.assistants) for path in combinations(above, count + 1)]
+        found = (Choice(path, metrics_choosing(path, self.lam)) for path in sorted(paths, reverse=True))
+        return [choice for choice in found if self._chooses(choice, scales)]
+
+    def _chooses(self, choice: Choice, scales: Sequence[float]) -> bool:
+        metrics = dict.fromkeys(scales, 0.0) | dict(choice.metrics)
+        rows = [{"scale": scale, "metric": metric, "reference": 1.0} for scale, metric in metrics.items()]
+        return choose_path(rows, self.lam, self.assistants, min(scales)) == choice.path
 
 
 def choose_path(
     candidates: Sequence[Mapping[str, Any]], lam: float, assistants: int, student_scale: float
 ) -> tuple[float, ...]:
-    """The scales of the best candidate above the student's, then of the best below that, and so on.
+    """Return the scales of the best candidate above the student's, then of the best below that, and so on.
 
-    Fewer than ``assistants`` where the candidates run out.
+    There are fewer than ``assistants`` where the candidates run out.
     """
     path: list[float] = []
-    left = [Measured.of(row) for row in candidates if row["scale"] > student_scale]
-    while left and len(path) < assistants:
-        path.append(choose(left, lam).scale)
-        left = [candidate for candidate in left if candidate.scale < path[-1]]
+    measured = [Measured.of(row) for row in candidates]
+    while len(path) < assistants:
+        below = path[-1] if path else math.inf
+        if not any(student_scale < candidate.scale < below for candidate in measured):
+            break
+        path.append(choose(measured, lam, above=student_scale, below=below).scale)
     return tuple(path)
+
+
+def metrics_choosing(path: Sequence[float], lam: float) -> tuple[tuple[float, float], ...]:
+    """Return metrics of candidates with which the λ-tradeoff chooses these assistants, where any metrics do.
+
+    The metrics of all other candidates are 0.
+    """
+    metrics = []
+    value = 1.0
+    for place, scale in enumerate(path):
+        if place:  # just below the metric with which the smaller of the two would be chosen first
+            value -= lam * (path[place - 1] - scale) + 1e-9
+        metrics.append((scale, max(0.0, value)))
+    return tuple(metrics)

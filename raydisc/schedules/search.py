@@ -1,14 +1,12 @@
-"""What every schedule works with: one student scale, one seed, and the requests that an experiment stands for."""
+"""The stages that a schedule may ask for, as the experiment, one student scale and one seed have them."""
 
-from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import DistillationConfig
+from raydisc.schedules.steps import Steps, scales_above
 from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Artifact, Model
-from raydisc.stages.base import Stage
 from raydisc.stages.distil import Distil
 from raydisc.stages.finetune import FineTune
 from raydisc.stages.importance import Importance
@@ -21,20 +19,16 @@ from raydisc.stages.tokenise import Tokenise
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import metric
 
-Result = TypeVar("Result")
-Schedule = Generator[Stage, Artifact, Result]
-"""Asks for stages, is sent their artifacts, returns a result."""
-
 
 @dataclass(frozen=True)
 class Ready:
-    """What every schedule starts from.
+    """The preparation, which every schedule starts from.
 
     Attributes:
-        data: the tokenised task.
-        finetuned: the teacher as it was made.
-        teacher: the teacher with its units sorted by importance; it computes the same.
-        importance: the scores, which say what each scale keeps.
+        data: The tokenised task.
+        finetuned: The teacher as it was made.
+        teacher: The teacher with its units sorted by importance; it computes the same.
+        importance: The scores, which decide what each scale keeps.
     """
 
     data: Artifact
@@ -44,81 +38,69 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a schedule ends with.
+class Search:
+    """The search of one trial.
 
     Attributes:
-        student: the distilled student's artifact.
-        path: the scales of its assistants in order, empty without any.
-        initialisation: what the student was cut from: ``teacher``, ``assistant`` or ``supernet``.
-        own: artifacts of the stages after the preparation, in order: what was trained and the outputs it was trained
-            towards, each once, the student last.
-        supernet: the once-for-all artifact, if there is one.
-        lam: λ of the choice, if there was one.
+        experiment: The experiment.
+        subject: Its task and its teacher.
+        student_scale: The scale of the student wanted.
+        seed: The seed of batches, dropout and the sandwich.
+        path: The scales of the assistants in order, where the trial is given them.
     """
-
-    student: Artifact
-    path: tuple[float, ...]
-    initialisation: str
-    own: tuple[Artifact, ...]
-    supernet: Artifact | None = None
-    lam: float | None = None
-
-
-@dataclass(frozen=True)
-class Search:
-    """One search: an experiment's subject, one student scale, one seed."""
 
     experiment: Experiment
     subject: Subject
     student_scale: float
     seed: int
+    path: tuple[float, ...] = ()
 
     @property
     def assistant_scales(self) -> tuple[float, ...]:
-        """Scales of the grid above the student's, descending."""
-        return tuple(scale for scale in self.experiment.grid.scales if scale > self.student_scale)
+        """The scales of the grid above the student's, descending."""
+        return scales_above(self.experiment.grid.scales, self.student_scale)
 
     @property
     def from_teacher(self) -> bool:
-        """Whether every student is cut from the teacher, whoever taught it."""
+        """Whether every student is cut from the teacher, whichever model teaches it."""
         return self.experiment.distillation.initialisation == "teacher"
 
-    def prepare(self) -> Schedule[Ready]:
-        """Tokenised task, teacher, its importance: shared by all schedules and seeds."""
+    def prepare(self) -> Steps[Ready]:
+        """Ask for the tokenised task, the teacher and its importance, which all schedules and seeds share."""
         experiment, subject = self.experiment, self.subject
         teacher = experiment.teacher
         data = yield Tokenise(subject.task_fingerprint, subject.tokenizer_fingerprint, experiment.task, teacher)
-        if data.facts is not None:  # so that outputs which do not fit are refused before the teacher is trained
+        if data.facts is not None:  # outputs that do not fit are refused before the teacher is trained
             kept_in(experiment.teacher_outputs, self._outputs_shape(data))
         trained = yield FineTune(data, subject.weights_fingerprint, teacher.finetune, teacher.seed, teacher)
         importance = yield Importance.of(data, trained, experiment.grid, teacher.seed)
         return Ready(data, trained, Model(importance), importance)
 
-    def once_for_all(self, ready: Ready, lam: float, assistants: int) -> Schedule[tuple[Artifact, ...]]:
-        """The supernet of the candidates down to the student's own scale.
+    def once_for_all(self, ready: Ready, scales: tuple[float, ...], lam: float | None = None) -> Steps[Artifact]:
+        """Ask for a supernet.
 
-        Where one assistant is chosen, λ may choose it before the end and only the smaller half be trained; what cannot
-        be the first of several may be the second.
+        Args:
+            ready: The preparation.
+            scales: The scales of the candidates, descending; the student's own scale is added.
+            lam: λ, where the assistant may be chosen before the end of the training; None where it is not.
 
         Returns:
-            The artifacts made for it: the teacher's outputs, if they were asked for, and the supernet.
+            The supernet's artifact.
         """
-        config, scales, one = self.experiment.once_for_all, self.assistant_scales, assistants == 1
-        if one and config.candidates == "smaller_half":
-            scales = scales[len(scales) // 2 :]
-        outputs = yield from self.outputs_of(ready, ready.teacher, config.epochs)
-        supernet = yield OnceForAll(
-            data=ready.data,
-            outputs=outputs[0] if outputs else None,
-            importance=ready.importance,
-            scales=(*scales, self.student_scale),
-            config=config,
-            objective=Objective.of(self._distillation),
-            seed=self.seed,
-            lam=lam if one and config.choose_at < 1 else None,
+        config = self.experiment.once_for_all
+        outputs = yield from self._outputs_for(ready, ready.teacher, config.epochs)
+        return (
+            yield OnceForAll(
+                data=ready.data,
+                outputs=outputs,
+                importance=ready.importance,
+                scales=(*scales, self.student_scale),
+                config=config,
+                objective=Objective.of(self._distillation),
+                seed=self.seed,
+                lam=lam,
+            )
         )
-        return (*outputs, supernet)
 
     def distil(
         self,
@@ -128,36 +110,47 @@ class Search:
         scale: float,
         budget_flops: float | None = None,
         instead_of: Model | None = None,
-    ) -> Schedule[tuple[Artifact, ...]]:
-        """A model of a scale, cut from ``start`` and taught by ``teacher``.
+    ) -> Steps[Artifact]:
+        """Ask for a model of a scale.
+
+        Args:
+            ready: The preparation.
+            teacher: The model that it is trained towards.
+            start: The model that it is cut from.
+            scale: Its scale.
+            budget_flops: See ``Distil``.
+            instead_of: See ``Distil``.
 
         Returns:
-            The artifacts made for it: its teacher's outputs, if they were asked for, and the model.
+            The model's artifact.
         """
         config = self._distillation
-        outputs = yield from self.outputs_of(ready, teacher, config.epochs if budget_flops is None else 1)
-        student = yield Distil(
-            data=ready.data,
-            importance=ready.importance,
-            teacher=teacher,
-            outputs=outputs[0] if outputs else None,
-            start=start,
-            scale=scale,
-            config=config,
-            seed=self.seed,
-            budget_flops=budget_flops,
-            instead_of=instead_of,
+        outputs = yield from self._outputs_for(ready, teacher, config.epochs if budget_flops is None else 1)
+        return (
+            yield Distil(
+                data=ready.data,
+                importance=ready.importance,
+                teacher=teacher,
+                outputs=outputs,
+                start=start,
+                scale=scale,
+                config=config,
+                seed=self.seed,
+                budget_flops=budget_flops,
+                instead_of=instead_of,
+            )
         )
-        return (*outputs, student)
 
-    def outputs_of(self, ready: Ready, teacher: Model, epochs: float = 1.0) -> Schedule[tuple[Artifact, ...]]:
-        """A model's outputs, computed once where each row is wanted at least once; for fewer rows it is run."""
-        if epochs < 1:
-            return ()
+    def outputs_of(self, ready: Ready, teacher: Model) -> Steps[Artifact]:
+        """Ask for a model's outputs on all training rows."""
         # the teacher as it was made computes the same as the sorted one, whatever the importance
         model = Model(ready.finetuned) if teacher == ready.teacher else teacher
         config, top_tokens = self.experiment.teacher_outputs, self._distillation.top_tokens
-        return ((yield TeacherOutputs(ready.data, model, self._matched, config, top_tokens)),)
+        return (yield TeacherOutputs(ready.data, model, self._matched, config, top_tokens))
+
+    def _outputs_for(self, ready: Ready, teacher: Model, epochs: float) -> Steps[Artifact | None]:
+        """Ask for a model's outputs; None for less than one epoch, where the model is run for the rows wanted."""
+        return None if epochs < 1 else (yield from self.outputs_of(ready, teacher))
 
     def _outputs_shape(self, data: Artifact) -> OutputsShape:
         return outputs_shape(data, self._matched, self.subject.hidden_size, self._distillation.top_tokens)
@@ -171,5 +164,5 @@ class Search:
 
     @property
     def _matched(self) -> tuple[int, ...]:
-        """Positions of a teacher whose hidden states are compared."""
+        """The positions of the teacher whose hidden states are compared."""
         return positions(Objective.of(self._distillation), self.subject.num_layers)[1]

@@ -1,131 +1,66 @@
 """The trials of an experiment: one schedule with one set of choices each."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
-from raydisc.config.experiment import (
-    Experiment,
-    KdOptions,
-    MaxidiscOptions,
-    MinidiscOptions,
-    ScheduleOptions,
-    TakdOptions,
-)
+from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
-from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
-from raydisc.schedules.kd import along
-from raydisc.schedules.minidisc import minidisc
-from raydisc.schedules.search import Outcome, Schedule, Search
+from raydisc.schedules.base import Schedule, Trial
+from raydisc.schedules.search import Search
+from raydisc.schedules.steps import Outcome, Steps, scales_above
 from raydisc.stages.problem import Subject
 
-CONTROLS = ("kd_equal_compute", "kd_supernet_init")
 
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial.
-
-    Attributes:
-        schedule: its name, or a control's.
-        student_scale: the scale wanted.
-        seed: of batches, dropout and the sandwich.
-        path: scales of the assistants in order where the trial is given them.
-        lam: λ of MiniDisc and of its controls.
-        assistants: how many MiniDisc chooses.
-        reinvest: whether MiniDisc's student is trained for what once-for-all saved.
-    """
-
-    schedule: str
-    student_scale: float
-    seed: int
-    path: tuple[float, ...] = ()
-    lam: float | None = None
-    assistants: int = 1
-    reinvest: bool = True
-
-    @property
-    def name(self) -> str:
-        """A name that is one word, unique within an experiment and fit for a folder."""
-        path = "".join(f"-via-{scale:.15g}" for scale in self.path)
-        choice = "" if self.lam is None else f"-lam-{self.lam:.15g}"
-        several = f"-assistants-{self.assistants}" if self.assistants > 1 else ""
-        saved = "" if self.reinvest else "-not-reinvested"
-        return f"{self.schedule}{path}{choice}{several}{saved}-to-{self.student_scale:.15g}-seed-{self.seed}"
-
-    def run(self, experiment: Experiment, subject: Subject) -> Schedule[Outcome]:
-        """The trial's schedule, ready to ask for its first stage."""
-        search = Search(experiment, subject, self.student_scale, self.seed)
-        lam = self.lam or 0.0
-        if self.schedule == "minidisc":
-            return minidisc(search, lam, self.assistants, self.reinvest)
-        if self.schedule == "kd_equal_compute":
-            return kd_equal_compute(search, lam, self.assistants, self.reinvest)
-        if self.schedule == "kd_supernet_init":
-            return kd_supernet_init(search, lam, self.assistants)
-        return along(search, self.path)
+def schedules_of(experiment: Experiment) -> list[Schedule[Any]]:
+    """Return the schedules that an experiment names, with their options."""
+    return [cast("Schedule[Any]", config.schedule()) for config in experiment.schedules]
 
 
 def expand(experiment: Experiment, student_scales: Sequence[float]) -> list[Trial]:
-    """All trials of an experiment, schedules before their controls.
+    """Return all trials of an experiment, schedules before their controls.
 
     Raises:
-        InputError: a schedule without a candidate between teacher and student.
+        InputError: The grid has no room for a schedule.
     """
-    trials = [
-        trial
-        for seed in experiment.seeds
-        for student_scale in student_scales
-        for schedule in experiment.schedules
-        for trial in _of_schedule(schedule.name, schedule.options, experiment, student_scale, seed)
-    ]
+    trials = trials_of(schedules_of(experiment), experiment, student_scales)
     return [*trials, *_controls(trials, experiment)] if experiment.controls else trials
 
 
-def _of_schedule(
-    name: str, options: ScheduleOptions, experiment: Experiment, student_scale: float, seed: int
-) -> Iterator[Trial]:
-    above = [scale for scale in experiment.grid.scales if scale > student_scale]
-    match options:
-        case KdOptions():
-            yield Trial(name, student_scale, seed)
-        case TakdOptions():
-            if options.path[-1] <= student_scale:
-                raise InputError(
-                    f"schedules: the takd path {options.path} must stay above the student's scale {student_scale:g}"
-                )
-            yield Trial(name, student_scale, seed, path=tuple(options.path))
-        case MaxidiscOptions():
-            _refuse_too_few(above, options.assistants, name, student_scale)
-            for path in combinations(above, options.assistants):
-                yield Trial(name, student_scale, seed, path=path)
-        case MinidiscOptions():
-            _refuse_too_few(above, options.assistants, name, student_scale)
-            yield Trial(name, student_scale, seed, **options.model_dump())
+def trials_of(
+    schedules: Sequence[Schedule[Any]], experiment: Experiment, student_scales: Sequence[float]
+) -> list[Trial]:
+    """Return the trials of schedules for every seed and student of an experiment, without controls.
 
-
-def _refuse_too_few(above: Sequence[float], assistants: int, name: str, student_scale: float) -> None:
-    if len(above) < assistants:
-        raise InputError(
-            f"grid.scales has {len(above)} above the student's scale {student_scale:g}, "
-            f"but {name} needs at least {assistants} for its assistants"
-        )
+    Raises:
+        InputError: The grid has no room for a schedule.
+    """
+    scales = experiment.grid.scales
+    for schedule in schedules:
+        for student_scale in student_scales:
+            if refusal := schedule.refusal(scales, student_scale):
+                raise InputError(refusal)
+    return [
+        trial
+        for seed in experiment.seeds
+        for student_scale in student_scales
+        for schedule in schedules
+        for trial in schedule.trials(scales_above(scales, student_scale), student_scale, seed)
+    ]
 
 
 def _controls(trials: Sequence[Trial], experiment: Experiment) -> list[Trial]:
-    """Equal compute for every MiniDisc; equal first weights once for each supernet, unless KD has them anyway."""
-    rivals = [trial for trial in trials if trial.schedule == "minidisc"]
-    config = experiment.once_for_all
+    """Return the controls of trials, kind by kind, each once for what it depends on."""
+    found: dict[Hashable, Trial] = {}
+    for kind in dict.fromkeys(kind for trial in trials for kind in trial.schedule.controls):
+        for rival in trials:
+            control = kind.of(rival.schedule)
+            if kind in rival.schedule.controls and control.is_needed(experiment):
+                found.setdefault((kind, control.stands_for(experiment, rival)), replace(rival, schedule=control))
+    return list(found.values())
 
-    def supernet(rival: Trial) -> tuple[object, ...]:
-        one = rival.assistants == 1
-        half, early = config.candidates == "smaller_half", config.choose_at < 1
-        return rival.seed, rival.student_scale, one and half, rival.lam if one and early else None
 
-    supernets = {supernet(rival): rival for rival in reversed(rivals)}
-    if experiment.distillation.initialisation == "teacher":
-        supernets = {}
-    return [
-        *(replace(rival, schedule="kd_equal_compute") for rival in rivals),
-        *(replace(rival, schedule="kd_supernet_init") for rival in reversed(supernets.values())),
-    ]
+def steps_of(trial: Trial, experiment: Experiment, subject: Subject) -> Steps[Outcome]:
+    """Return the steps of a trial, ready to ask for its first stage."""
+    search = Search(experiment, subject, trial.student_scale, trial.seed, trial.path)
+    return trial.schedule.steps(search)

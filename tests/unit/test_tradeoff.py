@@ -8,18 +8,10 @@ import pytest
 from scipy import stats
 
 from raydisc.errors import InputError
+from raydisc.report.uncertainty import indistinguishable, kendall, win_shares
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import bootstrap_weights, metric, resampled_metric
-from raydisc.tradeoff import (
-    break_points,
-    choose,
-    clip_metric,
-    indistinguishable,
-    kendall,
-    rank,
-    tradeoff,
-    win_shares,
-)
+from raydisc.tradeoff import break_points, choose, clip_metric, rank, tradeoff
 
 # Figure 1 of arXiv 2205.14570, read from the plot.
 SCALES = (0.7, 0.6, 0.5, 0.4, 0.3, 0.2)

@@ -17,6 +17,7 @@ import torch
 from alone import find_trial
 from breakdown import group_of, muted, profiler, seconds_by_group, shares
 from tiny_models import tiny_batch, tiny_config, tiny_split, tiny_teacher
+from tiny_schedules import kd_trial, maxidisc_trial
 from tolerance import assert_near
 from torch import nn
 
@@ -28,7 +29,6 @@ from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import Outputs
 from raydisc.models.widths import Widths
 from raydisc.runs.jobs import Job
-from raydisc.schedules.trials import Trial
 from raydisc.training.batches import steps_of
 
 
@@ -345,7 +345,7 @@ def test_a_plan_is_handed_out_whole():
 
 
 def test_the_trial_of_a_path_is_found():
-    trials = [Trial("kd", 0.1, 0), Trial("maxidisc", 0.1, 0, path=(0.5,)), Trial("maxidisc", 0.1, 0, path=(0.3,))]
+    trials = [kd_trial(0.1), maxidisc_trial(0.1, (0.5,)), maxidisc_trial(0.1, (0.3,))]
     assert find_trial(trials, "maxidisc", (0.3,)) is trials[2]
     assert find_trial(trials, "kd", ()) is trials[0]
     with pytest.raises(InputError, match="no trial of minidisc"):

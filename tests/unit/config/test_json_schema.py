@@ -9,8 +9,9 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from raydisc.cli.main import main
-from raydisc.config.experiment import SCHEDULES, Experiment
+from raydisc.config.experiment import Experiment
 from raydisc.config.json_schema import experiment_schema
+from raydisc.config.schedules import options_by_name
 from raydisc.config.yaml_file import apply_overrides, read_yaml
 
 SHIPPED = sorted((Path(__file__).parents[3] / "experiments").glob("*.yaml"))
@@ -83,7 +84,7 @@ def test_a_typing_error_is_named(validator: Draft202012Validator) -> None:
 
 def test_every_setting_has_a_description() -> None:
     sections = experiment_schema()["$defs"]
-    assert {options.__name__ for options in SCHEDULES.values()} <= set(sections)
+    assert {options.__name__ for options in options_by_name().values()} <= set(sections)
     for name, section in sections.items():
         for key, setting in section.get("properties", {}).items():
             assert name == "ScheduleConfig" or "description" in setting or "$ref" in setting, f"{name}.{key}"

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raydisc.config.experiment import (
-    SCHEDULES,
     Experiment,
-    MinidiscOptions,
     ScheduleConfig,
     load_experiment,
 )
+from raydisc.config.schedules import options_by_name
 from raydisc.config.yaml_file import dump_yaml, read_yaml
 from raydisc.errors import InputError
+from raydisc.schedules.minidisc import MinidiscOptions
 
 SHIPPED = sorted((Path(__file__).parents[3] / "experiments").glob("*.yaml"))
 
@@ -198,7 +198,7 @@ def test_schedules_in_python():
 
 
 def test_every_field_says_what_it_is():
-    sections = [Experiment, *SCHEDULES.values()]
+    sections = [Experiment, *options_by_name().values()]
     seen = set()
     while sections:
         section = sections.pop()

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 import raydisc
 from raydisc.cli.parser import build_parser
-from raydisc.config.experiment import SCHEDULES, Experiment
+from raydisc.config.experiment import Experiment
+from raydisc.config.schedules import options_by_name
 from raydisc.config.yaml_file import read_yaml
 
 LANGUAGES = {"python", "yaml", "console", "text", "json", "toml", "{toctree}", "{eval-rst}"}
@@ -123,7 +124,7 @@ def test_every_setting_is_listed_with_its_default(generated: ModuleType) -> None
     page = generated.settings()
     sections = dict(re.findall(r"^##+ (.+?)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
     expected = dict(sections_of(Experiment, "The top level"))
-    expected |= {f"schedules: {name}": options for name, options in SCHEDULES.items()}
+    expected |= {f"schedules: {name}": options for name, options in options_by_name().items()}
     assert set(sections) == set(expected)
     for title, model in expected.items():
         rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*) \|$", sections[title], re.MULTILINE)

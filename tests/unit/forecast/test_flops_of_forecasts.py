@@ -14,6 +14,7 @@ from tiny_runs import (
     search_of,
     tiny_experiment,
 )
+from tiny_schedules import kd_trial, maxidisc_trial, minidisc_trial, minidisc_with, takd_trial
 from variants import slow_but
 
 from raydisc.config.sections import (
@@ -25,8 +26,8 @@ from raydisc.config.sections import (
 )
 from raydisc.errors import InputError
 from raydisc.forecast.dry_run import Forecaster, search_cost
-from raydisc.forecast.stages import can_choose
-from raydisc.schedules.trials import Trial, expand
+from raydisc.schedules.controls import KdEqualCompute, KdSupernetInit
+from raydisc.schedules.trials import expand, steps_of
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.importance import read_scores
 from raydisc.stages.problem import inspect
@@ -38,7 +39,10 @@ BASE = tiny_experiment(teacher=QUICK)
 CHEAP = OnceForAllConfig(**TRAINING, evaluation_rows=32)
 """Once-for-all as it is by default: the smaller half, chosen early, slices."""
 
-MINIDISC = Trial("minidisc", STUDENT, 0, lam=0.2)
+MINIDISC = minidisc_trial(STUDENT)
+EQUAL_COMPUTE, SUPERNET_INIT = (
+    dataclasses.replace(MINIDISC, schedule=kind.of(MINIDISC.schedule)) for kind in (KdEqualCompute, KdSupernetInit)
+)
 DECODER = {
     "model_type": "qwen3", "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 8,
     "num_key_value_heads": 4, "head_dim": 6, "intermediate_size": 20, "max_position_embeddings": 64,
@@ -60,18 +64,18 @@ TRIALS = {
     ),
     "a language model": (MINIDISC, LANGUAGE),
     "a language model, online": (MINIDISC, LANGUAGE | {"teacher_outputs": TeacherOutputsConfig(source="online")}),
-    "a language model, equal compute": (dataclasses.replace(MINIDISC, schedule="kd_equal_compute"), LANGUAGE),
+    "a language model, equal compute": (EQUAL_COMPUTE, LANGUAGE),
     "a decoder": (MINIDISC, {"once_for_all": CHEAP, "teacher": changed(QUICK, architecture=DECODER)}),
     "EncT5": (MINIDISC, {"once_for_all": CHEAP, "teacher": changed(QUICK, architecture=ENCT5)}),
     "uniform": (MINIDISC, {"once_for_all": CHEAP, "grid": changed(BASE.grid, allocation="uniform")}),
-    "kd": (Trial("kd", STUDENT, 1), {}),
-    "takd": (Trial("takd", STUDENT, 0, path=(0.7, 0.4)), {}),
-    "maxidisc": (Trial("maxidisc", STUDENT, 0, path=(0.5,)), {}),
+    "kd": (kd_trial(STUDENT, 1), {}),
+    "takd": (takd_trial(STUDENT, (0.7, 0.4)), {}),
+    "maxidisc": (maxidisc_trial(STUDENT, (0.5,)), {}),
     "minidisc": (MINIDISC, {"once_for_all": CHEAP}),
-    "minidisc to the end": (dataclasses.replace(MINIDISC, reinvest=False), {}),
-    "minidisc of two": (dataclasses.replace(MINIDISC, assistants=2), {}),
-    "equal compute": (dataclasses.replace(MINIDISC, schedule="kd_equal_compute"), {"once_for_all": CHEAP}),
-    "supernet's weights": (dataclasses.replace(MINIDISC, schedule="kd_supernet_init"), {"once_for_all": CHEAP}),
+    "minidisc to the end": (minidisc_trial(STUDENT, reinvest=False), {}),
+    "minidisc of two": (minidisc_trial(STUDENT, assistants=2), {}),
+    "equal compute": (EQUAL_COMPUTE, {"once_for_all": CHEAP}),
+    "supernet's weights": (SUPERNET_INIT, {"once_for_all": CHEAP}),
     "all in every step": (MINIDISC, {"once_for_all": changed(CHEAP, sandwich="all", candidates="all")}),
     "two drawn by cost": (
         MINIDISC,
@@ -83,7 +87,7 @@ TRIALS = {
         {"once_for_all": changed(CHEAP, epochs=0.7), "distillation": changed(BASE.distillation, epochs=0.6)},
     ),
     "evaluated often": (
-        dataclasses.replace(MINIDISC, reinvest=False),
+        minidisc_trial(STUDENT, reinvest=False),
         {
             "once_for_all": OnceForAllConfig(**TRAINING, **PLAIN | {"evaluation_rows": 20}, evaluations=3),
             "distillation": changed(BASE.distillation, patience=100, epochs=2.0),
@@ -111,7 +115,7 @@ def ran(experiment, trial, storage):
     """What the stages of a trial that is really run counted, by key; its choice, its scores, its outcome."""
     search, told = search_of(experiment, trial.seed, trial.student_scale), Told()
     run = executor(storage, told)
-    outcome = run.run(trial.run(experiment, search.subject))
+    outcome = run.run(steps_of(trial, experiment, search.subject))
     data = next(artifact for request, artifact, _ in told.stages if request.kind == "tokenise")
     run.execute(Evaluate(data, outcome.student))
     importance = next(artifact for request, artifact, _ in told.stages if request.kind == "importance")
@@ -124,8 +128,7 @@ def chosen_path(told_outcome, supernets, trial, storage, experiment):
     """The assistants that MiniDisc chose in a run, also where a control stands beside it."""
     if not supernets:
         return ()
-    rival = dataclasses.replace(trial, schedule="minidisc")
-    return ran(experiment, rival, storage)[1].path
+    return ran(experiment, trial.rival or trial, storage)[1].path
 
 
 @pytest.mark.parametrize("named", slow_but(ALWAYS, TRIALS))
@@ -146,15 +149,14 @@ def test_a_forecast_counts_what_the_stages_count(named, storage, tmp_path):
             assert mine == pytest.approx(real, rel=tolerance, abs=0), kind
         free = {"tokenise", "finetune", "evaluate"}
         spent = sum(flops for kind, flops in counted.values() if kind not in free)
-        if trial.schedule != "kd_equal_compute":
+        if trial.schedule.name != "kd_equal_compute":
             assert forecast.flops == pytest.approx(spent, rel=tolerance or 1e-12)
 
 
 def test_equal_compute_is_forecast_to_cost_what_minidisc_costs(tmp_path):
     experiment = tiny_experiment(teacher=QUICK, once_for_all=CHEAP)
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
-    rival = dataclasses.replace(MINIDISC, schedule="kd_equal_compute")
-    for mine, theirs in zip(forecaster.forecasts(rival), forecaster.forecasts(MINIDISC), strict=True):
+    for mine, theirs in zip(forecaster.forecasts(EQUAL_COMPUTE), forecaster.forecasts(MINIDISC), strict=True):
         assert mine.assistants == theirs.assistants
         assert 0.95 * theirs.flops < mine.flops <= theirs.flops
 
@@ -163,9 +165,8 @@ def test_every_choice_that_the_tradeoff_can_make_is_looked_at(tmp_path):
     experiment = tiny_experiment(teacher=QUICK)
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
 
-    def choices(**changes):
-        trial = dataclasses.replace(MINIDISC, **changes)
-        return [found.assistants for found in forecaster.forecasts(trial)]
+    def choices(**options):
+        return [found.assistants for found in forecaster.forecasts(minidisc_trial(STUDENT, **options))]
 
     assert choices() == [(0.9,), (0.7,), (0.5,), (0.4,)]
     assert choices(lam=2.2) == [(0.7,), (0.5,), (0.4,)]  # .9 would have to be better than perfect
@@ -174,7 +175,7 @@ def test_every_choice_that_the_tradeoff_can_make_is_looked_at(tmp_path):
         (0.9, 0.7), (0.9, 0.5), (0.9, 0.4), (0.7, 0.5), (0.7, 0.4), (0.5, 0.4),
         (0.4,),  # below which there is no other
     ]  # fmt: skip
-    assert not can_choose((0.9,), 1, (0.9, 0.4, 0.25), 3.0)
+    assert [choice.path for choice in minidisc_with(3.0).choices((0.9, 0.4, 0.25))] == [(0.4,)]
 
 
 def test_shared_stages_are_one_stage_and_a_search_costs_each_once(tmp_path):
@@ -182,7 +183,7 @@ def test_shared_stages_are_one_stage_and_a_search_costs_each_once(tmp_path):
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
     stages, students = {}, []
     for trial in expand(experiment, [STUDENT]):
-        if trial.schedule == "maxidisc":
+        if trial.schedule.name == "maxidisc":
             [forecast] = forecaster.forecasts(trial)
             stages |= {stage.key: stage for stage in forecast.stages}
             students.append(forecast.student)
@@ -206,11 +207,11 @@ def test_bytes_left_behind_are_those_of_the_files(named, storage, tmp_path):
     experiment = tiny_experiment(**{"teacher": QUICK, **TRIALS[named][1]})
     run = executor(storage)
     subject = inspect(experiment)
-    outcome = run.run(MINIDISC.run(experiment, subject))
+    outcome = run.run(steps_of(MINIDISC, experiment, subject))
     forecaster = Forecaster(experiment, subject, tmp_path)
     [forecast] = [found for found in forecaster.forecasts(MINIDISC) if found.assistants == outcome.path]
     told = Told()
-    executor(storage, told).run(MINIDISC.run(experiment, subject))
+    executor(storage, told).run(steps_of(MINIDISC, experiment, subject))
     for stage, (request, artifact, _) in zip(forecast.stages, told.stages, strict=False):
         real = sum(run.store.path(artifact, name).stat().st_size for name in artifact.blobs)
         assert stage.request.kind == request.kind

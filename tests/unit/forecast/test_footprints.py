@@ -6,6 +6,7 @@ import gc
 import pytest
 import torch
 from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, changed, executor, tiny_experiment
+from tiny_schedules import kd_trial, maxidisc_trial, minidisc_trial
 from variants import slow_but
 
 from raydisc.config.sections import (
@@ -22,7 +23,7 @@ from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.memory import Allocations, without_contents
 from raydisc.forecast.stages import weight_bytes
 from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.trials import steps_of
 from raydisc.stages.problem import inspect
 from raydisc.stages.registry import STAGES
 
@@ -72,13 +73,13 @@ LANGUAGE = {
     "teacher": TeacherConfig(architecture=DECODER, finetune=FineTuneConfig(**TRAINING | {"batch_size": 4})),
 }
 """Its teacher's steps need less than its evaluation, of 64 rows."""
-MINIDISC = Trial("minidisc", STUDENT, 0, lam=0.2)
+MINIDISC = minidisc_trial(STUDENT)
 CASES = {
     "minidisc": (MINIDISC, {}),
     "a language model": (MINIDISC, LANGUAGE),
     "tagged words": (MINIDISC, {"task": changed(tiny_experiment().task, metric="token_accuracy")}),
-    "a path": (Trial("maxidisc", STUDENT, 0, path=(0.9,)), {}),
-    "online": (Trial("maxidisc", STUDENT, 0, path=(0.9,)), {"teacher_outputs": TeacherOutputsConfig(source="online")}),
+    "a path": (maxidisc_trial(STUDENT, (0.9,)), {}),
+    "online": (maxidisc_trial(STUDENT, (0.9,)), {"teacher_outputs": TeacherOutputsConfig(source="online")}),
 }
 
 
@@ -107,10 +108,10 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
         monkeypatch.setattr(stage, "compute", counting(stage.compute))
     told = Told()
     run = executor(tmp_path / "runs", told)
-    outcome = run.run(trial.run(experiment, inspect(experiment)))
+    outcome = run.run(steps_of(trial, experiment, inspect(experiment)))
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path / "scratch")
     footprints = Footprints(forecaster.world, "float32")
-    assistants = outcome.path if trial.schedule == "minidisc" else ()
+    assistants = outcome.path if trial.schedule.name == "minidisc" else ()
     [forecast] = [found for found in forecaster.forecasts(trial) if found.assistants == assistants]
     stages = [stage for stage in forecast.stages if stage.request.kind != "evaluate"]
     compared = 0
@@ -131,7 +132,7 @@ def test_an_early_stop_keeps_the_best_weights(tmp_path):
         distillation = changed(tiny_experiment().distillation, epochs=2.0, **changes)
         experiment = tiny_experiment(distillation=distillation)
         forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
-        [forecast] = forecaster.forecasts(Trial("kd", STUDENT, 0))
+        [forecast] = forecaster.forecasts(kd_trial(STUDENT))
         [distil] = [stage for stage in forecast.stages if stage.request.kind == "distil"]
         return Footprints(forecaster.world, "float32").of(distil)
 

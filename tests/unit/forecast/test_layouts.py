@@ -4,6 +4,7 @@ import re
 
 import pytest
 from tiny_runs import ARCHITECTURE, STUDENT, changed, tiny_experiment
+from tiny_schedules import minidisc_trial
 
 from raydisc.config.sections import ResourcesConfig, TeacherConfig
 from raydisc.errors import InputError
@@ -11,7 +12,6 @@ from raydisc.forecast.dry_run import Forecaster
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.layouts import Layouts, heaviest_stages, layouts_for, settled_layouts
 from raydisc.parallel.mesh import Layout
-from raydisc.schedules.trials import Trial
 from raydisc.stages.problem import inspect
 
 pytestmark = pytest.mark.integration
@@ -21,7 +21,7 @@ WIDE = ARCHITECTURE | {"hidden_size": 48, "intermediate_size": 96, "num_hidden_l
 ROOMY = 2**34
 """Bytes: anything tiny fits."""
 
-TRIALS = [Trial("minidisc", STUDENT, 0, lam=0.2)]
+TRIALS = [minidisc_trial(STUDENT)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from raydisc.config.experiment import load_experiment
 from raydisc.errors import InputError
 from raydisc.forecast.devices import parse_bytes
 from raydisc.forecast.dry_run import Forecaster
-from raydisc.forecast.plan import total_row, with_both
+from raydisc.forecast.plan import shown_beside, total_row
 from raydisc.forecast.tables import plan_sheets
 from raydisc.report.table import as_text
 from raydisc.runtime.planning import forecast
@@ -100,13 +100,15 @@ def test_minidisc_and_maxidisc_stand_side_by_side_whatever_the_file_asks_for(pla
 
 def test_schedules_that_the_file_lacks_are_added_where_the_grid_has_room():
     def names(*overrides):
-        both = with_both(load_experiment("tiny.yaml", overrides), [0.25])
-        return [(it.name, getattr(it.options, "assistants", None)) for it in both.schedules]
+        trials = shown_beside(load_experiment("tiny.yaml", overrides), [0.25])
+        return list(dict.fromkeys((trial.schedule.name, trial.schedule.assistants) for trial in trials))
 
-    assert names("schedules=[maxidisc]") == [("maxidisc", 1), ("minidisc", 1)]
-    assert names("schedules=[{minidisc: {assistants: 2}}]") == [("minidisc", 2), ("maxidisc", 2)]
-    assert names("schedules=[{minidisc: {assistants: 3}}]") == [("minidisc", 3), ("maxidisc", 2)]
-    assert names("schedules=[kd]", "grid.scales=[0.25]") == [("kd", None)]
+    assert names("schedules=[maxidisc]") == [("minidisc", 1)]
+    assert names("schedules=[{minidisc: {assistants: 2}}]") == [("maxidisc", 2)]
+    assert names("schedules=[{minidisc: {assistants: 3}}]") == [("maxidisc", 2)]
+    assert names("schedules=[kd]") == [("minidisc", 1), ("maxidisc", 1)]
+    assert names("schedules=[minidisc, maxidisc]") == []
+    assert names("schedules=[kd]", "grid.scales=[0.25]") == []
 
 
 def test_the_whole_run_is_what_was_asked_for_with_one_teacher_for_all_seeds(tmp_path):

@@ -11,8 +11,9 @@ from typing import Any
 
 from raydisc.config.experiment import Experiment
 from raydisc.models.precision import Arithmetic
-from raydisc.schedules.search import Outcome
-from raydisc.schedules.trials import Trial, expand
+from raydisc.schedules.base import Trial
+from raydisc.schedules.steps import Outcome
+from raydisc.schedules.trials import expand, steps_of
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
@@ -35,7 +36,7 @@ def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterat
             asked.setdefault(artifact.key, (request, artifact))
             return artifact
 
-        outcome: Outcome = driven(trial.run(experiment, subject), execute)
+        outcome: Outcome = driven(steps_of(trial, experiment, subject), execute)
         made = {request.kind: artifact for request, artifact in reversed(asked.values())}
         execute(Evaluate(made["tokenise"], made["finetune"]))
         execute(Evaluate(made["tokenise"], outcome.student))

@@ -16,8 +16,9 @@ from tiny_runs import Told, executor
 
 from raydisc.config.experiment import load_experiment
 from raydisc.runs.export import export_student
-from raydisc.schedules.search import Outcome
-from raydisc.schedules.trials import Trial, expand
+from raydisc.schedules.base import Trial
+from raydisc.schedules.steps import Outcome
+from raydisc.schedules.trials import expand, steps_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
@@ -76,7 +77,7 @@ def searched(kind: str) -> Searched:
     subject, told = inspect(experiment), Told()
     run = executor(Path("storage"), told)
     [trial] = expand(experiment, [0.25])
-    outcome = run.run(trial.run(experiment, subject))
+    outcome = run.run(steps_of(trial, experiment, subject))
     run.execute(Evaluate(told.stages[0][1], outcome.student))
     return Searched(run.store, trial, outcome, [(request, artifact) for request, artifact, _ in told.stages])
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raydisc.config.experiment import SCHEDULES, Experiment
+from raydisc.config.experiment import Experiment
+from raydisc.config.schedules import options_by_name
 
 LIMITS = {
     "minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<", "pattern": "like",
@@ -16,7 +17,7 @@ LIMITS = {
 def settings() -> dict[str, str]:
     """What every setting takes and its default, by its dotted name; options of schedules below ``schedules.NAME``."""
     found = dict(_settings(Experiment.model_json_schema()))
-    for name, options in SCHEDULES.items():
+    for name, options in options_by_name().items():
         found |= _settings(options.model_json_schema(), f"schedules.{name}.")
     return found
 

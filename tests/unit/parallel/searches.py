@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from tiny_models import tiny_config, tiny_split, tiny_teacher
 from tiny_runs import ONE_THREAD, changed, search_of, tiny_experiment
+from tiny_schedules import minidisc
 
 from raydisc.config.sections import TeacherConfig
 from raydisc.families.registry import layers_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE
 from raydisc.parallel.tensor_file import TensorFile
-from raydisc.schedules.minidisc import minidisc
 from raydisc.stages.context import Context
 from raydisc.stages.files import Weights
 from raydisc.stages.models import frozen_model

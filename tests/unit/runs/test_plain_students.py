@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import STUDENT, Told, changed, executor, search_of, tiny_experiment
+from tiny_schedules import minidisc_trial
 from variants import slow_but
 
 from raydisc.models.student_folder import load_student, read_card
 from raydisc.runs.export import export_student
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.trials import steps_of
 
 pytestmark = pytest.mark.integration
 
@@ -60,9 +61,9 @@ def exported(folder, architecture, allocation, **task):
     base = tiny_experiment(task=changed(base.task, **task))
     teacher = changed(base.teacher, architecture=architecture, finetune=changed(base.teacher.finetune, epochs=1.0))
     experiment = tiny_experiment(task=base.task, teacher=teacher, grid=changed(base.grid, allocation=allocation))
-    told, trial = Told(), Trial("minidisc", STUDENT, 0, lam=0.2)
+    told, trial = Told(), minidisc_trial(STUDENT)
     run, search = executor(folder / "storage", told), search_of(experiment)
-    outcome = run.run(trial.run(experiment, search.subject))
+    outcome = run.run(steps_of(trial, experiment, search.subject))
     [data] = [artifact for request, artifact, _ in told.stages if request.kind == "tokenise"]
     return export_student(run.store, data, trial, outcome, folder / "students")
 

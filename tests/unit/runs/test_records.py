@@ -1,17 +1,17 @@
 """What a run writes into the ledger of its trials."""
 
 from tiny_runs import tiny_experiment
+from tiny_schedules import kd_trial
 
 from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger
 from raydisc.runs.recorder import Recorder
-from raydisc.schedules.search import Outcome
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.problem import inspect
 from raydisc.stages.store import ArtifactStore
 
-TRIAL = Trial("kd", 0.25, 0)
+TRIAL = kd_trial(0.25)
 STUDENT, OTHER = (Artifact(key, "distil", facts={"evaluations": [{"metric": 0.5}], "parameters": 7}) for key in "so")
 TEST = Artifact("t", "evaluate")
 
@@ -23,7 +23,7 @@ def test_a_trial_that_is_gone_on_with_stays_tested(tmp_path):
     def tell(student, reused, test=None):
         recorder = Recorder(ledger, ArtifactStore(tmp_path), "run", "job", Arithmetic(1), "accuracy")
         recorder.asked, recorder.reused = ["s", *(["t"] if test else [])], reused
-        recorder.trial(TRIAL, subject, Outcome(student, (), "teacher", (student,)), test=test)
+        recorder.trial(TRIAL, subject, Outcome(student), test=test)
         [row] = ledger.rows("trials")
         return row["student"], row["test"]
 

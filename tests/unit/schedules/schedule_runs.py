@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 from tiny_runs import Told, changed, executor, search_of, tiny_experiment
+from tiny_schedules import minidisc
 
-from raydisc.schedules.minidisc import minidisc
 from raydisc.stages.distil import Distil
 from raydisc.stages.files import read_weights
 

@@ -19,6 +19,7 @@ from tiny_runs import (
     tiny_experiment,
     weights_of,
 )
+from tiny_schedules import along, kd_equal_compute, kd_supernet_init, minidisc
 from tolerance import assert_near
 
 from raydisc.config.sections import SandwichConfig, TeacherOutputsConfig
@@ -29,10 +30,7 @@ from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
 from raydisc.report.costs import StageGraph
-from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
 from raydisc.schedules.foresight import foresee
-from raydisc.schedules.kd import along
-from raydisc.schedules.minidisc import minidisc
 from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Model
 from raydisc.stages.evaluate import Evaluate

@@ -7,13 +7,12 @@ import pytest
 import torch
 from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ran, trained, with_distillation
 from tiny_runs import ONE_THREAD, STUDENT, changed, search_of, weights_of
+from tiny_schedules import along, kd_supernet_init, minidisc
 from tolerance import assert_near
 
 from raydisc.models.build import load_frozen
 from raydisc.models.widths import Widths
-from raydisc.schedules.controls import kd_supernet_init
-from raydisc.schedules.kd import along
-from raydisc.schedules.minidisc import choose_path, minidisc
+from raydisc.schedules.minidisc import choose_path
 from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.stages.once_for_all.stage import OnceForAll
@@ -31,7 +30,7 @@ def test_kd_is_the_empty_path(search, storage):
     run = ran(along(search, ()), storage)
     [request] = run.distils
     outcome = run.outcome
-    assert (outcome.path, outcome.initialisation, outcome.supernet, outcome.lam) == ((), "teacher", None, None)
+    assert (outcome.path, outcome.initialisation, outcome.supernet) == ((), "teacher", None)
     assert outcome.own == (request.outputs, outcome.student)
     assert request.teacher == request.start
     assert request.teacher.artifact.kind == "importance"
@@ -93,7 +92,7 @@ def test_rows_seen_less_than_once_are_not_computed_ahead(search, storage):
 
 def test_minidisc_trains_the_student_alone(mini):
     outcome, [request] = mini.outcome, mini.distils
-    assert (outcome.initialisation, outcome.lam) == ("supernet", 0.2)
+    assert outcome.initialisation == "supernet"
     [once] = [request for request, _, _ in mini.told.stages if isinstance(request, OnceForAll)]
     assert outcome.own == (once.outputs, outcome.supernet, request.outputs, outcome.student)
     assert request.teacher == Model(outcome.supernet, outcome.path[0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import STUDENT, TRAINING, Told, executor, search_of, tiny_experiment
+from tiny_schedules import minidisc
 
 from raydisc.config.sections import (
     FineTuneConfig,
@@ -15,7 +16,6 @@ from raydisc.config.sections import (
     TeacherConfig,
     TeacherOutputsConfig,
 )
-from raydisc.schedules.minidisc import minidisc
 from raydisc.signals.cache import TOKENS_FILE
 from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_weights

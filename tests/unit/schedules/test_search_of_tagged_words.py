@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, executor, search_of, tiny_experiment
+from tiny_schedules import minidisc_trial
 
 from raydisc.cli.predict import predict_file
 from raydisc.config.sections import (
@@ -19,7 +20,7 @@ from raydisc.config.sections import (
 from raydisc.errors import InputError
 from raydisc.models.student_folder import load_student, read_card
 from raydisc.runs.export import export_student
-from raydisc.schedules.trials import Trial
+from raydisc.schedules.trials import steps_of
 from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.tasks.metrics import metric, standard_error
@@ -46,9 +47,9 @@ def tagged_experiment(source, architecture=ARCHITECTURE, judge="span_f1"):
 
 
 def searched(folder, experiment):
-    told, trial = Told(), Trial("minidisc", STUDENT, 0, lam=0.2)
+    told, trial = Told(), minidisc_trial(STUDENT)
     run, search = executor(folder, told), search_of(experiment)
-    outcome = run.run(trial.run(experiment, search.subject))
+    outcome = run.run(steps_of(trial, experiment, search.subject))
     return outcome, {request.kind: artifact for request, artifact, _ in told.stages}, run.store, trial
 
 

@@ -1,18 +1,16 @@
 """The trials that an experiment stands for."""
 
-from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from tiny_runs import search_of, tiny_experiment
+from tiny_runs import ONE_THREAD, search_of, tiny_experiment
+from tiny_schedules import along, minidisc
 
 from raydisc.config.experiment import Experiment, OnceForAllConfig, StudentConfig
 from raydisc.errors import InputError
-from raydisc.schedules.controls import kd_equal_compute, kd_supernet_init
-from raydisc.schedules.kd import along
-from raydisc.schedules.minidisc import minidisc
+from raydisc.schedules.foresight import foresee
 from raydisc.schedules.search import Search
-from raydisc.schedules.trials import CONTROLS, Trial, expand
+from raydisc.schedules.trials import expand, steps_of
 
 ABOVE = (0.9, 0.7, 0.5, 0.4)
 
@@ -22,14 +20,19 @@ def experiment(*schedules, **changes) -> Experiment:
 
 
 def described(trials):
-    return [(trial.schedule, trial.path, trial.lam, trial.assistants) for trial in trials]
+    return [(trial.schedule.name, trial.path, trial.schedule.lam, rival(trial).assistants) for trial in trials]
+
+
+def rival(trial):
+    """The schedule that a control stands beside, or the trial's own."""
+    return (trial.rival or trial).schedule
 
 
 def test_one_trial_for_kd_takd_and_minidisc_and_one_for_each_path():
     found = expand(experiment("kd", {"takd": {"path": [0.8, 0.3]}}, "maxidisc", "minidisc", controls=False), [0.25])
     assert described(found) == [
-        ("kd", (), None, 1),
-        ("takd", (0.8, 0.3), None, 1),
+        ("kd", (), None, 0),
+        ("takd", (0.8, 0.3), None, 0),
         *[("maxidisc", (scale,), None, 1) for scale in ABOVE],
         ("minidisc", (), 0.2, 1),
     ]
@@ -51,16 +54,16 @@ def test_seeds_and_students_multiply():
 def test_every_minidisc_has_its_equal_compute_and_every_supernet_its_equal_start():
     two = experiment({"minidisc": {"lam": 0.3, "assistants": 2}}, {"minidisc": {"lam": 0.1}}, "kd", seeds=[0, 1])
     found = expand(two, [0.25])
-    controls = [trial for trial in found if trial.schedule in CONTROLS]
+    controls = [trial for trial in found if trial.schedule.is_control]
     compute = [("kd_equal_compute", (), 0.3, 2), ("kd_equal_compute", (), 0.1, 1)]
     assert described(controls) == [*compute, *compute, *[("kd_supernet_init", (), 0.3, 2)] * 2]
     assert [trial.seed for trial in controls] == [0, 0, 1, 1, 0, 1]
     assert found[-6:] == controls
     start = two.distillation.model_copy(update={"initialisation": "teacher"})
     from_teacher = two.model_copy(update={"distillation": start})
-    assert {trial.schedule for trial in expand(from_teacher, [0.25])} == {"kd", "minidisc", "kd_equal_compute"}
+    assert {trial.schedule.name for trial in expand(from_teacher, [0.25])} == {"kd", "minidisc", "kd_equal_compute"}
     assert not [trial for trial in expand(two.model_copy(update={"controls": False}), [0.25]) if trial in controls]
-    assert not [trial for trial in expand(experiment("kd"), [0.25]) if trial.schedule in CONTROLS]
+    assert not [trial for trial in expand(experiment("kd"), [0.25]) if trial.schedule.is_control]
 
 
 def test_supernets_that_differ_by_lambda_have_an_equal_start_each():
@@ -71,9 +74,9 @@ def test_supernets_that_differ_by_lambda_have_an_equal_start_each():
         for reinvest in (False, True)
     ]
     base = experiment(*schedules, once_for_all=OnceForAllConfig(choose_at=0.5))
-    starts = [trial for trial in expand(base, [0.25]) if trial.schedule == "kd_supernet_init"]
+    starts = [trial for trial in expand(base, [0.25]) if trial.schedule.name == "kd_supernet_init"]
     # for two assistants nobody is chosen before the end
-    assert {(trial.lam, trial.assistants) for trial in starts} == {(0.3, 1), (0.1, 1), (0.3, 2)}
+    assert {(trial.schedule.lam, rival(trial).assistants) for trial in starts} == {(0.3, 1), (0.1, 1), (0.3, 2)}
     assert len(expand(base, [0.25])) == 8 + 8 + 3
 
 
@@ -82,7 +85,7 @@ def test_supernets_of_other_candidates_have_an_equal_start_each(candidates, star
     """One assistant trains the smaller half, two train all."""
     schedules = [{"minidisc": {"assistants": assistants}} for assistants in (1, 2)]
     base = experiment(*schedules, once_for_all=OnceForAllConfig(choose_at=1.0, candidates=candidates))
-    controls = [trial.assistants for trial in expand(base, [0.25]) if trial.schedule == "kd_supernet_init"]
+    controls = [rival(trial).assistants for trial in expand(base, [0.25]) if trial.schedule.name == "kd_supernet_init"]
     assert controls == [1, 2][:starts]
 
 
@@ -119,24 +122,27 @@ def test_a_schedule_without_room_for_its_assistants(schedule, student, message):
         expand(by_parameters, [student])
 
 
-def test_a_trial_runs_its_own_schedule():
-    base = tiny_experiment()
+@pytest.mark.parametrize(
+    ("schedule", "same"),
+    [
+        ("kd", lambda search: along(search, ())),
+        ({"takd": {"path": [0.9, 0.4]}}, lambda search: along(search, (0.9, 0.4))),
+        ("maxidisc", lambda search: along(search, (0.9,))),
+        ({"minidisc": {"lam": 0.3}}, lambda search: minidisc(search, 0.3, 1, True)),
+        ({"minidisc": {"lam": 0.3, "assistants": 2}}, lambda search: minidisc(search, 0.3, 2, True)),
+    ],
+    ids=["kd", "takd", "maxidisc", "minidisc", "two assistants"],
+)
+def test_a_trial_asks_for_the_stages_of_its_own_schedule(schedule, same):
+    base = experiment(schedule)
     search = search_of(base)
-    trial = Trial("maxidisc", 0.25, 0, path=(0.5,))
-    for one, own in (
-        (trial, along(search, (0.5,))),
-        (replace(trial, schedule="takd", path=(0.9, 0.4)), along(search, (0.9, 0.4))),
-        (replace(trial, schedule="kd", path=()), along(search, ())),
-        (Trial("minidisc", 0.25, 0, lam=0.2), minidisc(search, 0.2, 1, True)),
-        (Trial("minidisc", 0.25, 0, lam=0.2, reinvest=False), minidisc(search, 0.2, 1, False)),
-        (Trial("kd_equal_compute", 0.25, 0, lam=0.2), kd_equal_compute(search, 0.2, 1, True)),
-        (Trial("kd_equal_compute", 0.25, 0, lam=0.2, reinvest=False), kd_equal_compute(search, 0.2, 1, False)),
-        (Trial("kd_supernet_init", 0.25, 0, lam=0.2), kd_supernet_init(search, 0.2, 1)),
-        (Trial("kd_supernet_init", 0.25, 0, lam=0.3, assistants=2), kd_supernet_init(search, 0.3, 2)),
-    ):
-        made = one.run(base, search.subject)
-        assert made.gi_code is own.gi_code
-        assert made.gi_frame.f_locals == own.gi_frame.f_locals
+    trial = expand(base, [0.25])[0]
+    keys = [
+        [artifact.key for _, artifact in foresee(steps, ONE_THREAD, lambda key: None)]
+        for steps in (steps_of(trial, base, search.subject), same(search))
+    ]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) >= 5
 
 
 def test_a_search_knows_its_grid():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import ONE_THREAD, STUDENT, Told, changed, executor, search_of, tiny_experiment, weights_of
+from tiny_schedules import along, kd_supernet_init, minidisc, minidisc_with
 from variants import slow_but
 
 from raydisc.config.sections import DistillationConfig, SandwichConfig, TeacherOutputsConfig
@@ -18,10 +19,7 @@ from raydisc.models.widths import Widths
 from raydisc.report.ledger import Ledger
 from raydisc.report.show import show
 from raydisc.runs.recorder import Recorder
-from raydisc.schedules.controls import kd_supernet_init
 from raydisc.schedules.foresight import foresee
-from raydisc.schedules.kd import along
-from raydisc.schedules.minidisc import minidisc
 from raydisc.stages.artifact import Model
 from raydisc.stages.distil import Distil
 from raydisc.stages.files import read_split, read_table, read_weights
@@ -72,7 +70,7 @@ def trained(storage, lam=0.2, assistants=1, progress=lambda state: None, every_s
     """The request and its artifact."""
     search, told = search_with(**config), Told()
     run = executor(storage, told, progress, checkpoint_every_s=every_s)
-    run.run(search.once_for_all(run.run(search.prepare()), lam, assistants))
+    run.run(minidisc_with(lam, assistants).supernet(search, run.run(search.prepare())))
     request, artifact, _ = told.stages[-1]
     return request, artifact, run.store
 
@@ -150,7 +148,7 @@ def test_the_smaller_half_of_the_assistants(storage):
         grid = changed(search.experiment.grid, scales=[*scales_above, 0.1])
         of_grid = replace(search, experiment=changed(search.experiment, grid=grid))
         ready = executor(storage).run(of_grid.prepare())
-        told = foresee(of_grid.once_for_all(ready, 0.2, 1), ONE_THREAD, lambda key: None)
+        told = foresee(minidisc_with().supernet(of_grid, ready), ONE_THREAD, lambda key: None)
         assert told[-1][0].scales == (*kept, STUDENT)
     assert trained(storage, candidates="smaller_half")[1]["candidates"][0]["scale"] == 0.5
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 from tiny_runs import ARCHITECTURE, ONE_THREAD, Told, changed, search_of, tiny_experiment, weights_of
+from tiny_schedules import minidisc
 
 from raydisc.config.experiment import load_experiment
 from raydisc.config.sections import ResourcesConfig
 from raydisc.forecast.memory import Allocations
-from raydisc.schedules.minidisc import minidisc
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker

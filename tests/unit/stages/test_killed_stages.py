@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 from tiny_runs import ARCHITECTURE, Told, changed, executor, search_of, tiny_experiment, weights_of
+from tiny_schedules import along, minidisc
 
 from raydisc.errors import NonFiniteLoss
-from raydisc.schedules.kd import along
-from raydisc.schedules.minidisc import minidisc
 from raydisc.training.checkpoint import load
 
 pytestmark = pytest.mark.integration

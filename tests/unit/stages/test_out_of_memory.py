@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import KINDS, tiny_batch, tiny_config, tiny_teacher
 from tiny_runs import ARCHITECTURE, NO_DROPOUT, ONE_THREAD, Told, changed, search_of, tiny_experiment
+from tiny_schedules import minidisc
 from tolerance import assert_near
 
 from raydisc.config.sections import TeacherOutputsConfig
 from raydisc.errors import OutOfMemory
 from raydisc.losses.losses import LOSSES, WeightedLoss
 from raydisc.models.forward import forward
-from raydisc.schedules.minidisc import minidisc
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from tiny_models import tiny_config, tiny_teacher
 from tiny_runs import ARCHITECTURE, ONE_THREAD, STUDENT, changed, search_of, tiny_experiment
+from tiny_schedules import along, minidisc_with
 
 from raydisc.config.experiment import (
     DistillationConfig,
@@ -20,7 +21,6 @@ from raydisc.config.experiment import (
 from raydisc.config.sections import SandwichConfig
 from raydisc.models.precision import Arithmetic
 from raydisc.schedules.foresight import foresee
-from raydisc.schedules.kd import along
 from raydisc.schedules.search import Ready
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Distil
@@ -40,7 +40,7 @@ def keys_of(search, arithmetic=ONE_THREAD, lam=0.2, assistants=1):
     keys = {name: artifact.key for name, (_, artifact) in zip(names, found, strict=True)}
     data, finetuned, importance = (artifact for _, artifact in found[:3])
     ready = Ready(data, finetuned, Model(importance), importance)
-    _, supernet = foresee(search.once_for_all(ready, lam, assistants), arithmetic, lambda key: None)[-1]
+    _, supernet = foresee(minidisc_with(lam, assistants).supernet(search, ready), arithmetic, lambda key: None)[-1]
     return keys | {"once_for_all": supernet.key}
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import DECODERS, FAMILIES
 from tiny_runs import ARCHITECTURE, TRAINING, Told, changed, executor, search_of, tiny_experiment
+from tiny_schedules import minidisc
 from tolerance import assert_near
 from transformers import AutoTokenizer
 from variants import slow_but
@@ -16,7 +17,6 @@ from raydisc.errors import InputError
 from raydisc.families.registry import layers_of
 from raydisc.models.build import load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.schedules.minidisc import minidisc
 from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, read_images
 from raydisc.stages.artifact import Artifact, Cost, Model
 from raydisc.stages.files import read_split, read_table, read_weights, weight_blobs
@@ -157,7 +157,7 @@ def test_scores_are_kept_and_say_what_a_scale_keeps(storage, method):
 def test_teacher_outputs_are_the_teachers(prepared_base):
     ready, store = prepared_base
     train = read_split(store, ready.data, "train")
-    [outputs] = executor(store.root.parent).run(search_of(BASE).outputs_of(ready, ready.teacher))
+    outputs = executor(store.root.parent).run(search_of(BASE).outputs_of(ready, ready.teacher))
     kept = read_images(*(store.blob(outputs, name) for name in (LOGITS_FILE, HIDDEN_FILE)))
     expected = predict(model_of(store, Model(ready.finetuned)), train, 0, Pass(64))
     assert_near(kept.logits.numpy(), expected)

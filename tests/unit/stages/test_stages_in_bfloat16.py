@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import Told, executor, search_of, tiny_experiment
+from tiny_schedules import minidisc
 from torch import nn
 
 from raydisc.models.build import load_frozen
 from raydisc.models.precision import Arithmetic, has_bfloat16
-from raydisc.schedules.minidisc import minidisc
 from raydisc.stages.artifact import Model
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.files import read_split, read_weights

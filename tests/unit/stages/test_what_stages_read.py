@@ -6,11 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tiny_runs import Told, changed, executor, search_of, tiny_experiment, weights_of
+from tiny_schedules import along, kd_supernet_init, minidisc
 from variants import slow_but
 
-from raydisc.schedules.controls import kd_supernet_init
-from raydisc.schedules.kd import along
-from raydisc.schedules.minidisc import minidisc
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.tokenised import table_from_buffer, table_to_buffer

@@ -1,0 +1,271 @@
+"""The base class of schedules: ways to get from the teacher to the student.
+
+A schedule is one class in one file. It says what options it has, which trials it makes of a grid, which stages a trial
+asks for and in which order, and how people see it. It knows neither Ray nor devices nor files; to import one takes
+neither Ray nor torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from raydisc.config.experiment import Experiment
+from raydisc.config.schedules import ScheduleOptions
+from raydisc.schedules.steps import Outcome, Steps, scales_above
+from raydisc.stages.artifact import Artifact
+
+if TYPE_CHECKING:
+    from raydisc.schedules.search import Search
+
+OptionsT = TypeVar("OptionsT", bound=ScheduleOptions)
+
+_LAST = 100
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The colour and the marker of a schedule in figures.
+
+    Attributes:
+        colour: A colour that matplotlib knows.
+        marker: A marker that matplotlib knows.
+    """
+
+    colour: str = "black"
+    marker: str = "x"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way in which the choices of a schedule may fall.
+
+    Attributes:
+        path: The scales of the assistants that are chosen, in order.
+        metrics: Pairs of a candidate's scale and a metric with which this choice is made; 0 for scales left out.
+    """
+
+    path: tuple[float, ...] = ()
+    metrics: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Schedule(ABC, Generic[OptionsT]):
+    """A way to get from the teacher to the student, with its options.
+
+    Subclass it, set ``name``, write ``run``, and register the class with ``raydisc.schedules.SCHEDULES``; experiment
+    files may then name it. ``raydisc.testing.schedules`` has the tests that every schedule must pass.
+
+    Attributes:
+        name: The name in experiment files, in the ledger and in folders: lower-case letters, digits and underscores.
+        Options: The options that an experiment file may give.
+        title: The name in running text.
+        mark: How it is drawn in figures.
+        place: Its place in tables: rows are sorted by this number, then by name.
+        by_default: Whether an experiment that names no schedules runs it.
+        compared: Whether ``raydisc plan`` shows it beside the schedules of an experiment that does not name it.
+        measured_against: Whether reports measure the other schedules against it.
+        exhaustive: Whether its trials are all paths of the grid, so that the best one is the oracle path.
+        is_control: Whether it stands beside other schedules only, and no experiment file may name it.
+        controls: The controls that stand beside each of its trials.
+        options: The options of this instance.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[ScheduleOptions]] = ScheduleOptions
+    title: ClassVar[str] = ""
+    mark: ClassVar[Mark] = Mark()
+    place: ClassVar[int] = _LAST
+    by_default: ClassVar[bool] = False
+    compared: ClassVar[bool] = False
+    measured_against: ClassVar[bool] = False
+    exhaustive: ClassVar[bool] = False
+    is_control: ClassVar[bool] = False
+    controls: ClassVar[tuple[type[Control], ...]] = ()
+
+    options: OptionsT
+
+    @abstractmethod
+    def run(self, search: Search) -> Steps[Outcome]:
+        """Ask for the stages of one trial, from the task and the teacher to the student.
+
+        Args:
+            search: The experiment, the student's scale and the seed of the trial, and the stages that it may ask for.
+        """
+
+    def trials(self, above: Sequence[float], student_scale: float, seed: int) -> Iterator[Trial]:
+        """Make the schedule's trials for one student and one seed; one trial unless a subclass says otherwise.
+
+        Args:
+            above: The scales of the grid above the student's, descending.
+            student_scale: The student's scale.
+            seed: The seed of batches, dropout and the sandwich.
+        """
+        yield Trial(self, student_scale, seed)
+
+    def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
+        """Return every way in which the choices of a trial may fall, for ``raydisc plan``.
+
+        Args:
+            scales: The scales of the supernet that the trial asks for, descending; the last is the student's own.
+        """
+        return (Choice(),)
+
+    def refusal(self, scales: Sequence[float], student_scale: float) -> str | None:
+        """Return a sentence on why the schedule cannot work on a grid, or None where it can.
+
+        Args:
+            scales: The scales of the grid.
+            student_scale: The student's scale.
+        """
+        above = scales_above(scales, student_scale)
+        if len(above) >= self.assistants:
+            return None
+        return (
+            f"grid.scales has {len(above)} above the student's scale {student_scale:g}, "
+            f"but {self.name} needs at least {self.assistants} for its assistants"
+        )
+
+    @property
+    def assistants(self) -> int:
+        """The number of assistants that a trial takes from the grid."""
+        return 0
+
+    @property
+    def lam(self) -> float | None:
+        """λ of the tradeoff that the schedule chooses by; None where it chooses nothing."""
+        return None
+
+    @property
+    def label(self) -> str:
+        """The name with the options that differ from their defaults, fit for a folder's name."""
+        fields = type(self.options).model_fields
+        defaults = {option: fields[option].get_default(call_default_factory=True) for option in fields}
+        values = {option: getattr(self.options, option) for option in fields}
+        changed = [f"-{option}-{_worded(value)}" for option, value in values.items() if value != defaults[option]]
+        return self.name + "".join(changed)
+
+    @classmethod
+    def beside(cls, others: Sequence[Schedule[Any]]) -> Schedule[Any]:
+        """Return the schedule with the options that suit a comparison with others; see ``compared``."""
+        return cls(cls.Options())  # type: ignore[arg-type]
+
+    def steps(self, search: Search) -> Steps[Outcome]:
+        """Do what ``run`` does, and note in its outcome which of the stages the student depends on."""
+        asked: dict[str, Artifact] = {}
+        prepared: set[str] = set()
+        steps = self.run(search)
+        try:
+            request = next(steps)
+            while True:
+                artifact = yield request
+                asked.setdefault(artifact.key, artifact)
+                if request.prepares:
+                    prepared.add(artifact.key)
+                request = steps.send(artifact)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+        needed = _closure(asked, outcome.student.key) - prepared
+        return replace(outcome, own=tuple(artifact for key, artifact in asked.items() if key in needed))
+
+    def __hash__(self) -> int:
+        """Hash by the label, since options may hold lists."""
+        return hash(self.label)
+
+
+def _closure(asked: dict[str, Artifact], key: str) -> set[str]:
+    """Return the keys of the stages that a stage depends on, its own included."""
+    found: set[str] = set()
+    waiting = [key]
+    while waiting:
+        key = waiting.pop()
+        if key in asked and key not in found:
+            found.add(key)
+            waiting.extend(asked[key].inputs)
+    return found
+
+
+def _worded(value: Any) -> str:
+    """Return an option's value as a part of a name."""
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    text = "-".join(map(_worded, value)) if isinstance(value, list | tuple) else str(value)
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in text)
+
+
+def assistants_beside(others: Sequence[Schedule[Any]]) -> int:
+    """Return the number of assistants for a comparison with other schedules: that of the first, 2 at most."""
+    return min(2, next((other.assistants for other in others if other.assistants), 1))
+
+
+@dataclass(frozen=True)
+class Control(Schedule[ScheduleOptions]):
+    """A schedule that stands beside a trial of another one, its rival, so that a difference has one cause.
+
+    Attributes:
+        rival: The schedule that it stands beside, whose options it shares.
+    """
+
+    is_control = True
+
+    rival: Schedule[Any]
+
+    @classmethod
+    def of(cls, rival: Schedule[Any]) -> Control:
+        """Return the control that stands beside a schedule."""
+        return cls(rival.options, rival)
+
+    def is_needed(self, experiment: Experiment) -> bool:
+        """Whether the experiment has no other trial that does the same."""
+        return True
+
+    def stands_for(self, experiment: Experiment, rival: Trial) -> Hashable:
+        """Return what the control depends on; of controls with equal values one stands for all of them."""
+        return rival.name
+
+    @property
+    def lam(self) -> float | None:
+        """λ of the rival."""
+        return self.rival.lam
+
+    @property
+    def label(self) -> str:
+        """The rival's label under the control's own name."""
+        return self.name + self.rival.label.removeprefix(self.rival.name)
+
+    def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
+        """Return the choices that the rival may come to."""
+        return self.rival.choices(scales)
+
+    __hash__ = Schedule.__hash__
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a schedule.
+
+    Attributes:
+        schedule: The schedule with its options, or a control.
+        student_scale: The scale of the student wanted.
+        seed: The seed of batches, dropout and the sandwich.
+        path: The scales of the assistants in order, where the trial is given them.
+    """
+
+    schedule: Schedule[Any]
+    student_scale: float
+    seed: int
+    path: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """A name that is one word, unique within an experiment and fit for a folder."""
+        path = "".join(f"-via-{scale:.15g}" for scale in self.path)
+        return f"{self.schedule.label}{path}-to-{self.student_scale:.15g}-seed-{self.seed}"
+
+    @property
+    def rival(self) -> Trial | None:
+        """The trial that a control stands beside; None where the trial is not that of a control."""
+        control = self.schedule
+        return replace(self, schedule=control.rival) if isinstance(control, Control) else None

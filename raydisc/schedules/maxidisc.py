@@ -1,0 +1,61 @@
+"""Distillation along every path of the grid (MaxiDisc, arXiv 2205.14570, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from raydisc.config.schedules import ScheduleOptions
+from raydisc.schedules.base import Mark, Schedule, Trial, assistants_beside
+from raydisc.schedules.path import along
+from raydisc.schedules.steps import Outcome, Steps
+
+if TYPE_CHECKING:
+    from raydisc.schedules.search import Search
+
+
+class MaxidiscOptions(ScheduleOptions):
+    """Options of ``maxidisc``."""
+
+    assistants: Annotated[int, Field(ge=1, le=2)] = 1
+    """The number of assistants on each path."""
+
+
+class Maxidisc(Schedule[MaxidiscOptions]):
+    """Every path of the grid, each a trial of its own; the best by validation is the oracle path."""
+
+    name = "maxidisc"
+    Options = MaxidiscOptions
+    title = "MaxiDisc"
+    mark = Mark("#0072B2", "^")
+    place = 60
+    by_default = True
+    compared = True
+    exhaustive = True
+
+    @property
+    def assistants(self) -> int:
+        """The number of assistants on each path."""
+        return self.options.assistants
+
+    @property
+    def label(self) -> str:
+        """The name alone: the paths stand in the trials' names."""
+        return self.name
+
+    @classmethod
+    def beside(cls, others: Sequence[Schedule[Any]]) -> Maxidisc:
+        """Return the schedule with as many assistants as others have."""
+        return cls(MaxidiscOptions(assistants=assistants_beside(others)))
+
+    def trials(self, above: Sequence[float], student_scale: float, seed: int) -> Iterator[Trial]:
+        """Make one trial for each path."""
+        for path in combinations(above, self.options.assistants):
+            yield Trial(self, student_scale, seed, path)
+
+    def run(self, search: Search) -> Steps[Outcome]:
+        """Distil along the trial's path."""
+        return (yield from along(search, search.path))

@@ -1,0 +1,42 @@
+"""The steps of a schedule: what it asks for, and what it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from raydisc.stages.artifact import Artifact
+
+if TYPE_CHECKING:
+    from raydisc.stages.base import Stage
+
+Result = TypeVar("Result")
+
+Steps = Generator["Stage", Artifact, Result]
+"""The steps of a schedule: it yields a stage that it asks for, is sent the stage's artifact, and returns a result."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a schedule.
+
+    Attributes:
+        student: The distilled student's artifact.
+        path: The scales of its assistants in order; empty without any.
+        initialisation: The model that the student was cut from: ``teacher``, ``assistant`` or ``supernet``.
+        supernet: The once-for-all artifact, if there is one.
+        own: The artifacts that the student depends on, those of the preparation left out, in the order in which they
+            were first asked for; the student is the last. Filled in by ``Schedule.steps``.
+    """
+
+    student: Artifact
+    path: tuple[float, ...] = ()
+    initialisation: str = "teacher"
+    supernet: Artifact | None = None
+    own: tuple[Artifact, ...] = ()
+
+
+def scales_above(scales: Sequence[float], student_scale: float) -> tuple[float, ...]:
+    """Return the scales of a grid above a student's, in the grid's order."""
+    return tuple(scale for scale in scales if scale > student_scale)
