@@ -11,6 +11,8 @@ from raydisc.families.registry import layers_of
 from raydisc.models.teacher_checkpoint import check_head, check_units, load_config, load_teacher, locate
 from raydisc.tasks.kinds import task_kind
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.fixture(params=["t5", "mt5"])
 def config(request):

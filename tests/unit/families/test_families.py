@@ -10,6 +10,8 @@ from raydisc.families.registry import family_named, family_of, layers_of
 from raydisc.families.units import Carrier
 from raydisc.models.widths import Widths, count_units, prunable_parameters
 
+pytestmark = pytest.mark.numerics
+
 LAYERS = ("bert.encoder.", "roberta.encoder.", "distilbert.transformer.", "model.layers.", "transformer.encoder.")
 
 

@@ -26,7 +26,7 @@ from raydisc.stages.problem import inspect
 from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.reviews import word_tokenizer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.numerics]
 
 RESULTS = Path(__file__).parent / "experiments" / "results.yaml"
 

@@ -25,6 +25,8 @@ from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import candidate, reordered
 from raydisc.supernet.elastic import make_elastic, select
 
+pytestmark = pytest.mark.numerics
+
 SCALES = (1.0, 0.8, 0.5, 0.3, 0.1, 0.01)
 
 

@@ -28,7 +28,7 @@ from raydisc.tasks.tokenised import Split
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.numerics]
 
 ROWS, LENGTH = 5, 9
 

@@ -11,6 +11,8 @@ from tolerance import assert_all_near, assert_near
 from raydisc.families.registry import layers_of
 from raydisc.models.forward import forward
 
+pytestmark = pytest.mark.numerics
+
 POSITIONS = (0, 2, 3)
 
 

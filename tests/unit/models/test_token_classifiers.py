@@ -37,6 +37,8 @@ from raydisc.tasks.kinds import task_kind
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 
+pytestmark = pytest.mark.numerics
+
 LENGTHS = (9, 3, 6, 1)
 
 

@@ -22,6 +22,8 @@ from raydisc.signals.cache import (
 from raydisc.signals.source import BeyondRange, CachedSignal, OnlineSignal, write_outputs
 from raydisc.training.inference import Pass
 
+pytestmark = pytest.mark.numerics
+
 LENGTHS = [5, 9, 1, 12, 3, 7, 7, 2, 10, 4, 6, 8, 11]
 POSITIONS = (0, 1, 3)
 ROUNDING = {"float16": 2**-11, "bfloat16": 2**-8}  # at most, relative to a number that is not tiny

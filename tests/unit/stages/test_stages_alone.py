@@ -33,7 +33,7 @@ from raydisc.training.batches import BatchSource
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.numerics]
 
 BASE = tiny_experiment()
 

@@ -8,6 +8,8 @@ from torch.nn import functional
 from raydisc.families.registry import layers_of
 from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance
 
+pytestmark = pytest.mark.numerics
+
 LENGTHS = (9, 2, 6, 12, 4, 7)
 
 

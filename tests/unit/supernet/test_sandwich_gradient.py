@@ -31,6 +31,8 @@ from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
 from raydisc.supernet.sandwich import sandwich
 
+pytestmark = pytest.mark.numerics
+
 POSITIONS = (0, 2, 3)
 LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 0.5, "label": 0.25}, 2.0, True)
 

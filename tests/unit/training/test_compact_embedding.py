@@ -17,6 +17,8 @@ from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.loop import LoopSettings, no_evaluation, train
 from raydisc.training.optimiser import OptimiserSettings, decayed, lr_at
 
+pytestmark = pytest.mark.numerics
+
 LENGTHS = [4, 7, 3, 9, 5, 6, 2, 8, 4, 4, 7, 3]
 
 

@@ -5,6 +5,8 @@ from tolerance import assert_near
 
 from raydisc.training.dropout import set_dropout
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("family", KINDS)

@@ -7,6 +7,8 @@ from tolerance import assert_near
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 
+pytestmark = pytest.mark.numerics
+
 LENGTHS = [5, 9, 1, 12, 3, 7, 7, 2, 10, 4, 6, 8, 11]
 
 

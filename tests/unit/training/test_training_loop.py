@@ -23,6 +23,8 @@ from raydisc.supernet.elastic import make_elastic, select
 from raydisc.training.checkpoint import load
 from raydisc.training.loop import no_evaluation, train
 
+pytestmark = pytest.mark.numerics
+
 # the two kinds of stages that train
 
 
