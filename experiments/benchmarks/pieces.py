@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from raydisc.config.sections import SandwichConfig
-from raydisc.models.build import build, cut, load_frozen
+from raydisc.models.build import build, load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.widths import Widths
 from raydisc.signals.cache import OutputsShape, OutputsWriter
@@ -45,7 +45,7 @@ def run_outputs(bench: Bench, scale: float, batches: int, tick: Tick) -> None:
     """
     weights = read_weights(bench.store, bench.ready.teacher)
     widths = read_candidate(bench.store, bench.ready.importance, scale).widths
-    model = load_frozen(weights.config, widths, cut(weights.state, weights.config, widths)).to(bench.device)
+    model = load_frozen(weights.config, widths, widths.cut(weights.state, weights.config)).to(bench.device)
     _, matched = positions(Objective.of(bench.experiment.distillation), len(widths.heads))
     done = 0
 

@@ -25,7 +25,7 @@ from raydisc.stages.artifact import Artifact
 from raydisc.stages.files import read_split
 from raydisc.stages.problem import inspect, student_scales
 from raydisc.stages.tokenise import Tokenise
-from raydisc.supernet.candidates import candidate, size_of
+from raydisc.supernet.candidates import candidate
 
 Row = dict[str, Any]
 """A line of a plan: name → JSON value."""
@@ -59,7 +59,7 @@ def candidate_rows(world: World, data: Artifact, grid: GridConfig, students: Seq
         if scale < min(students):
             continue
         widths = candidate(world.scores, scale, grid.allocation).widths
-        size = size_of(world.config, world.subject.teacher_parameters, widths)
+        size = widths.size(world.config, world.subject.teacher_parameters)
         flops = world.cost.flops(widths, 1, length)
         rows.append({
             "scale": scale, "measured_scale": size.measured_scale, "parameters": size.parameters, "flops": flops,

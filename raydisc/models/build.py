@@ -1,8 +1,7 @@
-"""Dense models at given widths: built empty, filled from a state dict, cut from a wider one."""
+"""Dense models of a structure: built empty, or filled from weights."""
 
 from collections.abc import Mapping
 from copy import copy
-from functools import partial
 from typing import Any, cast
 
 from torch import nn
@@ -10,11 +9,10 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from raydisc.families.base import Config
-from raydisc.families.registry import layers_of
 from raydisc.models.attention import SDPA_OR_NOTHING
+from raydisc.models.structure import Structure
 from raydisc.models.task_heads import model_class, put_weights
-from raydisc.models.widths import Widths
-from raydisc.tensors.lazy_state import PartState, State, Taking
+from raydisc.tensors.lazy_state import State
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
@@ -23,38 +21,33 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     return AutoConfig.for_model(values["model_type"], **settings)
 
 
-def build(config: Config, widths: Widths) -> nn.Module:
-    """A model whose layers have these widths; its weights are not yet meaningful."""
+def build(config: Config, structure: Structure) -> nn.Module:
+    """Return a model of a structure; its weights are not yet meaningful.
+
+    Args:
+        config: The configuration of the teacher.
+        structure: The parts of the teacher that the model keeps.
+    """
     asked = config._attn_implementation
     attention = SDPA_OR_NOTHING if asked in (None, "sdpa") else asked
+    own = structure.model_config(config)
     with no_init_weights():
-        model: nn.Module = model_class(config).from_config(copy(config), attn_implementation=attention)
+        model: nn.Module = model_class(own).from_config(copy(own), attn_implementation=attention)
     cast(PreTrainedModel, model).tie_weights()  # which is part of the initialisation
-    _resize(model, config, widths)
+    structure.shape(model, config)
     return model
 
 
-def _resize(model: nn.Module, config: Config, widths: Widths) -> None:
-    for index, units in enumerate(layers_of(config)):
-        for carrier, kept in widths.of(index, units):
-            linear = cast(nn.Linear, model.get_submodule(carrier.path))
-            weight, bias = linear.weight, linear.bias
-            linear.weight = nn.Parameter(carrier.first(weight.detach(), kept).clone())
-            if carrier.axis == 0 and bias is not None:
-                linear.bias = nn.Parameter(carrier.first(bias.detach(), kept).clone())
-            linear.out_features, linear.in_features = linear.weight.shape
-
-
-def load_frozen(config: Config, widths: Widths, state: State) -> nn.Module:
-    """A model in evaluation mode whose parameters alias ``state``: no private copy, never to be trained."""
-    model = build(config, widths)
+def load_frozen(config: Config, structure: Structure, state: State) -> nn.Module:
+    """Return a model in evaluation mode that must never be trained: its parameters alias ``state``, without a copy."""
+    model = build(config, structure)
     put_weights(model, state, assign=True)
     return model.requires_grad_(False).eval()
 
 
-def load_trainable(config: Config, widths: Widths, state: State) -> nn.Module:
-    """A model with its own copy of ``state``."""
-    model = build(config, widths)
+def load_trainable(config: Config, structure: Structure, state: State) -> nn.Module:
+    """Return a model with its own copy of ``state``."""
+    model = build(config, structure)
     put_weights(model, state)
     return model
 
@@ -62,19 +55,3 @@ def load_trainable(config: Config, widths: Widths, state: State) -> nn.Module:
 def compute_twice(model: nn.Module) -> None:
     """Have layers compute their activations again in the backward instead of keeping them."""
     cast(PreTrainedModel, model).activation_checkpointing_enable({"use_reentrant": False})
-
-
-def cut(state: State, config: Config, widths: Widths) -> State:
-    """The weights of the first units of every layer: a narrower nested model's state dict.
-
-    ``state`` must be ordered by importance and at least as wide. Tensors are cut as they are asked for; they are
-    contiguous copies where that needs one and the same memory elsewhere.
-    """
-    takings: dict[str, list[Taking]] = {}
-    for index, units in enumerate(layers_of(config)):
-        for carrier, kept in widths.of(index, units):
-            taking = partial(carrier.first, units=kept)
-            takings.setdefault(f"{carrier.path}.weight", []).append(taking)
-            if carrier.axis == 0 and f"{carrier.path}.bias" in state:
-                takings.setdefault(f"{carrier.path}.bias", []).append(taking)
-    return PartState(state, takings)

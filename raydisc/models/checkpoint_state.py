@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from raydisc.families.base import Config
 from raydisc.models.build import build
+from raydisc.models.structure import full_structure
 from raydisc.models.task_heads import weights_of
 from raydisc.models.teacher_checkpoint import refuse_other_weights, refuse_unfinished, stored_tensors
-from raydisc.models.widths import Widths
 from raydisc.tensors.lazy_state import State
 
 
@@ -32,7 +32,7 @@ class CheckpointState(State):
     def __init__(self, folder: Path, config: Config, finetuned: bool) -> None:
         """Find every weight."""
         with torch.device("meta"):
-            model = cast(PreTrainedModel, build(config, Widths.full(config)))
+            model = cast(PreTrainedModel, build(config, full_structure(config)))
         self._files = stored_tensors(folder)
         self._named: dict[str, str] = {}
         missing: set[str] = set()

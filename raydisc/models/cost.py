@@ -7,8 +7,8 @@ from torch import nn
 from raydisc.families.base import Config
 from raydisc.families.registry import layers_of
 from raydisc.families.units import LayerUnits
+from raydisc.models.structure import Structure
 from raydisc.models.task_heads import HeadReads, head_of
-from raydisc.models.widths import Widths
 
 STEP_FORWARDS = 3
 """A training step in forwards: the backward multiplies once for the weights and once for the inputs."""
@@ -16,11 +16,11 @@ STEP_FORWARDS = 3
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """Matrix-multiply FLOPs of one model's forward at any widths.
+    """The matrix-multiply FLOPs of a forward of a teacher, and of any model that keeps parts of it.
 
     Attributes:
-        layers: the model's prunable units.
-        head: what the linears outside the transformer layers (pooler, classifier) read.
+        layers: The units of the teacher's layers.
+        head: The weights of the linears outside the transformer layers (pooler, classifier), by what they read.
     """
 
     layers: tuple[LayerUnits, ...]
@@ -28,7 +28,7 @@ class ForwardCost:
 
     @staticmethod
     def of(model: nn.Module, config: Config) -> "ForwardCost":
-        """Read a model's shapes; its widths may be any."""
+        """Read the cost from the teacher, or from any model that keeps parts of it."""
         layers = layers_of(config)
         prunable = {carrier.path for units in layers for carrier in units.carriers}
         unpruned = {
@@ -38,18 +38,15 @@ class ForwardCost:
         }
         return ForwardCost(layers, head_of(config).reads(config, unpruned))
 
-    def flops(self, widths: Widths, batch_size: int, length: int) -> int:
-        """FLOPs of a forward on ``batch_size`` rows of ``length`` tokens, padding included.
+    def flops(self, structure: Structure, batch_size: int, length: int) -> int:
+        """Return the FLOPs of a forward of a model of some structure, padding included.
 
-        Scores that a causal or sliding mask leaves out are counted: they are computed first.
+        Args:
+            structure: The parts of the teacher that the model keeps.
+            batch_size: Number of rows.
+            length: Tokens of each row.
         """
-        tokens = batch_size * length
-        flops = 2 * (batch_size * self.head.rows + tokens * self.head.tokens)
-        flops += 2 * (tokens - batch_size) * self.head.all_but_last
-        flops += 4 * (tokens + batch_size) * self.head.attended
-        for units, heads, neurons in zip(self.layers, widths.heads, widths.neurons, strict=True):
-            projections = heads * units.heads.weights(units.hidden_size)
-            feed_forward = neurons * units.neurons.weights(units.hidden_size)
-            attended = units.heads.input.kept(heads)
-            flops += 2 * tokens * (projections + feed_forward) + 4 * tokens * length * attended
-        return flops
+        tokens, head = batch_size * length, self.head
+        flops = 2 * (batch_size * head.rows + tokens * head.tokens + (tokens - batch_size) * head.all_but_last)
+        flops += 4 * (tokens + batch_size) * head.attended
+        return flops + structure.flops(self.layers, batch_size, length)

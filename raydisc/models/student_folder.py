@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import AfterValidator, Field, PositiveInt, TypeAdapter, ValidationError
@@ -13,13 +13,14 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from raydisc.errors import InputError, reason_of
 from raydisc.families.base import Config
-from raydisc.families.registry import family_of
 from raydisc.models.build import load_trainable
+from raydisc.models.structure import Structure, structure_from_json
 from raydisc.models.task_heads import HEADS, head_of
-from raydisc.models.widths import Widths
 from raydisc.registry import nearest
 from raydisc.storage.address import open_storage
 from raydisc.tasks.kinds import TASK_KINDS, task_kind
+
+_SUBNET = TypeAdapter(dict[str, Any])
 
 CARD = "raydisc.json"
 """The file by which a student's folder is known."""
@@ -68,15 +69,9 @@ class StudentCard:
         (folder / CARD).write_text(json.dumps(asdict(self), indent=1))
 
 
-def plain_config(config: Config, widths: Widths) -> Config | None:
-    """The configuration with which a student is a plain Hugging Face model; None where it cannot be one.
-
-    All its layers must be alike, with a head and a neuron at least, and its family's heads of a size of their own.
-    """
-    heads, neurons = set(widths.heads), set(widths.neurons)
-    if len(heads) > 1 or len(neurons) > 1 or 0 in heads | neurons:
-        return None
-    plain = family_of(config).plain(config, *heads, *neurons)
+def plain_config(config: Config, structure: Structure) -> Config | None:
+    """Return the configuration with which a student is a plain Hugging Face model; None where it cannot be one."""
+    plain = structure.plain(config)
     if plain is not None:
         head_of(plain).name_architecture(plain)
     return plain
@@ -128,10 +123,10 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         _refuse_other_outputs(config, card)
-        widths = TypeAdapter(Widths).validate_json((folder / "subnet.json").read_bytes())
-        if min(widths.heads + widths.neurons, default=0) < 0 or not Widths.full(config).contains(widths):
-            raise ValueError("subnet.json keeps more units than config.json has")
-        student = load_trainable(config, widths, load_file(folder / "model.safetensors"))
+        structure = structure_from_json(_SUBNET.validate_json((folder / "subnet.json").read_bytes()))
+        if not structure.fits(config):
+            raise ValueError("subnet.json keeps more than config.json has")
+        student = load_trainable(config, structure, load_file(folder / "model.safetensors"))
     except Exception as error:
         raise InputError(f"the student in '{folder}' cannot be loaded ({reason_of(error)}); {_AGAIN}") from error
     return student.eval().to(device)

@@ -1,29 +1,47 @@
-"""Widths: how many units each layer of a nested model keeps, whichever family they are of."""
+"""Widths: how many units each layer of a nested model keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Self, cast
+
+from pydantic import NonNegativeInt, TypeAdapter
+from torch import nn
 
 from raydisc.families.base import Config
-from raydisc.families.registry import layers_of
+from raydisc.families.registry import family_of, layers_of
 from raydisc.families.units import Carrier, LayerUnits
+from raydisc.models.structure import Size, Structure
+from raydisc.tensors.lazy_state import PartState, State, Taking
 
 
 @dataclass(frozen=True)
-class Widths:
-    """Units kept in each layer, first layer first.
+class Widths(Structure):
+    """The number of units kept in each layer, first layer first.
 
-    Units are ordered by importance, so these counts say which ones: the first ``heads[i]`` heads and
-    the first ``neurons[i]`` neurons of layer ``i``.
+    Units are sorted by importance, so that counts say which ones are kept: the first ``heads[i]`` heads and the first
+    ``neurons[i]`` neurons of layer ``i``.
     """
 
+    kind: ClassVar[str] = "widths"
     heads: tuple[int, ...]
     neurons: tuple[int, ...]
 
-    @staticmethod
-    def full(config: Config) -> "Widths":
-        """The teacher's widths."""
+    @classmethod
+    def full(cls, config: Config) -> Self:
+        """Return the widths of the teacher."""
         layers = layers_of(config)
-        return Widths(tuple(units.heads.count for units in layers), tuple(units.neurons.count for units in layers))
+        return cls(tuple(units.heads.count for units in layers), tuple(units.neurons.count for units in layers))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the widths in ``heads`` and ``neurons``."""
+        heads, neurons = (_COUNTS.validate_python(values.get(name)) for name in ("heads", "neurons"))
+        return cls(heads, neurons)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``heads`` and ``neurons`` as lists."""
+        return {"heads": list(self.heads), "neurons": list(self.neurons)}
 
     def contains(self, other: "Widths") -> bool:
         """Whether the other widths fit inside these, layer by layer."""
@@ -31,19 +49,81 @@ class Widths:
             mine >= theirs for mine, theirs in zip(self.neurons, other.neurons, strict=True)
         )
 
+    def fits(self, config: Config) -> bool:
+        """Whether the teacher is at least as wide in every layer."""
+        full = Widths.full(config)
+        same = len(self.heads) == len(full.heads) and len(self.neurons) == len(full.neurons)
+        return same and full.contains(self)
+
     def of(self, layer: int, units: LayerUnits) -> list[tuple[Carrier, int]]:
-        """Each prunable linear of a layer, and how many of its units are kept."""
+        """Return each prunable linear of a layer, with the number of its units that are kept."""
         heads = [(carrier, self.heads[layer]) for carrier in units.heads.carriers]
         return [*heads, *((carrier, self.neurons[layer]) for carrier in units.neurons.carriers)]
 
+    def shape(self, model: nn.Module, config: Config) -> None:
+        """Make the prunable linears as wide as the units that are kept."""
+        for index, units in enumerate(layers_of(config)):
+            for carrier, kept in self.of(index, units):
+                linear = cast(nn.Linear, model.get_submodule(carrier.path))
+                weight, bias = linear.weight, linear.bias
+                linear.weight = nn.Parameter(carrier.first(weight.detach(), kept).clone())
+                if carrier.axis == 0 and bias is not None:
+                    linear.bias = nn.Parameter(carrier.first(bias.detach(), kept).clone())
+                linear.out_features, linear.in_features = linear.weight.shape
+
+    def cut(self, state: State, config: Config) -> State:
+        """Return the weights of the first units of every layer; contiguous copies where views would not be."""
+        takings: dict[str, list[Taking]] = {}
+        for index, units in enumerate(layers_of(config)):
+            for carrier, kept in self.of(index, units):
+                taking = partial(carrier.first, units=kept)
+                takings.setdefault(f"{carrier.path}.weight", []).append(taking)
+                if carrier.axis == 0 and f"{carrier.path}.bias" in state:
+                    takings.setdefault(f"{carrier.path}.bias", []).append(taking)
+        return PartState(state, takings)
+
+    def flops(self, layers: Sequence[LayerUnits], batch_size: int, length: int) -> int:
+        """Return the FLOPs of projections, feed-forwards and attention scores.
+
+        Scores that a causal or sliding mask leaves out are counted: they are computed before they are masked.
+        """
+        tokens, flops = batch_size * length, 0
+        for units, heads, neurons in zip(layers, self.heads, self.neurons, strict=True):
+            projections = heads * units.heads.weights(units.hidden_size)
+            feed_forward = neurons * units.neurons.weights(units.hidden_size)
+            attended = units.heads.input.kept(heads)
+            flops += 2 * tokens * (projections + feed_forward) + 4 * tokens * length * attended
+        return flops
+
+    def size(self, config: Config, teacher_parameters: int) -> Size:
+        """Return the size, which does not depend on the layers that the units are in."""
+        return size_with_units(config, teacher_parameters, sum(self.heads), sum(self.neurons))
+
+    def plain(self, config: Config) -> Config | None:
+        """Return the configuration of narrower layers, which must be alike, with a head and a neuron at least."""
+        heads, neurons = set(self.heads), set(self.neurons)
+        if len(heads) > 1 or len(neurons) > 1 or 0 in heads | neurons:
+            return None
+        return family_of(config).plain(config, *heads, *neurons)
+
+
+_COUNTS = TypeAdapter(tuple[NonNegativeInt, ...])
+
+
+def size_with_units(config: Config, teacher_parameters: int, heads: int, neurons: int) -> Size:
+    """Return the size of a model that keeps some numbers of heads and neurons in all layers together."""
+    whole = prunable_parameters(config, *count_units(layers_of(config)))
+    kept = prunable_parameters(config, heads, neurons)
+    return Size(kept / whole, teacher_parameters - whole + kept)
+
 
 def prunable_parameters(config: Config, heads: int, neurons: int) -> int:
-    """Weights and biases that ``heads`` heads and ``neurons`` neurons take, whichever layers they are in."""
+    """Return the weights and biases of ``heads`` heads and ``neurons`` neurons, whichever layers they are in."""
     units = layers_of(config)[0]
     per_head, per_neuron = (kind.weights(units.hidden_size) + kind.biases for kind in (units.heads, units.neurons))
     return heads * per_head + neurons * per_neuron
 
 
 def count_units(layers: Sequence[LayerUnits]) -> tuple[int, int]:
-    """Heads and neurons of a whole teacher."""
+    """Return the number of heads and of neurons of a whole teacher."""
     return sum(units.heads.count for units in layers), sum(units.neurons.count for units in layers)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from raydisc.config.sections import DistillationConfig
-from raydisc.models.build import cut
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.task_heads import weights_of
@@ -24,7 +23,6 @@ from raydisc.stages.objective import Objective
 from raydisc.stages.scoring import judge
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, positions, targets_of, tokens_named, weighted_loss
-from raydisc.supernet.candidates import size_of
 from raydisc.tasks.tokenised import Batch
 from raydisc.training.batches import BatchSource, pass_flops, steps_of
 from raydisc.training.checkpoint import TrainingState
@@ -75,7 +73,7 @@ class Distil(Stage):
         data, config = self.data, self.config
         start = read_weights(context.store, self.start)
         widths = read_candidate(context.store, self.importance, self.scale).widths
-        model = trainable_model(start.config, widths, cut(start.state, start.config, widths), context)
+        model = trainable_model(start.config, widths, widths.cut(start.state, start.config), context)
         set_dropout(model, config.dropout)
         cost = ForwardCost.of(model, start.config)
         split = read_split(context.store, data, "train")
@@ -112,7 +110,7 @@ class Distil(Stage):
         )
         state = train(model, settings, source.batch, parted, evaluate, context.progress, context.rank)
         last = _evaluation_of_what_is_kept(state, predicted, evaluate)
-        size = size_of(start.config, self.importance["parameters"], widths)
+        size = widths.size(start.config, self.importance["parameters"])
         facts = {
             "scale": self.scale,
             "measured_scale": size.measured_scale,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from raydisc.families.base import Config
-from raydisc.models.build import config_from_dict, cut
+from raydisc.models.build import config_from_dict
 from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.tensor_file import TensorFile
@@ -45,7 +45,7 @@ def read_weights(store: ArtifactStore, model: Model) -> Weights:
         scale, widths = kept["scale"], _widths_of(kept, model)
     if model.scale is None or model.scale == scale:
         return Weights(config, widths, state, scale)
-    return Weights(config, widths, cut(state, config, widths), model.scale)
+    return Weights(config, widths, widths.cut(state, config), model.scale)
 
 
 def read_widths(store: ArtifactStore, model: Model) -> Widths:

@@ -10,9 +10,9 @@ import torch
 from raydisc.config.sections import Allocation
 from raydisc.errors import InputError
 from raydisc.families.base import Config
-from raydisc.families.registry import layers_of
 from raydisc.families.units import LayerUnits
-from raydisc.models.widths import Widths, count_units, prunable_parameters
+from raydisc.models.structure import Size
+from raydisc.models.widths import Widths, prunable_parameters, size_with_units
 from raydisc.supernet.importance import Importance
 from raydisc.tensors.lazy_state import PartState, State, Taking
 
@@ -72,22 +72,9 @@ def units_kept(total: int, scale: float) -> int:
     return max(1, round(scale * total))
 
 
-@dataclass(frozen=True)
-class Size:
-    """How large a candidate is.
-
-    Attributes:
-        measured_scale: share of the prunable parameters (attention projections, feed-forward).
-        parameters: of the whole model, with embeddings, norms and head, which are never pruned.
-    """
-
-    measured_scale: float
-    parameters: int
-
-
 def size_at(config: Config, teacher_parameters: int, scale: float, allocation: Allocation = "global") -> Size:
     """The size of the candidate at a scale; it does not depend on which units are kept."""
-    return _size(config, teacher_parameters, *_units_at(Widths.full(config), scale, allocation))
+    return size_with_units(config, teacher_parameters, *_units_at(Widths.full(config), scale, allocation))
 
 
 def _units_at(full: Widths, scale: float, allocation: Allocation) -> tuple[int, int]:
@@ -96,17 +83,6 @@ def _units_at(full: Widths, scale: float, allocation: Allocation) -> tuple[int, 
         heads, neurons = ([units_kept(count, scale) for count in kind] for kind in (full.heads, full.neurons))
         return sum(heads), sum(neurons)
     return units_kept(sum(full.heads), scale), units_kept(sum(full.neurons), scale)
-
-
-def size_of(config: Config, teacher_parameters: int, widths: Widths) -> Size:
-    """The size of a candidate."""
-    return _size(config, teacher_parameters, sum(widths.heads), sum(widths.neurons))
-
-
-def _size(config: Config, teacher_parameters: int, heads: int, neurons: int) -> Size:
-    whole = prunable_parameters(config, *count_units(layers_of(config)))
-    kept = prunable_parameters(config, heads, neurons)
-    return Size(kept / whole, teacher_parameters - whole + kept)
 
 
 _FINEST_SCALE = 0.001

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from raydisc.models.build import cut
 from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
@@ -20,7 +19,7 @@ from raydisc.stages.models import trainable_model
 from raydisc.stages.once_for_all.request import OnceForAllRequest
 from raydisc.stages.scoring import judge
 from raydisc.stages.store import ArtifactStore
-from raydisc.supernet.candidates import Candidate, size_of
+from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.tasks.tokenised import Split
 
@@ -52,7 +51,7 @@ def build_supernet(request: OnceForAllRequest, context: Context) -> Supernet:
     teacher = read_weights(context.store, Model(request.importance))
     candidates = read_candidates(request, context.store)
     largest = candidates[0]
-    state = cut(teacher.state, teacher.config, largest.widths)
+    state = largest.widths.cut(teacher.state, teacher.config)
     model = trainable_model(teacher.config, largest.widths, state, context)
     make_elastic(model, teacher.config)
     del state  # the model has a copy of its own
@@ -75,7 +74,7 @@ def evaluate_candidates(
         judged = judge(supernet.model, supernet.cost, candidate.widths, validation, data, context)
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
-        size = size_of(supernet.weights.config, request.importance["parameters"], candidate.widths)
+        size = candidate.widths.size(supernet.weights.config, request.importance["parameters"])
         row = {"scale": candidate.scale, "parameters": size.parameters, "reference": request.importance["reference"]}
         rows.append({**row, **judged.found})
     return rows, predictions, flops
@@ -91,7 +90,7 @@ def described(
     widths = {candidate.scale: candidate.widths for candidate in supernet.candidates}
     found = []
     for row in rows:
-        size = size_of(config, request.importance["parameters"], widths[row["scale"]])
+        size = widths[row["scale"]].size(config, request.importance["parameters"])
         flops = supernet.cost.flops(widths[row["scale"]], 1, length)
         found.append(
             {

@@ -24,7 +24,6 @@ from torch import nn
 from raydisc.config.sections import DistillationConfig
 from raydisc.errors import InputError
 from raydisc.losses.losses import WeightedLoss
-from raydisc.models.build import cut
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import Outputs
 from raydisc.models.widths import Widths
@@ -239,7 +238,7 @@ def test_the_peers_minimise_what_raydisc_minimises():
 def test_a_candidate_of_the_plain_loop_is_the_candidate():
     config = tiny_config()
     state, widths = tiny_teacher(config).state_dict(), Widths((4, 2, 0), (20, 3, 7))
-    found, expected = peer_loops.sliced(state, config, widths), cut(state, config, widths)
+    found, expected = peer_loops.sliced(state, config, widths), widths.cut(state, config)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -262,7 +261,7 @@ def test_the_plain_loop_trains_the_student(way):
             mine, theirs = (side.eval()(**batch.inputs(), output_hidden_states=True) for side in (model, teacher))
             return float(peer_loops.kd_loss(mine, theirs, batch.attention_mask, (0, 3), regression=False))
 
-    before = distance(peer_loops.load_trainable(config, widths[0.25], cut(teacher.state_dict(), config, widths[0.25])))
+    before = distance(peer_loops.load_trainable(config, widths[0.25], widths[0.25].cut(teacher.state_dict(), config)))
     student = peer_loops.by_plain_loop(assignment, [0.25] if way == "plain" else [0.5, 0.25])
     assert distance(student) < 0.9 * before
 

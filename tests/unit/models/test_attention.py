@@ -7,7 +7,7 @@ from tolerance import assert_near
 from torch import nn
 
 from raydisc.models.attention import sdpa_or_nothing
-from raydisc.models.build import cut, load_trainable
+from raydisc.models.build import load_trainable
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
 from raydisc.supernet.elastic import make_elastic, select
@@ -52,7 +52,7 @@ def test_layers_without_heads_on_a_gpu(family, lengths, precision):
     elastic = load_trainable(config, Widths.full(config), state)
     make_elastic(elastic, config)
     select(elastic, config, WITHOUT_HEADS)
-    for model in (elastic, load_trainable(config, WITHOUT_HEADS, cut(state, config, WITHOUT_HEADS))):
+    for model in (elastic, load_trainable(config, WITHOUT_HEADS, WITHOUT_HEADS.cut(state, config))):
         expected = forward(model.eval(), batch, (1, 2)).logits.detach()
         found = forward(model.to("cuda"), batch.to(torch.device("cuda")), (1, 2), precision).logits
         assert_near(found.detach().cpu(), expected, 1e-4 if precision == "float32" else 0.1)

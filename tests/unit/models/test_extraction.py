@@ -20,7 +20,7 @@ from tolerance import assert_all_near, assert_near
 
 from raydisc.families.registry import layers_of
 from raydisc.models.attention import SDPA_OR_NOTHING
-from raydisc.models.build import build, config_from_dict, cut, load_frozen, load_trainable
+from raydisc.models.build import build, config_from_dict, load_frozen, load_trainable
 from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import candidate, reordered
 from raydisc.supernet.elastic import make_elastic, select
@@ -46,7 +46,7 @@ def config(request):
 
 
 def supernet_of(config, state, widths):
-    model = load_trainable(config, widths, cut(state, config, widths))
+    model = load_trainable(config, widths, widths.cut(state, config))
     make_elastic(model, config)
     return model.eval()
 
@@ -85,7 +85,7 @@ def test_slice_equals_extraction(config, scale):
     importance = importance_with_empty_layers(config)
     state = sorted_state(tiny_teacher(config), config, importance)
     chosen = candidate(importance, scale).widths
-    dense = load_trainable(config, chosen, cut(state, config, chosen)).eval()
+    dense = load_trainable(config, chosen, chosen.cut(state, config)).eval()
     expected = everything(dense, config, batch)
     scalar(expected).backward()
     expected_gradients = gradients_of(dense)
@@ -99,7 +99,7 @@ def test_slice_equals_extraction(config, scale):
         assert_near_outputs(found, expected)
         scalar(found).backward()
         gradients = gradients_of(supernet)
-        assert_all_near(cut(gradients, config, chosen), expected_gradients)
+        assert_all_near(chosen.cut(gradients, config), expected_gradients)
         inside = sum(gradient.square().sum() for gradient in expected_gradients.values())
         everywhere = sum(gradient.square().sum() for gradient in gradients.values())
         torch.testing.assert_close(everywhere, inside, rtol=1e-4, atol=0)  # nothing outside the slice
@@ -119,7 +119,7 @@ def test_extraction_equals_masking_the_teacher(config, scale):
     batch, teacher = tiny_batch(config), tiny_teacher(config)
     importance = importance_with_empty_layers(config)
     chosen = candidate(importance, scale).widths
-    dense = load_frozen(config, chosen, cut(sorted_state(teacher, config, importance), config, chosen))
+    dense = load_frozen(config, chosen, chosen.cut(sorted_state(teacher, config, importance), config))
     kept = {"heads": sum(chosen.heads), "neurons": sum(chosen.neurons)}
     for kind in ("heads", "neurons"):
         scores = getattr(importance, kind)
@@ -137,7 +137,7 @@ def test_cutting_twice_is_cutting_once(config):
     importance = importance_with_empty_layers(config)
     state = sorted_state(tiny_teacher(config), config, importance)
     wide, narrow = (candidate(importance, scale).widths for scale in (0.6, 0.2))
-    once, twice = cut(state, config, narrow), cut(cut(state, config, wide), config, narrow)
+    once, twice = narrow.cut(state, config), narrow.cut(wide.cut(state, config), config)
     assert once.keys() == twice.keys() == state.keys()
     assert all(torch.equal(once[name], twice[name]) and once[name].is_contiguous() for name in once)
 

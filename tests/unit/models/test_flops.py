@@ -3,7 +3,7 @@ import torch
 from tiny_models import FAMILIES, importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
 from torch.utils.flop_counter import FlopCounterMode
 
-from raydisc.models.build import cut, load_trainable
+from raydisc.models.build import load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import candidate
@@ -24,7 +24,7 @@ def test_forward_and_training_step_are_what_torch_counts(family, scale):
     batch = tiny_batch(config, lengths=(11, 4, 8))
     importance = importance_with_empty_layers(config)
     widths = candidate(importance, scale).widths
-    model = load_trainable(config, widths, cut(sorted_state(tiny_teacher(config), config, importance), config, widths))
+    model = load_trainable(config, widths, widths.cut(sorted_state(tiny_teacher(config), config, importance), config))
     flops = ForwardCost.of(model, config).flops(widths, *batch.input_ids.shape)
     assert counted(lambda: model(**batch.inputs())) == flops
     assert counted(lambda: model(**batch.inputs()).logits.sum().backward()) == STEP_FORWARDS * flops
@@ -54,6 +54,6 @@ def test_cost_read_from_a_narrow_model_is_the_teachers():
     narrow = Widths((1, 0, 2), (3, 0, 5))
     importance = importance_with_empty_layers(config)
     state = sorted_state(tiny_teacher(config), config, importance)
-    assert ForwardCost.of(load_trainable(config, narrow, cut(state, config, narrow)), config) == ForwardCost.of(
+    assert ForwardCost.of(load_trainable(config, narrow, narrow.cut(state, config)), config) == ForwardCost.of(
         tiny_teacher(config), config
     )

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 from raydisc.errors import InputError
-from raydisc.models.build import cut, load_frozen, load_trainable
+from raydisc.models.build import load_frozen, load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.student_folder import StudentCard, load_student
@@ -59,7 +59,7 @@ def narrow(config, scale=0.5):
     teacher, importance = language_teacher(config), importance_with_empty_layers(config)
     state = reordered(weights_of(teacher), layers_of(config), order_units(importance))
     widths = candidate(importance, scale).widths
-    return state, cut(state, config, widths), widths
+    return state, widths.cut(state, config), widths
 
 
 @pytest.mark.parametrize("tied", [True, False])

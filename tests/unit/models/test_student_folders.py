@@ -16,7 +16,7 @@ from tiny_models import (
 from transformers import AutoModelForSequenceClassification
 
 from raydisc.errors import InputError
-from raydisc.models.build import cut, load_frozen
+from raydisc.models.build import load_frozen
 from raydisc.models.student_folder import StudentCard, load_student, plain_config, read_card
 from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import candidate
@@ -31,7 +31,7 @@ def written(folder, config, allocation):
     """A student of 0.3 in a folder; its widths and weights."""
     importance = importance_with_empty_layers(config)
     widths = candidate(importance, 0.3, allocation).widths
-    state = cut(sorted_state(tiny_teacher(config), config, importance), config, widths)
+    state = widths.cut(sorted_state(tiny_teacher(config), config, importance), config)
     (plain_config(config, widths) or config).save_pretrained(folder)
     save_file(dict(state), folder / "model.safetensors")
     (folder / "subnet.json").write_text(json.dumps({"scale": 0.3, "heads": widths.heads, "neurons": widths.neurons}))

@@ -24,7 +24,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForTokenClassification
 
 from raydisc.errors import InputError
 from raydisc.losses.losses import LOSSES, task_loss
-from raydisc.models.build import cut, load_frozen, load_trainable
+from raydisc.models.build import load_frozen, load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.student_folder import StudentCard, load_student, plain_config
@@ -106,7 +106,7 @@ def test_cost_is_what_torch_counts(family, scale):
     config, teacher = tagger(family, attention="eager")
     batch, importance = tiny_batch(config, (11, 4, 8)), importance_with_empty_layers(config)
     widths = candidate(importance, scale).widths
-    model = load_trainable(config, widths, cut(sorted_state(teacher, config, importance), config, widths))
+    model = load_trainable(config, widths, widths.cut(sorted_state(teacher, config, importance), config))
     flops = ForwardCost.of(model, config).flops(widths, *batch.shape)
     with FlopCounterMode(display=False) as counter:
         forward(model, batch, ())
@@ -189,7 +189,7 @@ def test_a_student_is_used_from_its_folder(tmp_path, family, plain):
     config, teacher = tagger(family)
     importance = importance_with_empty_layers(config)
     widths = candidate(importance, 0.3, "uniform").widths
-    state = cut(sorted_state(teacher, config, importance), config, widths)
+    state = widths.cut(sorted_state(teacher, config, importance), config)
     as_plain = plain_config(config, widths)
     assert (as_plain is not None) == plain
     (as_plain or config).save_pretrained(tmp_path)

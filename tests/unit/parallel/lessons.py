@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raydisc.losses.losses import WeightedLoss, task_loss
-from raydisc.models.build import build, cut, load_trainable
+from raydisc.models.build import build, load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.task_heads import TokenHead, head_of
@@ -155,7 +155,7 @@ def narrow_trained(rank, family, folder):
     widths = candidate(importance, SCALES[-1]).widths
     assert 0 in widths.heads
     assert 0 in widths.neurons
-    state = cut(sorted_state(tiny_teacher(config), config, importance), config, widths)
+    state = widths.cut(sorted_state(tiny_teacher(config), config, importance), config)
     split, losses = tiny_split(LENGTHS, config.num_labels), []
 
     def step(batch, index):

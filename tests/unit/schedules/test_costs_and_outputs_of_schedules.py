@@ -25,7 +25,7 @@ from tolerance import assert_near
 from raydisc.config.sections import SandwichConfig, TeacherOutputsConfig
 from raydisc.errors import InputError
 from raydisc.losses.losses import WeightedLoss
-from raydisc.models.build import cut, load_frozen
+from raydisc.models.build import load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
@@ -227,7 +227,7 @@ def model_at(store, model, request):
     """A model of an artifact, cut to a scale whether or not the artifact is a supernet."""
     weights = read_weights(store, Model(model.artifact))
     widths = weights.widths if model.scale is None else read_candidate(store, request.importance, model.scale).widths
-    return load_frozen(weights.config, widths, cut(weights.state, weights.config, widths))
+    return load_frozen(weights.config, widths, widths.cut(weights.state, weights.config))
 
 
 # stopping early

@@ -13,7 +13,7 @@ from tiny_models import (
 
 from raydisc.errors import InputError
 from raydisc.families.registry import layers_of
-from raydisc.models.build import cut, load_trainable
+from raydisc.models.build import load_trainable
 from raydisc.models.widths import Widths, prunable_parameters
 from raydisc.supernet.candidates import (
     UnitOrder,
@@ -22,7 +22,6 @@ from raydisc.supernet.candidates import (
     reordered,
     scale_for_parameters,
     size_at,
-    size_of,
     units_kept,
 )
 from raydisc.supernet.importance import Importance, random_importance
@@ -90,9 +89,9 @@ def test_sizes_are_those_of_the_extracted_model(family, scale, allocation):
     config = tiny_config(family)
     teacher, importance = tiny_teacher(config), importance_with_empty_layers(config)
     widths = candidate(importance, scale, allocation).widths
-    dense = load_trainable(config, widths, cut(sorted_state(teacher, config, importance), config, widths))
+    dense = load_trainable(config, widths, widths.cut(sorted_state(teacher, config, importance), config))
     size = size_at(config, count(teacher), scale, allocation)
-    assert size == size_of(config, count(teacher), widths)
+    assert size == widths.size(config, count(teacher))
     assert size.parameters == count(dense)
     prunable = prunable_parameters(config, 12, 60)
     assert size.measured_scale == pytest.approx((prunable - (count(teacher) - count(dense))) / prunable)

@@ -20,7 +20,7 @@ from tolerance import assert_all_near, assert_near
 from raydisc.config.sections import SandwichConfig
 from raydisc.families.registry import layers_of
 from raydisc.losses.losses import LOSSES, WeightedLoss
-from raydisc.models.build import cut, load_frozen, load_trainable
+from raydisc.models.build import load_frozen, load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
@@ -81,7 +81,7 @@ def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     for lesson in lessons:
         # every candidate as a model of its own on its own rows, its gradients put where its units are
         widths = lesson.candidate.widths
-        dense = load_trainable(config, widths, cut(state, config, widths)).eval()
+        dense = load_trainable(config, widths, widths.cut(state, config)).eval()
         value = LOSS(forward(dense, lesson.batch, POSITIONS), lesson.wanted, lesson.batch)
         value.backward()
         values.append(float(value.detach()))
@@ -146,6 +146,6 @@ def test_a_frozen_candidate_is_the_slice_that_was_trained():
     torch.optim.SGD(supernet.model.parameters(), lr=0.01).step()
     for chosen in supernet.candidates:
         supernet.select(chosen)
-        frozen = load_frozen(config, chosen.widths, cut(supernet.model.state_dict(), config, chosen.widths))
+        frozen = load_frozen(config, chosen.widths, chosen.widths.cut(supernet.model.state_dict(), config))
         with torch.no_grad():
             assert_near(forward(frozen, batch, ()).logits, forward(supernet.model, batch, ()).logits)
