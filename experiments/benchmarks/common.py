@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,9 +90,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:
-    """Run a benchmark's main; bad input ends it with one sentence and exit code 2."""
+    """Run a benchmark's main; bad input ends it with one sentence and exit code 2.
+
+    Ray's workers find the modules beside it by ``PYTHONPATH``, as raydisc keeps a script's folder off their path.
+    """
     transformers.logging.set_verbosity_error()  # its reports on checkpoints are no result
     transformers.logging.disable_progress_bar()
+    here, before = str(Path(__file__).parent), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, before] if before else [here])
     try:
         main(arguments)
     except InputError as error:

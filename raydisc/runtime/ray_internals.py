@@ -57,3 +57,25 @@ def keep_cloud_keys_off_command_lines() -> None:
 def mix_into_trainable(function: Callable[..., Any], mixin: type) -> None:
     """Have Tune derive the trainable that it makes of a function from a mixin as well."""
     function.__mixins__ = (mixin,)  # type: ignore[attr-defined]
+
+
+def isolated_job() -> Any:
+    """Return the configuration of a job whose workers have no folder of the driver on their import path.
+
+    Left to itself, Ray puts the driver's current folder and the folder of its script first on the path of every
+    worker, so that a file named ``datasets.py`` there would be imported instead of the package. Ray's only documented
+    way out, a ``working_dir``, would have every worker wait for a copy of that folder and leave the user's. Installed
+    packages and ``PYTHONPATH`` reach the workers without this list.
+    """
+    from ray.job_config import JobConfig
+
+    class IsolatedJob(JobConfig):
+        @property
+        def _py_driver_sys_path(self) -> list[str]:
+            return []  # a new one each time, so that what Ray appends to it is lost
+
+        @_py_driver_sys_path.setter
+        def _py_driver_sys_path(self, folders: list[str]) -> None:
+            """Ignore what Ray sets."""
+
+    return IsolatedJob()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from raydisc.errors import InputError, reason_of
 from raydisc.runs.machine import cores
-from raydisc.runtime.ray_internals import reread_loopback_setting
+from raydisc.runtime.ray_internals import isolated_job, reread_loopback_setting
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -43,7 +43,8 @@ def starts_here() -> bool:
 def ray_session() -> Iterator[None]:
     """Use the session that this process has, or the cluster that ``RAY_ADDRESS`` names, or start a local one.
 
-    A local one ends with the context. It asks for a token, as Ray does by default.
+    A local one ends with the context. It asks for a token, as Ray does by default. Unless the process had joined Ray
+    before, workers import nothing from the current folder.
 
     Raises:
         InputError: no cluster answers at the address, or it does not let this process in.
@@ -64,7 +65,12 @@ def ray_session() -> Iterator[None]:
         # told of fewer cores only where this process may not use them all, as Ray does not look at that
         limit = cores() if cores() < (os.cpu_count() or 1) else None
         ray.init(
-            address="local", num_cpus=limit, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            address="local",
+            num_cpus=limit,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            job_config=isolated_job(),
         )
     else:
         _join(os.environ["RAY_ADDRESS"])
@@ -77,12 +83,15 @@ def ray_session() -> Iterator[None]:
 def _join(address: str) -> None:
     """Connect to a cluster; one that does not answer is found out at once, for which Ray takes minutes."""
     import ray
+    from ray.job_config import JobConfig
 
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         if port.isdigit():
             socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        # a client (ray://) sends its job to the cluster, which adds none of its folders to any path
+        job = JobConfig() if address.startswith("ray://") else isolated_job()
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, job_config=job)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise InputError(
             f"no Ray cluster lets this process in at '{address}' ({reason_of(error)}); start one (ray start --head), "

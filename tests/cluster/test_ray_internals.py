@@ -40,6 +40,12 @@ def test_the_loopback_setting_follows_the_environment(monkeypatch: pytest.Monkey
         assert ray_constants.ENABLE_RAY_CLUSTER is expected
 
 
+def test_a_job_names_no_folder_of_its_driver() -> None:
+    from ray._private.worker import global_worker
+
+    assert list(global_worker.core_worker.get_job_config().py_driver_sys_path) == []
+
+
 def test_cloud_keys_are_not_copied_to_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.tune.execution import class_cache
 
