@@ -17,7 +17,10 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nitpicky = True
 # The documentation of other projects is elsewhere, and modules that are not public have no page.
-nitpick_ignore_regex = [("py:class", r"(collections|numpy|pandas|pathlib|pyarrow|pydantic\.main|torch|transformers|raydisc\.(report|tasks))\..*")]
+nitpick_ignore_regex = [
+    ("py:class", r"(collections|numpy|pandas|pathlib|pyarrow|pydantic\.main|torch|transformers|raydisc\.[a-z]+)\..*"),
+    ("py:class", "Search|Steps"),
+]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

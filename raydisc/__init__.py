@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raydisc.cluster.submission import submit
     from raydisc.config.experiment import Experiment, load_experiment
+    from raydisc.config.schedules import ScheduleOptions
     from raydisc.errors import InputError, StorageError
     from raydisc.models.student_folder import load_student
     from raydisc.runtime.driver import RunResult
     from raydisc.runtime.driver import check_experiment as validate
     from raydisc.runtime.driver import run_experiment as run
     from raydisc.runtime.planning import forecast as plan
+    from raydisc.schedules import SCHEDULES
+    from raydisc.schedules.base import Choice, Control, Schedule, Trial
+    from raydisc.schedules.steps import Outcome
+    from raydisc.stages.artifact import Model
     from raydisc.tasks.metrics import METRICS, Metric
     from raydisc.tasks.named import TASKS, Task
     from raydisc.tasks.source import TaskSource
@@ -24,14 +29,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METRICS",
+    "SCHEDULES",
     "TASKS",
+    "Choice",
+    "Control",
     "Experiment",
     "InputError",
     "Metric",
+    "Model",
+    "Outcome",
     "RunResult",
+    "Schedule",
+    "ScheduleOptions",
     "StorageError",
     "Task",
     "TaskSource",
+    "Trial",
     "__version__",
     "load_experiment",
     "load_student",
@@ -43,14 +56,22 @@ __all__ = [
 
 _PLACES = {
     "METRICS": "raydisc.tasks.metrics:METRICS",
+    "SCHEDULES": "raydisc.schedules:SCHEDULES",
     "TASKS": "raydisc.tasks.named:TASKS",
+    "Choice": "raydisc.schedules.base:Choice",
+    "Control": "raydisc.schedules.base:Control",
     "Experiment": "raydisc.config.experiment:Experiment",
     "InputError": "raydisc.errors:InputError",
     "Metric": "raydisc.tasks.metrics:Metric",
+    "Model": "raydisc.stages.artifact:Model",
+    "Outcome": "raydisc.schedules.steps:Outcome",
     "RunResult": "raydisc.runtime.driver:RunResult",
+    "Schedule": "raydisc.schedules.base:Schedule",
+    "ScheduleOptions": "raydisc.config.schedules:ScheduleOptions",
     "StorageError": "raydisc.errors:StorageError",
     "Task": "raydisc.tasks.named:Task",
     "TaskSource": "raydisc.tasks.source:TaskSource",
+    "Trial": "raydisc.schedules.base:Trial",
     "load_experiment": "raydisc.config.experiment:load_experiment",
     "load_student": "raydisc.models.student_folder:load_student",
     "plan": "raydisc.runtime.planning:forecast",

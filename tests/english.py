@@ -36,7 +36,7 @@ WORDS = {
     r"\b(?:tells?|told) of\b": "write 'report' or 'say'",
     r"\b(?:tells|is told|are told|was told)\b(?! of\b| (?:\w+ )?(?:apart|from)\b)": "write 'report', 'pass' or 'say'",
     r"\bso many\b": "write 'that many', 'this number of' or the quantity itself",
-    r"\b(?:is|are|was|were|has|have|had|of|or|for|where) none\b": "name what is missing instead of 'none'",
+    r"(?<!there )\b(?:is|are|was|were|has|have|had|of|or|for|where) none\b": "name what is missing instead of 'none'",
     r"(?<!there )\b(?:is|are) no (?!longer\b|more\b)[a-z']+": "write 'is not a ...'",
     r"\bteach(?:es|ing)?\b|\btaught\b": "write 'train' or 'distil'",
     r"\b(?:for|of|to) who\b": "name the person or the part",

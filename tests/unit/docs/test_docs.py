@@ -1,5 +1,6 @@
 """The documentation: code runs, settings are valid, commands parse, files and names exist, every setting is listed."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -149,4 +150,30 @@ def test_every_command_is_listed(generated: ModuleType) -> None:
 
 def test_generated_parts_are_filled_in(generated: ModuleType) -> None:
     for page in DOCS:
-        assert "generated:" not in generated.filled(page.read_text(encoding="utf-8"))
+        assert "<!-- generated" not in generated.filled(page.read_text(encoding="utf-8"))
+
+
+# Messages.
+
+
+def texts_of_the_source() -> Iterator[str]:
+    """Yield every text in the source but docstrings, with `…` for what is filled in."""
+    for path in (ROOT / "raydisc").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                yield node.value
+
+
+def test_the_messages_of_troubleshooting_are_real() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^`(.+)`\n: ", page, re.MULTILINE)
+    texts = list(dict.fromkeys(texts_of_the_source()))
+    assert len(messages) > 25
+    for message in messages:
+        fragments = [re.escape(part.strip(" '")) for part in message.split("…")]
+        pattern = re.compile(".*".join(fragments), re.DOTALL)
+        assert any(pattern.search(text) for text in texts), message
