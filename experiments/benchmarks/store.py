@@ -23,7 +23,8 @@ from pieces import run_once_for_all, run_student
 from raydisc.report.table import Sheet
 from raydisc.runs.machine import bound_threads
 from raydisc.runtime.session import ray_session
-from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE
+from raydisc.signals.hidden import HiddenStates
+from raydisc.signals.logits import Logits
 from raydisc.stages.artifact import Artifact
 
 NAME = "store"
@@ -97,8 +98,8 @@ def _settled_private_bytes() -> int:
 def shared_files(bench: Bench, supernet: Artifact) -> Iterator[tuple[Artifact, str]]:
     """The files that all trials of a search read."""
     yield bench.ready.importance, "model.safetensors"  # the teacher, its units sorted
-    yield bench.outputs, LOGITS_FILE
-    yield bench.outputs, HIDDEN_FILE
+    yield bench.outputs, Logits.file
+    yield bench.outputs, HiddenStates.file
     yield supernet, "model.safetensors"
 
 

@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from raydisc.config.losses import LOSSES
+from raydisc.config.registered import NameIn
 from raydisc.config.yaml_file import expecting, refuse_unknown_keys
 
 Scale = Annotated[float, Field(gt=0, le=1)]
@@ -288,13 +290,6 @@ class OnceForAllConfig(TrainingConfig):
         return self
 
 
-Loss = Literal[
-    "hidden_mse", "hidden_cosine", "soft_cross_entropy", "kl_forward", "kl_reverse", "kl_symmetric", "jsd",
-    "logit_mse", "label",
-]  # fmt: skip
-"""The losses that a distillation may mix."""
-
-
 class DistillationConfig(TrainingConfig):
     """Distillation of an assistant or a student from the model above it."""
 
@@ -302,10 +297,10 @@ class DistillationConfig(TrainingConfig):
     """The model from which the initial weights of the student are cut, in schedules that have a supernet."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Temperature that divides the logits of both models; the losses are multiplied by its square."""
-    losses: Annotated[dict[Loss, Annotated[float, Field(ge=0)]], Field(min_length=1)] = {
+    losses: Annotated[dict[Annotated[str, NameIn(LOSSES)], Annotated[float, Field(ge=0)]], Field(min_length=1)] = {
         "hidden_mse": 1.0, "soft_cross_entropy": 1.0,
     }  # fmt: skip
-    """Weight of each loss. In regression logit_mse takes the place of soft_cross_entropy."""
+    """Weight of each loss. In regression logit_mse takes the place of the losses over classes."""
     layer_mapping: Annotated[
         Literal["uniform", "last", "all"] | list[Annotated[list[Seed], Field(min_length=2, max_length=2)]],
         expecting("'uniform', 'last', 'all' or a list of [student layer, teacher layer] pairs"),

@@ -264,9 +264,6 @@ def _sentence(detail: ErrorDetails, data: Any) -> str:
     if kind.startswith("unknown_"):
         return f"unknown {kind.removeprefix('unknown_')} '{context['key']}'{inside}{context['hint']}"
     if kind == "literal_error":
-        known = re.findall(r"'([^']*)'", context["expected"])
-        if of_key:
-            return f"unknown key {value}{inside}{nearest(str(detail['input']), known)}"
         return f"{place} is {value}, but should be {context['expected']}"
     if kind == "value_error":
         return f"{place}: {context['error']}" if place else str(context["error"])

@@ -1,7 +1,7 @@
 """The steps of a training stage on tensors without contents, by the functions that the stages train with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,12 +11,12 @@ from raydisc.config.sections import TrainingConfig
 from raydisc.forecast.memory import Allocations, empty_batch
 from raydisc.forecast.stages import World
 from raydisc.forecast.work import Shape
-from raydisc.losses.losses import task_loss
+from raydisc.losses.labels import task_loss
 from raydisc.models.build import build
 from raydisc.models.forward import forward
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
-from raydisc.signals.cache import HIDDEN_DTYPES, KeptOutputs, OutputsShape
+from raydisc.signals.cache import OutputsShape, empty_outputs
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Distil
@@ -91,10 +91,8 @@ class Teaching:
         matched = positions(objective_of(request), len(world.cost.layers))[1]
         if counted is None or are_kept(request.outputs):
             length, shape = int(request.data["max_length"]), _outputs(world, request)
-            hidden = torch.zeros(length, shape.positions, shape.hidden_size, dtype=HIDDEN_DTYPES["float16"])
             labels = task_kind_of(request.data).most_labels(length)
-            tokens = torch.zeros(labels, shape.num_tokens, dtype=torch.int32) if shape.num_tokens else None
-            kept = KeptOutputs(torch.zeros(labels, shape.num_logits), hidden, tokens)
+            kept = empty_outputs(replace(shape, rows=1, tokens=length, num_labels=labels))
             return Teaching(world, request, precision, CachedSignal(kept, np.array([length]), np.array([labels])))
         model = Model(request.importance) if isinstance(request, OnceForAll) else request.teacher
         teacher = build(world.config, read_widths(world.store, model)).requires_grad_(False).eval()

@@ -1,1 +1,8 @@
-"""Distillation losses, each as a sum and a count."""
+"""Distillation losses, one file per group, and the registry of their names."""
+
+from raydisc.config.losses import LOSSES as _NAMED
+from raydisc.losses.base import Loss
+from raydisc.registry import Registry
+
+LOSSES: Registry[type[Loss]] = _NAMED
+"""Every loss by its name in experiment files; see ``Loss`` for how to add one."""

@@ -26,7 +26,7 @@ class Outputs:
     """
 
     logits: torch.Tensor
-    hidden: tuple[torch.Tensor, ...]
+    hidden: tuple[torch.Tensor, ...] = ()
     tokens: torch.Tensor | None = None
 
 

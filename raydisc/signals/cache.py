@@ -1,10 +1,10 @@
-"""How outputs are kept: Arrow files, filled row by row and read where they lie.
+"""The cache of a model's outputs: Arrow files, one for each signal, filled row by row and read where they lie.
 
-Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows of a batch and
-U their real tokens. A row has one label, or many: a token classifier's tags, a language model's predicted tokens, with
-k likeliest ones for each. A are the labels of all rows, L those of a batch.
+Shape letters: N rows, B rows of a batch, E entries of a signal (``raydisc.signals.base``), which are the labels or the
+real tokens of all rows or of a batch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,93 +14,66 @@ import pyarrow as pa
 import torch
 
 from raydisc.parallel.rank import ALONE, Rank
+from raydisc.signals.base import ROUNDED_TYPES, Signal, SignalSizes
+from raydisc.signals.hidden import HiddenStates
+from raydisc.signals.logits import LikeliestTokens, Logits
 from raydisc.tasks.tokenised import table_from_buffer
 from raydisc.tensors.shared_memory import shared_tensor
 
-HIDDEN_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-"""Types that hidden states are kept in, by their names in the experiment file; two bytes each."""
+SIGNALS: tuple[type[Signal], ...] = (Logits, HiddenStates, LikeliestTokens)
+"""Every signal that can be kept."""
 
-LOGITS_FILE, HIDDEN_FILE, TOKENS_FILE = "logits.arrow", "hidden.arrow", "tokens.arrow"
+_ARROW_TYPES = {
+    torch.float32: pa.float32(),
+    torch.int32: pa.int32(),
+    torch.float16: pa.float16(),
+    torch.bfloat16: pa.uint16(),  # Arrow has no bfloat16, so its bits are kept.
+}
 
-_ARROW_TYPES = {"float16": pa.float16(), "bfloat16": pa.uint16()}  # Arrow has no bfloat16: its bits are kept
-_HALF_BYTES, _FLOAT_BYTES = 2, 4
+KeptOutputs = Mapping[type[Signal], torch.Tensor]
+"""The entries of every row ``[E, ...]``, by signal."""
 
 
 @dataclass(frozen=True)
-class OutputsShape:
-    """The size of a model's outputs on a split.
-
-    Attributes:
-        rows: N.
-        tokens: T.
-        positions: K.
-        hidden_size: D.
-        num_logits: of a label: C, or k + 1.
-        num_tokens: that a label names: k; none but in a language task.
-        num_labels: A; None where each row has one.
-    """
-
-    rows: int
-    tokens: int
-    positions: int
-    hidden_size: int
-    num_logits: int
-    num_tokens: int = 0
-    num_labels: int | None = None
+class OutputsShape(SignalSizes):
+    """The sizes of a model's outputs, and the files that they take."""
 
     @property
-    def labels(self) -> int:
-        """A."""
-        return self.rows if self.num_labels is None else self.num_labels
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that they take where they are kept."""
-        return self.tokens * self.token_bytes + self.labels * self.label_bytes
-
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of one token's hidden states."""
-        return self.positions * self.hidden_size * _HALF_BYTES
-
-    @property
-    def label_bytes(self) -> int:
-        """Bytes of one label's logits and of the tokens that it names."""
-        return (self.num_logits + self.num_tokens) * _FLOAT_BYTES
+    def signals(self) -> tuple[type[Signal], ...]:
+        """The signals that have a file."""
+        return tuple(signal for signal in SIGNALS if signal.has_file(self))
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the files that they are kept in."""
-        return (LOGITS_FILE, HIDDEN_FILE, TOKENS_FILE) if self.num_tokens else (LOGITS_FILE, HIDDEN_FILE)
+        """The names of the files."""
+        return tuple(signal.file for signal in self.signals)
 
+    @property
+    def bytes(self) -> int:
+        """The bytes of all entries; the type of rounded signals does not matter, as all of them take two bytes."""
+        return sum(self.entries(signal) * self.entry_bytes(signal) for signal in self.signals)
 
-@dataclass(frozen=True)
-class KeptOutputs:
-    """Outputs of every row, wherever they lie.
+    def entries(self, signal: type[Signal]) -> int:
+        """Return the number of a signal's entries, E."""
+        return self.tokens if signal.of_tokens else self.labels
 
-    Attributes:
-        logits: ``[A, C]`` float32, or ``[A, k + 1]``, rows one after the other.
-        hidden: ``[T, K, D]`` float16 or bfloat16, rows one after the other; K may be 0.
-        tokens: ``[A, k]`` int32, in a language task.
-    """
-
-    logits: torch.Tensor
-    hidden: torch.Tensor
-    tokens: torch.Tensor | None = None
+    def entry_bytes(self, signal: type[Signal]) -> int:
+        """Return the bytes of one entry of a signal."""
+        return signal.width(self) * signal.kept_type("float16").itemsize
 
 
 class OutputsWriter:
-    """Writes outputs to their places in the files; nothing but the batch at hand is in memory.
+    """Writes outputs to their places in the files; no more than one batch is in memory.
 
     The files are full of zeros first, so that a full disk is an ``OSError`` before anything is computed.
 
     Args:
-        folder: where the files go.
-        shape: of the outputs.
-        dtype: a name of ``HIDDEN_DTYPES``.
-        lengths: real tokens of each row ``[N]``.
-        rank: of this worker; all write to the same files, each the rows that it computed.
-        label_counts: labels of each row ``[N]``; None where each has one.
+        folder: The folder of the files.
+        shape: The sizes of the outputs.
+        dtype: The name in ``ROUNDED_TYPES`` of the type of rounded signals.
+        lengths: Real tokens of each row ``[N]``.
+        rank: The rank of this worker. All workers write to the same files, each the rows that it computed.
+        label_counts: Labels of each row ``[N]``; None where each has one.
     """
 
     def __init__(
@@ -113,103 +86,105 @@ class OutputsWriter:
         label_counts: np.ndarray | None = None,
     ) -> None:
         """Create the files, or wait until they are there."""
-        self.dtype = HIDDEN_DTYPES[dtype]
-        self._shape, self._lengths, self._starts = shape, lengths, starts_of(lengths)
-        self._counts = np.ones_like(lengths) if label_counts is None else label_counts
-        self._firsts = starts_of(self._counts)
-        width = shape.positions * shape.hidden_size
-        metadata = {"positions": str(shape.positions), "hidden_size": str(shape.hidden_size), "dtype": dtype}
+        self.dtype = ROUNDED_TYPES[dtype]
+        self.signals = shape.signals
+        self._shape = shape
+        labels = np.ones_like(lengths) if label_counts is None else label_counts
+        self._counts = {True: lengths, False: labels}
+        self._starts = {of_tokens: starts_of(counts) for of_tokens, counts in self._counts.items()}
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / name for name in shape.files]
-        rank.wait()  # until nobody writes to those before
+        rank.wait()  # until no worker writes to the files of an earlier attempt
         if rank.leads:
-            _write_zeros(paths[0], pa.float32(), shape.labels, shape.num_logits, {})
-            _write_zeros(paths[1], _ARROW_TYPES[dtype], shape.tokens if width else 0, max(1, width), metadata)
-            if shape.num_tokens:
-                _write_zeros(paths[2], pa.int32(), shape.labels, shape.num_tokens, {})
+            for signal in self.signals:
+                _write_zeros(folder / signal.file, signal, shape, dtype)
         rank.wait()
-        self._places = tuple(map(_offset, paths))
-        self._files = tuple(path.open("r+b") for path in paths)
+        self._offsets = {signal: _offset(folder / signal.file) for signal in self.signals}
+        self._files = {signal: (folder / signal.file).open("r+b") for signal in self.signals}
 
-    def put(
-        self, rows: np.ndarray, logits: torch.Tensor, hidden: torch.Tensor, tokens: torch.Tensor | None = None
-    ) -> None:
-        """Write some rows' outputs, which are in the host's memory.
+    def put(self, rows: np.ndarray, outputs: KeptOutputs) -> None:
+        """Write the outputs of some rows, which are in the host's memory.
 
         Args:
-            rows: their numbers ``[B]``.
-            logits: ``[L, C]`` float32, or ``[L, k + 1]``.
-            hidden: ``[U, K, D]`` of the writer's type, row after row.
-            tokens: ``[L, k]`` int32, in a language task.
+            rows: The numbers of the rows ``[B]``.
+            outputs: The entries of each signal, row after row, in the type that the file has.
         """
-        states, begin, label = hidden.contiguous().view(torch.int16).numpy(), 0, 0
-        said = logits.contiguous().numpy()
-        named = None if tokens is None else tokens.contiguous().numpy()
-        for row in rows:
-            first, last = int(self._firsts[row]), label + int(self._counts[row])
-            self._write(0, first * self._shape.num_logits * _FLOAT_BYTES, said[label:last])
-            if named is not None:
-                self._write(2, first * self._shape.num_tokens * _FLOAT_BYTES, named[label:last])
-            end = begin + int(self._lengths[row])
-            self._write(1, int(self._starts[row]) * self._shape.token_bytes, states[begin:end])
-            begin, label = end, last
-
-    def _write(self, file: int, offset: int, values: np.ndarray) -> None:
-        self._files[file].seek(self._places[file] + offset)
-        self._files[file].write(values.data)
+        for signal in self.signals:
+            values, begin = _array(outputs[signal]), 0
+            starts, counts = self._starts[signal.of_tokens], self._counts[signal.of_tokens]
+            for row in rows:
+                end = begin + int(counts[row])
+                self._files[signal].seek(self._offsets[signal] + int(starts[row]) * self._shape.entry_bytes(signal))
+                self._files[signal].write(values[begin:end].data)
+                begin = end
 
     def __enter__(self) -> Self:
-        """The writer."""
+        """Return the writer."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the files."""
-        for file in self._files:
+        for file in self._files.values():
             file.close()
 
 
-def starts_of(lengths: np.ndarray) -> np.ndarray:
-    """The place of each row's first token, or label, among those of all rows ``[N]``."""
-    return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+def starts_of(counts: np.ndarray) -> np.ndarray:
+    """Return the place of each row's first entry among those of all rows ``[N]``."""
+    return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
 
 
-def _write_zeros(path: Path, kind: pa.DataType, count: int, width: int, metadata: dict[str, str]) -> None:
-    # numpy's zeros are pages that nobody has touched: they take no memory, however many
+def read_outputs(images: Mapping[str, np.ndarray]) -> KeptOutputs:
+    """Return views of the bytes of files; nothing is copied.
+
+    Args:
+        images: The contents ``[bytes]`` uint8 of each file, by its name.
+    """
+    kept = {}
+    for signal in SIGNALS:
+        if signal.file in images:
+            table = table_from_buffer(pa.py_buffer(images[signal.file]))
+            metadata = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+            flat = shared_tensor(
+                _values(table).to_numpy(zero_copy_only=True), signal.kept_type(metadata.get("dtype", "float16"))
+            )
+            kept[signal] = flat.view(table.num_rows, *signal.read_shape(metadata))
+    return kept
+
+
+def empty_outputs(shape: OutputsShape) -> KeptOutputs:
+    """Return zeros in place of outputs of these sizes."""
+    return {
+        signal: torch.zeros(shape.entries(signal), *signal.entry_shape(shape), dtype=signal.kept_type("float16"))
+        for signal in shape.signals
+    }
+
+
+def _write_zeros(path: Path, signal: type[Signal], shape: OutputsShape, dtype: str) -> None:
+    kind, width = _ARROW_TYPES[signal.kept_type(dtype)], signal.width(shape)
+    count = shape.entries(signal) if width else 0
+    # Pages of numpy's zeros take no memory until somebody writes to them.
     zeros = np.zeros(count * width * (kind.bit_width // 8), np.uint8)
     values = pa.Array.from_buffers(kind, count * width, [None, pa.py_buffer(zeros)])
-    lists = pa.FixedSizeListArray.from_arrays(values, width)
-    schema = pa.schema([pa.field("outputs", lists.type)], metadata=metadata)
+    lists = pa.FixedSizeListArray.from_arrays(values, max(1, width))
+    schema = pa.schema([pa.field("outputs", lists.type)], metadata=signal.metadata(shape, dtype))
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(pa.table([lists], schema=schema))
 
 
 def _offset(path: Path) -> int:
-    """Bytes before the values of a file."""
+    """Return the bytes before the values of a file."""
     image = np.memmap(path, np.uint8, mode="r")
     values = _values(table_from_buffer(pa.py_buffer(image)))
     return int(values.buffers()[1].address - image.ctypes.data) if len(values) else 0
 
 
-def read_images(
-    logits_image: np.ndarray, hidden_image: np.ndarray, tokens_image: np.ndarray | None = None
-) -> KeptOutputs:
-    """Views of the files' bytes ``[bytes]`` uint8; none is copied."""
-    logits, hidden = (table_from_buffer(pa.py_buffer(image)) for image in (logits_image, hidden_image))
-    tokens = None if tokens_image is None else table_from_buffer(pa.py_buffer(tokens_image))
-    metadata = {name.decode(): value.decode() for name, value in hidden.schema.metadata.items()}
-    states = _tensor(hidden, HIDDEN_DTYPES[metadata["dtype"]])
-    return KeptOutputs(
-        _tensor(logits, torch.float32).view(logits.num_rows, -1),
-        states.view(hidden.num_rows, int(metadata["positions"]), int(metadata["hidden_size"])),
-        None if tokens is None else _tensor(tokens, torch.int32).view(tokens.num_rows, -1),
-    )
-
-
-def _tensor(table: pa.Table, dtype: torch.dtype) -> torch.Tensor:
-    return shared_tensor(_values(table).to_numpy(zero_copy_only=True), dtype)
-
-
 def _values(table: pa.Table) -> pa.Array:
-    """The flat values of a file's only column, which is one chunk as it was written, or none where it is empty."""
+    """Return the flat values of a file's only column, which has one chunk, or no chunk where it is empty."""
     column = table.column("outputs")
     return column.chunk(0).values if column.num_chunks else pa.array([], column.type.value_type)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor's numbers; numpy has no bfloat16, so types of two bytes are read as integers."""
+    whole = tensor.contiguous()
+    array: np.ndarray = (whole.view(torch.int16) if whole.itemsize == 2 else whole).numpy()
+    return array

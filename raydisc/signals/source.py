@@ -1,14 +1,13 @@
-"""Teacher outputs: logits and matched hidden states of every training row, computed once or in every step.
+"""Where a teacher's outputs on a batch come from: a cache, or the teacher itself, run in every step.
 
-Shape letters: N rows, T real tokens of all rows, K matched positions, D hidden size, C classes, B rows and S tokens
-of a batch, U its real tokens and L its labels: one for each row, or its tags, or the tokens that a language model
-predicts, each with k likeliest ones.
+Shape letters: N rows, B rows and S tokens of a batch, L its labels, C classes, K matched positions, D hidden size, k
+likeliest tokens of a language model, E entries of a signal (``raydisc.signals.base``).
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import nn
 
 from raydisc.models.forward import Outputs, forward
 from raydisc.models.precision import Precision
+from raydisc.signals.base import Signal
 from raydisc.signals.cache import KeptOutputs, OutputsWriter, starts_of
 from raydisc.signals.top_tokens import likeliest
 from raydisc.tasks.batching import evaluation_batches
@@ -25,19 +25,27 @@ from raydisc.training.inference import Pass
 
 
 class TeacherSignal(Protocol):
-    """Gives the teacher's outputs on a batch of training rows."""
+    """A source of the teacher's outputs on batches of training rows."""
 
     def outputs(self, batch: Batch) -> Outputs:
-        """Logits ``[L, C]`` and K hidden states ``[B, S, D]``; padding positions hold anything finite.
+        """Return logits ``[L, C]`` and K hidden states ``[B, S, D]``; padding positions hold any finite numbers.
 
-        Of a language model logits ``[L, k + 1]`` and tokens ``[L, k]``, wherever they come from.
+        In a language task there are logits ``[L, k + 1]`` and tokens ``[L, k]``, whatever the source.
         """
         ...
 
 
 @dataclass(frozen=True)
 class OnlineSignal:
-    """Runs the frozen teacher in every step; ``top_tokens`` is k, in a language task."""
+    """A source that runs the frozen teacher in every step.
+
+    Attributes:
+        teacher: The model.
+        positions: The positions whose hidden states are wanted.
+        on_forward: Called with each batch that the teacher has run on.
+        precision: The type of the teacher's matrix multiplications.
+        top_tokens: The number k of likeliest tokens in a language task.
+    """
 
     teacher: nn.Module
     positions: tuple[int, ...]
@@ -48,47 +56,50 @@ class OnlineSignal:
     def outputs(self, batch: Batch) -> Outputs:
         """See ``TeacherSignal``."""
         with torch.no_grad():
-            result = _said(forward(self.teacher, batch, self.positions, self.precision), batch, self.top_tokens)
+            result = _summarised(forward(self.teacher, batch, self.positions, self.precision), batch, self.top_tokens)
         self.on_forward(batch)
         return result
 
 
 class CachedSignal:
-    """Reads outputs that were computed before; copies those of the batch and no others.
+    """A source that reads outputs which were computed before; it copies only those of the batch.
 
     Args:
-        kept: the outputs of every row.
-        lengths: real tokens of each row ``[N]``.
-        label_counts: labels of each row ``[N]``; None where each has one.
+        kept: The outputs of every row.
+        lengths: Real tokens of each row ``[N]``.
+        label_counts: Labels of each row ``[N]``; None where each has one.
     """
 
     def __init__(self, kept: KeptOutputs, lengths: np.ndarray, label_counts: np.ndarray | None = None) -> None:
         """Wrap the tensors without copying them."""
         counts = np.ones_like(lengths) if label_counts is None else label_counts
-        self._starts, self._firsts, self._hidden = starts_of(lengths), starts_of(counts), kept.hidden
-        # files from before there were tags have a row's labels side by side
-        self._logits = kept.logits.view(int(counts.sum()), -1)
-        self._tokens = None if kept.tokens is None else kept.tokens.view(len(self._logits), -1)
+        self._starts, self._firsts = starts_of(lengths), starts_of(counts)
+        labels = int(counts.sum())
+        # Files from before there were tags have a row's labels side by side.
+        wanted = {signal: entries if signal.of_tokens else entries.view(labels, -1) for signal, entries in kept.items()}
+        self._kept = {signal: entries for signal, entries in wanted.items() if entries.shape[1:].numel()}
 
     def outputs(self, batch: Batch) -> Outputs:
-        """See ``TeacherSignal``. Where tokens lie is known to the host, which waits for no device."""
+        """See ``TeacherSignal``. The host knows the places of all entries and waits for no device."""
         device = batch.input_ids.device
-        labels = places_of(self._firsts[batch.rows], batch.label_counts)
-        logits = _gathered(self._logits, labels, device)
-        tokens = None if self._tokens is None else _gathered(self._tokens, labels, device).long()
-        if self._hidden.shape[1] == 0:
-            return Outputs(logits, (), tokens)
-        size, longest = len(batch.rows), batch.input_ids.shape[1]
-        # padding is given the row's last token
-        within = np.minimum(np.arange(longest), batch.lengths[:, None] - 1)
-        hidden = _gathered(self._hidden, (self._starts[batch.rows][:, None] + within).reshape(-1), device)
-        # converted here, once for all candidates of a step
-        states = hidden.to(logits.dtype).view(size, longest, *hidden.shape[1:]).unbind(dim=2)
-        return Outputs(logits, states, tokens)
+        places = {of_tokens: self._places(batch, of_tokens) for of_tokens in {it.of_tokens for it in self._kept}}
+        fields: dict[str, Any] = {
+            signal.field: signal.restored(_gathered(entries, places[signal.of_tokens], device), batch)
+            for signal, entries in self._kept.items()
+        }
+        return Outputs(**fields)
+
+    def _places(self, batch: Batch, of_tokens: bool) -> np.ndarray:
+        """Return the places of a batch's entries; those of padding are the places of its row's last token."""
+        if not of_tokens:
+            return places_of(self._firsts[batch.rows], batch.label_counts)
+        within = np.minimum(np.arange(batch.input_ids.shape[1]), batch.lengths[:, None] - 1)
+        places: np.ndarray = (self._starts[batch.rows][:, None] + within).reshape(-1)
+        return places
 
 
-def _said(outputs: Outputs, batch: Batch, top_tokens: int) -> Outputs:
-    """What a student hears of the teacher's outputs: of a language model the likeliest tokens."""
+def _summarised(outputs: Outputs, batch: Batch, top_tokens: int) -> Outputs:
+    """Return a language model's outputs with its likeliest tokens in place of the vocabulary, others as they are."""
     if not batch.kind.over_vocabulary:
         return outputs
     logits, tokens = likeliest(outputs.logits, top_tokens)
@@ -96,7 +107,7 @@ def _said(outputs: Outputs, batch: Batch, top_tokens: int) -> Outputs:
 
 
 def _gathered(source: torch.Tensor, places: np.ndarray, device: torch.device) -> torch.Tensor:
-    """The entries at some places, on a device."""
+    """Return the entries at some places, on a device."""
     index = torch.from_numpy(places)
     if device.type != "cuda":
         return source.index_select(0, index).to(device)
@@ -105,7 +116,7 @@ def _gathered(source: torch.Tensor, places: np.ndarray, device: torch.device) ->
 
 
 class BeyondRange(ArithmeticError):
-    """A hidden state is not a number, or too large for the type that it was to be kept in."""
+    """A number is not finite, or too large for the type that it was to be kept in."""
 
 
 def write_outputs(
@@ -117,44 +128,51 @@ def write_outputs(
     writer: OutputsWriter,
     top_tokens: int = 1,
 ) -> float:
-    """Run the frozen teacher once over every row, in one fixed order, so that the bits do not depend on who asks.
+    """Run the frozen teacher once over every row and write its outputs.
 
-    Each worker writes its share of every batch.
+    Batches have one fixed order, so that the bits do not depend on who asks. Each worker writes its share of every
+    batch.
+
+    Args:
+        teacher: The model.
+        split: The rows.
+        positions: The positions whose hidden states are kept.
+        pad_id: The token that fills up shorter rows.
+        how: The batch size, the precision and the rank of this worker.
+        writer: The writer of the files.
+        top_tokens: The number k of likeliest tokens in a language task.
 
     Returns:
-        The error that the hidden states' type brings: root mean square relative to that of the float32 ones.
+        The error of rounded signals: the root mean square of the rounding relative to that of the exact numbers.
 
     Raises:
-        BeyondRange: the type cannot hold a hidden state.
+        BeyondRange: A number cannot be kept in the writer's type.
     """
     squares = torch.zeros(2, dtype=torch.float64)
-    for computed in _one_behind(_computed(teacher, split, positions, pad_id, how, writer.dtype, top_tokens)):
-        found = how.rank.total(computed.norms.double().square())  # so that all workers stop, or none
+    for computed in _one_behind(_computed(teacher, split, positions, pad_id, how, writer, top_tokens)):
+        # The norms of all workers, so that either all of them stop or none.
+        found = how.rank.total(computed.norms.double().square().sum(dim=0))
         if not bool(found.isfinite().all()):
             raise BeyondRange
         squares += found
-        writer.put(computed.rows, computed.logits, computed.hidden, computed.tokens)
+        writer.put(computed.rows, computed.entries)
     error, size = squares.tolist()
     return math.sqrt(error / size) if size else 0.0
 
 
 @dataclass(frozen=True)
 class _Computed:
-    """A batch's outputs, in the host's memory once ``ready``.
+    """The outputs on a batch, in the host's memory once ``ready`` has passed.
 
     Attributes:
-        rows: ``[B]``.
-        logits: ``[L, C]`` float32, or ``[L, k + 1]``.
-        tokens: ``[L, k]`` int32, in a language task.
-        hidden: ``[U, K, D]`` as they are kept.
-        norms: of what keeping changes in them, and of themselves ``[2]``.
-        ready: none where the device is the host.
+        rows: The numbers of the rows ``[B]``.
+        entries: The entries of each signal as they are kept.
+        norms: Of each rounded signal the norm of the rounding and that of the exact numbers ``[R, 2]``.
+        ready: The end of the copies from a GPU; None where the outputs were computed on the host.
     """
 
     rows: np.ndarray
-    logits: torch.Tensor
-    tokens: torch.Tensor | None
-    hidden: torch.Tensor
+    entries: Mapping[type[Signal], torch.Tensor]
     norms: torch.Tensor
     ready: torch.cuda.Event | None
 
@@ -165,31 +183,23 @@ def _computed(
     positions: tuple[int, ...],
     pad_id: int,
     how: Pass,
-    dtype: torch.dtype,
+    writer: OutputsWriter,
     top_tokens: int,
 ) -> Iterator[_Computed]:
     device = next(teacher.parameters()).device
     teacher.eval()
     for batch in how.over(split, evaluation_batches(split.lengths, how.batch_size), pad_id, device):
         with torch.no_grad():
-            result = _said(forward(teacher, batch, positions, how.precision), batch, top_tokens)
-            states = _real_tokens(result, batch)
-            hidden = states.to(dtype)
-            # one number that is infinite or none shows in the norm
-            norms = torch.stack([torch.dist(hidden.float(), states), torch.linalg.vector_norm(states)])
-        tokens = None if result.tokens is None else _to_host(result.tokens.int())
-        logits, hidden, norms = (_to_host(part) for part in (result.logits, hidden, norms))
-        yield _Computed(batch.rows, logits, tokens, hidden, norms, _recorded(device))
-
-
-def _real_tokens(result: Outputs, batch: Batch) -> torch.Tensor:
-    """The hidden states of real tokens, row after row ``[U, K, D]`` float32."""
-    longest = batch.input_ids.shape[1]
-    if not result.hidden:
-        return torch.empty(batch.real_tokens, 0, 0)
-    real = np.flatnonzero(np.arange(longest) < batch.lengths[:, None])
-    index = torch.from_numpy(real).to(batch.input_ids.device, non_blocking=True)
-    return torch.stack([states.flatten(0, 1).index_select(0, index) for states in result.hidden], dim=1)
+            result = _summarised(forward(teacher, batch, positions, how.precision), batch, top_tokens)
+            entries = {signal: signal.taken(result, batch) for signal in writer.signals}
+            norms = []
+            for signal in (it for it in writer.signals if it.dtype is None):
+                exact = entries[signal]
+                entries[signal] = rounded = exact.to(writer.dtype)
+                # A number that is infinite or not a number shows in the norm.
+                norms.append(torch.stack([torch.dist(rounded.float(), exact), torch.linalg.vector_norm(exact)]))
+        kept = {signal: _to_host(values) for signal, values in entries.items()}
+        yield _Computed(batch.rows, kept, _to_host(torch.stack(norms)), _recorded(device))
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -207,7 +217,7 @@ def _recorded(device: torch.device) -> torch.cuda.Event | None:
 
 
 def _one_behind(batches: Iterator[_Computed]) -> Iterator[_Computed]:
-    """The batches, each once it is in the host's memory; on a GPU the next one is computed meanwhile."""
+    """Yield each batch once it is in the host's memory; on a GPU the next one is computed meanwhile."""
     waiting: list[_Computed] = []
     for computed in batches:
         waiting.append(computed)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from raydisc.config.sections import FineTuneConfig, TeacherConfig
-from raydisc.losses.losses import task_loss
+from raydisc.losses.labels import task_loss
 from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint_state import CheckpointState
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost

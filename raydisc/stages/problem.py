@@ -26,7 +26,7 @@ from raydisc.models.teacher_checkpoint import (
     locate,
 )
 from raydisc.stages.objective import Objective
-from raydisc.stages.targets import positions
+from raydisc.stages.targets import refuse_misfit
 from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
 from raydisc.supernet.candidates import scale_for_parameters
 from raydisc.tasks.base import TaskData, load_task
@@ -84,7 +84,7 @@ def inspect(experiment: Experiment, weights: bool = True) -> Subject:
     with torch.device("meta"):
         model = model_class(config).from_config(config)
     _refuse_too_small(model, config, len(tokenizer), task.max_length)
-    positions(Objective.of(experiment.distillation), len(layers_of(config)))  # refuses a mapping that does not fit
+    refuse_misfit(Objective.of(experiment.distillation), task.kind, len(layers_of(config)))
     return Subject(
         task_name=task.name,
         metric=task.metric,

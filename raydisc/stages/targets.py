@@ -1,49 +1,60 @@
-"""What a model is trained towards: the loss, the matched positions, and the teacher's outputs."""
+"""The target of training: the objective, the matched positions, and the teacher's outputs."""
 
 from dataclasses import dataclass
 
 from raydisc.losses.layer_mapping import matched_positions
-from raydisc.losses.losses import WeightedLoss
+from raydisc.losses.objective import WeightedLoss, signals_needed
 from raydisc.models.cost import ForwardCost
-from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, TOKENS_FILE, read_images
+from raydisc.signals.cache import SIGNALS, read_outputs
+from raydisc.signals.hidden import HiddenStates
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
 from raydisc.stages.files import read_weights, task_kind_of
 from raydisc.stages.models import frozen_model
 from raydisc.stages.objective import Objective
+from raydisc.tasks.kinds.base import TaskKind
 from raydisc.tasks.tokenised import Split
 from raydisc.training.inference import FlopMeter
 
 
 def weighted_loss(objective: Objective, data: Artifact) -> WeightedLoss:
-    """The loss of an objective on a task.
+    """Return the loss of an objective on a tokenised task.
 
     Raises:
-        InputError: an unknown loss.
+        InputError: A loss is unknown or does not apply to the task.
     """
-    return WeightedLoss.of(dict(objective.losses), objective.temperature, task_kind_of(data).over_classes)
+    return WeightedLoss.of(dict(objective.losses), objective.temperature, task_kind_of(data))
 
 
 def positions(objective: Objective, num_layers: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Positions whose hidden states are compared, of student and of teacher; none where no loss compares any.
+    """Return the positions whose hidden states are compared, of student and of teacher; empty where no loss needs them.
 
     Raises:
-        InputError: a position that the model does not have.
+        InputError: A loss is unknown, or the model does not have a position.
     """
-    names = {name for name, weight in objective.losses if weight > 0}
-    if not any(name.startswith("hidden") for name in names):
+    if HiddenStates not in signals_needed(dict(objective.losses)):
         return (), ()
     return matched_positions(objective.layer_mapping, num_layers)
 
 
+def refuse_misfit(objective: Objective, kind: TaskKind, num_layers: int) -> None:
+    """Refuse an objective that does not fit a kind of task or a teacher with this number of layers.
+
+    Raises:
+        InputError: A loss does not apply to the task, or the teacher does not have a position that is matched.
+    """
+    WeightedLoss.of(dict(objective.losses), objective.temperature, kind)
+    positions(objective, num_layers)
+
+
 def tokens_named(data: Artifact, top_tokens: int) -> int:
-    """How many tokens a language model's outputs name: one at least counts among all others."""
+    """Return the number of likeliest tokens in a language model's outputs; at least one token is left to the others."""
     return min(top_tokens, int(data["vocab_size"]) - 1)
 
 
 def are_kept(outputs: Artifact | None) -> bool:
-    """Whether outputs were computed ahead; else the model is run in every step."""
+    """Whether outputs were computed in advance; otherwise the model is run in every step."""
     return outputs is not None and outputs["source"] != "online"
 
 
@@ -52,8 +63,8 @@ class Targets:
     """The teacher's outputs as a stage reads them.
 
     Attributes:
-        signal: gives them for a batch.
-        meter: counts the forwards of a teacher that is run here; stays at zero for an artifact's outputs.
+        signal: The source of the outputs on a batch.
+        meter: The count of the forwards of a teacher that the stage runs itself; None where the outputs are kept.
     """
 
     signal: TeacherSignal
@@ -61,7 +72,7 @@ class Targets:
 
     @property
     def flops(self) -> float:
-        """What running the teacher has cost this stage so far."""
+        """FLOPs that running the teacher has cost this stage so far."""
         return 0.0 if self.meter is None else self.meter.flops
 
 
@@ -73,21 +84,21 @@ def targets_of(
     teacher_positions: tuple[int, ...],
     top_tokens: int,
 ) -> Targets:
-    """A teacher's outputs: views of those that were kept, else of the teacher, run in every step.
+    """Return a teacher's outputs: views of those that were kept, else the teacher itself, run in every step.
 
     Args:
-        context: where the stage runs.
-        outputs: of the teacher on the training rows; None or online where it is to be run.
-        teacher: the model.
-        split: training rows.
-        teacher_positions: of the hidden states wanted.
-        top_tokens: how many tokens a language model's outputs name.
+        context: The context of the stage.
+        outputs: The teacher's outputs on the training rows; None or online where the teacher is to be run.
+        teacher: The model.
+        split: The training rows.
+        teacher_positions: The positions whose hidden states are wanted.
+        top_tokens: The number of likeliest tokens in a language model's outputs.
     """
     if outputs is not None and are_kept(outputs):
         read = context.store.map_blob if outputs["source"] == "disk" else context.store.blob
-        files = [name for name in (LOGITS_FILE, HIDDEN_FILE, TOKENS_FILE) if name in outputs.blobs]
+        files = [signal.file for signal in SIGNALS if signal.file in outputs.blobs]
         with context.store.reading(outputs, " or ".join(files)):
-            kept = read_images(*(read(outputs, name) for name in files))
+            kept = read_outputs({name: read(outputs, name) for name in files})
         return Targets(CachedSignal(kept, split.lengths, split.label_counts), None)
     weights = read_weights(context.store, teacher)
     model = frozen_model(weights, context)

@@ -13,7 +13,9 @@ READING = """
 import json, os, sys
 from pathlib import Path
 import numpy as np, ray, torch
-from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, OutputsShape, OutputsWriter, read_images
+from raydisc.signals.cache import OutputsShape, OutputsWriter, read_outputs
+from raydisc.signals.hidden import HiddenStates
+from raydisc.signals.logits import Logits
 from raydisc.signals.source import CachedSignal
 from raydisc.runtime.session import ray_session
 from raydisc.runtime.hot_store import HotCopies, hot_store
@@ -27,13 +29,14 @@ lengths = np.full(rows, length)
 shape = OutputsShape(rows, rows * length, 6, 512, 2)
 with OutputsWriter(storage, shape, "float16", lengths) as writer:
     for row in range(rows):
-        writer.put(np.array([row]), torch.full((1, 2), float(row)), torch.full((length, 6, 512), row).half())
+        hidden = torch.full((length, 6, 512), row).half()
+        writer.put(np.array([row]), {Logits: torch.full((1, 2), float(row)), HiddenStates: hidden})
 
 def moved(name):
     return lambda target: os.replace(storage / name, target)
 
 artifact = ArtifactStore(storage).commit(
-    Artifact("k" * 64, "teacher_outputs"), {}, Cost(), {name: moved(name) for name in (LOGITS_FILE, HIDDEN_FILE)}
+    Artifact("k" * 64, "teacher_outputs"), {}, Cost(), {name: moved(name) for name in shape.files}
 )
 
 with ray_session():
@@ -54,12 +57,12 @@ with ray_session():
         def read(self, place):
             store = hot_store(storage, small if place == "too large" else copies)
             read = store.map_blob if place == "disk" else store.blob
-            self.kept = read_images(read(artifact, LOGITS_FILE), read(artifact, HIDDEN_FILE))
+            self.kept = read_outputs({name: read(artifact, name) for name in shape.files})
             signal = CachedSignal(self.kept, lengths)
             self.right(signal, 0)  # what torch sets up once
             before = self.dirty()
             right = sum(self.right(signal, start) for start in range(0, rows, 8))
-            address = self.kept.hidden.data_ptr()
+            address = self.kept[HiddenStates].data_ptr()
             for line in open("/proc/self/maps"):
                 low, high = (int(x, 16) for x in line.split()[0].split("-"))
                 if low <= address < high:
@@ -67,7 +70,7 @@ with ray_session():
             return right, mapped, self.dirty() - before
         def copied(self):
             before = self.dirty()
-            self.copy = self.kept.hidden.clone()
+            self.copy = self.kept[HiddenStates].clone()
             return self.dirty() - before
 
     said = {}

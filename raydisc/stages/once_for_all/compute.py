@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raydisc.losses.losses import WeightedLoss
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.forward import Outputs, forward
 from raydisc.models.task_heads import weights_of

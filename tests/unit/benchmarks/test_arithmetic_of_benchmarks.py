@@ -23,11 +23,12 @@ from torch import nn
 
 from raydisc.config.sections import DistillationConfig
 from raydisc.errors import InputError
-from raydisc.losses.losses import WeightedLoss
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import Outputs
 from raydisc.models.widths import Widths
 from raydisc.runs.jobs import Job
+from raydisc.tasks.kinds import task_kind
 from raydisc.training.batches import steps_of
 
 
@@ -180,7 +181,7 @@ def test_bytes_of_a_forward_are_counted_as_described():
         (["aten::embedding_dense_backward", "autograd::engine::evaluate_function: EmbeddingBackward0"], "embeddings"),
         (["aten::_fused_adamw_", "Optimizer.step#AdamW.step"], "optimiser and clipping"),
         (["aten::_foreach_norm", "torch/nn/utils/clip_grad.py(60): _get_total_norm"], "optimiser and clipping"),
-        (["aten::sub", "raydisc/losses/losses.py(30): hidden_mse"], "losses"),
+        (["aten::sub", "raydisc/losses/hidden.py(30): __call__"], "losses"),
         (["aten::mul", "autograd::engine::evaluate_function: MulBackward0", "aten::mul", "raydisc/losses/losses.py(3)"],
          "losses"),
         (["aten::index_select", "raydisc/signals/source.py(60): outputs"], "other"),
@@ -200,7 +201,7 @@ def test_the_backward_of_an_operator_goes_where_its_forward_went():
         batch = tiny_batch(tiny_config())
         outputs = Outputs(hidden[:, :3], (hidden[: batch.input_ids.numel()].view(*batch.input_ids.shape, 32),))
         theirs = Outputs(torch.zeros(50, 3), (torch.zeros(*batch.input_ids.shape, 32),))
-        WeightedLoss.of({"hidden_mse": 1.0}, 1.0, over_classes=True)(outputs, theirs, batch).backward()
+        WeightedLoss.of({"hidden_mse": 1.0}, 1.0, task_kind("classification"))(outputs, theirs, batch).backward()
         nn.utils.clip_grad_norm_(linear.parameters(), 1.0)
         optimiser.step()
     found = seconds_by_group(profile.events(), on_gpu=False)
@@ -231,7 +232,7 @@ def test_the_peers_minimise_what_raydisc_minimises():
     matched = (0, 1, 3)
     found = peer_loops.kd_loss(mine, theirs, batch.attention_mask, matched, regression=False)
     sides = [Outputs(side.logits, tuple(side.hidden_states[at] for at in matched)) for side in (mine, theirs)]
-    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, over_classes=True)
+    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, task_kind("classification"))
     assert_near(found, loss(*sides, batch))
 
 

@@ -107,7 +107,7 @@ def test_unknown_names(refusal):
         "unknown schedule 'minidsc' in schedules[1] (did you mean 'minidisc'?)"
     )
     assert refusal(REVIEWS, "distillation.losses={hiden_mse: 1}") == (
-        "unknown key 'hiden_mse' in distillation.losses (did you mean 'hidden_mse'?)"
+        "unknown loss 'hiden_mse' in distillation.losses (did you mean 'hidden_mse'?)"
     )
     assert refusal(REVIEWS, "grid.importance=gradent") == (
         "grid.importance is 'gradent', but should be 'gradient', 'magnitude' or 'random'"

@@ -17,7 +17,8 @@ from tiny_models import (
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raydisc.losses.losses import WeightedLoss, task_loss
+from raydisc.losses.labels import task_loss
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.build import build, load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward

@@ -24,7 +24,7 @@ from tolerance import assert_near
 
 from raydisc.config.sections import SandwichConfig, TeacherOutputsConfig
 from raydisc.errors import InputError
-from raydisc.losses.losses import WeightedLoss
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.build import load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
@@ -41,6 +41,7 @@ from raydisc.stages.teacher_outputs import has_room
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.sandwich import sandwich
 from raydisc.tasks.batching import evaluation_batches
+from raydisc.tasks.kinds import task_kind
 from raydisc.training.batches import BatchSource
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
@@ -208,7 +209,7 @@ def test_the_first_loss_is_between_the_start_and_its_teacher(search, tmp_path, s
     heard, told = [], Told()
     run = executor(tmp_path, told, heard.append)
     run.run(schedule(search_of(experiment)))
-    loss = WeightedLoss.of(objective.losses, 2.0, True)
+    loss = WeightedLoss.of(objective.losses, 2.0, task_kind("classification"))
     for request, artifact, _ in told.stages:
         if request.kind != "distil":
             continue

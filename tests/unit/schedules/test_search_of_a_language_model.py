@@ -16,9 +16,11 @@ from raydisc.config.sections import (
     TeacherConfig,
     TeacherOutputsConfig,
 )
-from raydisc.signals.cache import TOKENS_FILE
+from raydisc.errors import InputError
+from raydisc.signals.logits import LikeliestTokens
 from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_weights
+from raydisc.stages.problem import inspect
 from raydisc.tasks.kinds import task_kind
 from raydisc.tradeoff import Measured, choose
 
@@ -81,7 +83,7 @@ def test_rows_are_packed_and_outputs_name_tokens(kept):
     split = read_split(store, data, "train")
     assert split.kind is task_kind("language")
     assert set(split.lengths) == {12}
-    assert TOKENS_FILE in outputs.blobs
+    assert LikeliestTokens.file in outputs.blobs
 
 
 def test_outputs_that_are_kept_and_those_of_each_step_teach_the_same(kept, tmp_path):
@@ -116,3 +118,10 @@ def test_an_interrupted_student_ends_with_the_same_bits(kept, tmp_path):
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert np.isfinite(again.student["evaluations"][-1]["metric"])
+
+
+def test_a_loss_that_needs_all_logits_is_refused_before_anything_is_computed():
+    experiment = language_experiment("memory")
+    objective = experiment.distillation.model_copy(update={"losses": {"logit_mse": 1.0}})
+    with pytest.raises(InputError, match=r"^distillation.losses: 'logit_mse' compares all logits, but in a language"):
+        inspect(experiment.model_copy(update={"distillation": objective}))

@@ -11,14 +11,10 @@ from tolerance import assert_near
 
 from raydisc.models.forward import forward
 from raydisc.models.task_heads import TokenHead, head_of
-from raydisc.signals.cache import (
-    HIDDEN_DTYPES,
-    HIDDEN_FILE,
-    LOGITS_FILE,
-    OutputsShape,
-    OutputsWriter,
-    read_images,
-)
+from raydisc.signals.base import ROUNDED_TYPES
+from raydisc.signals.cache import OutputsShape, OutputsWriter, read_outputs
+from raydisc.signals.hidden import HiddenStates
+from raydisc.signals.logits import Logits
 from raydisc.signals.source import BeyondRange, CachedSignal, OnlineSignal, write_outputs
 from raydisc.training.inference import Pass
 
@@ -43,14 +39,14 @@ def written(folder, teacher, split, positions=POSITIONS, batch_size=4, dtype="fl
 
 
 def images(folder):
-    return [np.memmap(folder / name, dtype=np.uint8, mode="r") for name in (LOGITS_FILE, HIDDEN_FILE)]
+    return {signal.file: np.memmap(folder / signal.file, np.uint8, mode="r") for signal in (Logits, HiddenStates)}
 
 
 def computed(folder, config, seed=0, **how):
     split = tiny_split(LENGTHS, config.num_labels, tags=isinstance(head_of(config), TokenHead))
     teacher = tiny_teacher(config, seed)
     written(folder, teacher, split, **how)
-    return read_images(*images(folder)), split, teacher
+    return read_outputs(images(folder)), split, teacher
 
 
 def random_batches(split, config, seed):
@@ -85,7 +81,7 @@ def test_kept_is_online(tmp_path, family, num_labels, dtype):
 def test_kept_is_online_for_tags_of_which_rows_have_many_or_few(tmp_path, family):
     config = tagging(tiny_config(family))
     kept, split, teacher = computed(tmp_path, config)
-    assert len(kept.logits) == split.label_counts.sum() < kept.hidden.shape[0]
+    assert len(kept[Logits]) == split.label_counts.sum() < kept[HiddenStates].shape[0]
     cached, online = CachedSignal(kept, split.lengths, split.label_counts), OnlineSignal(teacher, POSITIONS, nothing)
     for batch in random_batches(split, config, 1):
         for part in (batch, batch.share(1, 3), batch.share(6, 7)):
@@ -114,7 +110,7 @@ def test_rows_that_differ_have_outputs_that_differ(tmp_path):
 def test_the_bits_do_not_depend_on_who_asks(tmp_path):
     first, split, teacher = computed(tmp_path / "one", tiny_config())
     written(tmp_path / "two", teacher.train(), split)
-    for name in (LOGITS_FILE, HIDDEN_FILE):
+    for name in (Logits.file, HiddenStates.file):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     signal = CachedSignal(first, split.lengths)
     whole = signal.outputs(split.batch(np.arange(len(split)), 0))
@@ -128,8 +124,8 @@ def test_the_bits_do_not_depend_on_who_asks(tmp_path):
 def test_batch_size_changes_rounding_at_most(tmp_path):
     config = tiny_config()
     small, large = (computed(tmp_path / str(size), config, batch_size=size)[0] for size in (1, 13))
-    assert_near(small.logits, large.logits)
-    assert_near(small.hidden.float(), large.hidden.float(), ROUNDING["float16"])
+    assert_near(small[Logits], large[Logits])
+    assert_near(small[HiddenStates].float(), large[HiddenStates].float(), ROUNDING["float16"])
 
 
 def test_every_row_is_computed_once(tmp_path):
@@ -138,11 +134,11 @@ def test_every_row_is_computed_once(tmp_path):
     assert sorted(seen) == list(range(len(LENGTHS)))
 
 
-@pytest.mark.parametrize("dtype", HIDDEN_DTYPES)
+@pytest.mark.parametrize("dtype", ROUNDED_TYPES)
 def test_the_error_is_that_of_what_is_kept(tmp_path, dtype):
     split, teacher = tiny_split(LENGTHS), tiny_teacher(tiny_config())
     error = written(tmp_path, teacher, split, dtype=dtype)
-    kept, exact = read_images(*images(tmp_path)).hidden.double(), []
+    kept, exact = read_outputs(images(tmp_path))[HiddenStates].double(), []
     for row in range(len(split)):
         hidden = forward(teacher, split.batch(np.array([row]), 0), POSITIONS).hidden
         exact.append(torch.stack([states[0].detach() for states in hidden], dim=1))
@@ -151,14 +147,15 @@ def test_the_error_is_that_of_what_is_kept(tmp_path, dtype):
     assert ROUNDING[dtype] / 8 < error < ROUNDING[dtype]
 
 
-@pytest.mark.parametrize("dtype", HIDDEN_DTYPES)
+@pytest.mark.parametrize("dtype", ROUNDED_TYPES)
 def test_outputs_are_read_from_the_files_own_memory(tmp_path, dtype):
     computed(tmp_path, tiny_config(), dtype=dtype)
     mapped = images(tmp_path)
-    back = read_images(*mapped)
-    assert back.logits.shape == (len(LENGTHS), 3)
-    assert back.hidden.shape == (sum(LENGTHS), 3, 24)
-    for tensor, image in zip((back.logits, back.hidden), mapped, strict=True):
+    back = read_outputs(mapped)
+    assert back[Logits].shape == (len(LENGTHS), 3)
+    assert back[HiddenStates].shape == (sum(LENGTHS), 3, 24)
+    for signal, tensor in back.items():
+        image = mapped[signal.file]
         start = image.ctypes.data
         assert start <= tensor.data_ptr() < start + image.nbytes
 
@@ -194,7 +191,7 @@ def test_hidden_states_beyond_a_type_are_refused(tmp_path):
 
 def test_bytes_are_those_of_the_tensors(tmp_path):
     kept, _, _ = computed(tmp_path, tiny_config())
-    assert OutputsShape(len(LENGTHS), sum(LENGTHS), 3, 24, 3).bytes == kept.logits.nbytes + kept.hidden.nbytes
+    assert OutputsShape(len(LENGTHS), sum(LENGTHS), 3, 24, 3).bytes == kept[Logits].nbytes + kept[HiddenStates].nbytes
 
 
 def anonymous_bytes():
@@ -218,12 +215,12 @@ def test_writing_and_reading_hold_no_more_than_batches(tmp_path):
     gc.collect()  # what tests before left would otherwise be freed, or not, in between
     before = anonymous_bytes()
     written(tmp_path, teacher, split, positions, batch_size=5, on_batch=look)
-    kept = read_images(*images(tmp_path))
+    kept = read_outputs(images(tmp_path))
     signal = CachedSignal(kept, split.lengths)
     for start in range(0, 500, 5):
         batch = split.batch(np.arange(start, start + 5), 0)
         signal.outputs(batch)
         look(batch)
     assert len(peak) == 20
-    assert kept.hidden.nbytes > 60e6
+    assert kept[HiddenStates].nbytes > 60e6
     assert max(peak) - before < 30e6

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from raydisc.losses.losses import LOSSES, WeightedLoss
+from raydisc.losses import LOSSES
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.forward import Outputs
 from raydisc.signals.top_tokens import grouped, likeliest
 from raydisc.tasks.kinds import task_kind
@@ -17,6 +18,12 @@ PREDICTIONS, VOCABULARY = 6, 50
 def logits():
     generator = torch.Generator().manual_seed(0)
     return [3 * torch.randn(PREDICTIONS, VOCABULARY, generator=generator) for _ in range(2)]
+
+
+def summed(name, student, teacher, over):
+    """The sum of a loss over classes on grouped logits."""
+    said, tokens = teacher
+    return LOSSES.get(name)()(Outputs(grouped(student, tokens), ()), Outputs(said, ()), over, 1.0)[0]
 
 
 def batch():
@@ -39,7 +46,7 @@ def test_all_but_one_token_lose_nothing(logits):
     teacher, student = logits
     said, tokens = likeliest(teacher, VOCABULARY - 1)
     exact = functional.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="sum", log_target=True)
-    loss = LOSSES["kl_forward"](Outputs(grouped(student, tokens), ()), Outputs(said, ()), batch(), 1.0)[0]
+    loss = summed("kl_forward", student, (said, tokens), batch())
     assert loss == pytest.approx(float(exact), rel=1e-5)
 
 
@@ -49,7 +56,7 @@ def test_divergences_of_groups_never_exceed_those_of_tokens_and_grow_with_their_
     found = []
     for count in (1, 4, 16, VOCABULARY - 1):
         said, tokens = likeliest(teacher, count)
-        found.append(float(LOSSES[name](Outputs(grouped(student, tokens), ()), Outputs(said, ()), batch(), 1.0)[0]))
+        found.append(float(summed(name, student, (said, tokens), batch())))
     assert found == sorted(found)
     assert found[0] > 0
 
@@ -57,9 +64,9 @@ def test_divergences_of_groups_never_exceed_those_of_tokens_and_grow_with_their_
 def test_a_weighted_loss_compares_groups_but_knows_the_label_among_all_tokens(logits):
     teacher, student = logits
     said, tokens = likeliest(teacher, 5)
-    loss = WeightedLoss.of({"kl_forward": 1.0, "label": 1.0}, 1.0, over_classes=True)
+    loss = WeightedLoss.of({"kl_forward": 1.0, "label": 1.0}, 1.0, task_kind("classification"))
     found = loss(Outputs(student, ()), Outputs(said, (), tokens), batch())
-    kl = LOSSES["kl_forward"](Outputs(grouped(student, tokens), ()), Outputs(said, ()), batch(), 1.0)[0] / PREDICTIONS
+    kl = summed("kl_forward", student, (said, tokens), batch()) / PREDICTIONS
     assert found == pytest.approx(float(kl + functional.cross_entropy(student, batch().labels)), rel=1e-6)
 
 
@@ -79,7 +86,7 @@ def test_a_teacher_that_is_sure_leaves_finite_gradients():
         kind=task_kind("language"),
     )
     for name in ("kl_forward", "kl_reverse", "soft_cross_entropy", "jsd"):
-        value = LOSSES[name](Outputs(grouped(student, tokens), ()), Outputs(said, ()), one, 1.0)[0]
+        value = summed(name, student, (said, tokens), one)
         [gradient] = torch.autograd.grad(value, student)
         assert torch.isfinite(value), name
         assert torch.isfinite(gradient).all(), name

@@ -16,12 +16,14 @@ from tolerance import assert_near
 
 from raydisc.config.sections import TeacherOutputsConfig
 from raydisc.errors import OutOfMemory
-from raydisc.losses.losses import LOSSES, WeightedLoss
+from raydisc.losses import LOSSES
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.forward import forward
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
+from raydisc.tasks.kinds import task_kind
 from raydisc.training.micro_batches import in_micro_batches, micro_batches_of
 
 POSITIONS = (0, 2, 3)
@@ -32,7 +34,9 @@ POSITIONS = (0, 2, 3)
 def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family: str, count: int) -> None:
     config = tiny_config(family)
     model, teacher, batch = tiny_teacher(config), tiny_teacher(config, seed=1), tiny_batch(config)
-    loss = WeightedLoss.of({name: 1.0 for name in LOSSES if name != "logit_mse"}, 2.0, True)
+    loss = WeightedLoss.of(
+        {name: 1.0 for name in LOSSES.names() if name != "logit_mse"}, 2.0, task_kind("classification")
+    )
 
     def step(part: Any, index: int) -> tuple[torch.Tensor, float]:
         with torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import KINDS, importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
 
-from raydisc.losses.losses import WeightedLoss
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.build import load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
@@ -16,9 +16,10 @@ from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
+from raydisc.tasks.kinds import task_kind
 
 POSITIONS = (0, 2, 3)
-LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, True)
+LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, task_kind("classification"))
 
 
 class Held:

@@ -17,7 +17,9 @@ from raydisc.errors import InputError
 from raydisc.families.registry import layers_of
 from raydisc.models.build import load_frozen
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.signals.cache import HIDDEN_FILE, LOGITS_FILE, read_images
+from raydisc.signals.cache import read_outputs
+from raydisc.signals.hidden import HiddenStates
+from raydisc.signals.logits import Logits
 from raydisc.stages.artifact import Artifact, Cost, Model
 from raydisc.stages.files import read_split, read_table, read_weights, weight_blobs
 from raydisc.stages.importance import read_candidate, read_scores
@@ -158,12 +160,12 @@ def test_teacher_outputs_are_the_teachers(prepared_base):
     ready, store = prepared_base
     train = read_split(store, ready.data, "train")
     outputs = executor(store.root.parent).run(search_of(BASE).outputs_of(ready, ready.teacher))
-    kept = read_images(*(store.blob(outputs, name) for name in (LOGITS_FILE, HIDDEN_FILE)))
+    kept = read_outputs({signal.file: store.blob(outputs, signal.file) for signal in (Logits, HiddenStates)})
     expected = predict(model_of(store, Model(ready.finetuned)), train, 0, Pass(64))
-    assert_near(kept.logits.numpy(), expected)
+    assert_near(kept[Logits].numpy(), expected)
     assert outputs["positions"] == [0, 1, 2, 3]
-    assert kept.hidden.shape == (train.lengths.sum(), 4, 24)
-    assert kept.logits.nbytes + kept.hidden.nbytes == outputs["bytes"]
+    assert kept[HiddenStates].shape == (train.lengths.sum(), 4, 24)
+    assert kept[Logits].nbytes + kept[HiddenStates].nbytes == outputs["bytes"]
     assert (outputs["source"], outputs["dtype"]) == ("memory", "float16")
     assert 1e-5 < outputs["error"] < 2**-11
 
@@ -184,7 +186,7 @@ def test_what_float16_cannot_hold_is_kept_in_bfloat16(prepared_base, storage):
     loud = executor(storage).execute(outputs_of_altered_teacher(prepared_base, storage, "a", 1e6))
     assert loud["dtype"] == "bfloat16"
     assert 2**-11 < loud["error"] < 2**-8
-    kept = read_images(*(store.blob(loud, name) for name in (LOGITS_FILE, HIDDEN_FILE))).hidden
+    kept = read_outputs({HiddenStates.file: store.blob(loud, HiddenStates.file)})[HiddenStates]
     assert kept.dtype == torch.bfloat16
     assert 65504 < float(kept.abs().max()) < float("inf")
     # the first batch was computed in vain, and is paid for

@@ -19,7 +19,8 @@ from tolerance import assert_all_near, assert_near
 
 from raydisc.config.sections import SandwichConfig
 from raydisc.families.registry import layers_of
-from raydisc.losses.losses import LOSSES, WeightedLoss
+from raydisc.losses import LOSSES
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.build import load_frozen, load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
@@ -30,11 +31,12 @@ from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
 from raydisc.supernet.sandwich import sandwich
+from raydisc.tasks.kinds import task_kind
 
 pytestmark = pytest.mark.numerics
 
 POSITIONS = (0, 2, 3)
-LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 0.5, "label": 0.25}, 2.0, True)
+LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 0.5, "label": 0.25}, 2.0, task_kind("classification"))
 
 
 def supernet_of(config, state, importance):
@@ -99,14 +101,14 @@ def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     assert max(float(gradient.abs().max()) for gradient in sums.values()) > 0.01
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("name", LOSSES.names())
 def test_one_batch_of_eight_is_two_of_four_under_sgd(name):
     """Halves weighted by their counts: real tokens for hidden states, rows for the rest."""
     config = tiny_config()
     split = tiny_split([9, 1, 4, 12, 3, 3, 7, 2])
     start, teacher = tiny_teacher(config), tiny_teacher(config, seed=1)
     importance = importance_with_empty_layers(config)
-    loss = LOSSES[name]
+    loss = LOSSES.get(name)()
 
     def updated(parts):
         """The weights after one step on the rows of all parts."""

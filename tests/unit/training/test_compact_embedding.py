@@ -10,7 +10,7 @@ from tiny_models import KINDS, state_of, tiny_config, tiny_teacher
 from tolerance import assert_all_near, seen
 from torch import nn
 
-from raydisc.losses.losses import task_loss
+from raydisc.losses.labels import task_loss
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Split
 from raydisc.training.compact_embedding import CompactVocabulary

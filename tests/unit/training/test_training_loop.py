@@ -13,13 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training import SETTINGS, SPLIT, TOKENS, Killed, batch_at, killed_at, linear, pull, quiet
 
 from raydisc.errors import NonFiniteLoss
-from raydisc.losses.losses import WeightedLoss, task_loss
+from raydisc.losses.labels import task_loss
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.build import load_frozen, load_trainable
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
 from raydisc.signals.source import OnlineSignal
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic, select
+from raydisc.tasks.kinds import task_kind
 from raydisc.training.checkpoint import load
 from raydisc.training.loop import no_evaluation, train
 
@@ -50,7 +52,7 @@ def once_for_all(initial_seed):
     model = load_trainable(config, full, sorted_state(tiny_teacher(config, initial_seed), config, importance))
     make_elastic(model, config)
     candidates = tuple(candidate(importance, scale) for scale in (0.8, 0.6, 0.4, 0.2))
-    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, True)
+    loss = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, task_kind("classification"))
 
     def step(batch, index):
         total = torch.zeros(())
