@@ -83,11 +83,11 @@ def sliced(state: Mapping[str, torch.Tensor], config: Config, widths: Widths) ->
     """Views of the first units of every layer; gradients flow through them into the whole weights."""
     narrow = dict(state)
     for index, units in enumerate(layers_of(config)):
-        for carrier, kept in widths.of(index, units):
-            weight, bias = f"{carrier.path}.weight", f"{carrier.path}.bias"
-            narrow[weight] = carrier.first(narrow[weight], kept)
-            if carrier.axis == 0:
-                narrow[bias] = carrier.first(narrow[bias], kept)
+        for linear, kept in widths.of(index, units):
+            weight, bias = f"{linear.path}.weight", f"{linear.path}.bias"
+            narrow[weight] = linear.first(narrow[weight], kept)
+            if linear.axis == 0:
+                narrow[bias] = linear.first(narrow[bias], kept)
     return narrow
 
 

@@ -247,9 +247,7 @@ def bounds(asked: Asked) -> dict[str, float]:
     whole, layers = _bytes(model), [_bytes(block) for block in blocks_of(model, config)]
     block, shards = max(*layers, whole - sum(layers)), asked.layout.shard
     never_pruned = whole - sum(
-        model.get_parameter(f"{carrier.path}.weight").nbytes
-        for units in layers_of(config)
-        for carrier in units.carriers
+        model.get_parameter(f"{linear.path}.weight").nbytes for units in layers_of(config) for linear in units.linears
     )
     largest, student = (never_pruned + scale * (whole - never_pruned) for scale in (asked.assistant, _STUDENT))
     holding = 1.2 * whole / shards + block

@@ -2,63 +2,57 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
-
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from raydisc.errors import InputError
-from raydisc.families.base import Config, Head, Mask
-from raydisc.families.units import Carrier, LayerUnits, Units
+from raydisc.families.base import Config, Family, Head, Mask
+from raydisc.families.units import LayerUnits, PrunableLinear, Units
 
 
 @dataclass(frozen=True)
-class DecoderFamily:
+class DecoderFamily(Family):
     """A decoder built like Llama.
 
     Its units are key/value heads, each with the query heads that share it, and neurons of a gated feed-forward, each a
-    row of the gate and a row of the other projection. A head's size does not depend on how many there are; norms of
+    row of the gate and a row of the other projection. A head's size does not depend on the number of heads; norms of
     queries and keys are those of one head, so that they stay whole.
 
     Attributes:
-        model_type: of its configurations.
-        biased: query, key and value have biases whatever the configuration says.
+        model_type: The ``model_type`` of its configurations.
+        biased: Whether query, key and value have biases even where the configuration does not ask for them.
+        predicts_next: Whether the family has language models; every decoder of transformers has.
     """
 
     model_type: str
     biased: bool = False
-
-    @property
-    def predicts_next(self) -> bool:
-        """Each has one."""
-        return True
+    predicts_next: bool = True
 
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:
-        """The units of every layer.
+        """Return the units of every layer.
 
         Raises:
-            InputError: query heads that key/value heads cannot share out evenly.
+            InputError: The key/value heads cannot share out the query heads evenly.
         """
         queries, groups = config.num_attention_heads, config.num_key_value_heads
         if queries % groups:
             raise InputError(
-                f"teacher: num_attention_heads is {queries}, which is no multiple of num_key_value_heads ({groups})"
+                f"teacher: num_attention_heads must be a multiple of num_key_value_heads ({groups}), but is {queries}"
             )
         return tuple(self._units(f"model.layers.{index}", config) for index in range(config.num_hidden_layers))
 
     def head(self, config: Config) -> Head:
-        """The classifier reads every token, of which the last one's logits are taken."""
+        """Return a head that reads every token; only the last token's logits are used."""
         return Head(tokenwise=("score",))
 
     def mask(self, config: Config) -> Mask:
-        """A causal model's tokens never see the padding behind them."""
+        """Return ``none`` for a causal model, whose tokens never see the padding behind them."""
         both_ways = getattr(config, "use_bidirectional_attention", False) or not getattr(config, "is_causal", True)
         return "tokens" if both_ways else "none"
 
     def fit(self, config: Config, pad_id: int | None) -> None:
-        """The padding token says where a row ends. Nothing is generated, so that no keys need to be kept.
+        """Write the padding token, which marks the end of a row; keys are not kept, since nothing is generated.
 
         Raises:
-            InputError: there is none.
+            InputError: There is no padding token.
         """
         if pad_id is None:
             raise InputError(
@@ -68,21 +62,13 @@ class DecoderFamily:
         config.pad_token_id, config.use_cache = pad_id, False
 
     def plain(self, config: Config, heads: int, neurons: int) -> Config | None:
-        """Fewer heads of the same size, and fewer neurons."""
+        """Return a configuration with fewer heads of the same size and fewer neurons."""
         shared = config.num_attention_heads // config.num_key_value_heads
         narrow = deepcopy(config)
         narrow.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         narrow.num_attention_heads, narrow.num_key_value_heads = shared * heads, heads
         narrow.intermediate_size = neurons
         return narrow
-
-    def classifier(self) -> Any:
-        """The one of transformers."""
-        return AutoModelForSequenceClassification
-
-    def token_classifier(self) -> Any:
-        """The one of transformers."""
-        return AutoModelForTokenClassification
 
     def _units(self, layer: str, config: Config) -> LayerUnits:
         groups = config.num_key_value_heads
@@ -94,30 +80,27 @@ class DecoderFamily:
             heads=Units(
                 count=groups,
                 outputs=(
-                    Carrier(f"{layer}.self_attn.q_proj", 0, shared, has_bias=attention_bias),
-                    Carrier(f"{layer}.self_attn.k_proj", 0, size, has_bias=attention_bias),
-                    Carrier(f"{layer}.self_attn.v_proj", 0, size, has_bias=attention_bias),
+                    PrunableLinear(f"{layer}.self_attn.q_proj", 0, shared, has_bias=attention_bias),
+                    PrunableLinear(f"{layer}.self_attn.k_proj", 0, size, has_bias=attention_bias),
+                    PrunableLinear(f"{layer}.self_attn.v_proj", 0, size, has_bias=attention_bias),
                 ),
-                input=Carrier(f"{layer}.self_attn.o_proj", 1, shared),
+                input=PrunableLinear(f"{layer}.self_attn.o_proj", 1, shared),
             ),
             neurons=Units(
                 count=config.intermediate_size,
                 outputs=(
-                    Carrier(f"{layer}.mlp.gate_proj", 0, 1, has_bias=gate_bias),
-                    Carrier(f"{layer}.mlp.up_proj", 0, 1, has_bias=gate_bias),
+                    PrunableLinear(f"{layer}.mlp.gate_proj", 0, 1, has_bias=gate_bias),
+                    PrunableLinear(f"{layer}.mlp.up_proj", 0, 1, has_bias=gate_bias),
                 ),
-                input=Carrier(f"{layer}.mlp.down_proj", 1, 1),
+                input=PrunableLinear(f"{layer}.mlp.down_proj", 1, 1),
             ),
             hidden_size=config.hidden_size,
         )
 
 
-DECODERS = (
-    DecoderFamily("llama"),
-    DecoderFamily("mistral"),
-    DecoderFamily("qwen2", biased=True),
-    DecoderFamily("qwen3"),
-    DecoderFamily("gemma"),
-    DecoderFamily("gemma3_text"),
-)
-"""Every decoder that has an adapter."""
+LLAMA = DecoderFamily("llama")
+MISTRAL = DecoderFamily("mistral")
+QWEN2 = DecoderFamily("qwen2", biased=True)
+QWEN3 = DecoderFamily("qwen3")
+GEMMA = DecoderFamily("gemma")
+GEMMA3_TEXT = DecoderFamily("gemma3_text")

@@ -1,27 +1,25 @@
 """Encoders: BERT and what is built like it."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
-
-from raydisc.families.base import Config, Head, Mask
-from raydisc.families.units import Carrier, LayerUnits, Units
+from raydisc.families.base import Config, Family, Mask
+from raydisc.families.units import LayerUnits, PrunableLinear, Units
 
 
 @dataclass(frozen=True)
-class EncoderFamily:
+class EncoderFamily(Family):
     """An encoder whose layers are alike: paths are written once with the layer's number left open.
 
     Attributes:
-        model_type: of its configurations.
-        layer: path of a layer.
-        head_outputs: paths inside it of query, key and value.
-        head_input: of attention's output.
-        neuron_outputs: of the linears into the feed-forward.
-        neuron_input: of the one out of it.
-        fused: blocks in each of ``head_outputs`` and of ``neuron_outputs``.
-        padding: what its models are given of padding.
+        model_type: The ``model_type`` of its configurations.
+        layer: Path of a layer, with ``{}`` for its number.
+        head_outputs: Paths of query, key and value inside a layer.
+        head_input: Path of the output of attention.
+        neuron_outputs: Paths of the linears into the feed-forward.
+        neuron_input: Path of the linear out of the feed-forward.
+        fused: Blocks in each of ``head_outputs`` and in each of ``neuron_outputs``.
+        padding: The form in which models receive padding.
+        positions_after_padding: Whether the positions of tokens begin behind the number of the padding token.
     """
 
     model_type: str
@@ -32,66 +30,57 @@ class EncoderFamily:
     neuron_input: str
     fused: tuple[int, int] = (1, 1)
     padding: Mask = "additive"
-
-    @property
-    def predicts_next(self) -> bool:
-        """No token is predicted from those before it alone."""
-        return False
+    positions_after_padding: bool = False
 
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:
-        """The units of every layer; sizes come from the configuration's common attribute names."""
+        """Return the units of every layer; sizes come from the common attribute names of configurations."""
         neurons = getattr(config, "intermediate_size", None) or config.hidden_dim
         return tuple(
             self._units(self.layer.format(index), config, neurons) for index in range(config.num_hidden_layers)
         )
 
-    def head(self, config: Config) -> Head:
-        """Its linears read one vector for each row."""
-        return Head()
-
     def mask(self, config: Config) -> Mask:
-        """One mask does for all layers where every token attends to every other."""
+        """Return ``padding``."""
         return self.padding
 
-    def fit(self, config: Config, pad_id: int | None) -> None:
-        """Nothing: its classifiers read the first token, or the mean of those that the mask leaves."""
-
-    def plain(self, config: Config, heads: int, neurons: int) -> Config | None:
-        """None: a head's size follows from the number of heads."""
-        return None
-
-    def classifier(self) -> Any:
-        """The one of transformers."""
-        return AutoModelForSequenceClassification
-
-    def token_classifier(self) -> Any:
-        """The one of transformers."""
-        return AutoModelForTokenClassification
+    def positions(self, config: Config) -> int | None:
+        """Return the number of positions that are left for tokens."""
+        positions = super().positions(config)
+        if positions is None or not self.positions_after_padding:
+            return positions
+        return positions - int(config.pad_token_id) - 1
 
     def _units(self, layer: str, config: Config, neurons: int) -> LayerUnits:
         size = config.hidden_size // config.num_attention_heads
+        attention_bias, neuron_bias = getattr(config, "attention_bias", True), getattr(config, "mlp_bias", True)
         return LayerUnits(
             heads=Units(
                 count=config.num_attention_heads,
                 outputs=tuple(
-                    Carrier(f"{layer}.{path}", 0, size, self.fused[0], getattr(config, "attention_bias", True))
+                    PrunableLinear(f"{layer}.{path}", 0, size, self.fused[0], attention_bias)
                     for path in self.head_outputs
                 ),
-                input=Carrier(f"{layer}.{self.head_input}", 1, size),
+                input=PrunableLinear(f"{layer}.{self.head_input}", 1, size),
             ),
             neurons=Units(
                 count=neurons,
                 outputs=tuple(
-                    Carrier(f"{layer}.{path}", 0, 1, self.fused[1], getattr(config, "mlp_bias", True))
-                    for path in self.neuron_outputs
+                    PrunableLinear(f"{layer}.{path}", 0, 1, self.fused[1], neuron_bias) for path in self.neuron_outputs
                 ),
-                input=Carrier(f"{layer}.{self.neuron_input}", 1, 1),
+                input=PrunableLinear(f"{layer}.{self.neuron_input}", 1, 1),
             ),
             hidden_size=config.hidden_size,
         )
 
 
-def _bert_like(model_type: str, prefix: str) -> EncoderFamily:
+def bert_like(model_type: str, prefix: str, positions_after_padding: bool = False) -> EncoderFamily:
+    """Return the adapter of a family whose layers have BERT's names.
+
+    Args:
+        model_type: The ``model_type`` of its configurations.
+        prefix: The name of the encoder in its classifiers.
+        positions_after_padding: See ``EncoderFamily``.
+    """
     return EncoderFamily(
         model_type=model_type,
         layer=prefix + ".encoder.layer.{}",
@@ -99,10 +88,15 @@ def _bert_like(model_type: str, prefix: str) -> EncoderFamily:
         head_input="attention.output.dense",
         neuron_outputs=("intermediate.dense",),
         neuron_input="output.dense",
+        positions_after_padding=positions_after_padding,
     )
 
 
-_DISTILBERT = EncoderFamily(
+BERT = bert_like("bert", "bert")
+ROBERTA = bert_like("roberta", "roberta", positions_after_padding=True)
+XLM_ROBERTA = bert_like("xlm-roberta", "roberta", positions_after_padding=True)
+
+DISTILBERT = EncoderFamily(
     model_type="distilbert",
     layer="distilbert.transformer.layer.{}",
     head_outputs=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
@@ -111,7 +105,7 @@ _DISTILBERT = EncoderFamily(
     neuron_input="ffn.lin2",
 )
 
-_MODERNBERT = EncoderFamily(
+MODERNBERT = EncoderFamily(
     model_type="modernbert",
     layer="model.layers.{}",
     head_outputs=("attn.Wqkv",),
@@ -121,12 +115,3 @@ _MODERNBERT = EncoderFamily(
     fused=(3, 2),
     padding="tokens",
 )
-
-ENCODERS = (
-    _bert_like("bert", "bert"),
-    _bert_like("roberta", "roberta"),
-    _bert_like("xlm-roberta", "roberta"),
-    _DISTILBERT,
-    _MODERNBERT,
-)
-"""Every encoder that has an adapter."""

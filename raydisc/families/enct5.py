@@ -26,8 +26,8 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.t5.modeling_t5 import T5Attention, T5PreTrainedModel, T5Stack, eager_attention_forward
 
-from raydisc.families.base import Config, Head, Mask
-from raydisc.families.units import Carrier, LayerUnits, Units
+from raydisc.families.base import Config, Family, Head
+from raydisc.families.units import LayerUnits, PrunableLinear, Units
 
 
 class OrderedAttention(T5Attention):
@@ -82,13 +82,13 @@ class OrderedAttention(T5Attention):
 
 
 class EncT5PreTrainedModel(T5PreTrainedModel):
-    """What the parts of EncT5 share: how weights are made that a checkpoint does not have."""
+    """The base class of the parts of EncT5, which initialises weights that a checkpoint does not have."""
 
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^lm_head\.", r"^encoder\.embed_tokens\."]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """New weights as T5's are made, for what a checkpoint does not have."""
+        """Initialise weights that a checkpoint does not have, as T5's are."""
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         factor, config = self.config.initializer_factor, self.config
         if isinstance(module, OrderedAttention):
@@ -136,7 +136,7 @@ class EncT5Model(EncT5PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> nn.Module:
-        """The word embedding."""
+        """Return the word embedding."""
         return self.shared
 
     def forward(
@@ -146,8 +146,8 @@ class EncT5Model(EncT5PreTrainedModel):
 
         Args:
             input_ids: ``[B, S]``.
-            attention_mask: ones and zeros ``[B, S]``, or what attention adds ``[B, 1, 1, S]``.
-            kwargs: of the encoder.
+            attention_mask: Ones and zeros ``[B, S]``, or numbers that attention adds to its scores ``[B, 1, 1, S]``.
+            kwargs: Arguments of the encoder.
 
         Returns:
             The decoder's answer ``[B, D]``, or the encoder's ``[B, S, D]``, as ``last_hidden_state``, with the
@@ -166,11 +166,11 @@ class EncT5Model(EncT5PreTrainedModel):
 
 
 class EncT5Classifier(EncT5PreTrainedModel):
-    """A linear layer on what the encoder, or the decoder that asks it, says last.
+    """A linear layer on the last output of the encoder, or of the decoder that asks it.
 
     Attributes:
-        asks: whether a decoder asks the encoder.
-        output: what a forward gives.
+        asks: Whether a decoder asks the encoder.
+        output: The class of what a forward returns.
     """
 
     asks: ClassVar[bool]
@@ -186,12 +186,12 @@ class EncT5Classifier(EncT5PreTrainedModel):
 
     @classmethod
     def from_config(cls, config: Config, **kwargs: Any) -> Self:
-        """A model with new weights, as the auto classes make it."""
+        """Return a model with new weights, as the auto classes do."""
         model: Self = cls._from_config(config, **kwargs)  # type: ignore[no-untyped-call]
         return model
 
     def get_input_embeddings(self) -> nn.Module:
-        """The word embedding."""
+        """Return the word embedding."""
         return self.transformer.shared
 
     def forward(
@@ -201,7 +201,7 @@ class EncT5Classifier(EncT5PreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput | TokenClassifierOutput:
-        """Logits ``[B, labels]`` or ``[B, S, labels]``, and the encoder's hidden states; T5 has no types of tokens."""
+        """Return logits ``[B, labels]`` or ``[B, S, labels]`` and hidden states; T5 has no types of tokens."""
         found = self.transformer(input_ids, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(found.last_hidden_state))
         return self.output(logits=logits, hidden_states=found.hidden_states)
@@ -222,42 +222,34 @@ class EncT5ForTokenClassification(EncT5Classifier):
 
 
 @dataclass(frozen=True)
-class EncT5Family:
-    """T5 and what has its configuration, as EncT5."""
+class EncT5Family(Family):
+    """T5, or a family with its configuration, as EncT5.
+
+    Attributes:
+        model_type: The ``model_type`` of its configurations.
+    """
 
     model_type: str
 
-    @property
-    def predicts_next(self) -> bool:
-        """Its decoder is a classifier."""
-        return False
-
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:
-        """The units of every layer of the encoder; T5's linears have no biases."""
+        """Return the units of every layer of the encoder; T5's linears have no biases."""
         return tuple(_units(f"transformer.encoder.block.{index}.layer", config) for index in range(config.num_layers))
 
     def head(self, config: Config) -> Head:
-        """The decoder layer: keys and values of every token for one query of each row."""
+        """Return the decoder layer: keys and values of every token for one query of each row."""
         cross = "transformer.decoder.block.0.layer.1.EncDecAttention"
         return Head(tokenwise=(f"{cross}.k", f"{cross}.v"), attended=config.num_heads * config.d_kv)
 
-    def mask(self, config: Config) -> Mask:
-        """Every token attends to every other."""
-        return "additive"
-
-    def fit(self, config: Config, pad_id: int | None) -> None:
-        """Nothing: the prompt reads those tokens that the mask leaves."""
-
-    def plain(self, config: Config, heads: int, neurons: int) -> Config | None:
-        """None: transformers has no EncT5, and its T5 gives all layers the position bias of the same heads."""
+    def positions(self, config: Config) -> int | None:
+        """Return None: attention knows distances, and those of any length."""
         return None
 
     def classifier(self) -> Any:
-        """EncT5's own."""
+        """Return EncT5's own class, which transformers does not have."""
         return EncT5ForSequenceClassification
 
     def token_classifier(self) -> Any:
-        """EncT5's own."""
+        """Return EncT5's own class, which transformers does not have."""
         return EncT5ForTokenClassification
 
 
@@ -267,18 +259,18 @@ def _units(layer: str, config: Config) -> LayerUnits:
     return LayerUnits(
         heads=Units(
             count=config.num_heads,
-            outputs=tuple(Carrier(f"{attention}.{name}", 0, config.d_kv, has_bias=False) for name in "qkv"),
-            input=Carrier(f"{attention}.o", 1, config.d_kv),
+            outputs=tuple(PrunableLinear(f"{attention}.{name}", 0, config.d_kv, has_bias=False) for name in "qkv"),
+            input=PrunableLinear(f"{attention}.o", 1, config.d_kv),
+            buffers=(f"{attention}.head_order",),
         ),
         neurons=Units(
             count=config.d_ff,
-            outputs=tuple(Carrier(f"{feed_forward}.{name}", 0, 1, has_bias=False) for name in into),
-            input=Carrier(f"{feed_forward}.wo", 1, 1),
+            outputs=tuple(PrunableLinear(f"{feed_forward}.{name}", 0, 1, has_bias=False) for name in into),
+            input=PrunableLinear(f"{feed_forward}.wo", 1, 1),
         ),
         hidden_size=config.d_model,
-        head_order=f"{attention}.head_order",
     )
 
 
-T5_ENCODERS = (EncT5Family("t5"), EncT5Family("mt5"))
-"""Every family of T5 that has an adapter."""
+T5 = EncT5Family("t5")
+MT5 = EncT5Family("mt5")

@@ -1,44 +1,62 @@
-"""The families that have an adapter."""
+"""The registry of the families of models that raydisc can prune."""
 
 from raydisc.errors import InputError
 from raydisc.families.base import Config, Family
-from raydisc.families.decoders import DECODERS
-from raydisc.families.encoders import ENCODERS
-from raydisc.families.enct5 import T5_ENCODERS
 from raydisc.families.units import LayerUnits
+from raydisc.registry import Registry
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (*ENCODERS, *DECODERS, *T5_ENCODERS)}
-"""Every family that has an adapter, by the ``model_type`` of its configuration."""
+FAMILIES: Registry[Family] = Registry(
+    "raydisc.families",
+    "family",
+    Family,
+    shipped={
+        "bert": "raydisc.families.encoders:BERT",
+        "roberta": "raydisc.families.encoders:ROBERTA",
+        "xlm-roberta": "raydisc.families.encoders:XLM_ROBERTA",
+        "distilbert": "raydisc.families.encoders:DISTILBERT",
+        "modernbert": "raydisc.families.encoders:MODERNBERT",
+        "llama": "raydisc.families.decoders:LLAMA",
+        "mistral": "raydisc.families.decoders:MISTRAL",
+        "qwen2": "raydisc.families.decoders:QWEN2",
+        "qwen3": "raydisc.families.decoders:QWEN3",
+        "gemma": "raydisc.families.decoders:GEMMA",
+        "gemma3_text": "raydisc.families.decoders:GEMMA3_TEXT",
+        "t5": "raydisc.families.enct5:T5",
+        "mt5": "raydisc.families.enct5:MT5",
+    },
+    classes=False,
+    key="model_type",
+)
+"""Every family that has an adapter, by the ``model_type`` of its configurations."""
 
 
 def family_of(config: Config) -> Family:
-    """The adapter of a model's family.
+    """Return the adapter of a model's family.
 
     Raises:
-        InputError: no adapter knows this ``model_type``.
+        InputError: No adapter has the configuration's ``model_type``.
     """
     return family_named(config.model_type)
 
 
 def family_named(model_type: str) -> Family:
-    """The adapter of a ``model_type``.
+    """Return the adapter of a ``model_type``, importing it, so that transformers knows the classes of its models.
 
     Raises:
-        InputError: no adapter knows it.
+        InputError: No adapter has this ``model_type``.
     """
-    family = FAMILIES.get(model_type)
-    if family is None:
-        known = ", ".join(sorted(FAMILIES))
+    if model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES.names()))
         raise InputError(
             f"teacher.model: no adapter for the family '{model_type}'; families that raydisc can prune: {known}"
         )
-    return family
+    return FAMILIES.get(model_type)
 
 
 def layers_of(config: Config) -> tuple[LayerUnits, ...]:
-    """The units of every layer of a model with this configuration.
+    """Return the units of every layer of a model with this configuration.
 
     Raises:
-        InputError: no adapter knows this family.
+        InputError: No adapter knows this family.
     """
     return family_of(config).layers(config)

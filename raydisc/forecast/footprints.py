@@ -172,7 +172,7 @@ class Footprints:
         with torch.device("meta"):
             model = build(self._world.config, widths)
         layers = [
-            sum(model.get_parameter(f"{carrier.path}.weight").nbytes for carrier in units.carriers)
+            sum(model.get_parameter(f"{linear.path}.weight").nbytes for linear in units.linears)
             for units in layers_of(self._world.config)
         ]
         return max(*layers, bytes_of(model) - sum(layers))

@@ -23,7 +23,7 @@ from raydisc.forecast.work import Work
 from raydisc.models.build import build
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.precision import Precision
-from raydisc.models.widths import Widths, count_units, prunable_parameters
+from raydisc.models.widths import Widths
 from raydisc.stages.base import Stage
 from raydisc.stages.distil import Distil
 from raydisc.stages.once_for_all.model import read_candidates
@@ -88,10 +88,8 @@ class Clock:
 
 
 def parameters_at(world: World, widths: Widths) -> int:
-    """Parameters of a model."""
-    units = sum(widths.heads), sum(widths.neurons)
-    whole = prunable_parameters(world.config, *count_units(world.cost.layers))
-    return world.subject.teacher_parameters - whole + prunable_parameters(world.config, *units)
+    """Return the number of a model's parameters."""
+    return widths.size(world.config, world.subject.teacher_parameters).parameters
 
 
 def seconds_of(work: Work, request: Stage, world: World, pace: Pace) -> float:

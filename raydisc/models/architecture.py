@@ -7,7 +7,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 
 from raydisc.errors import InputError, reason_of
 from raydisc.families.base import Config
-from raydisc.families.registry import family_of
+from raydisc.families.registry import FAMILIES, family_named, family_of
 from raydisc.models.task_heads import model_class, suit
 from raydisc.registry import nearest
 from raydisc.tasks.kinds.base import TaskKind
@@ -33,6 +33,8 @@ def from_architecture(
     """
     settings = {name: value for name, value in architecture.items() if name != "model_type"}
     model_type = str(architecture.get("model_type"))
+    if model_type in FAMILIES:
+        family_named(model_type)
     if model_type not in CONFIG_MAPPING:
         raise InputError(f"teacher.architecture: model_type '{model_type}' is unknown to transformers")
     known = AutoConfig.for_model(model_type)

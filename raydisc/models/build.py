@@ -1,7 +1,9 @@
 """Dense models of a structure: built empty, or filled from weights."""
 
+import json
 from collections.abc import Mapping
 from copy import copy
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
@@ -9,6 +11,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from raydisc.families.base import Config
+from raydisc.families.registry import family_named
 from raydisc.models.attention import SDPA_OR_NOTHING
 from raydisc.models.structure import Structure
 from raydisc.models.task_heads import model_class, put_weights
@@ -16,9 +19,29 @@ from raydisc.tensors.lazy_state import State
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
-    """A Hugging Face configuration from its ``to_dict()``."""
+    """Return a Hugging Face configuration from its ``to_dict()``."""
+    family_named(values["model_type"])
     settings = {name: value for name, value in values.items() if name not in {"model_type", "transformers_version"}}
     return AutoConfig.for_model(values["model_type"], **settings)
+
+
+def config_from_folder(folder: Path, trust_remote_code: bool = False) -> Config:
+    """Read the Hugging Face configuration of a model in a folder.
+
+    The adapter of its family is imported first, since the configuration may be of a class that the adapter's package
+    registers with transformers.
+
+    Args:
+        folder: The folder.
+        trust_remote_code: Whether code that lies beside the configuration may run.
+
+    Raises:
+        InputError: The family has no adapter.
+    """
+    written = json.loads((folder / "config.json").read_text())
+    if isinstance(written, dict) and isinstance(written.get("model_type"), str):
+        family_named(written["model_type"])
+    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def build(config: Config, structure: Structure) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from raydisc.families.base import Config
+from raydisc.families.registry import family_of
 from raydisc.models.build import build
 from raydisc.models.structure import full_structure
 from raydisc.models.task_heads import weights_of
@@ -37,10 +38,10 @@ class CheckpointState(State):
         self._named: dict[str, str] = {}
         missing: set[str] = set()
         mismatched: set[str] = set()
-        wanted_weights = weights_of(model)
+        wanted_weights, family = weights_of(model), family_of(config)
         self._order = list(wanted_weights)
         for name, wanted in wanted_weights.items():
-            found = next((it for it in (name, name.partition(".")[2]) if it in self._files), None)
+            found = next((it for it in family.stored_names(name) if it in self._files), None)
             if found is None:
                 missing.add(name)
             elif self._files[found].shape != tuple(wanted.shape):

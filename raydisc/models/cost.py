@@ -30,7 +30,7 @@ class ForwardCost:
     def of(model: nn.Module, config: Config) -> "ForwardCost":
         """Read the cost from the teacher, or from any model that keeps parts of it."""
         layers = layers_of(config)
-        prunable = {carrier.path for units in layers for carrier in units.carriers}
+        prunable = {linear.path for units in layers for linear in units.linears}
         unpruned = {
             path: module.in_features * module.out_features
             for path, module in model.named_modules()

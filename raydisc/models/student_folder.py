@@ -9,11 +9,11 @@ import torch
 from pydantic import AfterValidator, Field, PositiveInt, TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from raydisc.errors import InputError, reason_of
 from raydisc.families.base import Config
-from raydisc.models.build import load_trainable
+from raydisc.models.build import config_from_folder, load_trainable
 from raydisc.models.structure import Structure, structure_from_json
 from raydisc.models.task_heads import HEADS, head_of
 from raydisc.registry import nearest
@@ -121,7 +121,7 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
     folder = student_folder(folder)
     card = read_card(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = config_from_folder(folder)
         _refuse_other_outputs(config, card)
         structure = structure_from_json(_SUBNET.validate_json((folder / "subnet.json").read_bytes()))
         if not structure.fits(config):

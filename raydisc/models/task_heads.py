@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from raydisc.errors import InputError
 from raydisc.families.base import Config
@@ -123,7 +123,8 @@ class SequenceHead(TaskHead):
 
     def name_architecture(self, config: Config) -> None:
         """Write the class of sequence classifiers."""
-        config.architectures = [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type]]
+        classes: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        config.architectures = [classes[type(config)].__name__]
 
 
 class TokenHead(TaskHead):
@@ -158,7 +159,7 @@ class LanguageModelHead(TaskHead):
     def suit(self, config: Config, num_labels: int, pad_id: int | None) -> None:
         """Set the class of language models; nothing is cached while rows are whole."""
         if not family_of(config).predicts_next:
-            known = ", ".join(sorted(name for name, family in FAMILIES.items() if family.predicts_next))
+            known = ", ".join(sorted(family.model_type for family in FAMILIES if family.predicts_next))
             raise InputError(
                 f"teacher: a language task needs a model that predicts the next token, but '{config.model_type}' is "
                 f"none; families that are: {known}"

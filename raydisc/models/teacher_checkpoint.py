@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import json
 from collections.abc import Collection, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +10,12 @@ import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from raydisc.errors import InputError, reason_of
 from raydisc.families.base import Config
-from raydisc.families.registry import family_named, family_of, layers_of
+from raydisc.families.registry import family_of, layers_of
+from raydisc.models.build import config_from_folder
 from raydisc.models.checkpoint_files import BESIDE_WEIGHTS, WEIGHTS
 from raydisc.models.task_heads import HEADS, head_of, model_class, suit, weights_of
 from raydisc.models.widths import Widths
@@ -123,10 +123,7 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Config:
     """
     path = folder / "config.json"
     try:
-        written = json.loads(path.read_text())
-        if isinstance(written, dict) and isinstance(written.get("model_type"), str):
-            family_named(written["model_type"])
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = config_from_folder(folder, trust_remote_code)
     except InputError:
         raise
     except Exception as error:
@@ -234,7 +231,7 @@ def refuse_other_weights(model: Any, missing: Set[str], mismatched: Set[str], fo
     Raises:
         InputError: they do not.
     """
-    needed = {f"{carrier.path}.weight" for units in layers_of(model.config) for carrier in units.carriers}
+    needed = {f"{linear.path}.weight" for units in layers_of(model.config) for linear in units.linears}
     of_encoder = {name for name in mismatched if name.startswith(f"{model.base_model_prefix}.")}
     if wrong := sorted(of_encoder | (needed & missing)):
         raise InputError(
@@ -261,14 +258,14 @@ def check_units(folder: Path, config: Config) -> None:
     Raises:
         InputError: a layer is missing or of another shape, or a weights file is no safetensors file.
     """
-    stored, full = stored_tensors(folder), Widths.full(config)
+    stored, full, family = stored_tensors(folder), Widths.full(config), family_of(config)
     for index, units in enumerate(layers_of(config)):
-        for carrier, count in full.of(index, units):
-            name = f"{carrier.path}.weight"
-            found = stored.get(name, stored.get(name.partition(".")[2]))  # an encoder's own files lack the prefix
+        for linear, count in full.of(index, units):
+            name = f"{linear.path}.weight"
+            found = next((stored[it] for it in family.stored_names(name) if it in stored), None)
             shape = None if found is None else found.shape
-            size = carrier.kept(count)
-            wanted = (size, units.hidden_size) if carrier.axis == 0 else (units.hidden_size, size)
+            size = linear.kept(count)
+            wanted = (size, units.hidden_size) if linear.axis == 0 else (units.hidden_size, size)
             if shape != wanted:
                 raise InputError(
                     f"teacher.model: the weights in '{folder}' are not those of its config.json: "

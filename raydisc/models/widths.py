@@ -10,7 +10,7 @@ from torch import nn
 
 from raydisc.families.base import Config
 from raydisc.families.registry import family_of, layers_of
-from raydisc.families.units import Carrier, LayerUnits
+from raydisc.families.units import LayerUnits, PrunableLinear
 from raydisc.models.structure import Size, Structure
 from raydisc.tensors.lazy_state import PartState, State, Taking
 
@@ -55,31 +55,31 @@ class Widths(Structure):
         same = len(self.heads) == len(full.heads) and len(self.neurons) == len(full.neurons)
         return same and full.contains(self)
 
-    def of(self, layer: int, units: LayerUnits) -> list[tuple[Carrier, int]]:
+    def of(self, layer: int, units: LayerUnits) -> list[tuple[PrunableLinear, int]]:
         """Return each prunable linear of a layer, with the number of its units that are kept."""
-        heads = [(carrier, self.heads[layer]) for carrier in units.heads.carriers]
-        return [*heads, *((carrier, self.neurons[layer]) for carrier in units.neurons.carriers)]
+        heads = [(prunable, self.heads[layer]) for prunable in units.heads.linears]
+        return [*heads, *((prunable, self.neurons[layer]) for prunable in units.neurons.linears)]
 
     def shape(self, model: nn.Module, config: Config) -> None:
         """Make the prunable linears as wide as the units that are kept."""
         for index, units in enumerate(layers_of(config)):
-            for carrier, kept in self.of(index, units):
-                linear = cast(nn.Linear, model.get_submodule(carrier.path))
+            for prunable, kept in self.of(index, units):
+                linear = cast(nn.Linear, model.get_submodule(prunable.path))
                 weight, bias = linear.weight, linear.bias
-                linear.weight = nn.Parameter(carrier.first(weight.detach(), kept).clone())
-                if carrier.axis == 0 and bias is not None:
-                    linear.bias = nn.Parameter(carrier.first(bias.detach(), kept).clone())
+                linear.weight = nn.Parameter(prunable.first(weight.detach(), kept).clone())
+                if prunable.axis == 0 and bias is not None:
+                    linear.bias = nn.Parameter(prunable.first(bias.detach(), kept).clone())
                 linear.out_features, linear.in_features = linear.weight.shape
 
     def cut(self, state: State, config: Config) -> State:
         """Return the weights of the first units of every layer; contiguous copies where views would not be."""
         takings: dict[str, list[Taking]] = {}
         for index, units in enumerate(layers_of(config)):
-            for carrier, kept in self.of(index, units):
-                taking = partial(carrier.first, units=kept)
-                takings.setdefault(f"{carrier.path}.weight", []).append(taking)
-                if carrier.axis == 0 and f"{carrier.path}.bias" in state:
-                    takings.setdefault(f"{carrier.path}.bias", []).append(taking)
+            for prunable, kept in self.of(index, units):
+                taking = partial(prunable.first, units=kept)
+                takings.setdefault(f"{prunable.path}.weight", []).append(taking)
+                if prunable.axis == 0 and f"{prunable.path}.bias" in state:
+                    takings.setdefault(f"{prunable.path}.bias", []).append(taking)
         return PartState(state, takings)
 
     def flops(self, layers: Sequence[LayerUnits], batch_size: int, length: int) -> int:
@@ -96,8 +96,9 @@ class Widths(Structure):
         return flops
 
     def size(self, config: Config, teacher_parameters: int) -> Size:
-        """Return the size, which does not depend on the layers that the units are in."""
-        return size_with_units(config, teacher_parameters, sum(self.heads), sum(self.neurons))
+        """Return the size of a model of these widths."""
+        whole, kept = prunable_parameters(config, Widths.full(config)), prunable_parameters(config, self)
+        return Size(kept / whole, teacher_parameters - whole + kept)
 
     def plain(self, config: Config) -> Config | None:
         """Return the configuration of narrower layers, which must be alike, with a head and a neuron at least."""
@@ -110,20 +111,10 @@ class Widths(Structure):
 _COUNTS = TypeAdapter(tuple[NonNegativeInt, ...])
 
 
-def size_with_units(config: Config, teacher_parameters: int, heads: int, neurons: int) -> Size:
-    """Return the size of a model that keeps some numbers of heads and neurons in all layers together."""
-    whole = prunable_parameters(config, *count_units(layers_of(config)))
-    kept = prunable_parameters(config, heads, neurons)
-    return Size(kept / whole, teacher_parameters - whole + kept)
-
-
-def prunable_parameters(config: Config, heads: int, neurons: int) -> int:
-    """Return the weights and biases of ``heads`` heads and ``neurons`` neurons, whichever layers they are in."""
-    units = layers_of(config)[0]
-    per_head, per_neuron = (kind.weights(units.hidden_size) + kind.biases for kind in (units.heads, units.neurons))
-    return heads * per_head + neurons * per_neuron
-
-
-def count_units(layers: Sequence[LayerUnits]) -> tuple[int, int]:
-    """Return the number of heads and of neurons of a whole teacher."""
-    return sum(units.heads.count for units in layers), sum(units.neurons.count for units in layers)
+def prunable_parameters(config: Config, widths: Widths) -> int:
+    """Return the number of weights and biases of the units that are kept."""
+    total = 0
+    for units, heads, neurons in zip(layers_of(config), widths.heads, widths.neurons, strict=True):
+        per_head, per_neuron = units.unit_parameters
+        total += heads * per_head + neurons * per_neuron
+    return total

@@ -42,7 +42,7 @@ def tables_of(model: nn.Module) -> list[nn.Module]:
 
 def _layer_of(model: nn.Module, units: LayerUnits) -> nn.Module:
     """The module that has all prunable linears of a layer, and is called."""
-    path = commonprefix([carrier.path.split(".") for carrier in units.carriers])
+    path = commonprefix([linear.path.split(".") for linear in units.linears])
     while isinstance(model.get_submodule(".".join(path)), nn.ModuleList):
         path = path[:-1]
     return model.get_submodule(".".join(path))

@@ -13,7 +13,7 @@ from raydisc.config.experiment import Experiment
 from raydisc.config.sections import TeacherConfig
 from raydisc.errors import InputError
 from raydisc.families.base import Config
-from raydisc.families.registry import layers_of
+from raydisc.families.registry import family_of, layers_of
 from raydisc.models.architecture import from_architecture
 from raydisc.models.build import config_from_dict
 from raydisc.models.task_heads import model_class, suit
@@ -128,27 +128,12 @@ def _refuse_too_small(model: nn.Module, config: Config, vocab_size: int, max_len
             f"teacher: its tokenizer has {vocab_size} tokens but the model embeds {words.num_embeddings}; "
             "give the tokenizer that belongs to the model"
         )
-    positions = _positions(model, config)
+    positions = family_of(config).positions(config)
     if positions is not None and max_length > positions:
         raise InputError(
             f"task.max_length: {max_length} tokens are more than the teacher's {positions} positions; "
             f"set it to {positions} or less"
         )
-
-
-def _positions(model: nn.Module, config: Config) -> int | None:
-    """How many tokens a model can tell the places of; None where it knows distances only, and those of any length."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
-            # RoBERTa's positions start behind its padding's
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    rotary = getattr(config, "rope_parameters", None)
-    if rotary is None:
-        return None
-    longest = int(config.max_position_embeddings)
-    # stretched ones count what they are stretched to, which some configurations say already
-    stretched = float(rotary.get("factor") or 1.0) * (rotary.get("original_max_position_embeddings") or longest)
-    return max(longest, int(stretched))
 
 
 def student_scales(experiment: Experiment, subject: Subject) -> tuple[float, ...]:

@@ -10,9 +10,9 @@ import torch
 from raydisc.config.sections import Allocation
 from raydisc.errors import InputError
 from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
 from raydisc.families.units import LayerUnits
-from raydisc.models.structure import Size
-from raydisc.models.widths import Widths, prunable_parameters, size_with_units
+from raydisc.models.widths import Widths
 from raydisc.supernet.importance import Importance
 from raydisc.tensors.lazy_state import PartState, State, Taking
 
@@ -72,11 +72,6 @@ def units_kept(total: int, scale: float) -> int:
     return max(1, round(scale * total))
 
 
-def size_at(config: Config, teacher_parameters: int, scale: float, allocation: Allocation = "global") -> Size:
-    """The size of the candidate at a scale; it does not depend on which units are kept."""
-    return size_with_units(config, teacher_parameters, *_units_at(Widths.full(config), scale, allocation))
-
-
 def _units_at(full: Widths, scale: float, allocation: Allocation) -> tuple[int, int]:
     """Heads and neurons of the candidate at a scale."""
     if allocation == "uniform":
@@ -91,17 +86,24 @@ _FINEST_SCALE = 0.001
 def scale_for_parameters(
     config: Config, teacher_parameters: int, parameters: float, allocation: Allocation = "global"
 ) -> float:
-    """The largest scale (a multiple of 0.001) whose model has at most this many parameters.
+    """Return the largest scale, a multiple of 0.001, whose model has at most this many parameters.
 
     Raises:
-        InputError: even the smallest candidate is larger, or the teacher is smaller.
+        InputError: Even the smallest candidate is larger, the teacher is smaller, or the size of a candidate depends on
+            which units it keeps.
     """
     if parameters >= teacher_parameters:
         raise InputError(
             f"student.parameters: {parameters:.3g} is not below the teacher's {teacher_parameters:,} parameters"
         )
     steps = round(1 / _FINEST_SCALE)
-    full, per_head, per_neuron = Widths.full(config), *(prunable_parameters(config, *one) for one in ((1, 0), (0, 1)))
+    full, costs = Widths.full(config), {units.unit_parameters for units in layers_of(config)}
+    if len(costs) > 1:
+        raise InputError(
+            "student.parameters: units of this teacher's layers differ in size, so that the size of a student depends "
+            "on which of them it keeps; give student.scale instead"
+        )
+    [(per_head, per_neuron)] = costs
     never_pruned = teacher_parameters - sum(full.heads) * per_head - sum(full.neurons) * per_neuron
 
     def at(step: int) -> int:
@@ -126,11 +128,10 @@ def reordered(state: State, layers: Sequence[LayerUnits], order: UnitOrder) -> S
     takings: dict[str, list[Taking]] = {}
     for units, heads, neurons in zip(layers, order.heads, order.neurons, strict=True):
         for kind, ranked in ((units.heads, heads), (units.neurons, neurons)):
-            for carrier in kind.carriers:
-                taking = partial(carrier.sorted, order=ranked)
-                takings.setdefault(f"{carrier.path}.weight", []).append(taking)
-                if carrier.axis == 0 and f"{carrier.path}.bias" in state:
-                    takings.setdefault(f"{carrier.path}.bias", []).append(taking)
-        if units.head_order is not None:
-            takings[units.head_order] = [itemgetter(list(heads))]
+            for linear in kind.linears:
+                taking = partial(linear.sorted, order=ranked)
+                takings.setdefault(f"{linear.path}.weight", []).append(taking)
+                if linear.axis == 0 and f"{linear.path}.bias" in state:
+                    takings.setdefault(f"{linear.path}.bias", []).append(taking)
+            takings.update((name, [itemgetter(list(ranked))]) for name in kind.buffers)
     return PartState(state, takings)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from raydisc.families.base import Config
 from raydisc.families.registry import layers_of
-from raydisc.families.units import Carrier
+from raydisc.families.units import PrunableLinear
 from raydisc.models.widths import Widths
 
 
@@ -16,19 +16,19 @@ class ElasticLinear(nn.Linear):
     """A linear layer that uses the weights of its first units.
 
     Attributes:
-        carrier: where its units are.
+        prunable: Where its units are.
         active: how many of them are used.
     """
 
-    carrier: Carrier
+    prunable: PrunableLinear
     active: int
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name is nn.Linear's
         """Multiply ``[..., active columns]`` into ``[..., active rows]``."""
         bias: torch.Tensor | None = self.bias
-        if bias is not None and self.carrier.axis == 0:
-            bias = self.carrier.first(bias, self.active)
-        return functional.linear(input, self.carrier.first(self.weight, self.active), bias)
+        if bias is not None and self.prunable.axis == 0:
+            bias = self.prunable.first(bias, self.active)
+        return functional.linear(input, self.prunable.first(self.weight, self.active), bias)
 
 
 def make_elastic(model: nn.Module, config: Config) -> None:
@@ -37,15 +37,15 @@ def make_elastic(model: nn.Module, config: Config) -> None:
     Only the class changes: parameters, their names and hooks stay, so optimisers and checkpoints do too.
     """
     for units in layers_of(config):
-        for carrier in units.carriers:
-            linear = cast(ElasticLinear, model.get_submodule(carrier.path))
+        for prunable in units.linears:
+            linear = cast(ElasticLinear, model.get_submodule(prunable.path))
             linear.__class__ = ElasticLinear
-            linear.carrier = carrier
-            linear.active = linear.weight.shape[carrier.axis] // carrier.kept(1)
+            linear.prunable = prunable
+            linear.active = linear.weight.shape[prunable.axis] // prunable.kept(1)
 
 
 def select(model: nn.Module, config: Config, widths: Widths) -> None:
     """Make a candidate the active one. Run its backward before another is selected."""
     for index, units in enumerate(layers_of(config)):
-        for carrier, kept in widths.of(index, units):
-            cast(ElasticLinear, model.get_submodule(carrier.path)).active = kept
+        for linear, kept in widths.of(index, units):
+            cast(ElasticLinear, model.get_submodule(linear.path)).active = kept

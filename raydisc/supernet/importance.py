@@ -114,7 +114,7 @@ def _multiply_by(mask: torch.Tensor, size: int) -> Callable[[nn.Module, tuple[to
 
 def _squared_norms(model: nn.Module, units: Units) -> torch.Tensor:
     total = torch.zeros((), device=next(model.parameters()).device)
-    for carrier in (units.input, *units.outputs):
-        squares = whole(model.get_parameter(f"{carrier.path}.weight").detach()).square().sum(dim=1 - carrier.axis)
-        total = total + squares.view(carrier.blocks, units.count, carrier.size).sum(dim=2).sum(dim=0)
+    for linear in (units.input, *units.outputs):
+        squares = whole(model.get_parameter(f"{linear.path}.weight").detach()).square().sum(dim=1 - linear.axis)
+        total = total + squares.view(linear.blocks, units.count, linear.size).sum(dim=2).sum(dim=0)
     return total

@@ -10,9 +10,10 @@ from transformers import AutoConfig
 
 from raydisc.families.registry import layers_of
 from raydisc.models.forward import Outputs, forward
+from raydisc.models.structure import Size
 from raydisc.models.task_heads import TokenHead, head_of, model_class, suit
 from raydisc.models.widths import Widths
-from raydisc.supernet.candidates import UnitOrder, order_units, reordered
+from raydisc.supernet.candidates import UnitOrder, candidate, order_units, reordered
 from raydisc.supernet.importance import Importance, random_importance
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch, Split
@@ -81,7 +82,7 @@ def tiny_teacher(config, seed=0) -> nn.Module:
 
 def layer_path(units) -> str:
     """Where the layer is that has these units."""
-    parts = (carrier.path.split(".") for carrier in units.carriers)
+    parts = (linear.path.split(".") for linear in units.linears)
     common = itertools.takewhile(lambda at: len(set(at)) == 1, zip(*parts, strict=False))
     return ".".join(names[0] for names in common).removesuffix(".layer")
 
@@ -135,6 +136,11 @@ def importance_with_empty_layers(config, seed=0) -> Importance:
     heads = tuple(score * (1e-3 if layer == 1 else 1.0) for layer, score in enumerate(scores.heads))
     neurons = tuple(score * (1e-3 if layer == 0 else 1.0) for layer, score in enumerate(scores.neurons))
     return Importance(heads, neurons)
+
+
+def size_at(config, teacher_parameters, scale) -> Size:
+    """The size of the candidate at a scale, whichever units it keeps."""
+    return candidate(random_importance(layers_of(config), 0), scale).widths.size(config, teacher_parameters)
 
 
 def sorted_state(model, config, importance) -> dict[str, torch.Tensor]:

@@ -60,12 +60,12 @@ def test_a_checkpoint_of_t5_is_no_teacher(tmp_path, config, pretrained):
 def test_every_layer_takes_its_own_heads_from_the_position_bias(config):
     importance = importance_with_empty_layers(config, seed=1)
     state, teacher = sorted_state(tiny_teacher(config), config, importance), tiny_teacher(config)
-    orders = [state[units.head_order].tolist() for units in layers_of(config)]
+    orders = [state[units.heads.buffers[0]].tolist() for units in layers_of(config)]
     assert len({tuple(order) for order in orders}) == 3
     with torch.no_grad():
         expected = teacher(**tiny_batch(config).inputs()).logits
         teacher.load_state_dict(state)
         assert_near(teacher(**tiny_batch(config).inputs()).logits, expected)
         for units in layers_of(config):
-            teacher.get_buffer(units.head_order).copy_(torch.arange(4))
+            teacher.get_buffer(units.heads.buffers[0]).copy_(torch.arange(4))
         assert not torch.allclose(teacher(**tiny_batch(config).inputs()).logits, expected, atol=1e-2)

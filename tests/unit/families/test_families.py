@@ -7,8 +7,8 @@ from transformers import GPT2Config
 
 from raydisc.errors import InputError
 from raydisc.families.registry import family_named, family_of, layers_of
-from raydisc.families.units import Carrier
-from raydisc.models.widths import Widths, count_units, prunable_parameters
+from raydisc.families.units import PrunableLinear
+from raydisc.models.widths import Widths, prunable_parameters
 
 pytestmark = pytest.mark.numerics
 
@@ -25,19 +25,19 @@ def test_units_are_those_of_the_real_modules(config):
     for units in layers_of(config):
         assert (units.heads.count, units.neurons.count, units.hidden_size) == (4, 20, 24)
         for kind in (units.heads, units.neurons):
-            assert {carrier.axis for carrier in kind.outputs} == {0}
+            assert {linear.axis for linear in kind.outputs} == {0}
             assert (kind.input.axis, kind.input.blocks) == (1, 1)
-            for carrier in kind.carriers:
-                linear = model.get_submodule(carrier.path)
+            for prunable in kind.linears:
+                linear = model.get_submodule(prunable.path)
                 assert isinstance(linear, nn.Linear)
-                shape = (carrier.kept(kind.count), 24)
-                assert linear.weight.shape == (shape if carrier.axis == 0 else shape[::-1])
-                assert (linear.bias is not None) == carrier.has_bias or carrier.axis == 1
+                shape = (prunable.kept(kind.count), 24)
+                assert linear.weight.shape == (shape if prunable.axis == 0 else shape[::-1])
+                assert (linear.bias is not None) == prunable.has_bias or prunable.axis == 1
 
 
 def test_every_linear_of_every_layer_carries_units(config):
     model = tiny_teacher(config)
-    carrying = {carrier.path for units in layers_of(config) for carrier in units.carriers}
+    carrying = {linear.path for units in layers_of(config) for linear in units.linears}
     in_layers = {
         name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name.startswith(LAYERS)
     }
@@ -52,10 +52,10 @@ def test_a_unit_speaks_through_its_columns_alone(config, kind, unit):
     units = getattr(layers_of(config)[1], kind)
     value, reader = units.outputs[-1], units.input
 
-    def rows_of(carrier):
+    def rows_of(linear):
         """Its rows in the last block: of a fused projection that is the value, of a fused gate the other factor."""
-        start = (carrier.blocks - 1) * carrier.kept(units.count) // carrier.blocks + unit * carrier.size
-        return slice(start, start + carrier.size)
+        start = (linear.blocks - 1) * linear.kept(units.count) // linear.blocks + unit * linear.size
+        return slice(start, start + linear.size)
 
     silenced, unread = tiny_teacher(config), tiny_teacher(config)
     with torch.no_grad():
@@ -71,14 +71,12 @@ def test_a_unit_speaks_through_its_columns_alone(config, kind, unit):
 
 def test_prunable_parameters_are_those_of_the_units(config):
     state = state_of(tiny_teacher(config))
-    heads, neurons = count_units(layers_of(config))
-    assert (heads, neurons) == (12, 60)
     held = 0
     for units in layers_of(config):
-        for carrier in units.carriers:
-            held += state[f"{carrier.path}.weight"].numel()
-            held += state[f"{carrier.path}.bias"].numel() if carrier.axis == 0 and carrier.has_bias else 0
-    assert prunable_parameters(config, heads, neurons) == held
+        for linear in units.linears:
+            held += state[f"{linear.path}.weight"].numel()
+            held += state[f"{linear.path}.bias"].numel() if linear.axis == 0 and linear.has_bias else 0
+    assert prunable_parameters(config, Widths.full(config)) == held
 
 
 def test_full_widths_contain_all_others(config):
@@ -99,10 +97,10 @@ def test_unknown_family_is_refused_by_name():
 
 def test_a_prefix_is_a_view_unless_the_weight_is_fused():
     weight, bias = torch.arange(48.0).view(12, 4), torch.arange(12.0)
-    plain, fused = Carrier("q", 0, 2), Carrier("qkv", 0, 2, blocks=3)
+    plain, fused = PrunableLinear("q", 0, 2), PrunableLinear("qkv", 0, 2, blocks=3)
     assert torch.equal(plain.first(weight, 4), weight[:8])
     assert plain.first(weight, 4).data_ptr() == plain.first(weight[:, :2], 4).data_ptr() == weight.data_ptr()
-    assert torch.equal(Carrier("o", 1, 2).first(weight, 1), weight[:, :2])
+    assert torch.equal(PrunableLinear("o", 1, 2).first(weight, 1), weight[:, :2])
     assert torch.equal(fused.first(weight, 1), weight[[0, 1, 4, 5, 8, 9]])
     assert torch.equal(fused.first(bias, 1), bias[[0, 1, 4, 5, 8, 9]])
     assert fused.first(weight, 0).shape == (0, 4)
@@ -112,5 +110,6 @@ def test_a_prefix_is_a_view_unless_the_weight_is_fused():
 
 def test_sorting_takes_a_unit_from_every_block():
     weight = torch.arange(12.0)
-    assert Carrier("qkv", 0, 2, blocks=3).sorted(weight, (1, 0)).tolist() == [2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9]
-    assert Carrier("q", 0, 3).sorted(weight, (3, 0, 2, 1)).tolist() == [9, 10, 11, 0, 1, 2, 6, 7, 8, 3, 4, 5]
+    plain, fused = PrunableLinear("q", 0, 3), PrunableLinear("qkv", 0, 2, blocks=3)
+    assert fused.sorted(weight, (1, 0)).tolist() == [2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9]
+    assert plain.sorted(weight, (3, 0, 2, 1)).tolist() == [9, 10, 11, 0, 1, 2, 6, 7, 8, 3, 4, 5]

@@ -296,7 +296,10 @@ def test_a_finished_decoder_is_padded_as_its_tokenizer_says(tmp_path):
         ({"vocab_size": 7}, "vocab_size is the tokenizer's"),
         ({"num_hidden_layers": "two"}, "num_hidden_layers"),
         ({"hidden_size": 25}, "25 hidden units cannot be shared by 4 heads"),
-        (LLAMA | {"num_key_value_heads": 4}, "num_attention_heads is 6, which is no multiple of num_key_value_heads"),
+        (
+            LLAMA | {"num_key_value_heads": 4},
+            r"must be a multiple of num_key_value_heads \(4\), but is 6",
+        ),
         (LLAMA | {"head_dim": 0}, "head_dim is 0, but must be at least 1"),
     ],
 )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ran, trained, with_distillation
+from tiny_models import size_at
 from tiny_runs import ONE_THREAD, STUDENT, changed, search_of, weights_of
 from tiny_schedules import along, kd_supernet_init, minidisc
 from tolerance import assert_near
@@ -16,7 +17,6 @@ from raydisc.schedules.minidisc import choose_path
 from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.stages.once_for_all.stage import OnceForAll
-from raydisc.supernet.candidates import size_at
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_config, tiny_teacher
+from tiny_models import FAMILIES, size_at, tiny_config, tiny_teacher
 from tiny_runs import ARCHITECTURE, changed, executor, search_of, tiny_experiment
 from transformers import AutoModel
 
@@ -12,7 +12,6 @@ from raydisc.config.experiment import FineTuneConfig, StudentConfig, TaskConfig,
 from raydisc.errors import InputError
 from raydisc.stages.problem import inspect, student_scales
 from raydisc.stages.tokenise import Tokenise, tokenizer_fingerprint, tokenizer_of
-from raydisc.supernet.candidates import size_at
 from raydisc.tasks.reviews import vocabulary, word_tokenizer
 
 BASE = tiny_experiment()

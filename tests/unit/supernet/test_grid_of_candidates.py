@@ -1,10 +1,13 @@
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_models import (
     FAMILIES,
     importance_with_empty_layers,
+    size_at,
     sorted_state,
     state_of,
     tiny_config,
@@ -12,6 +15,8 @@ from tiny_models import (
 )
 
 from raydisc.errors import InputError
+from raydisc.families.base import Family
+from raydisc.families.registry import FAMILIES as FAMILIES_WITH_ADAPTERS
 from raydisc.families.registry import layers_of
 from raydisc.models.build import load_trainable
 from raydisc.models.widths import Widths, prunable_parameters
@@ -21,7 +26,6 @@ from raydisc.supernet.candidates import (
     order_units,
     reordered,
     scale_for_parameters,
-    size_at,
     units_kept,
 )
 from raydisc.supernet.importance import Importance, random_importance
@@ -90,10 +94,9 @@ def test_sizes_are_those_of_the_extracted_model(family, scale, allocation):
     teacher, importance = tiny_teacher(config), importance_with_empty_layers(config)
     widths = candidate(importance, scale, allocation).widths
     dense = load_trainable(config, widths, widths.cut(sorted_state(teacher, config, importance), config))
-    size = size_at(config, count(teacher), scale, allocation)
-    assert size == widths.size(config, count(teacher))
+    size = widths.size(config, count(teacher))
     assert size.parameters == count(dense)
-    prunable = prunable_parameters(config, 12, 60)
+    prunable = prunable_parameters(config, Widths.full(config))
     assert size.measured_scale == pytest.approx((prunable - (count(teacher) - count(dense))) / prunable)
 
 
@@ -109,6 +112,25 @@ def test_the_largest_scale_that_fits(family):
             assert size_at(config, whole, round(scale + 0.001, 3)).parameters > parameters
         assert scale == round(scale, 3)
     assert scale_for_parameters(config, whole, whole - 1) > scale_for_parameters(config, whole, floor)
+
+
+class Unequal(Family):
+    """BERT, whose last layer is said to have neurons of twice the width."""
+
+    model_type = "unequal"
+
+    def layers(self, config):
+        *first, last = layers_of(tiny_config())
+        return (*first, replace(last, hidden_size=2 * last.hidden_size))
+
+
+def test_layers_whose_units_differ_in_size():
+    config = SimpleNamespace(model_type="unequal")
+    with FAMILIES_WITH_ADAPTERS.registering(Unequal()):
+        alike, other = (prunable_parameters(config, Widths(heads, (0, 0, 0))) for heads in ((1, 0, 0), (0, 0, 1)))
+        assert (alike, other) == (24 * 24 + 18, 2 * 24 * 24 + 18)
+        with pytest.raises(InputError, match="units of this teacher's layers differ in size.*give student.scale"):
+            scale_for_parameters(config, 10**6, 10**5)
 
 
 def test_parameters_that_no_scale_gives():
@@ -131,26 +153,26 @@ def test_reordering_moves_whole_units(family):
     moved = reordered(state, layers_of(config), order)
     units = layers_of(config)[2]
     for kind, ranked in ((units.heads, order.heads[2]), (units.neurons, order.neurons[2])):
-        for carrier in kind.carriers:
-            before, after = state[f"{carrier.path}.weight"], moved[f"{carrier.path}.weight"]
-            if carrier.axis == 1:
+        for linear in kind.linears:
+            before, after = state[f"{linear.path}.weight"], moved[f"{linear.path}.weight"]
+            if linear.axis == 1:
                 before, after = before.T, after.T
-            elif carrier.has_bias:  # as a further column
+            elif linear.has_bias:  # as a further column
                 before, after = (
-                    torch.cat([weight, values[f"{carrier.path}.bias"].unsqueeze(1)], dim=1)
+                    torch.cat([weight, values[f"{linear.path}.bias"].unsqueeze(1)], dim=1)
                     for weight, values in ((before, state), (after, moved))
                 )
-            before, after = (it.unflatten(0, (carrier.blocks, kind.count, carrier.size)) for it in (before, after))
+            before, after = (it.unflatten(0, (linear.blocks, kind.count, linear.size)) for it in (before, after))
             for place, unit in enumerate(ranked):
                 assert torch.equal(after[:, place], before[:, unit])
     scores = importance.heads[2][torch.tensor(order.heads[2])]
     assert torch.equal(scores, importance.heads[2].sort(descending=True).values)
     touched = {
-        f"{carrier.path}.{part}"
+        f"{linear.path}.{part}"
         for u in layers_of(config)
-        for carrier in u.carriers
-        for part in (("weight", "bias") if carrier.axis == 0 else ("weight",))
+        for linear in u.linears
+        for part in (("weight", "bias") if linear.axis == 0 else ("weight",))
     }
-    untouched = state.keys() - touched - {units.head_order for units in layers_of(config)}
+    untouched = state.keys() - touched - {name for u in layers_of(config) for name in u.heads.buffers}
     assert untouched
     assert all(moved[name] is state[name] for name in untouched)

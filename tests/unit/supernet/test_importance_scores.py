@@ -119,10 +119,10 @@ def test_magnitude_is_the_norm_of_what_goes_with_the_unit(family):
             norms = []
             for unit in range(len(scores)):
                 parts = []
-                for carrier in kind.carriers:
-                    weight = state[f"{carrier.path}.weight"]
-                    for block in (weight if carrier.axis == 0 else weight.T).chunk(carrier.blocks):
-                        parts.append(block[unit * carrier.size : (unit + 1) * carrier.size])
+                for linear in kind.linears:
+                    weight = state[f"{linear.path}.weight"]
+                    for block in (weight if linear.axis == 0 else weight.T).chunk(linear.blocks):
+                        parts.append(block[unit * linear.size : (unit + 1) * linear.size])
                 norms.append(torch.cat([part.flatten() for part in parts]).norm())
             expected = torch.stack(norms) / torch.stack(norms).norm()
             assert_near(scores, expected)

@@ -78,7 +78,7 @@ def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     total = sandwich_backward(supernet, lessons, LOSS, POSITIONS)
 
     sums = {name: torch.zeros_like(parameter) for name, parameter in supernet.model.named_parameters()}
-    fused = {carrier.path: carrier.blocks for units in layers_of(config) for carrier in units.carriers}
+    fused = {linear.path: linear.blocks for units in layers_of(config) for linear in units.linears}
     values = []
     for lesson in lessons:
         # every candidate as a model of its own on its own rows, its gradients put where its units are
