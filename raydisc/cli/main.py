@@ -6,6 +6,7 @@ imports the modules that it needs by itself, so that ``raydisc --help`` does not
 
 import argparse
 import json
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ``raydisc resume`` can continue.
     """
     options = build_parser().parse_args(arguments)
+    # Where there is no home to write to, matplotlib reports on the terminal where it keeps its cache instead.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     return exit_code_of(lambda: _COMMANDS[options.command](options))
 
 
