@@ -156,13 +156,13 @@ def _child(sender: Any, experiment: Experiment, steps: int) -> None:
 
         everything = run_trials(short, trials, Path(folder) / "runs", watched)
         forecaster = Forecaster(short, inspect(short, weights=False), Path(folder) / "scratch")
-        footprints = Footprints(forecaster.world, "float32")
+        footprints = Footprints(forecaster.outlook, "float32")
         rows = {}
         for ran in everything:
             for stage, artifact in beside(forecaster, ran):
-                if footprint := footprints.of(stage, ran.chose):
+                if footprint := footprints.of(stage):
                     # a frozen model's weights are mapped, not private
-                    predicted = footprint.peak - (0 if stage.work.trained else footprint.weights)
+                    predicted = footprint.peak - (0 if stage.plan.work.trained else footprint.weights)
                     rows[artifact.key] = {
                         "stage": label_of([stage]), "kind": artifact.kind, "peak_bytes_predicted": predicted,
                         "peak_bytes": peaks[artifact.key],
@@ -219,7 +219,7 @@ def lines_of(experiment: Experiment, storage: Path) -> list[Row]:
         begun = time.process_time()
         forecaster = Forecaster(experiment, inspect(experiment, weights=False), Path(scratch))
         ways = [forecaster.forecasts(trial) for trial in trials]
-        pace = probe(ways, forecaster.world, torch.device("cpu"), "float32", threads)
+        pace = probe(ways, forecaster.outlook, torch.device("cpu"), "float32", threads)
         print(f"plan and probe: {time.process_time() - begun:.0f} CPU s", file=sys.stderr)
         everything = run_trials(experiment, trials, storage, quietly)
         rows: dict[str, Row] = {}
@@ -229,7 +229,7 @@ def lines_of(experiment: Experiment, storage: Path) -> list[Row]:
                     "stage": label_of([stage]), "kind": artifact.kind, "flops_predicted": stage.artifact.flops,
                     "flops": artifact.cost.flops, "stored_predicted": stage.stored,
                     "stored": sum(file_sizes(storage, artifact)),
-                    "seconds_predicted": seconds_of(stage.work, stage.request, forecaster.world, pace),
+                    "seconds_predicted": seconds_of(stage.plan.work, forecaster.outlook, pace),
                     "seconds": artifact.cost.cpu_seconds / threads,
                 }  # fmt: skip
     return [row for row in rows.values() if row["flops"]]

@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 
 from raydisc.config.experiment import Experiment
-from raydisc.forecast.stages import FORESEE, World, even_scores, forward_cost
-from raydisc.forecast.work import Work
-from raydisc.models.build import config_from_dict
+from raydisc.families.base import Config
+from raydisc.families.registry import layers_of
+from raydisc.models.build import build, config_from_dict
+from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Arithmetic
+from raydisc.models.widths import Widths
 from raydisc.report.costs import Cost as SearchCost
 from raydisc.report.costs import StageGraph
 from raydisc.schedules.base import Choice, Trial
@@ -20,10 +22,10 @@ from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import Executor, driven
-from raydisc.stages.once_for_all.stage import OnceForAll
+from raydisc.stages.kinds import kind_named
+from raydisc.stages.plan import Outlook, Plan
 from raydisc.stages.problem import Subject
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.tokenise import Tokenise
 from raydisc.stages.worker import Worker
 from raydisc.storage.address import folder_here
 from raydisc.supernet.importance import Importance as Scores
@@ -40,25 +42,25 @@ class Planned:
     """A stage that a schedule will ask for.
 
     Attributes:
-        request: it.
-        artifact: the promise of what it leaves, with the facts that are known ahead and its FLOPs.
-        work: what it computes.
-        stored: bytes that it leaves in the storage.
+        request: The stage.
+        artifact: The promise of its artifact, with the facts that are known ahead and its FLOPs.
+        plan: What it will do.
+        stored: The bytes that it leaves in the storage.
     """
 
     request: Stage
     artifact: Artifact
-    work: Work
+    plan: Plan
     stored: int
 
     @property
     def key(self) -> str:
-        """Its key; equal keys are one stage."""
+        """The stage's key; equal keys are one stage."""
         return self.artifact.key
 
     @property
     def searched(self) -> bool:
-        """Whether it is part of the search cost."""
+        """Whether the stage is part of the search cost."""
         return self.request.searched
 
 
@@ -92,7 +94,7 @@ class Forecast:
     def needed(self) -> tuple[Planned, ...]:
         """The stages that its student depends on, and the student's test; not those that it only looks at."""
         keys = _graph(self.stages).closure([self.student])
-        return tuple(stage for stage in self.stages if stage.key in keys or isinstance(stage.request, Evaluate))
+        return tuple(stage for stage in self.stages if stage.key in keys or kind_named(stage.request.kind).tests)
 
 
 def label_of(ways: Sequence[Planned]) -> str:
@@ -116,8 +118,13 @@ class Forecaster:
         self._experiment, self._subject = experiment, subject
         config = config_from_dict(subject.config)
         store = ArtifactStore(scratch)
-        self.world = World(
-            subject, config, forward_cost(config), store, folder_here(experiment.storage), scores or even_scores(config)
+        self.outlook = Outlook(
+            config,
+            forward_cost(config),
+            store,
+            teacher_parameters=subject.teacher_parameters,
+            storage=folder_here(experiment.storage),
+            scores=scores or even_scores(config),
         )
         worker = Worker(store, torch.device("cpu"))
         self._executor = Executor(store, worker, _ARITHMETIC, lambda state: None, lambda *_: None)
@@ -129,15 +136,15 @@ class Forecaster:
 
     def _forecast(self, trial: Trial, choice: Choice) -> Forecast:
         asked: dict[str, Planned] = {}
-        world = self.world.choosing(choice)
+        outlook = replace(self.outlook, metrics=dict(choice.metrics))
 
         def execute(request: Stage) -> Artifact:
-            stage = self._stage(request, world)
+            stage = self._stage(request, outlook)
             asked[stage.key] = stage
             return stage.artifact
 
         outcome: Outcome = driven(steps_of(trial, self._experiment, self._subject), execute)
-        data = next(stage.artifact for stage in asked.values() if isinstance(stage.request, Tokenise))
+        data = next(iter(asked.values())).artifact  # every schedule begins with the tokenised task
         execute(Evaluate(data, outcome.student))
         stages = tuple(asked.values())
         return Forecast(trial, choice, stages, outcome.student.key)
@@ -156,29 +163,48 @@ class Forecaster:
         steps = steps_of(trial, self._experiment, self._subject)
         request = next(steps)
         try:
-            while not isinstance(request, OnceForAll):
-                request = steps.send(self._stage(request, self.world).artifact)
+            while not request.scales_to_choose:
+                request = steps.send(self._stage(request, self.outlook).artifact)
         except StopIteration:
             return None
-        return request.scales
+        return request.scales_to_choose
 
-    def _stage(self, request: Stage, world: World) -> Planned:
+    def _stage(self, request: Stage, outlook: Outlook) -> Planned:
         promise = request.promise(_ARITHMETIC)
-        # what a supernet chooses is a fact of its artifact, not a part of its key
-        name = (promise.key, world.choice if isinstance(request, OnceForAll) else None)
+        # a supernet's choice is a fact of its artifact, not a part of its key
+        choice = tuple(outlook.metrics.items()) if request.scales_to_choose else ()
+        name = (promise.key, choice)
         if name not in self._stages:
-            self._stages[name] = self._foreseen(request, promise, world)
+            self._stages[name] = self._planned(request, promise, outlook)
         return self._stages[name]
 
-    def _foreseen(self, request: Stage, promise: Artifact, world: World) -> Planned:
-        if isinstance(request, Tokenise):
+    def _planned(self, request: Stage, promise: Artifact, outlook: Outlook) -> Planned:
+        plan = request.plan(outlook)
+        if plan is None:
             artifact = self._executor.execute(request)
-            return Planned(request, artifact, Work(), _stored(world.store, artifact))
-        foreseen = FORESEE[type(request)](request, world)
-        cost = Cost(flops=foreseen.work.flops(world.cost))
-        kept = world.store.commit(promise, foreseen.facts, cost, foreseen.blobs)
-        artifact = replace(kept, facts=foreseen.facts, cost=cost)
-        return Planned(request, artifact, foreseen.work, foreseen.stored + _stored(world.store, artifact))
+            return Planned(request, artifact, Plan(artifact.facts or {}), _stored(outlook.store, artifact))
+        cost = Cost(flops=plan.work.flops(outlook.cost))
+        kept = outlook.store.commit(promise, plan.facts, cost, plan.files)
+        artifact = replace(kept, facts=plan.facts, cost=cost)
+        return Planned(request, artifact, plan, plan.stored + _stored(outlook.store, artifact))
+
+
+def even_scores(config: Config) -> Scores:
+    """Return scores with which every candidate keeps the same share of each layer, to the unit."""
+
+    def falling(count: int) -> torch.Tensor:
+        return torch.linspace(1.0, 1.0 / count, count)
+
+    layers = layers_of(config)
+    return Scores(
+        tuple(falling(units.heads.count) for units in layers), tuple(falling(units.neurons.count) for units in layers)
+    )
+
+
+def forward_cost(config: Config) -> ForwardCost:
+    """Return the cost of the teacher's forward, from its shapes."""
+    with torch.device("meta"):
+        return ForwardCost.of(build(config, Widths.full(config)), config)
 
 
 def _stored(store: ArtifactStore, artifact: Artifact) -> int:

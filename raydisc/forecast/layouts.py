@@ -14,7 +14,6 @@ from raydisc.models.precision import Precision
 from raydisc.parallel.footprint import ANY_LAYOUT, Allowed, Fit, Footprint, lay_out
 from raydisc.parallel.mesh import Layout
 from raydisc.schedules.base import Trial
-from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
 
 _STATE_BYTES = 16
@@ -54,7 +53,7 @@ def settled_layouts(
     with tempfile.TemporaryDirectory(prefix="raydisc-layouts-") as scratch:
         forecaster = Forecaster(experiment, subject, Path(scratch))
         forecasts = [forecaster.forecasts(trial) for trial in trials if trial.seed == trials[0].seed]
-        footprints = Footprints(forecaster.world, precision, resources.checkpointing)
+        footprints = Footprints(forecaster.outlook, precision, resources.checkpointing)
         heaviest = heaviest_stages(forecasts, footprints)
     return layouts_for(heaviest, resources, memory)
 
@@ -74,7 +73,7 @@ def heaviest_stages(forecasts: Iterable[Sequence[Forecast]], footprints: Footpri
     for ways in forecasts:
         for way in (ways[0], ways[-1]):  # of the largest and of the smallest choice
             for stage in way.needed:
-                footprint = footprints.of(stage, way.assistants)
+                footprint = footprints.of(stage)
                 kind = stage.request.kind, stage.request.of_teacher
                 if footprint and (kind not in heaviest or footprint.peak > heaviest[kind][0].peak):
                     heaviest[kind] = (footprint, stage)
@@ -83,13 +82,8 @@ def heaviest_stages(forecasts: Iterable[Sequence[Forecast]], footprints: Footpri
 
 def fit_of(footprint: Footprint, stage: Planned, workers: int, memory: float, allowed: Allowed = ANY_LAYOUT) -> Fit:
     """How a stage fits workers; errors as of ``lay_out``."""
-    elastic = isinstance(stage.request, OnceForAll)
-    return lay_out(footprint, rows_of(stage), workers, memory, elastic, allowed)
-
-
-def rows_of(stage: Planned) -> int:
-    """Rows of a stage's largest batch."""
-    return max(passes.largest[0] for passes in stage.work.passes)
+    elastic = stage.plan.training is not None and stage.plan.training.elastic
+    return lay_out(footprint, stage.plan.work.rows, workers, memory, elastic, allowed)
 
 
 def _layout(

@@ -5,7 +5,7 @@ whatever its family, by the code that trains it.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from raydisc.models.forward import forward
-from raydisc.models.precision import Precision
-from raydisc.signals.source import OnlineSignal
 from raydisc.tasks.kinds.base import TaskKind
 from raydisc.tasks.tokenised import Batch
 
@@ -119,29 +116,3 @@ def empty_batch(rows: int, length: int, types: bool, kind: TaskKind) -> Batch:
 def bytes_of(model: nn.Module) -> int:
     """Bytes of a model's parameters and buffers."""
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-
-
-def run_evaluation(model: nn.Module, batches: Sequence[Batch], precision: Precision) -> None:
-    """Forwards as evaluations run them."""
-    with torch.no_grad():
-        for batch in batches:
-            batch.kind.predictions(forward(model, batch, (), precision).logits, batch)
-
-
-def run_outputs(
-    model: nn.Module, batches: Sequence[Batch], matched: tuple[int, ...], top_tokens: int, precision: Precision
-) -> None:
-    """Forwards as teacher outputs run them, which keep the hidden states of the matched positions.
-
-    What a batch left lives until the next one's takes its place, and what is written of it until that is written.
-    """
-    signal = OnlineSignal(model, matched, lambda batch: None, precision, top_tokens)
-    written = None
-    for batch in batches:
-        result = signal.outputs(batch)
-        if result.hidden:
-            states = torch.stack([states.flatten(0, 1) for states in result.hidden], dim=1)
-            hidden = states.half()
-            torch.linalg.vector_norm(hidden.float() - states)  # the difference that torch.dist makes unseen
-            written = hidden
-    del written

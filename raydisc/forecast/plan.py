@@ -12,8 +12,7 @@ from raydisc.errors import InputError
 from raydisc.forecast.devices import Devices
 from raydisc.forecast.dry_run import Forecast, Forecaster, Planned, label_of, search_cost
 from raydisc.forecast.footprints import Footprints
-from raydisc.forecast.layouts import fit_of, heaviest_stages, rows_of
-from raydisc.forecast.stages import World
+from raydisc.forecast.layouts import fit_of, heaviest_stages
 from raydisc.forecast.timing import Pace, seconds_of
 from raydisc.models.widths import Widths
 from raydisc.parallel.footprint import Footprint, fewest_workers
@@ -23,8 +22,8 @@ from raydisc.schedules.base import Trial
 from raydisc.schedules.trials import expand, schedules_of, trials_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.files import read_split
+from raydisc.stages.plan import Outlook
 from raydisc.stages.problem import inspect, student_scales
-from raydisc.stages.tokenise import Tokenise
 from raydisc.supernet.candidates import candidate
 
 Row = dict[str, Any]
@@ -33,7 +32,7 @@ Row = dict[str, Any]
 Seconds = Callable[[Planned], float]
 """Device-seconds of a stage."""
 
-Prober = Callable[[Sequence[Sequence[Forecast]], World], Pace]
+Prober = Callable[[Sequence[Sequence[Forecast]], Outlook], Pace]
 """Times steps of forecast trials."""
 
 
@@ -50,17 +49,17 @@ def shown_beside(experiment: Experiment, students: Sequence[float]) -> list[Tria
     return trials_of(fitting, experiment, students)
 
 
-def candidate_rows(world: World, data: Artifact, grid: GridConfig, students: Sequence[float]) -> list[Row]:
+def candidate_rows(outlook: Outlook, data: Artifact, grid: GridConfig, students: Sequence[float]) -> list[Row]:
     """Each scale of the grid and each student's: sizes, and FLOPs of a forward at the data's mean length."""
-    length = round(float(read_split(world.store, data, "train").lengths.mean()))
-    whole = world.cost.flops(Widths.full(world.config), 1, length)
-    rows = [_teacher_row(world.subject.teacher_parameters, whole)]
+    length = round(float(read_split(outlook.store, data, "train").lengths.mean()))
+    whole = outlook.cost.flops(Widths.full(outlook.config), 1, length)
+    rows = [_teacher_row(outlook.teacher_parameters, whole)]
     for scale in sorted({*grid.scales, *students}, reverse=True):
         if scale < min(students):
             continue
-        widths = candidate(world.scores, scale, grid.allocation).widths
-        size = widths.size(world.config, world.subject.teacher_parameters)
-        flops = world.cost.flops(widths, 1, length)
+        widths = candidate(outlook.scores, scale, grid.allocation).widths
+        size = widths.size(outlook.config, outlook.teacher_parameters)
+        flops = outlook.cost.flops(widths, 1, length)
         rows.append({
             "scale": scale, "measured_scale": size.measured_scale, "parameters": size.parameters, "flops": flops,
             "flops_share": flops / whole, "student": scale in students,
@@ -157,8 +156,8 @@ def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, 
             line = (stages[0].request.kind, label_of(stages))
             lines[line][tuple(dict.fromkeys(stage.key for stage in stages))] = stages
             askers[line][ways[0].trial.schedule.name] = None
-            for stage, way in (same[0], same[-1]):  # of the largest and of the smallest choice
-                footprint = footprints.of(stage, way.assistants)
+            for stage, _ in (same[0], same[-1]):  # of the largest and of the smallest choice
+                footprint = footprints.of(stage)
                 peaks[line] = max(peaks[line], footprint.peak if footprint else 0)
     rows = []
     for line, found in lines.items():
@@ -206,7 +205,7 @@ def fit_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, de
 
 
 def _fit_row(footprint: Footprint, stage: Planned, devices: Devices) -> Row:
-    rows = rows_of(stage)
+    rows = stage.plan.work.rows
     row: Row = {
         "kind": stage.request.kind, "stage": label_of([stage]), "rows": rows, **asdict(footprint),
         "fewest_workers": fewest_workers(footprint, rows, devices.memory), "fit": None, "refusal": None,
@@ -237,12 +236,12 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
     precision = devices.precision(asked.resources)
     with tempfile.TemporaryDirectory(prefix="raydisc-plan-") as scratch:
         forecaster = Forecaster(asked, subject, Path(scratch))
-        world = forecaster.world
+        outlook = forecaster.outlook
         forecasts = [forecaster.forecasts(trial) for trial in [*wanted, *more]]
-        pace = prober(forecasts, world) if prober else None
-        seconds = None if pace is None else lambda stage: seconds_of(stage.work, stage.request, world, pace)
-        data = next(stage.artifact for stage in forecasts[0][0].stages if isinstance(stage.request, Tokenise))
-        footprints = Footprints(world, precision, asked.resources.checkpointing)
+        pace = prober(forecasts, outlook) if prober else None
+        seconds = None if pace is None else lambda stage: seconds_of(stage.plan.work, outlook, pace)
+        data = forecasts[0][0].stages[0].artifact
+        footprints = Footprints(outlook, precision, asked.resources.checkpointing)
         one_seed = [ways for ways in forecasts if ways[0].trial.seed == asked.seeds[0]]
         plan = {
             "name": asked.name,
@@ -250,7 +249,7 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
             "notices": [*asked.notices(), *subject.notices],
             "precision": precision,
             "devices": asdict(devices),
-            "candidates": candidate_rows(world, data, asked.grid, students),
+            "candidates": candidate_rows(outlook, data, asked.grid, students),
             "stages": stage_rows(one_seed, footprints, seconds),
             "schedules": schedule_rows(forecasts, wanted, seconds),
             "experiment": total_row(forecasts[: len(wanted)], seconds),

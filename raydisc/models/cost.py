@@ -13,6 +13,9 @@ from raydisc.models.task_heads import HeadReads, head_of
 STEP_FORWARDS = 3
 """A training step in forwards: the backward multiplies once for the weights and once for the inputs."""
 
+SCORE_FORWARDS = STEP_FORWARDS - 1
+"""Gradient importance in forwards: parameters are frozen, so that the backward multiplies for the inputs alone."""
+
 
 @dataclass(frozen=True)
 class ForwardCost:

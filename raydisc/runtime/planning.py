@@ -12,10 +12,10 @@ from raydisc.errors import InputError
 from raydisc.forecast.devices import Devices, local_devices, told_devices
 from raydisc.forecast.dry_run import Forecast
 from raydisc.forecast.plan import Prober, make_plan
-from raydisc.forecast.stages import World
 from raydisc.forecast.timing import Pace, probe
 from raydisc.runs.machine import bound_threads, refuse_beyond_machine, refuse_without
 from raydisc.runtime.session import ray_session
+from raydisc.stages.plan import Outlook
 
 
 def forecast(
@@ -71,7 +71,7 @@ def _prober(experiment: Experiment) -> Prober:
     precision = here.precision(experiment.resources)
     refuse_without(precision, device)
 
-    def timed(forecasts: Sequence[Sequence[Forecast]], world: World) -> Pace:
-        return probe(forecasts, world, device, precision, experiment.resources.cpus)
+    def timed(forecasts: Sequence[Sequence[Forecast]], outlook: Outlook) -> Pace:
+        return probe(forecasts, outlook, device, precision, experiment.resources.cpus)
 
     return timed

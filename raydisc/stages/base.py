@@ -14,6 +14,7 @@ from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context, Result
 from raydisc.stages.kinds import kind_named
+from raydisc.stages.plan import Outlook, Plan
 from raydisc.tasks.batching import EVALUATION_BATCH
 
 NOT_IN_KEY = {"key": False}
@@ -51,6 +52,14 @@ class Stage(ABC):
         """Compute the stage."""
 
     @abstractmethod
+    def plan(self, outlook: Outlook) -> Plan | None:
+        """Return what the stage will do and leave, as far as it is known before any weights are there.
+
+        Returns:
+            The plan; None for a stage that a forecast computes, since it is cheap and other plans read what it leaves.
+        """
+
+    @abstractmethod
     def label(self, undecided: bool = False) -> str:
         """Return the stage's name for people.
 
@@ -62,6 +71,11 @@ class Stage(ABC):
     def searched(self) -> bool:
         """Whether the stage belongs to the cost of a search."""
         return kind_named(self.kind).searched
+
+    @property
+    def scales_to_choose(self) -> tuple[float, ...]:
+        """The scales of the candidates that a schedule may choose from once the stage is finished."""
+        return ()
 
     @property
     def of_teacher(self) -> bool:

@@ -7,10 +7,12 @@ from raydisc.models.cost import ForwardCost
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import prediction_table, read_split, read_weights, table_blob
+from raydisc.stages.files import prediction_table, read_split, read_weights, read_widths, table_blob
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
-from raydisc.stages.scoring import judge
+from raydisc.stages.plan import Outlook, Plan, prediction_bytes
+from raydisc.stages.scoring import judge, run_evaluation
+from raydisc.stages.work import Work, over_split
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class Evaluate(Stage):
         judged = judge(model, cost, weights.widths, split, self.data, context, len(split))
         blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
         return Result({"evaluations": [{"step": None, "split": "test", **judged.found}]}, judged.flops, blobs)
+
+    def plan(self, outlook: Outlook) -> Plan | None:
+        """See ``Stage``."""
+        test = read_split(outlook.store, self.data, "test")
+        work = Work((over_split(read_widths(outlook.store, Model(self.student)), test),))
+        return Plan({}, work, prediction_bytes(test, self.data["num_labels"]), run=run_evaluation)
 
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""

@@ -63,12 +63,16 @@ def _widths_of(kept: Mapping[str, Any], model: Model) -> Widths:
 
 def weight_blobs(config: Config, widths: Widths, scale: float, state: State, rank: Rank = ALONE) -> dict[str, Blob]:
     """Return the files that ``read_weights`` reads; sharded weights are written by all workers together."""
-    subnet = {"scale": scale, "heads": list(widths.heads), "neurons": list(widths.neurons)}
     return {
         "config.json": json_blob(config.to_dict()),
-        "subnet.json": json_blob(subnet),
+        "subnet.json": json_blob(subnet_of(widths, scale)),
         "model.safetensors": tensor_blob(state, rank),
     }
+
+
+def subnet_of(widths: Widths, scale: float) -> dict[str, Any]:
+    """Return the content of ``subnet.json``: the units that a model keeps in each layer."""
+    return {"scale": scale, **widths.to_json()}
 
 
 def read_tensors(store: ArtifactStore, artifact: Artifact, name: str) -> dict[str, torch.Tensor]:

@@ -10,24 +10,53 @@ from raydisc.config.sections import FineTuneConfig, TeacherConfig
 from raydisc.losses.labels import task_loss
 from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint_state import CheckpointState
-from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
+from raydisc.models.precision import Precision
 from raydisc.models.task_heads import model_class, weights_of
 from raydisc.models.teacher_checkpoint import load_teacher, locate, suited_config
 from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
+from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import NOT_IN_KEY, Stage
 from raydisc.stages.context import Context, Result
 from raydisc.stages.files import Weights, prediction_table, read_split, table_blob, task_kind_of, weight_blobs
 from raydisc.stages.models import frozen_model, to_train, trainable_model
-from raydisc.stages.scoring import judge
+from raydisc.stages.plan import Outlook, Plan, prediction_bytes
+from raydisc.stages.scoring import judge, run_evaluation
+from raydisc.stages.training import Known, Learner, Training
+from raydisc.stages.work import Work, over_split
 from raydisc.tasks.batching import shorter_half
-from raydisc.tasks.tokenised import Batch, Split
+from raydisc.tasks.tokenised import Batch
 from raydisc.training.batches import BatchSource, steps_of
 from raydisc.training.checkpoint import TrainingState
-from raydisc.training.loop import no_evaluation, train
+from raydisc.training.loop import no_evaluation
 from raydisc.training.micro_batches import in_micro_batches
+
+
+@dataclass(frozen=True)
+class LabelTraining(Training):
+    """The training of a model on the labels."""
+
+    def learner(
+        self,
+        model: nn.Module,
+        signal: TeacherSignal | None,
+        precision: Precision,
+        micro_batches: int = 1,
+        rank: Rank = ALONE,
+    ) -> Learner:
+        """See ``Training``."""
+
+        def learn(batch: Batch) -> torch.Tensor:
+            total, count = task_loss(forward(model, batch, (), precision).logits, batch)
+            loss = total / count
+            loss.backward()
+            return loss.detach()
+
+        learned = in_micro_batches(learn, micro_batches)
+        return lambda assigned: learned(assigned[0][1])
 
 
 @dataclass(frozen=True)
@@ -55,9 +84,8 @@ class FineTune(Stage):
         model = _initial_model(self.teacher, data, context)
         widths = Widths.full(model.config)
         cost = ForwardCost.of(model, model.config)
-        state = TrainingState()
-        if self.finetune is not None:
-            state = _finetune(model, self, self.finetune, cost, context)
+        training = self.training(Known(model.config, cost, context.store, context.device, context.rank))
+        state = TrainingState() if training is None else training.run(model, context, no_evaluation, None)
         validation = read_split(context.store, data, "validation")
         judged = judge(model, cost, widths, validation, data, context)
         facts = {
@@ -69,6 +97,33 @@ class FineTune(Stage):
             prediction_table({None: judged.predictions}, validation.labels, "validation")
         )
         return Result(facts, state.flops + judged.flops, blobs, state.wall_before, state.cpu_before)
+
+    def plan(self, outlook: Outlook) -> Plan | None:
+        """See ``Stage``."""
+        widths, training = Widths.full(outlook.config), self.training(outlook)
+        validation = read_split(outlook.store, self.data, "validation")
+        passes = [over_split(widths, validation), *(training.passes() if training else [])]
+        return Plan(
+            facts={"parameters": outlook.teacher_parameters},
+            work=Work(tuple(passes), widths if training else None),
+            stored=outlook.weight_bytes(widths) + prediction_bytes(validation, self.data["num_labels"]),
+            files=outlook.model_files(widths, 1.0),
+            training=training,
+            run=run_evaluation,
+        )
+
+    def training(self, known: Known) -> Training | None:
+        """Return the training, the shorter rows first where that is asked for; None for a finished teacher."""
+        if self.finetune is None:
+            return None
+        config, split = self.finetune, read_split(known.store, self.data, "train")
+        steps = steps_of(config, -(-len(split) // config.batch_size))
+        short_rows, short_steps = shorter_half(split.lengths), round(config.curriculum * steps)
+        source = BatchSource(
+            split, config.batch_size, self.seed, self.data["pad_id"], known.device,
+            lambda step: short_rows if step < short_steps else None, known.rank,
+        )  # fmt: skip
+        return LabelTraining("finetune", known, config, source, steps, Widths.full(known.config))
 
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""
@@ -93,39 +148,3 @@ def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> 
     if finished:
         return frozen_model(Weights(config, widths, state, 1.0), context)
     return trainable_model(config, widths, state, context)
-
-
-def curriculum_of(
-    request: FineTune, config: FineTuneConfig, split: Split, device: torch.device, rank: Rank = ALONE
-) -> tuple[BatchSource, int]:
-    """The batch of every step, the shorter rows first where that is asked for, and how many steps there are."""
-    steps = steps_of(config, -(-len(split) // config.batch_size))
-    short_rows, short_steps = shorter_half(split.lengths), round(config.curriculum * steps)
-    source = BatchSource(
-        split,
-        config.batch_size,
-        request.seed,
-        request.data["pad_id"],
-        device,
-        lambda step: short_rows if step < short_steps else None,
-        rank,
-    )
-    return source, steps
-
-
-def _finetune(
-    model: nn.Module, request: FineTune, config: FineTuneConfig, cost: ForwardCost, context: Context
-) -> TrainingState:
-    split = read_split(context.store, request.data, "train")
-    source, steps = curriculum_of(request, config, split, context.device, context.rank)
-    widths = Widths.full(model.config)
-
-    def step(batch: Batch, _: int) -> tuple[torch.Tensor, float]:
-        total, count = task_loss(forward(model, batch, (), context.execution.precision).logits, batch)
-        loss = total / count
-        loss.backward()
-        return loss.detach(), STEP_FORWARDS * cost.flops(widths, *batch.shape)
-
-    settings = context.loop("finetune", config, source, steps)
-    parted = in_micro_batches(step, context.execution.micro_batches)
-    return train(model, settings, source.batch, parted, no_evaluation, context.progress, context.rank)

@@ -1,14 +1,19 @@
 """The stage that scores the teacher's units and sorts its weights by the scores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
+from torch import nn
+from transformers import PreTrainedModel
 
 from raydisc.config.sections import Allocation, GridConfig
 from raydisc.families.registry import layers_of
-from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.cost import SCORE_FORWARDS, ForwardCost
+from raydisc.models.precision import Precision
+from raydisc.models.widths import Widths
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage
 from raydisc.stages.context import Context, Result
@@ -24,7 +29,9 @@ from raydisc.stages.files import (
     weight_blobs,
 )
 from raydisc.stages.models import frozen_model
+from raydisc.stages.plan import Outlook, Plan
 from raydisc.stages.store import ArtifactStore
+from raydisc.stages.work import Work, over_batches
 from raydisc.supernet.candidates import Candidate, candidate, order_units, reordered
 from raydisc.supernet.importance import (
     Importance as Scores,
@@ -35,11 +42,8 @@ from raydisc.supernet.importance import (
     random_importance,
 )
 from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches
-from raydisc.tasks.tokenised import Split
+from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.inference import FlopMeter
-
-IMPORTANCE_FORWARDS = STEP_FORWARDS - 1
-"""Gradient importance in forwards: parameters are frozen, so that the backward multiplies for the inputs alone."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,22 @@ class Importance(Stage):
         }
         return Result(facts, flops, blobs)
 
+    def plan(self, outlook: Outlook) -> Plan | None:
+        """See ``Stage``."""
+        widths, work = Widths.full(outlook.config), Work()
+        if self.method == "gradient":
+            train = read_split(outlook.store, self.data, "train")
+            work = Work((over_batches("score", widths, train.lengths, importance_batches(self, train)),))
+        facts = {"parameters": self.teacher["parameters"], "method": self.method, "allocation": self.allocation}
+        scores = {"scores.safetensors": tensor_blob(named_scores(outlook.scores))}
+        files = outlook.model_files(widths, 1.0) | scores
+        return Plan(facts, work, outlook.weight_bytes(widths), files, run=self._run if work.passes else None)
+
+    def _run(self, model: nn.Module, batches: Sequence[Batch], precision: Precision) -> None:
+        """Score units by the first batch; one after another, batches need no more memory."""
+        layers = layers_of(cast(PreTrainedModel, model).config)
+        gradient_importance(model, layers, batches[:1])
+
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""
         return f"importance, {self.method}"
@@ -97,7 +117,7 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
     shares = context.one_pass(meter, sum(map(len, batches))).over(split, batches, data["pad_id"], context.device)
     scores = gradient_importance(model, layers, shares, context.rank)
-    return scores, meter.flops * IMPORTANCE_FORWARDS
+    return scores, meter.flops * SCORE_FORWARDS
 
 
 def importance_batches(request: Importance, split: Split) -> list[np.ndarray]:

@@ -1,17 +1,21 @@
 """Scoring a model: its predictions on a split, their metric and what they cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from raydisc.models.cost import ForwardCost
+from raydisc.models.forward import forward
+from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context
 from raydisc.tasks.metrics import metric, standard_error
-from raydisc.tasks.tokenised import Split
+from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.inference import FlopMeter
 from raydisc.training.predictions import predict
 
@@ -32,6 +36,13 @@ class Judged:
     found: dict[str, Any]
     predictions: np.ndarray
     flops: float
+
+
+def run_evaluation(model: nn.Module, batches: Sequence[Batch], precision: Precision) -> None:
+    """Run a model over batches as evaluations do, for the memory and the time that this takes."""
+    with torch.no_grad():
+        for batch in batches:
+            batch.kind.predictions(forward(model, batch, (), precision).logits, batch)
 
 
 def judge(

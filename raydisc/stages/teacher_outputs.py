@@ -2,27 +2,32 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from raydisc.config.sections import TeacherOutputsConfig
 from raydisc.errors import InputError
 from raydisc.models.cost import ForwardCost
+from raydisc.models.precision import Precision
 from raydisc.signals.cache import OutputsShape, OutputsWriter
-from raydisc.signals.source import BeyondRange, write_outputs
+from raydisc.signals.source import BeyondRange, OnlineSignal, write_outputs
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage, name_of
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import read_split, read_weights, task_kind_of
+from raydisc.stages.files import read_split, read_weights, read_widths, task_kind_of
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
+from raydisc.stages.plan import Outlook, Plan
 from raydisc.stages.store import Blob
 from raydisc.stages.targets import tokens_named
+from raydisc.stages.work import Work, over_split
 from raydisc.tasks.batching import EVALUATION_BATCH
-from raydisc.tasks.tokenised import Split
+from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.inference import FlopMeter
 
 _GIB = 2**30
@@ -120,6 +125,22 @@ class TeacherOutputs(Stage):
             facts |= {"dtype": dtype, "error": error}
         return Result(facts, meter.flops, blobs)
 
+    def plan(self, outlook: Outlook) -> Plan | None:
+        """See ``Stage``."""
+        shape = outputs_shape(self.data, self.positions, outlook.config.hidden_size, self.top_tokens)
+        source = kept_in(self.config, shape)
+        if source != "online" and not fits(self.config, shape, outlook.free_bytes):
+            source = "online"
+        facts = {"bytes": shape.bytes, "positions": list(self.positions), "source": source}
+        if source == "online":
+            return Plan(facts)
+        train = read_split(outlook.store, self.data, "train")
+        passes = over_split(read_widths(outlook.store, self.teacher), train, way="keep")
+        return Plan(facts, Work((passes,)), shape.bytes, run=self._run)
+
+    def _run(self, model: nn.Module, batches: Sequence[Batch], precision: Precision) -> None:
+        run_outputs(model, batches, self.positions, tokens_named(self.data, self.top_tokens), precision)
+
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""
         return f"outputs of {name_of(self.teacher)}"
@@ -178,3 +199,22 @@ def fits(config: TeacherOutputsConfig, shape: OutputsShape, free: int) -> bool:
 def _moved_blob(path: Path) -> Blob:
     """A file that lies in the storage already."""
     return lambda target: os.replace(path, target)
+
+
+def run_outputs(
+    model: nn.Module, batches: Sequence[Batch], matched: tuple[int, ...], top_tokens: int, precision: Precision
+) -> None:
+    """Run a model over batches as for its outputs, for the memory and the time that this takes.
+
+    What a batch left lives until the next one's takes its place, and what is written of it until that is written.
+    """
+    signal = OnlineSignal(model, matched, lambda batch: None, precision, top_tokens)
+    written = None
+    for batch in batches:
+        result = signal.outputs(batch)
+        if result.hidden:
+            states = torch.stack([states.flatten(0, 1) for states in result.hidden], dim=1)
+            hidden = states.half()
+            torch.linalg.vector_norm(hidden.float() - states)  # the difference that torch.dist makes unseen
+            written = hidden
+    del written

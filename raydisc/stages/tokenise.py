@@ -16,6 +16,7 @@ from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import NOT_IN_KEY, Stage
 from raydisc.stages.context import Context, Result
 from raydisc.stages.files import table_blob
+from raydisc.stages.plan import Outlook, Plan
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.tasks.base import TaskData, load_task
 from raydisc.tasks.reviews import word_tokenizer
@@ -90,6 +91,10 @@ class Tokenise(Stage):
             blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
         facts = _facts(task, tokenizer, splits) | task.kind.extra_facts(splits)
         return Result(facts=facts, flops=0.0, blobs=blobs)
+
+    def plan(self, outlook: Outlook) -> Plan | None:
+        """See ``Stage``; a forecast tokenises the task as a run does."""
+        return None
 
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""

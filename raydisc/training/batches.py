@@ -40,8 +40,8 @@ class BatchSource:
         rank: Rank = ALONE,
     ) -> None:
         """See the class."""
-        self.seed = seed
-        self._split, self._batch_size, self._pad_id = split, batch_size, pad_id
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self._pad_id = pad_id
         self._device, self._rows_at, self._rank = device, rows_at, rank
         self._epoch: tuple[int, int] | None = None
         self._batches: list[np.ndarray] = []
@@ -50,28 +50,26 @@ class BatchSource:
     def rows(self, step: int) -> np.ndarray:
         """Row numbers of a step's batch, of all workers; a curriculum's steps go round its smaller set more often."""
         allowed = self._rows_at(step)
-        per_epoch = self.steps_per_epoch if allowed is None else math.ceil(len(allowed) / self._batch_size)
+        per_epoch = self.steps_per_epoch if allowed is None else math.ceil(len(allowed) / self.batch_size)
         epoch, position = divmod(step, per_epoch)
         if self._epoch != (epoch, per_epoch):
-            self._batches = training_batches(self._split.lengths, self._batch_size, self.seed, epoch, allowed)
+            self._batches = training_batches(self.split.lengths, self.batch_size, self.seed, epoch, allowed)
             self._epoch = (epoch, per_epoch)
         return self._batches[position]
 
-    def lengths(self, step: int) -> np.ndarray:
-        """Tokens of each row of a step's batch, without making it."""
-        lengths: np.ndarray = self._split.lengths[self.rows(step)]
-        return lengths
-
     def shape(self, step: int) -> tuple[int, int]:
-        """Rows and padded length of a step's batch, without making it."""
-        lengths = self.lengths(step)
-        return len(lengths), int(lengths.max())
+        """Return the rows and the padded length of a step's batch, without making it."""
+        return self.shape_of(self.rows(step))
+
+    def shape_of(self, rows: np.ndarray) -> tuple[int, int]:
+        """Return the rows and the padded length of a batch of some rows, without making it."""
+        return len(rows), int(self.split.lengths[rows].max())
 
     def tokens(self) -> np.ndarray | None:
         """The tokens that batches hold, padding included; int64. None of a language task, which asks for any."""
-        if self._split.kind.over_vocabulary:
+        if self.split.kind.over_vocabulary:
             return None
-        return np.union1d(self._split.tokens(), [self._pad_id])
+        return np.union1d(self.split.tokens(), [self._pad_id])
 
     def batch(self, step: int) -> Batch:
         """The worker's share of a step's batch."""
@@ -79,7 +77,7 @@ class BatchSource:
 
     def batch_of(self, rows: np.ndarray) -> Batch:
         """The worker's share of some rows, as a batch."""
-        return self._split.batch(rows, self._pad_id).share(self._rank.index, self._rank.workers).to(self._device)
+        return self.split.batch(rows, self._pad_id).share(self._rank.index, self._rank.workers).to(self._device)
 
 
 def steps_of(config: TrainingConfig, steps_per_epoch: int) -> int:

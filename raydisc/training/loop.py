@@ -14,8 +14,7 @@ from torch import nn
 from raydisc.errors import NonFiniteLoss, Stopped
 from raydisc.models.task_heads import put_weights, weights_of
 from raydisc.parallel.rank import ALONE, Rank
-from raydisc.parallel.shard import is_sharded, whole
-from raydisc.tasks.tokenised import Batch
+from raydisc.parallel.shard import is_sharded
 from raydisc.training.checkpoint import (
     TrainingState,
     fits,
@@ -26,7 +25,7 @@ from raydisc.training.checkpoint import (
     save,
 )  # fmt: skip
 from raydisc.training.compact_embedding import CompactVocabulary
-from raydisc.training.optimiser import OptimiserSettings, adamw, decayed, lr_at
+from raydisc.training.optimiser import OptimiserSettings, adamw, decayed, descend, lr_at
 
 _SEED_STRIDE = 2**32
 """Between the workers' seeds: those of stages are below it."""
@@ -34,9 +33,9 @@ _SEED_STRIDE = 2**32
 READ_EVERY = 10
 """Steps between two looks at the loss: each makes the host wait for the device."""
 
-Step = Callable[[Batch, int], tuple[torch.Tensor, float]]
-"""Runs forward and backward on a worker's share of a batch at a step and leaves gradients; gives its part of the loss,
-detached and wherever it was computed, and the FLOPs that all workers executed."""
+Step = Callable[[int], tuple[torch.Tensor, float]]
+"""Runs forward and backward of a step on this worker's share of its batch and leaves gradients; returns its part of the
+loss, detached and wherever it was computed, and the FLOPs that all workers executed."""
 
 Evaluate = Callable[[int], dict[str, Any]]
 """Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops``, and whatever else it found."""
@@ -90,7 +89,6 @@ class LoopSettings:
 def train(
     model: nn.Module,
     settings: LoopSettings,
-    batch_at: Callable[[int], Batch],
     step: Step,
     evaluate: Evaluate,
     progress: Progress,
@@ -105,8 +103,7 @@ def train(
         model: its trainable parameters are optimised; on return it holds the weights to keep, all of them. A run
             that goes on from a checkpoint is given the weights that it began with.
         settings: how.
-        batch_at: the worker's share of the batch of a step.
-        step: forward and backward on a batch.
+        step: forward and backward of a step.
         evaluate: evaluation after some steps.
         progress: told of every step.
         rank: of this worker; each runs the same loop.
@@ -118,7 +115,7 @@ def train(
     """
     tokens = None if _trains_whole_table(model, settings, rank) else settings.tokens
     vocabulary = None if tokens is None else CompactVocabulary(model, tokens)
-    state = _train(model, settings, batch_at, step, _whole(evaluate, vocabulary, settings), progress, rank)
+    state = _train(model, settings, step, _whole(evaluate, vocabulary, settings), progress, rank)
     kept_steps = state.step
     if settings.patience is not None and state.best is not None:
         put_weights(model, state.part("best."))
@@ -152,7 +149,6 @@ def _whole(evaluate: Evaluate, vocabulary: CompactVocabulary | None, settings: L
 def _train(
     model: nn.Module,
     settings: LoopSettings,
-    batch_at: Callable[[int], Batch],
     step: Step,
     evaluate: Evaluate,
     progress: Progress,
@@ -167,11 +163,8 @@ def _train(
     model.train()
     for index in _remaining(state, settings):
         _set_lr(optimiser, lr_at(index, settings.total_steps, settings.optimiser))
-        loss, flops = step(batch_at(index), index)
-        rank.add_gradients(trained)
-        norm = whole(nn.utils.clip_grad_norm_(trained, settings.optimiser.max_grad_norm))
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        loss, flops = step(index)
+        norm = descend(optimiser, trained, settings.optimiser.max_grad_norm, rank)
         unread.append(_Signs(index, loss, norm))
         state.step, state.flops = index + 1, state.flops + flops
         evaluates = state.step in settings.evaluate_at

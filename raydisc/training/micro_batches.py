@@ -1,11 +1,14 @@
 """Steps on parts of a batch, one after another, where a device has no room for all of it at once."""
 
 import re
+from collections.abc import Callable
 
 import torch
 
 from raydisc.tasks.tokenised import Batch
-from raydisc.training.loop import Step
+
+Learn = Callable[[Batch], torch.Tensor]
+"""Runs forward and backward on a batch; leaves gradients, and returns the loss, detached."""
 
 _CPU_ALLOCATION = re.compile(r"DefaultCPUAllocator|can't allocate memory|could not create a (?:primitive|memory)")
 """In the words of torch and of oneDNN."""
@@ -26,16 +29,15 @@ def micro_batches_of(batch: Batch, count: int) -> list[Batch]:
     return [batch.share(number, count) for number in range(count)]
 
 
-def in_micro_batches(step: Step, count: int) -> Step:
-    """A step whose gradients are accumulated over micro-batches: the same effective batch in less memory.
+def in_micro_batches(learn: Learn, count: int) -> Learn:
+    """Accumulate gradients over micro-batches: the same effective batch in less memory.
 
     Args:
-        step: adds gradients to those that are there; the FLOPs it tells are those of the whole batch.
-        count: of micro-batches.
+        learn: Runs forward and backward on a batch, adds to the gradients that are there, and returns the loss.
+        count: The number of micro-batches.
     """
 
-    def stepped(batch: Batch, index: int) -> tuple[torch.Tensor, float]:
-        done = [step(part, index) for part in micro_batches_of(batch, count)]
-        return torch.stack([loss for loss, _ in done]).sum(), sum(flops for _, flops in done) / count
+    def learned(batch: Batch) -> torch.Tensor:
+        return torch.stack([learn(part) for part in micro_batches_of(batch, count)]).sum()
 
-    return step if count == 1 else stepped
+    return learn if count == 1 else learned

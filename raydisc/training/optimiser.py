@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.parallel.shard import whole
+
 
 @dataclass(frozen=True)
 class OptimiserSettings:
@@ -34,6 +37,27 @@ def adamw(trained: Sequence[nn.Parameter], settings: OptimiserSettings) -> torch
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
+
+
+def descend(
+    optimiser: torch.optim.Optimizer, trained: Sequence[nn.Parameter], max_grad_norm: float, rank: Rank = ALONE
+) -> torch.Tensor:
+    """Do an optimiser's step by the gradients that are there, and remove them.
+
+    Args:
+        optimiser: The optimiser.
+        trained: Its parameters.
+        max_grad_norm: The norm that gradients are clipped to.
+        rank: The rank of this worker; the gradients of all workers are added up.
+
+    Returns:
+        The norm of the gradients before they were clipped, a scalar on the device.
+    """
+    rank.add_gradients(trained)
+    norm = whole(nn.utils.clip_grad_norm_(trained, max_grad_norm))
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return norm
 
 
 def decayed(steps: int, total_steps: int, settings: OptimiserSettings) -> float:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from raydisc.families.base import Config
 from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Precision
 from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.stages.artifact import Model
 from raydisc.stages.context import Context
-from raydisc.stages.files import Weights, read_weights
+from raydisc.stages.files import read_weights
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.models import trainable_model
 from raydisc.stages.once_for_all.request import OnceForAllRequest
@@ -26,10 +27,19 @@ from raydisc.tasks.tokenised import Split
 
 @dataclass(frozen=True)
 class Supernet:
-    """The elastic model with its candidates, largest first, the precision to compute in, and the worker's place."""
+    """The elastic model with its candidates.
+
+    Attributes:
+        model: The model, as wide as the largest candidate.
+        config: The teacher's configuration.
+        candidates: The candidates, largest first.
+        cost: The cost of a forward at any widths.
+        precision: The precision to compute in.
+        rank: The rank of this worker.
+    """
 
     model: nn.Module
-    weights: Weights
+    config: Config
     candidates: tuple[Candidate, ...]
     cost: ForwardCost
     precision: Precision = "float32"
@@ -37,7 +47,7 @@ class Supernet:
 
     def select(self, candidate: Candidate) -> None:
         """Make a candidate the active one."""
-        select(self.model, self.weights.config, candidate.widths)
+        select(self.model, self.config, candidate.widths)
 
 
 def read_candidates(request: OnceForAllRequest, store: ArtifactStore) -> tuple[Candidate, ...]:
@@ -55,10 +65,8 @@ def build_supernet(request: OnceForAllRequest, context: Context) -> Supernet:
     model = trainable_model(teacher.config, largest.widths, state, context)
     make_elastic(model, teacher.config)
     del state  # the model has a copy of its own
-    weights = Weights(teacher.config, largest.widths, {}, largest.scale)
-    return Supernet(
-        model, weights, candidates, ForwardCost.of(model, teacher.config), context.execution.precision, context.rank
-    )
+    cost, precision = ForwardCost.of(model, teacher.config), context.execution.precision
+    return Supernet(model, teacher.config, candidates, cost, precision, context.rank)
 
 
 def evaluate_candidates(
@@ -74,7 +82,7 @@ def evaluate_candidates(
         judged = judge(supernet.model, supernet.cost, candidate.widths, validation, data, context)
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
-        size = candidate.widths.size(supernet.weights.config, request.importance["parameters"])
+        size = candidate.widths.size(supernet.config, request.importance["parameters"])
         row = {"scale": candidate.scale, "parameters": size.parameters, "reference": request.importance["reference"]}
         rows.append({**row, **judged.found})
     return rows, predictions, flops
@@ -84,7 +92,7 @@ def described(
     supernet: Supernet, request: OnceForAllRequest, rows: Sequence[Mapping[str, Any]], validation: Split
 ) -> list[dict[str, Any]]:
     """Evaluated candidates with their sizes, costs and the units they keep."""
-    config = supernet.weights.config
+    config = supernet.config
     length = round(float(validation.lengths.mean()))
     teacher_flops = supernet.cost.flops(Widths.full(config), 1, length)
     widths = {candidate.scale: candidate.widths for candidate in supernet.candidates}
@@ -99,8 +107,7 @@ def described(
                 "parameters": size.parameters,
                 "flops": flops,
                 "flops_share": flops / teacher_flops,
-                "heads": list(widths[row["scale"]].heads),
-                "neurons": list(widths[row["scale"]].neurons),
+                **widths[row["scale"]].to_json(),
             }
         )
     return found

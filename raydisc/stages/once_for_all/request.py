@@ -43,6 +43,11 @@ class OnceForAllRequest(Stage):
             object.__setattr__(self, "config", self.config.model_copy(update={"choose_at": 1.0}))
 
     @property
+    def scales_to_choose(self) -> tuple[float, ...]:
+        """See ``Stage``."""
+        return self.scales
+
+    @property
     def batch_size(self) -> int:
         """See ``Stage``."""
         return self.config.batch_size

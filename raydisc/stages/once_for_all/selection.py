@@ -18,6 +18,22 @@ from raydisc.training.checkpoint import evaluations_in
 _PREDICTIONS = "choice.arrow"
 
 
+def chosen_by(
+    rows: Sequence[Mapping[str, Any]], lam: float | None, candidates: Sequence[Candidate]
+) -> Candidate | None:
+    """Return the candidate that an evaluation makes the assistant.
+
+    Args:
+        rows: The evaluation of each candidate.
+        lam: The λ of the choice; None where nothing is chosen before the end.
+        candidates: The candidates, largest first; the last is the student's own and cannot be chosen.
+    """
+    if lam is None:
+        return None
+    scale = choose([Measured.of(row) for row in rows], lam, above=candidates[-1].scale).scale
+    return next(candidate for candidate in candidates if candidate.scale == scale)
+
+
 class Contest:
     """Whom a step trains.
 
@@ -44,11 +60,9 @@ class Contest:
 
     def chosen(self, step: int) -> Candidate | None:
         """Whom step ``step`` (from 0) trains alone; None while all are trained."""
-        if self.chooses_at is None or self._lam is None or step < self.chooses_at:
+        if self.chooses_at is None or step < self.chooses_at:
             return None
-        contestants = [Measured.of(row) for row in self.rows]
-        scale = choose(contestants, self._lam, above=self._candidates[-1].scale).scale
-        return next(candidate for candidate in self._candidates if candidate.scale == scale)
+        return chosen_by(self.rows, self._lam, self._candidates)
 
     def choose(self, rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> None:
         """Make the choice by an evaluation of all candidates; what they predicted is kept at once."""

@@ -1,15 +1,54 @@
 """The once-for-all stage: every candidate of the grid trained in one set of weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raydisc.stages.context import Context, Result
+from raydisc.stages.files import read_split
 from raydisc.stages.once_for_all.compute import compute_once_for_all
+from raydisc.stages.once_for_all.model import read_candidates
 from raydisc.stages.once_for_all.request import OnceForAllRequest
+from raydisc.stages.once_for_all.selection import chosen_by
+from raydisc.stages.once_for_all.training import training_of
+from raydisc.stages.plan import Outlook, Plan, prediction_bytes
+from raydisc.stages.work import Work, over_split
 
 
 @dataclass(frozen=True)
 class OnceForAll(OnceForAllRequest):
     """Train all candidates of the grid in one set of weights."""
+
+    def plan(self, outlook: Outlook) -> Plan | None:
+        """See ``Stage``; the metrics of ``outlook`` decide which assistant is trained alone after the choice."""
+        candidates = read_candidates(self, outlook.store)
+        training = training_of(self, outlook, candidates)
+        rows = [
+            {"scale": it.scale, "metric": outlook.metrics.get(it.scale, 0.0), "reference": 1.0, **it.widths.to_json()}
+            for it in candidates
+        ]
+        choice = training.steps if training.chooses_at is None else training.chooses_at
+        chosen = chosen_by(rows, self.lam, candidates) if choice < training.steps else None
+        training = replace(training, chosen=lambda step: chosen if step >= choice else None)
+        validation = read_split(outlook.store, self.data, "validation")
+        judges = read_split(outlook.store, self.data, "validation", self.config.evaluation_rows)
+        times, finalists = len(training.evaluate_at), candidates if chosen is None else (chosen,)
+        passes = [
+            *training.passes(),
+            *(over_split(it.widths, judges, times) for it in candidates if times),
+            *(over_split(it.widths, validation) for it in finalists),
+        ]
+        predicted = prediction_bytes(validation if chosen is None else judges, self.data["num_labels"], len(candidates))
+        return Plan(
+            facts={
+                "candidates": rows,
+                "steps": training.steps,
+                "chosen_at": training.chooses_at,
+                "outputs_flops": self.outputs.flops if self.outputs else 0.0,
+            },
+            work=Work(tuple(passes), training.widths),
+            stored=outlook.weight_bytes(training.widths) + predicted,
+            files=outlook.model_files(training.widths, candidates[0].scale),
+            training=training,
+        )
 
     def compute(self, context: Context) -> Result:
         """Train by the sandwich rule and evaluate the candidates."""

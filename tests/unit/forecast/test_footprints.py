@@ -21,7 +21,6 @@ from raydisc.errors import InputError
 from raydisc.forecast.dry_run import Forecaster
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.memory import Allocations, without_contents
-from raydisc.forecast.stages import weight_bytes
 from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
 from raydisc.schedules.trials import steps_of
 from raydisc.stages.problem import inspect
@@ -110,17 +109,17 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
     run = executor(tmp_path / "runs", told)
     outcome = run.run(steps_of(trial, experiment, inspect(experiment)))
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path / "scratch")
-    footprints = Footprints(forecaster.world, "float32")
+    footprints = Footprints(forecaster.outlook, "float32")
     assistants = outcome.path if trial.schedule.name == "minidisc" else ()
     [forecast] = [found for found in forecaster.forecasts(trial) if found.assistants == assistants]
     stages = [stage for stage in forecast.stages if stage.request.kind != "evaluate"]
     compared = 0
     for stage, (request, artifact, _) in zip(stages, told.stages, strict=True):
-        footprint = footprints.of(stage, assistants)
-        if footprint is not None and stage.work.trained is not None:
+        footprint = footprints.of(stage)
+        if footprint is not None and stage.plan.work.trained is not None:
             real = measured[artifact.key]
             if named == "online" and request.kind == "distil":  # its weights alias shared memory on a CPU alone
-                real += weight_bytes(forecaster.world.config, stage.work.passes[1].widths)
+                real += forecaster.outlook.weight_bytes(stage.plan.work.passes[1].widths)
             assert footprint.peak == pytest.approx(real, rel=0.15), request.kind
             assert footprint.weights + footprint.optimiser + footprint.activations <= footprint.peak
             compared += 1
@@ -134,7 +133,7 @@ def test_an_early_stop_keeps_the_best_weights(tmp_path):
         forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
         [forecast] = forecaster.forecasts(kd_trial(STUDENT))
         [distil] = [stage for stage in forecast.stages if stage.request.kind == "distil"]
-        return Footprints(forecaster.world, "float32").of(distil)
+        return Footprints(forecaster.outlook, "float32").of(distil)
 
     patient, hasty = footprint(patience=2), footprint()
     assert patient.weights - hasty.weights == pytest.approx(hasty.gradients, rel=0.01)

@@ -27,9 +27,8 @@ from raydisc.models.widths import Widths
 from raydisc.parallel.load_shards import load_shards
 from raydisc.parallel.shard import shard, whole
 from raydisc.stages.context import Context
-from raydisc.stages.files import Weights
 from raydisc.stages.models import trainable_model
-from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
+from raydisc.stages.once_for_all.lessons import Lesson, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
@@ -81,9 +80,7 @@ def supernet_at(rank, family, precision="float32"):
     make_elastic(model, config)
     model.eval()
     candidates = tuple(candidate(importance, scale) for scale in SCALES)
-    return Supernet(
-        model, Weights(config, full, state, 1.0), candidates, ForwardCost.of(model, config), precision, rank
-    )
+    return Supernet(model, config, candidates, ForwardCost.of(model, config), precision, rank)
 
 
 def lessons_at(rank, config, supernet, rows):
@@ -103,7 +100,7 @@ def lessons_at(rank, config, supernet, rows):
 def gradients(rank, family, precision="float32"):
     """One step's loss, its gradients by name, and what was communicated."""
     supernet = supernet_at(rank, family, precision)
-    lessons = lessons_at(rank, supernet.weights.config, supernet, np.arange(len(LENGTHS)))
+    lessons = lessons_at(rank, supernet.config, supernet, np.arange(len(LENGTHS)))
     with Communications() as told:
         loss = sandwich_backward(supernet, lessons, LOSS, POSITIONS)
         rank.add_gradients(supernet.model.parameters())
@@ -114,7 +111,7 @@ def gradients(rank, family, precision="float32"):
 def trained(rank, family, optimiser, folder=None, steps=3, every_s=1e9, until=None):
     """The losses of a few steps of the training loop, and the weights after them."""
     supernet = supernet_at(rank, family)
-    config = supernet.weights.config
+    config = supernet.config
     settings = LoopSettings(
         "once_for_all", steps, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, every_s,
         tokens=np.union1d(tiny_split(LENGTHS).tokens(), [config.pad_token_id]),
@@ -143,7 +140,14 @@ def trained(rank, family, optimiser, folder=None, steps=3, every_s=1e9, until=No
             rule.zero_grad()
     else:
         try:
-            train(supernet.model, settings, rows_at, step, no_evaluation, lambda state: None, rank)
+            train(
+                supernet.model,
+                settings,
+                lambda index: step(rows_at(index), index),
+                no_evaluation,
+                lambda state: None,
+                rank,
+            )
         except KeyboardInterrupt:
             pass
     return losses, {name: whole(tensor).numpy() for name, tensor in supernet.model.state_dict().items()}
@@ -159,22 +163,20 @@ def narrow_trained(rank, family, folder):
     state = widths.cut(sorted_state(tiny_teacher(config), config, importance), config)
     split, losses = tiny_split(LENGTHS, config.num_labels), []
 
-    def step(batch, index):
+    def step(index):
+        rows = np.sort(np.random.default_rng(index).permutation(len(LENGTHS))[:9])
+        batch = split.batch(rows, config.pad_token_id).share(rank.index, rank.workers)
         total, count = task_loss(forward(model, batch, ()).logits, batch)
         (total / count).backward()
         losses.append(float(rank.total(total.detach() / count)))
         return total.detach() / count, 0.0
-
-    def batch_at(index):
-        rows = np.sort(np.random.default_rng(index).permutation(len(LENGTHS))[:9])
-        return split.batch(rows, config.pad_token_id).share(rank.index, rank.workers)
 
     for steps in (2, 4):
         context = Context(None, torch.device("cpu"), None, folder, rank=rank)
         model = trainable_model(config, widths, state, context)
         settings = LoopSettings("distil", 4, 0, OptimiserSettings(1e-2, 0.0, 0.1, 0.5), frozenset(), None, folder, -1.0)
         ends = {"total_steps": steps} if steps == 2 else {}
-        train(model, replace(settings, **ends), batch_at, step, no_evaluation, lambda state: None, rank)
+        train(model, replace(settings, **ends), step, no_evaluation, lambda state: None, rank)
     return losses, {name: whole(tensor).numpy() for name, tensor in model.state_dict().items()}
 
 

@@ -182,7 +182,7 @@ def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, named):
         shares = sandwich(candidates, rule, chances, 4, step)
         assert len(shares) == count
         for share in shares:
-            lengths = source.lengths(step)[share.rows]
+            lengths = source.split.lengths[source.rows(step)][share.rows]
             expected += STEP_FORWARDS * cost.flops(share.candidate.widths, len(lengths), int(lengths.max()))
     for batch in evaluation_batches(validation.lengths, 64):
         longest = int(validation.lengths[batch].max())

@@ -185,7 +185,7 @@ def costs(request, store, batch_size=32):
         return read_candidate(store, request.importance, scale).widths
 
     def training(step, scale, rows=slice(None)):
-        lengths = np.array(rows) if step is None else source.lengths(step)[rows]
+        lengths = np.array(rows) if step is None else source.split.lengths[source.rows(step)][rows]
         return STEP_FORWARDS * cost.flops(widths(scale), len(lengths), int(lengths.max(initial=0)))
 
     def evaluating(scale, rows=None):

@@ -11,8 +11,7 @@ from raydisc.models.build import load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
-from raydisc.stages.files import Weights
-from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
+from raydisc.stages.once_for_all.lessons import Lesson, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
@@ -56,8 +55,7 @@ def test_the_peak_is_that_of_the_largest_candidate_alone(family):
     model = load_trainable(config, Widths.full(config), state)
     make_elastic(model, config)
     candidates = tuple(candidate(importance, scale) for scale in (0.9, 0.6, 0.4, 0.2))
-    weights = Weights(config, Widths.full(config), state, 1.0)
-    supernet = Supernet(model, weights, candidates, ForwardCost.of(model, config))
+    supernet = Supernet(model, config, candidates, ForwardCost.of(model, config))
     batch = tiny_batch(config)
     with torch.no_grad():
         wanted = forward(tiny_teacher(config, seed=1), batch, POSITIONS)

@@ -25,8 +25,7 @@ from raydisc.models.build import load_frozen, load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
-from raydisc.stages.files import Weights
-from raydisc.stages.once_for_all.compute import Lesson, sandwich_backward
+from raydisc.stages.once_for_all.lessons import Lesson, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
@@ -43,8 +42,7 @@ def supernet_of(config, state, importance):
     model = load_trainable(config, Widths.full(config), state).eval()
     make_elastic(model, config)
     candidates = tuple(candidate(importance, scale) for scale in (0.9, 0.6, 0.4, 0.2))
-    weights = Weights(config, Widths.full(config), state, 1.0)
-    return Supernet(model, weights, candidates, ForwardCost.of(model, config))
+    return Supernet(model, config, candidates, ForwardCost.of(model, config))
 
 
 def lessons_of(config, rule, candidates):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from training import SETTINGS, Killed, batch_at, killed_at, linear, pull, quiet
+from training import SETTINGS, Killed, batch_at, fetching, killed_at, linear, pull, quiet
 
 from raydisc.training.checkpoint import TrainingState, load, save
 from raydisc.training.loop import checkpoint_pause, no_evaluation, train
@@ -46,15 +46,21 @@ def leave_checkpoint(folder: Path) -> None:
     """That of a run which was killed."""
     model = linear()
     with pytest.raises(Killed):
-        train(model, replace(SETTINGS, checkpoint_folder=folder), batch_at, pull(model), no_evaluation, killed_at(4))
+        train(
+            model,
+            replace(SETTINGS, checkpoint_folder=folder),
+            fetching(batch_at, pull(model)),
+            no_evaluation,
+            killed_at(4),
+        )
     assert load(folder) is not None
 
 
 def assert_begins_anew(folder: Path) -> None:
     """A run that goes on there ends as one without a checkpoint does."""
     straight, broken = linear(), linear()
-    train(straight, SETTINGS, batch_at, pull(straight), no_evaluation, quiet)
-    train(broken, replace(SETTINGS, checkpoint_folder=folder), batch_at, pull(broken), no_evaluation, quiet)
+    train(straight, SETTINGS, fetching(batch_at, pull(straight)), no_evaluation, quiet)
+    train(broken, replace(SETTINGS, checkpoint_folder=folder), fetching(batch_at, pull(broken)), no_evaluation, quiet)
     assert torch.equal(straight.weight, broken.weight)
 
 
@@ -91,8 +97,7 @@ def test_checkpoints_are_as_rare_as_asked_for(tmp_path):
     train(
         model,
         replace(SETTINGS, checkpoint_folder=tmp_path, checkpoint_every_s=60.0),
-        batch_at,
-        pull(model),
+        fetching(batch_at, pull(model)),
         no_evaluation,
         quiet,
     )

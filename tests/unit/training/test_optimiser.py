@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_models import tiny_config, tiny_teacher
-from training import OPTIMISER, SETTINGS, batch_at, linear, quiet
+from training import OPTIMISER, SETTINGS, batch_at, fetching, linear, quiet
 
 from raydisc.training.loop import even_steps, no_evaluation, train
 from raydisc.training.optimiser import adamw, lr_at
@@ -49,7 +49,7 @@ def test_the_loop_follows_the_learning_rate():
         return torch.tensor(1.0), 0.0
 
     settings = replace(SETTINGS, optimiser=replace(OPTIMISER, weight_decay=0.0))
-    train(model, settings, batch_at, step, no_evaluation, quiet)
+    train(model, settings, fetching(batch_at, step), no_evaluation, quiet)
     places.append(model.weight.detach())
     moved = [float((a - b)[0, 0]) for a, b in zip(places, places[1:], strict=False)]
     expected = [lr_at(index, 12, settings.optimiser) for index in range(12)]
@@ -72,7 +72,7 @@ def test_gradients_are_clipped_and_cleared():
             "step",
             lambda self, *args: (seen.append(model.weight.grad.clone()), original(self, *args)),
         )
-        train(model, replace(SETTINGS, total_steps=1), batch_at, step, no_evaluation, quiet)
+        train(model, replace(SETTINGS, total_steps=1), fetching(batch_at, step), no_evaluation, quiet)
     torch.testing.assert_close(seen[0], torch.tensor([[0.6, 0.8, 0.0]]), atol=1e-4, rtol=1e-4)
 
 

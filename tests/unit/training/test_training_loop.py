@@ -10,7 +10,7 @@ import torch
 from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_teacher
 from tolerance import assert_all_near, seen
 from torch.utils._python_dispatch import TorchDispatchMode
-from training import SETTINGS, SPLIT, TOKENS, Killed, batch_at, killed_at, linear, pull, quiet
+from training import SETTINGS, SPLIT, TOKENS, Killed, batch_at, fetching, killed_at, linear, pull, quiet
 
 from raydisc.errors import NonFiniteLoss
 from raydisc.losses.labels import task_loss
@@ -82,12 +82,12 @@ def held_out(model):
 def test_a_killed_stage_goes_on_with_the_same_bits(tmp_path, kind, kill):
     settings = replace(SETTINGS, evaluate_at=frozenset({3, 6, 9, 12}), patience=9, tokens=TOKENS)
     model, step = kind(0)
-    straight = train(model, settings, batch_at, step, held_out(model), quiet)
+    straight = train(model, settings, fetching(batch_at, step), held_out(model), quiet)
 
     settings = replace(settings, checkpoint_folder=tmp_path / "stage.partial")
     first, step = kind(0)
     with pytest.raises(Killed):
-        train(first, settings, batch_at, step, held_out(first), killed_at(kill))
+        train(first, settings, fetching(batch_at, step), held_out(first), killed_at(kill))
     kept = load(tmp_path / "stage.partial")
     assert (kept.step if kept else 0) == kill - 1
     # a new process has other weights until it reads the checkpoint, if there is one; only tokens that do not occur
@@ -98,7 +98,7 @@ def test_a_killed_stage_goes_on_with_the_same_bits(tmp_path, kind, kill):
     with torch.no_grad():
         second.get_input_embeddings().weight[rest] = kind(0)[0].get_input_embeddings().weight[rest]
     torch.manual_seed(99)
-    resumed = train(second, settings, batch_at, step, held_out(second), quiet)
+    resumed = train(second, settings, fetching(batch_at, step), held_out(second), quiet)
 
     assert (resumed.step, resumed.flops, resumed.best) == (straight.step, straight.flops, straight.best)
     assert resumed.evaluations == straight.evaluations
@@ -122,11 +122,11 @@ def test_a_killed_stage_goes_on_with_the_same_dropout_on_a_gpu(tmp_path):
         model, step = finetuning(0)
         if interrupted:
             with pytest.raises(Killed):
-                train(model.cuda(), settings, on_gpu, step, no_evaluation, killed_at(7))
+                train(model.cuda(), settings, fetching(on_gpu, step), no_evaluation, killed_at(7))
             assert load(tmp_path).step == 6
             model, step = finetuning(0)
             torch.manual_seed(99)
-        train(model.cuda(), settings if interrupted else SETTINGS, on_gpu, step, no_evaluation, quiet)
+        train(model.cuda(), settings if interrupted else SETTINGS, fetching(on_gpu, step), no_evaluation, quiet)
         ends.append(model.cpu().state_dict())
     assert_all_near(seen(ends[1]), seen(ends[0]), 1e-3)
 
@@ -147,7 +147,7 @@ class Questions(TorchDispatchMode):
 def test_no_step_waits_for_the_device(kind):
     model, step = kind(0)
     with Questions() as questions:
-        train(model, replace(SETTINGS, tokens=TOKENS), batch_at, step, no_evaluation, quiet)
+        train(model, replace(SETTINGS, tokens=TOKENS), fetching(batch_at, step), no_evaluation, quiet)
         assert questions.asked == 0
         assert float(model.classifier.bias.detach()[0]) != 0
     assert questions.asked == 1
@@ -157,7 +157,7 @@ def test_the_seed_decides_the_dropout():
     ends = []
     for seed in (5, 5, 6):
         model, step = finetuning(0)
-        train(model, replace(SETTINGS, seed=seed, total_steps=2), batch_at, step, no_evaluation, quiet)
+        train(model, replace(SETTINGS, seed=seed, total_steps=2), fetching(batch_at, step), no_evaluation, quiet)
         ends.append(model.state_dict()["classifier.weight"])
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
@@ -172,11 +172,11 @@ def test_a_killed_stage_remembers_the_seconds_it_took(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        train(linear(), settings, batch_at, pull(linear()), no_evaluation, slow)
+        train(linear(), settings, fetching(batch_at, pull(linear())), no_evaluation, slow)
     first = load(tmp_path).wall_before
     assert first > 8 * 0.004
     model = linear()
-    assert train(model, settings, batch_at, pull(model), no_evaluation, quiet).wall_before == first
+    assert train(model, settings, fetching(batch_at, pull(model)), no_evaluation, quiet).wall_before == first
     assert load(tmp_path).wall_before > first
     assert load(tmp_path).cpu_before > 0
 
@@ -193,13 +193,13 @@ def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
     with pytest.raises(
         NonFiniteLoss, match=r"distil to 0\.3: the loss is nan at step 6 of 12; the checkpoint of step 5"
     ):
-        train(model, settings, batch_at, step, no_evaluation, quiet)
+        train(model, settings, fetching(batch_at, step), no_evaluation, quiet)
     kept = load(tmp_path)
     assert kept.step == 5
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.part("model.").values())
     # it can be gone on from: with a step that is finite the stage ends
     again = linear(3)
-    assert train(again, settings, batch_at, pull(again), no_evaluation, quiet).step == 12
+    assert train(again, settings, fetching(batch_at, pull(again)), no_evaluation, quiet).step == 12
 
 
 def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(tmp_path):
@@ -214,7 +214,7 @@ def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(tmp_path):
         return loss, flops
 
     with pytest.raises(NonFiniteLoss, match="gradient's norm is inf at step 4 of 12"):
-        train(model, settings, batch_at, step, no_evaluation, quiet)
+        train(model, settings, fetching(batch_at, step), no_evaluation, quiet)
     assert load(tmp_path).step == 3
     assert torch.isfinite(load(tmp_path).part("model.")["weight"]).all()
 
@@ -235,7 +235,7 @@ def test_a_gradient_that_is_not_finite_is_noticed_late_but_named_right(tmp_path,
         SETTINGS, evaluate_at=frozenset(evaluate_at), checkpoint_folder=tmp_path, checkpoint_every_s=60.0
     )
     with pytest.raises(NonFiniteLoss, match="gradient's norm is nan at step 4 of 12; no checkpoint"):
-        train(model, settings, batch_at, step, no_evaluation, heard.append)
+        train(model, settings, fetching(batch_at, step), no_evaluation, heard.append)
     assert [row["step"] for row in heard if "loss" in row] == [1]
     assert heard[-1]["step"] == min(evaluate_at, default=11) - 1
     assert load(tmp_path) is None
@@ -249,7 +249,7 @@ def test_without_checkpoints_the_message_says_so():
         return torch.tensor(math.inf), 0.0
 
     with pytest.raises(NonFiniteLoss, match="the loss is inf at step 1 of 12; no checkpoint had been written"):
-        train(model, SETTINGS, batch_at, endless, no_evaluation, quiet)
+        train(model, SETTINGS, fetching(batch_at, endless), no_evaluation, quiet)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_patience_stops_and_gives_back_the_best_weights(metrics, patience, stops
         assert not model.training
         return {"metric": metrics[step // 2 - 1], "flops": 1000.0, "note": "kept"}
 
-    state = train(model, settings, batch_at, pull(model), evaluate, heard.append)
+    state = train(model, settings, fetching(batch_at, pull(model)), evaluate, heard.append)
     assert state.step == stops
     assert torch.equal(model.weight, weights[best])
     assert len({tuple(weight.flatten().tolist()) for weight in weights.values()}) == len(weights)
@@ -290,8 +290,8 @@ def test_patience_stops_and_gives_back_the_best_weights(metrics, patience, stops
 def test_without_patience_the_last_weights_stay():
     settings = replace(SETTINGS, evaluate_at=frozenset({4}))
     model, plain = linear(), linear()
-    train(model, settings, batch_at, pull(model), lambda step: {"metric": 0.5, "flops": 0.0}, quiet)
-    train(plain, SETTINGS, batch_at, pull(plain), no_evaluation, quiet)
+    train(model, settings, fetching(batch_at, pull(model)), lambda step: {"metric": 0.5, "flops": 0.0}, quiet)
+    train(plain, SETTINGS, fetching(batch_at, pull(plain)), no_evaluation, quiet)
     assert torch.equal(model.weight, plain.weight)
 
 

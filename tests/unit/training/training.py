@@ -39,6 +39,11 @@ def batch_at(step):
     return SPLIT.batch(training_batches(SPLIT.lengths, 6, 0, epoch)[position], 0)
 
 
+def fetching(batches, step):
+    """A step that fetches its own batch."""
+    return lambda index: step(batches(index), index)
+
+
 def linear(seed=0):
     torch.manual_seed(seed)
     return nn.Linear(3, 1)

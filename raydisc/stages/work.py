@@ -7,20 +7,19 @@ from typing import Literal
 
 import numpy as np
 
-from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.cost import SCORE_FORWARDS, STEP_FORWARDS, ForwardCost
 from raydisc.models.widths import Widths
-from raydisc.stages.importance import IMPORTANCE_FORWARDS
 from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches
 from raydisc.tasks.tokenised import Split
 
 Shape = tuple[int, int]
-"""Rows and padded length of a batch."""
+"""The rows and the padded length of a batch."""
 
-Way = Literal["train", "score", "run"]
-"""Forward and backward; forward and a backward to the units' masks; forward."""
+Way = Literal["train", "score", "run", "keep"]
+"""Forward and backward; forward and a backward to the units' masks; forward; forward whose outputs are kept."""
 
-FORWARDS: Mapping[Way, int] = {"train": STEP_FORWARDS, "score": IMPORTANCE_FORWARDS, "run": 1}
-"""What each way costs, in forwards."""
+FORWARDS: Mapping[Way, int] = {"train": STEP_FORWARDS, "score": SCORE_FORWARDS, "run": 1, "keep": 1}
+"""The cost of each way, in forwards."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +31,23 @@ class Passes:
     shapes: Counter[Shape]
 
     def flops(self, cost: ForwardCost) -> int:
-        """What they execute."""
+        """Return the FLOPs that they execute."""
         forwards = sum(count * cost.flops(self.widths, *shape) for shape, count in self.shapes.items())
         return FORWARDS[self.way] * forwards
 
     @property
     def tokens(self) -> int:
-        """Tokens of all batches, padding included."""
+        """The tokens of all batches, padding included."""
         return sum(count * rows * length for (rows, length), count in self.shapes.items())
 
     def heaviest(self, count: int) -> list[Shape]:
-        """The batches with the most tokens."""
+        """Return the shapes of the ``count`` batches with the most tokens."""
         ordered = sorted(self.shapes, key=lambda shape: (shape[0] * shape[1], shape[1]), reverse=True)
         return [shape for shape in ordered[:count] for _ in range(min(count, self.shapes[shape]))][:count]
 
     @property
     def largest(self) -> Shape:
-        """The batch with the most tokens."""
+        """The shape of the batch with the most tokens."""
         return self.heaviest(1)[0]
 
 
@@ -57,28 +56,29 @@ class Work:
     """All that a stage computes.
 
     Attributes:
-        passes: over batches.
-        steps: of the optimiser.
-        trained: widths of the model that the optimiser goes over; None where nothing is trained.
-        evaluates: whether there is an evaluation before the steps are over, beside what the optimiser keeps.
+        passes: The passes over batches.
+        trained: The widths of the model that the optimiser goes over; None where nothing is trained.
     """
 
     passes: tuple[Passes, ...] = field(default=())
-    steps: int = 0
     trained: Widths | None = None
-    evaluates: bool = False
 
     def flops(self, cost: ForwardCost) -> float:
-        """What the stage executes."""
+        """Return the FLOPs that the stage executes."""
         return float(sum(passes.flops(cost) for passes in self.passes))
+
+    @property
+    def rows(self) -> int:
+        """The rows of the largest batch."""
+        return max(passes.largest[0] for passes in self.passes)
 
 
 def over_batches(way: Way, widths: Widths, lengths: np.ndarray, batches: Iterable[np.ndarray]) -> Passes:
-    """A model over batches of rows, given as their numbers, of these lengths."""
+    """Return the passes of a model over batches of rows, given by their numbers, of these lengths."""
     return Passes(way, widths, Counter((len(rows), int(lengths[rows].max())) for rows in batches))
 
 
-def over_split(widths: Widths, split: Split, times: int = 1) -> Passes:
-    """A model over every row of a split, as evaluations and teacher outputs batch them."""
-    once = over_batches("run", widths, split.lengths, evaluation_batches(split.lengths, EVALUATION_BATCH))
-    return Passes("run", widths, Counter({shape: times * count for shape, count in once.shapes.items()}))
+def over_split(widths: Widths, split: Split, times: int = 1, way: Way = "run") -> Passes:
+    """Return the passes of a model over every row of a split, as evaluations and teacher outputs batch them."""
+    once = over_batches(way, widths, split.lengths, evaluation_batches(split.lengths, EVALUATION_BATCH))
+    return Passes(way, widths, Counter({shape: times * count for shape, count in once.shapes.items()}))

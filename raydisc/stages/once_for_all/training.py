@@ -1,0 +1,159 @@
+"""The training of once-for-all: whom each step trains on what, known before anything is computed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from raydisc.config.sections import OnceForAllConfig
+from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.precision import Precision
+from raydisc.models.widths import Widths
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.signals.source import TeacherSignal
+from raydisc.stages.artifact import Model
+from raydisc.stages.once_for_all.lessons import lessons_of, sandwich_backward
+from raydisc.stages.once_for_all.model import Supernet
+from raydisc.stages.once_for_all.request import OnceForAllRequest
+from raydisc.stages.targets import weighted_loss
+from raydisc.stages.training import Assigned, AssignedShape, Known, Learner, Part, Towards, Training
+from raydisc.supernet.candidates import Candidate
+from raydisc.supernet.sandwich import Rule, Share, even_rows, sandwich
+from raydisc.training.batches import steps_of
+from raydisc.training.loop import even_steps
+
+
+def nobody(step: int) -> None:
+    """Return None: no candidate is trained alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnceForAllTraining(Training):
+    """The training of all candidates in one set of weights.
+
+    Attributes:
+        candidates: The candidates of the supernet, largest first.
+        rule: The rule of the sandwich.
+        chances: How likely a draw takes each scale.
+        fractions: For each assistant's scale the share of a batch with which its step costs what the smallest one's
+            does.
+        chooses_at: The step after which the assistant is chosen; None where all candidates are trained to the end.
+        chosen: The candidate that a step trains alone; None while all are trained.
+    """
+
+    elastic: ClassVar[bool] = True
+
+    candidates: tuple[Candidate, ...]
+    rule: Rule
+    chances: Mapping[float, float]
+    fractions: Mapping[float, float]
+    chooses_at: int | None
+    chosen: Callable[[int], Candidate | None] = nobody
+
+    def parts(self, step: int) -> list[Part]:
+        """See ``Training``; a candidate without rows learns nothing."""
+        rows, alone = self.source.rows(step), self.chosen(step)
+        if alone is None:
+            shares = sandwich(self.candidates, self.rule, self.chances, self.source.seed, step)
+        else:
+            shares = [Share(alone, even_rows(len(rows), self.fractions[alone.scale]))]
+        parts = [Part(share.candidate, rows if share.whole else rows[share.rows]) for share in shares]
+        return [part for part in parts if len(part.rows)]
+
+    def learner(
+        self,
+        model: nn.Module,
+        signal: TeacherSignal | None,
+        precision: Precision,
+        micro_batches: int = 1,
+        rank: Rank = ALONE,
+    ) -> Learner:
+        """See ``Training``."""
+        assert self.towards is not None
+        assert signal is not None
+        loss = weighted_loss(self.towards.objective, self.towards.data)
+        positions, known = self.towards.student_positions, self.known
+        supernet = Supernet(model, known.config, self.candidates, known.cost, precision, rank)
+
+        def learn(assigned: Sequence[Assigned]) -> torch.Tensor:
+            return sandwich_backward(supernet, lessons_of(assigned, signal, micro_batches), loss, positions)
+
+        return learn
+
+    def samples(self) -> Sequence[Sequence[Candidate]]:
+        """Return one candidate and two, the smallest ones; see ``Training``."""
+        return [self.candidates[-1:], self.candidates[-2:]]
+
+    def heaviest(self) -> list[list[AssignedShape]]:
+        """Return the step with the largest lesson before the assistant is chosen, and the one after it."""
+        first: dict[bool, tuple[int, list[AssignedShape]]] = {}
+        for step in range(self.steps):
+            assigned, after = self.shapes(step), self.chosen(step) is not None
+            weight = max(self.known.cost.flops(self.widths_of(it), *shape) for it, shape in assigned)
+            first[after] = max(first.get(after, (0, [])), (weight, assigned), key=lambda found: found[0])
+        return [assigned for _, assigned in first.values()]
+
+
+def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Candidate, ...]) -> OnceForAllTraining:
+    """Return the training of a request; only data and importance are read.
+
+    Args:
+        request: The request.
+        known: What the training follows from beside the request.
+        candidates: The candidates, largest first.
+    """
+    config, source = request.config, known.source(request.data, request.config, request.seed)
+    layers = len(known.cost.layers)
+    towards = Towards(request.data, request.objective, Model(request.importance), request.outputs, layers)
+    steps = steps_of(config, source.steps_per_epoch)
+    chooses_at = _choice_step(request, steps)
+    length = round(float(source.split.lengths.mean()))
+    return OnceForAllTraining(
+        stage="once_for_all",
+        known=known,
+        config=config,
+        source=source,
+        steps=steps,
+        widths=candidates[0].widths,
+        towards=towards,
+        evaluate_at=_evaluation_steps(config, chooses_at, steps),
+        patience=config.patience,
+        dropout=config.dropout,
+        candidates=candidates,
+        rule=config.sandwich,
+        chances=_chances(config.sandwich, candidates, known.cost),
+        fractions=_fractions(candidates, known.cost, length, towards.widths_run(known.store)),
+        chooses_at=chooses_at,
+    )
+
+
+def _choice_step(request: OnceForAllRequest, steps: int) -> int | None:
+    """Return the step after which the assistant is chosen; None where all candidates are trained to the end."""
+    if request.lam is None:
+        return None
+    step = max(1, round(request.config.choose_at * steps))
+    return step if step < steps else None
+
+
+def _evaluation_steps(config: OnceForAllConfig, chooses_at: int | None, steps: int) -> frozenset[int]:
+    if chooses_at is not None:
+        return even_steps(chooses_at, config.evaluations, last=True)
+    return even_steps(steps, config.evaluations, last=config.patience is not None)
+
+
+def _chances(rule: Rule, candidates: Sequence[Candidate], cost: ForwardCost) -> dict[float, float]:
+    """Return how likely a step's draw takes each candidate."""
+    if rule == "all" or rule.draw == "uniform":
+        return {candidate.scale: 1.0 for candidate in candidates}
+    return {candidate.scale: 1 / cost.flops(candidate.widths, 1, 1) for candidate in candidates}
+
+
+def _fractions(
+    candidates: Sequence[Candidate], cost: ForwardCost, length: int, teacher: Widths | None
+) -> dict[float, float]:
+    """Return the share of a batch that each assistant has alone; ``teacher`` is one that is run on what it learns."""
+    extra = cost.flops(teacher, 1, length) if teacher else 0
+    row = {it.scale: STEP_FORWARDS * cost.flops(it.widths, 1, length) + extra for it in candidates[:-1]}
+    return {scale: min(row.values()) / flops for scale, flops in row.items()}

@@ -1,0 +1,85 @@
+"""Plans: what a stage will do and leave, known from its request before any weights are there."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from raydisc.models.build import build
+from raydisc.models.precision import Precision
+from raydisc.models.task_heads import weights_of
+from raydisc.models.widths import Widths
+from raydisc.stages.files import json_blob, prediction_table, subnet_of
+from raydisc.stages.store import Blob
+from raydisc.stages.training import Known, Training
+from raydisc.stages.work import Work
+from raydisc.supernet.importance import Importance as Scores
+from raydisc.tasks.tokenised import Batch, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook(Known):
+    """The facts that a plan is made from.
+
+    Attributes:
+        teacher_parameters: The parameters of the teacher, with the task's head.
+        storage: The storage folder of the run that is planned; it is only asked how much room it has.
+        scores: The scores of the units; where nobody knows them yet, such that every layer keeps the same share.
+        metrics: The metrics by scale that a supernet's candidates are taken to have; 0 for those left out.
+    """
+
+    teacher_parameters: int
+    storage: Path
+    scores: Scores
+    metrics: Mapping[float, float] = field(default_factory=dict)
+
+    @property
+    def free_bytes(self) -> int:
+        """The bytes that are free where the storage is or would be."""
+        folders = (self.storage.absolute(), *self.storage.absolute().parents)
+        return shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
+
+    def weight_bytes(self, widths: Widths) -> int:
+        """Return the bytes of a model's weights where they are kept."""
+        with torch.device("meta"):
+            return sum(tensor.nbytes for tensor in weights_of(build(self.config, widths)).values())
+
+    def model_files(self, widths: Widths, scale: float) -> dict[str, Blob]:
+        """Return the files of a model that plans of later stages read."""
+        return {"config.json": json_blob(self.config.to_dict()), "subnet.json": json_blob(subnet_of(widths, scale))}
+
+
+Run = Callable[[nn.Module, Sequence[Batch], Precision], None]
+"""Runs a frozen model over batches, as the stage does."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a stage and the facts and files that it will leave.
+
+    Attributes:
+        facts: The facts that schedules read, those of results left out.
+        work: The work of the stage.
+        stored: The bytes of its large files, those of ``files`` left out.
+        files: The files that plans of later stages read.
+        training: The training that the stage runs; None where nothing is trained.
+        run: Runs the model of a stage that trains nothing; None where no model is run.
+    """
+
+    facts: Mapping[str, Any]
+    work: Work = Work()
+    stored: int = 0
+    files: Mapping[str, Blob] = field(default_factory=dict)
+    training: Training | None = None
+    run: Run | None = None
+
+
+def prediction_bytes(split: Split, num_labels: int, models: int = 1) -> int:
+    """Return the bytes of the predictions of ``models`` models on a split."""
+    one = prediction_table({None: np.zeros((len(split), num_labels), np.float32)}, split.labels, "validation")
+    return models * int(one.nbytes)

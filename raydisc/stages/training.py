@@ -1,0 +1,248 @@
+"""The training of a stage: its batches, its steps, and what a model learns in them.
+
+A stage runs it, ``raydisc plan`` counts its steps, the forecast of memory measures the heaviest of them, and the probe
+times some.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from raydisc.config.sections import TrainingConfig
+from raydisc.families.base import Config
+from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.precision import Precision
+from raydisc.models.widths import Widths
+from raydisc.parallel.rank import ALONE, Rank
+from raydisc.signals.source import TeacherSignal
+from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.context import Context
+from raydisc.stages.files import read_split, read_widths
+from raydisc.stages.objective import Objective
+from raydisc.stages.store import ArtifactStore
+from raydisc.stages.targets import Targets, are_kept, positions, targets_of, tokens_named
+from raydisc.stages.work import Passes, Shape
+from raydisc.supernet.candidates import Candidate
+from raydisc.tasks.tokenised import Batch
+from raydisc.training.batches import BatchSource
+from raydisc.training.checkpoint import TrainingState
+from raydisc.training.loop import Evaluate, train
+
+Assigned = tuple[Candidate | None, Batch]
+"""A candidate and the batch that it trains on; None stands for the whole model."""
+
+AssignedShape = tuple[Candidate | None, Shape]
+"""A candidate and the shape of the batch that it trains on."""
+
+Learner = Callable[[Sequence[Assigned]], torch.Tensor]
+"""Runs the forwards and backwards of a step; leaves gradients, and returns this worker's part of the loss, detached."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The facts that decide the training of a stage, beside its request.
+
+    Attributes:
+        config: The teacher's configuration.
+        cost: The cost of its forward at any widths.
+        store: The artifacts; of models only configurations and widths are read.
+        device: The device that batches are put on.
+        rank: The rank of this worker.
+        shapes: The shapes of the batches that were looked at, by batch size and seed.
+    """
+
+    config: Config
+    cost: ForwardCost
+    store: ArtifactStore
+    device: torch.device = torch.device("cpu")
+    rank: Rank = ALONE
+    shapes: dict[tuple[int, int], list[Shape]] = field(default_factory=lambda: defaultdict(list))
+
+    def source(self, data: Artifact, config: TrainingConfig, seed: int) -> BatchSource:
+        """Return the batches of a stage that trains on all training rows of a task in each epoch.
+
+        Args:
+            data: The tokenised task.
+            config: The section of the experiment that says how the stage trains.
+            seed: The seed of the order.
+        """
+        split = read_split(self.store, data, "train")
+        return BatchSource(split, config.batch_size, seed, data["pad_id"], self.device, rank=self.rank)
+
+    def first_shapes(self, source: BatchSource, steps: int) -> Counter[Shape]:
+        """Count the shapes of a source's first batches, each of which is looked at once. Not for a curriculum."""
+        known = self.shapes[source.batch_size, source.seed]
+        known.extend(source.shape(step) for step in range(len(known), steps))
+        return Counter(known[:steps])
+
+
+@dataclass(frozen=True)
+class Towards:
+    """The target of a training: a teacher's outputs, by an objective.
+
+    Attributes:
+        data: The tokenised task.
+        objective: The distance that is minimised.
+        teacher: The teacher.
+        outputs: The teacher's outputs on the training rows; None where the teacher is to be run in every step.
+        num_layers: The layers of the teacher and of the student.
+    """
+
+    data: Artifact
+    objective: Objective
+    teacher: Model
+    outputs: Artifact | None
+    num_layers: int
+
+    @property
+    def student_positions(self) -> tuple[int, ...]:
+        """The positions of the student whose hidden states are compared."""
+        return positions(self.objective, self.num_layers)[0]
+
+    @property
+    def teacher_positions(self) -> tuple[int, ...]:
+        """The positions of the teacher whose hidden states are compared."""
+        return positions(self.objective, self.num_layers)[1]
+
+    @property
+    def top_tokens(self) -> int:
+        """The number of the teacher's likeliest tokens that are compared in a language task."""
+        return tokens_named(self.data, self.objective.top_tokens)
+
+    def widths_run(self, store: ArtifactStore) -> Widths | None:
+        """Return the widths of a teacher that is run in every step; None where its outputs are kept."""
+        return None if are_kept(self.outputs) else read_widths(store, self.teacher)
+
+    def targets(self, context: Context, source: BatchSource) -> Targets:
+        """Return the teacher's outputs as a stage reads them."""
+        return targets_of(context, self.outputs, self.teacher, source.split, self.teacher_positions, self.top_tokens)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows that a candidate learns from in a step; candidates that learn from the same rows share the array."""
+
+    candidate: Candidate | None
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Training(ABC):
+    """The training of a stage.
+
+    Attributes:
+        stage: The stage's name in messages.
+        known: The facts that decide it, beside the request.
+        config: The section of the experiment that says how the stage trains.
+        source: The batches.
+        steps: The number of optimiser steps.
+        widths: The widths of the model that is trained.
+        towards: The target of the training; None where the model is trained on the labels.
+        evaluate_at: The steps after which the stage is evaluated before it ends.
+        patience: The number of evaluations without a better metric after which it stops; None never stops.
+        dropout: The probability of every dropout; None is the configuration's.
+        elastic: Whether the model holds all candidates, one of which is active at a time.
+    """
+
+    elastic: ClassVar[bool] = False
+
+    stage: str
+    known: Known
+    config: TrainingConfig
+    source: BatchSource
+    steps: int
+    widths: Widths
+    towards: Towards | None = None
+    evaluate_at: frozenset[int] = frozenset()
+    patience: int | None = None
+    dropout: float | None = None
+
+    @abstractmethod
+    def learner(
+        self,
+        model: nn.Module,
+        signal: TeacherSignal | None,
+        precision: Precision,
+        micro_batches: int = 1,
+        rank: Rank = ALONE,
+    ) -> Learner:
+        """Return what runs the forwards and backwards of a step.
+
+        Args:
+            model: The model to train.
+            signal: The teacher's outputs; None where labels are learned.
+            precision: The precision to compute in.
+            micro_batches: The number of parts that each batch is cut into.
+            rank: The rank of this worker.
+        """
+
+    def parts(self, step: int) -> list[Part]:
+        """Return the rows that each candidate learns from in a step."""
+        return [Part(None, self.source.rows(step))]
+
+    def batches(self, step: int) -> list[Assigned]:
+        """Return the batch that each candidate learns from in a step; candidates with the same rows share one."""
+        parts = self.parts(step)
+        made = {id(rows): self.source.batch_of(rows) for rows in {id(it.rows): it.rows for it in parts}.values()}
+        return [(part.candidate, made[id(part.rows)]) for part in parts]
+
+    def shapes(self, step: int) -> list[AssignedShape]:
+        """Return the shape of the batch that each candidate learns from in a step."""
+        return [(part.candidate, self.source.shape_of(part.rows)) for part in self.parts(step)]
+
+    def widths_of(self, candidate: Candidate | None) -> Widths:
+        """Return the widths of the candidate, or of the whole model, that trains on a batch."""
+        return self.widths if candidate is None else candidate.widths
+
+    def passes(self) -> list[Passes]:
+        """Count the lessons of all steps, and the passes of a teacher that is run for them."""
+        learned: dict[Widths, Counter[Shape]] = defaultdict(Counter)
+        read: Counter[Shape] = Counter()
+        for step in range(self.steps):
+            parts = self.parts(step)
+            for part in parts:
+                learned[self.widths_of(part.candidate)][self.source.shape_of(part.rows)] += 1
+            # the teacher is run once for candidates with the same rows
+            read.update(self.source.shape_of(rows) for rows in {id(it.rows): it.rows for it in parts}.values())
+        teacher = self.towards.widths_run(self.known.store) if self.towards else None
+        passes = [Passes("train", widths, shapes) for widths, shapes in learned.items()]
+        return passes + ([Passes("run", teacher, read)] if teacher else [])
+
+    def heaviest(self) -> list[list[AssignedShape]]:
+        """Return the steps that need the most memory, each with the shapes of its batches."""
+        largest = next(passes.largest for passes in self.passes() if passes.way == "train")
+        return [[(None, largest)]]
+
+    def samples(self) -> Sequence[Sequence[Candidate | None]]:
+        """Return the candidates that learn in each kind of step that a probe times."""
+        return [[None]]
+
+    def run(self, model: nn.Module, context: Context, evaluate: Evaluate, targets: Targets | None) -> TrainingState:
+        """Train a model in place, from the last checkpoint if there is one.
+
+        Args:
+            model: The model.
+            context: The context of the stage.
+            evaluate: Evaluates the model after some steps.
+            targets: The teacher's outputs; None where labels are learned.
+        """
+        execution = context.execution
+        signal = None if targets is None else targets.signal
+        learn = self.learner(model, signal, execution.precision, execution.micro_batches, context.rank)
+
+        def step(index: int) -> tuple[torch.Tensor, float]:
+            before = 0.0 if targets is None else targets.flops
+            assigned = self.batches(index)
+            loss = learn(assigned)
+            forwards = sum(self.known.cost.flops(self.widths_of(it), *batch.shape) for it, batch in assigned)
+            read = 0.0 if targets is None else (targets.flops - before) / execution.micro_batches
+            return loss, STEP_FORWARDS * forwards + read
+
+        settings = context.loop(self.stage, self.config, self.source, self.steps, self.evaluate_at, self.patience)
+        return train(model, settings, step, evaluate, context.progress, context.rank)
