@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from raydisc.config.experiment import Experiment, load_experiment
     from raydisc.config.schedules import ScheduleOptions
     from raydisc.errors import InputError, StorageError
+    from raydisc.families.base import Family
+    from raydisc.families.registry import FAMILIES
+    from raydisc.losses import LOSSES
+    from raydisc.losses.base import Loss
     from raydisc.models.student_folder import load_student
     from raydisc.runtime.driver import RunResult
     from raydisc.runtime.driver import check_experiment as validate
@@ -28,13 +32,17 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "FAMILIES",
+    "LOSSES",
     "METRICS",
     "SCHEDULES",
     "TASKS",
     "Choice",
     "Control",
     "Experiment",
+    "Family",
     "InputError",
+    "Loss",
     "Metric",
     "Model",
     "Outcome",
@@ -55,13 +63,17 @@ __all__ = [
 ]
 
 _PLACES = {
+    "FAMILIES": "raydisc.families.registry:FAMILIES",
+    "LOSSES": "raydisc.losses:LOSSES",
     "METRICS": "raydisc.tasks.metrics:METRICS",
     "SCHEDULES": "raydisc.schedules:SCHEDULES",
     "TASKS": "raydisc.tasks.named:TASKS",
     "Choice": "raydisc.schedules.base:Choice",
     "Control": "raydisc.schedules.base:Control",
     "Experiment": "raydisc.config.experiment:Experiment",
+    "Family": "raydisc.families.base:Family",
     "InputError": "raydisc.errors:InputError",
+    "Loss": "raydisc.losses.base:Loss",
     "Metric": "raydisc.tasks.metrics:Metric",
     "Model": "raydisc.stages.artifact:Model",
     "Outcome": "raydisc.schedules.steps:Outcome",
