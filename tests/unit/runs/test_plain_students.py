@@ -1,6 +1,7 @@
 """A student that needs no raydisc: a decoder whose layers all keep the same number of units."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -55,6 +56,14 @@ save_file(found, output)
 """
 
 
+def run_apart(code, *words, folder):
+    """Run code with nothing of this environment but what decides the last bits of a result."""
+    bits = ("ATEN_", "DNNL_", "MKL_", "OMP_", "ONEDNN_")
+    alike = {name: value for name, value in os.environ.items() if name.startswith(bits)}
+    alike["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    subprocess.run([sys.executable, "-c", code, *words], check=True, env=alike, cwd=folder)
+
+
 def exported(folder, architecture, allocation, **task):
     """The student of a whole MiniDisc run."""
     base = tiny_experiment()
@@ -68,6 +77,7 @@ def exported(folder, architecture, allocation, **task):
     return export_student(run.store, data, trial, outcome, folder / "students")
 
 
+@pytest.mark.numerics
 def test_transformers_alone_computes_the_same_bits(tmp_path):
     folder = exported(tmp_path, {**DECODER, "model_type": "qwen3"}, "uniform")
     config, subnet = (json.loads((folder / name).read_text()) for name in ("config.json", "subnet.json"))
@@ -76,7 +86,7 @@ def test_transformers_alone_computes_the_same_bits(tmp_path):
     assert (config["num_attention_heads"], config["num_key_value_heads"], config["intermediate_size"]) == (2, 1, 5)
     assert config["id2label"] == {"0": "negative", "1": "mixed", "2": "positive"}
     assert read_card(folder).plain
-    subprocess.run([sys.executable, "-c", LOAD, folder, tmp_path / "found"], check=True, env={}, cwd=tmp_path)
+    run_apart(LOAD, folder, tmp_path / "found", folder=tmp_path)
     found = load_file(tmp_path / "found")
     with torch.no_grad():
         logits = load_student(folder)(input_ids=found["input_ids"], attention_mask=found["attention_mask"]).logits
@@ -88,7 +98,7 @@ def test_transformers_alone_lets_a_language_model_speak(tmp_path, tied):
     architecture = {**DECODER, "model_type": "qwen3", "tie_word_embeddings": tied}
     folder = exported(tmp_path, architecture, "uniform", metric="token_likelihood", max_length=12)
     assert read_card(folder).plain
-    subprocess.run([sys.executable, "-c", GENERATE, folder, tmp_path / "found"], check=True, env={}, cwd=tmp_path)
+    run_apart(GENERATE, folder, tmp_path / "found", folder=tmp_path)
     found = load_file(tmp_path / "found")
     with torch.no_grad():
         assert torch.equal(load_student(folder)(input_ids=found["ids"]).logits, found["logits"])
