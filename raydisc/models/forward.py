@@ -44,7 +44,7 @@ def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision:
     inputs = batch.inputs() | {"attention_mask": mask} | batch.kind.inputs(batch)
     with computing_in(precision, batch.input_ids.device):
         result = model(**inputs, output_hidden_states=list(matched) or False)
-    logits = batch.kind.asked(result.logits, batch).float()
+    logits = batch.kind.labelled_logits(result.logits, batch).float()
     hidden = tuple(result.hidden_states[position].float() for position in matched)
     if not len(batch.rows):  # run on another share's row, since models cannot be run on none
         return Outputs(logits[:0], tuple(states[:0] for states in hidden))

@@ -1,4 +1,4 @@
-"""A task: texts with labels in splits that are kept apart, and the metric that judges a model on them."""
+"""Tasks: texts with labels in separate splits, and the metric that judges a model on them."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The data of a task.
+    """The data of a task, with encoded labels.
 
     Attributes:
-        name: Name for tables and logs.
-        kind: The kind of task (`raydisc.tasks.kinds`).
+        name: The name in tables and logs.
+        kind: The kind of task (``raydisc.tasks.kinds``).
         classes: Class names in label order; empty for regression and language.
         text: The one or two columns that the texts come from.
-        metric: Name of the metric (`raydisc.tasks.metrics`).
-        max_length: Most tokens of a row; for language, those of every row.
-        splits: `train`, `validation` and `test`: string columns `text_0` (`text_1`) and `label`, an int64
+        metric: Name of the metric (``raydisc.tasks.metrics``).
+        max_length: The most tokens of a row; in a language task every row has this many.
+        splits: ``train``, ``validation`` and ``test``: string columns ``text_0`` (``text_1``) and ``label``, an int64
             class index or a float32 number (none for language); for tokens lists of words and of class indices.
-            `unlabelled`, without `label`, where the task came with a test that has no labels.
+            ``unlabelled``, without ``label``, where the task came with a test that has no labels.
         fingerprint: SHA-256 of the contents and the settings above, hexadecimal.
-        notices: What the user should be told.
+        notices: Sentences for the user.
     """
 
     name: str
@@ -57,20 +57,19 @@ class TaskData:
 
     @property
     def num_labels(self) -> int:
-        """Outputs that a classifier of this task has: one for each class, one for regression."""
+        """The number of outputs of a classifier for this task: one for each class, one for regression."""
         return len(self.classes) or 1
 
 
 def load_task(config: TaskConfig, name: str = "") -> TaskData:
-    """Loads and checks the task of an experiment: local files, a GLUE preset or the embedded reviews.
+    """Load and check the task of an experiment.
 
     Args:
-        config: The `task` part of an experiment file.
-        name: The task's name; its source's own name if empty.
+        config: The ``task`` section of an experiment file.
+        name: The name of the task; empty for the name that its source has.
 
     Raises:
-        InputError: Something about the files, columns, labels or the metric is wrong; the message says what
-            and where.
+        InputError: Files, columns, labels or the metric are wrong; the message says what and where.
     """
     source = _read(config)
     source = replace(source, metric=config.metric or source.metric)
@@ -119,7 +118,7 @@ def _cut(train: pa.Table, rows: int) -> tuple[pa.Table, tuple[str, ...]]:
 
 
 def _fingerprint(splits: Mapping[str, pa.Table], settings: Sequence[object]) -> str:
-    """SHA-256 over settings and values; not over Arrow's layout, so that chunks do not matter."""
+    """Return the SHA-256 of settings and values, which does not depend on the chunks that Arrow has them in."""
     digest = hashlib.sha256(json.dumps(settings).encode())
     for split, table in sorted(splits.items()):
         for name in table.column_names:

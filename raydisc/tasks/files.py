@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def read_table(path: str | Path, place: str) -> pa.Table:
-    """Reads a Parquet, CSV or JSONL file, told apart by its extension.
+    """Read a Parquet, CSV or JSONL file; its extension says which.
 
     Args:
         path: The file; a relative path starts at the current folder.
-        place: The setting that named it, for errors.
+        place: The setting that names the file, for error messages.
 
     Raises:
-        InputError: No such file, another extension, or content that is not what the extension says.
+        InputError: The file does not exist, has another extension or has other contents than its extension says.
     """
     path = Path(path)
     readers = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": pyarrow.json.read_json}
@@ -41,26 +41,26 @@ def read_table(path: str | Path, place: str) -> pa.Table:
     try:
         table = readers[suffix](path)
         table.validate(full=True)
-        " ".join(table.column_names).encode()  # as the texts in it, they may be no UTF-8
+        " ".join(table.column_names).encode()  # names of columns, like texts, may not be UTF-8
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"{place}: {str(path)!r} cannot be read as {suffix[1:]}: {reason_of(error)}") from error
     return table
 
 
 def read_texts(path: str | Path, text: Sequence[str], words: bool = False) -> pa.Table:
-    """Reads rows to predict: the columns `text` as `text_0` (`text_1`), texts or lists of words; no labels.
+    """Read rows to predict: the columns ``text`` as ``text_0`` (``text_1``), without labels.
 
     Raises:
-        InputError: As for `read_table`, no rows, a missing column, or one that does not hold text.
+        InputError: The file cannot be read (see ``read_table``), has no rows, or lacks a column of text.
     """
     return select_columns(read_table(path, "file"), text, None, f"{str(path)!r}", words=words)
 
 
 def read_files(config: TaskConfig) -> TaskSource:
-    """Reads the files of a task; a test without labels has no `label` column.
+    """Read the files of a task.
 
     Raises:
-        InputError: A file, column or row is not as it must be.
+        InputError: A file cannot be read; see ``read_table``.
     """
     paths = {"train": config.train, "validation": config.validation, "test": config.test}
     given = {split: path for split, path in paths.items() if path is not None}
@@ -76,15 +76,15 @@ def read_files(config: TaskConfig) -> TaskSource:
 
 
 def _name(train: Path) -> str:
-    """The folder of `folder/train.parquet`, else the file's own name."""
+    """Return the folder's name for ``folder/train.parquet``, otherwise the file's own name."""
     return train.parent.name if train.stem == "train" and train.parent.name else train.stem
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    # A folder called `a=b` above the file is no column of it.
+    # A folder called `a=b` above the file must not become a column.
     return pyarrow.parquet.read_table(path, partitioning=None)
 
 
 def _read_csv(path: Path) -> pa.Table:
-    # A quoted text may run over several lines.
+    # A quoted text may have several lines.
     return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))

@@ -21,15 +21,15 @@ HUB = "nyu-mll/glue"
 
 @dataclass(frozen=True)
 class GluePreset:
-    """What GLUE says of a task.
+    """The settings of a GLUE task.
 
     Attributes:
-        text: Its text columns.
-        metric: The metric of GLUE's leaderboard (of two, their mean).
+        text: The text columns.
+        metric: The metric of GLUE's leaderboard; where there are two, their mean.
         classes: Class names in label order; empty for regression.
-        submit_names: Whether a submission holds class names instead of numbers.
-        validation: Name of its validation split at the hub.
-        test: Name of its (unlabelled) test split at the hub.
+        submit_names: Whether a submission has class names instead of numbers.
+        validation: The name of the validation split at the hub.
+        test: The name of the test split at the hub, which has no labels.
     """
 
     text: tuple[str, ...]
@@ -63,10 +63,10 @@ PRESETS: Mapping[str, GluePreset] = {
 
 
 def glue_preset(name: str) -> GluePreset:
-    """The preset of that name.
+    """Return the preset of a name.
 
     Raises:
-        InputError: GLUE has no such task.
+        InputError: GLUE has no task of this name.
     """
     if name not in PRESETS:
         raise InputError(f"task.glue: there is no GLUE task {name!r}; the tasks are {', '.join(PRESETS)}")
@@ -74,10 +74,10 @@ def glue_preset(name: str) -> GluePreset:
 
 
 def read_glue(config: TaskConfig) -> TaskSource:
-    """Loads a GLUE task from the hub or the local cache of `datasets`; `task.metric` replaces GLUE's own.
+    """Load a GLUE task from the hub or the local cache of ``datasets``.
 
     Raises:
-        InputError: No such task, or the hub cannot be reached.
+        InputError: There is no such task, or the hub cannot be reached.
     """
     name = str(config.glue)
     preset = glue_preset(name)
@@ -91,15 +91,15 @@ def read_glue(config: TaskConfig) -> TaskSource:
 
 
 def write_submission(path: str | Path, preset: str, predictions: np.ndarray) -> None:
-    """Writes predictions of an unlabelled test in GLUE's submission format: a TSV of index and prediction.
+    """Write the predictions of an unlabelled test in GLUE's format for submissions: a TSV of index and prediction.
 
     Args:
-        path: The file to write; GLUE's server wants its own names, such as `CoLA.tsv`.
-        preset: Name of the GLUE task.
-        predictions: Logits `[N, C]`; numbers `[N]` or `[N, 1]` for STS-B, clipped to its range 0 to 5.
+        path: The file to write; GLUE's server expects particular names, such as ``CoLA.tsv``.
+        preset: The name of the GLUE task.
+        predictions: Logits ``[N, C]``; numbers ``[N]`` or ``[N, 1]`` for STS-B, clipped to its range 0 to 5.
 
     Raises:
-        InputError: No such task, or predictions of another number of classes.
+        InputError: There is no such task, or it has another number of classes.
     """
     task = glue_preset(preset)
     if not task.classes:
@@ -117,7 +117,7 @@ def write_submission(path: str | Path, preset: str, predictions: np.ndarray) -> 
 
 
 def _download(name: str, preset: GluePreset) -> dict[str, pa.Table]:
-    """The three splits of a task."""
+    """Return the three splits of a task."""
     import datasets  # takes a second to import and is needed here only
 
     try:

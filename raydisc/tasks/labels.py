@@ -1,4 +1,4 @@
-"""Labels as written → class indices or numbers, with errors that name the row."""
+"""Labels as they are written, encoded as class indices or numbers; errors name the row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Encoded = tuple[tuple[str, ...], dict[str, pa.Table]]
 
 
 def encode_classes(source: TaskSource, metric: Metric, in_lists: bool = False) -> Encoded:
-    """Number the labels of every split that has them.
+    """Encode the labels of every split that has them as class indices.
 
     Classes are those given, else the sorted labels of the training rows. Whole-number labels are looked up
     among the classes by value; where the given classes are names, they are positions among them.
@@ -28,7 +28,7 @@ def encode_classes(source: TaskSource, metric: Metric, in_lists: bool = False) -
         in_lists: Whether a row has a list of labels instead of one.
 
     Returns:
-        The classes, and the splits with int64 class indices, or lists of them, as `label`.
+        The classes, and the splits with int64 class indices, or lists of them, as ``label``.
 
     Raises:
         InputError: A label outside the classes, classes that do not fit the metric, or fewer than two of them.
@@ -53,7 +53,7 @@ def encode_numbers(source: TaskSource, metric: Metric) -> Encoded:
     """Convert the labels of every split that has them to float32; there are no classes.
 
     Raises:
-        InputError: Labels that are no numbers.
+        InputError: A label is not a number.
     """
     return (), {split: _numbers(table, source.places[split], metric) for split, table in source.splits.items()}
 
@@ -93,7 +93,7 @@ def _check_present(column: pa.ChunkedArray, place: str) -> None:
 
 
 def _check_tags(table: pa.Table, place: str, metric: Metric) -> None:
-    """A tag for each word of each row."""
+    """Refuse a table without exactly one tag for each word of each row."""
     words = table.column("text_0")
     if not is_list(words):
         raise InputError(f"task.metric: {metric.name!r} judges a tag for each word, but {place} has whole texts")
@@ -134,7 +134,7 @@ def _numbers(table: pa.Table, place: str, metric: Metric) -> pa.Table:
 def _indices(
     table: pa.Table, classes: Sequence[str], source: TaskSource, split: str, metric: Metric, in_lists: bool
 ) -> pa.Table:
-    """Class indices in the place of labels, or in lists as the tags were."""
+    """Return a table with class indices instead of labels."""
     if "label" not in table.column_names:
         return table
     column = table.column("label")
@@ -174,7 +174,7 @@ def _positions(written: pa.ChunkedArray, classes: Sequence[str]) -> bool:
 
 
 def _written(column: pa.ChunkedArray, place: str, metric: Metric) -> pa.ChunkedArray:
-    """Labels as int64 or string; whole numbers stored as floats are taken as int64."""
+    """Return labels as int64 or string; whole numbers that are stored as floats become int64."""
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.string())
@@ -184,7 +184,7 @@ def _written(column: pa.ChunkedArray, place: str, metric: Metric) -> pa.ChunkedA
             return column.cast(pa.int64())
         except pa.ArrowInvalid as error:
             raise InputError(
-                f"task.label: {place} has labels that are no whole numbers of 64 bits ({reason_of(error)}); write such "
+                f"task.label: {place} has labels that do not fit 64-bit integers ({reason_of(error)}); write such "
                 "classes as text"
             ) from error
     what = "fractions" if pa.types.is_floating(kind) else f"type {on_one_line(str(kind))}"

@@ -1,7 +1,7 @@
-"""GLUE's metrics, exact by scikit-learn and SciPy, and others; for the bootstrap of per-example means.
+"""Metrics: those of GLUE, exact by scikit-learn and SciPy, and others; each can be bootstrapped.
 
-A metric is never "not a number": where it is undefined (one class only, constant predictions, fewer than two
-rows) and where a prediction is not finite it is 0.
+The value of a metric is always a number: it is 0 where the metric is undefined (a single class, constant predictions,
+fewer than two rows) and where a prediction is not finite.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Shown:
 
     Attributes:
         name: The column's name.
-        value: Makes it from the metric.
+        value: The function that computes it from the metric.
     """
 
     name: str
@@ -40,21 +40,21 @@ class Shown:
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that says how good predictions are.
+    """A number that says how good predictions are.
 
     Attributes:
-        name: Its name in the experiment file.
-        kind: Name of the kind of task that it is for (`raydisc.tasks.kinds`).
-        value: `(predictions, labels) -> float`, exact. Predictions are logits `[N, C]` for classification,
-            `[N]` or `[N, 1]` for regression, for language the mean loss of each row's tokens, `[N]` or `[N, 1]`
-            in nats, and for tokens what was counted in each row `[N, K]`; labels are `[N]`, and mean nothing for
+        name: The name in experiment files.
+        kind: Name of the kind of task that it is for (``raydisc.tasks.kinds``).
+        value: ``(predictions, labels) -> float``, exact. Predictions are logits ``[N, C]`` for classification, numbers
+            ``[N]`` or ``[N, 1]`` for regression, the mean loss of each row's tokens in nats ``[N]`` or ``[N, 1]`` for
+            language, and the counts of each row ``[N, K]`` for tokens. Labels are ``[N]``; they mean nothing for
             language and tokens.
-        statistics: `(predictions, labels) -> [N, K]` float64 whose means over examples determine the metric.
-        from_means: `[..., K] -> [...]`, the metric from means of the statistics.
-        two_classes: Whether it is defined for exactly two classes only (the second is the positive one).
-        counts: What it counts in a row of tagged words; needed for tokens only.
-        check_classes: `(name, classes)`, refuses class names that it cannot read with an `InputError`.
-        shown_as: Another form in which tables show it too.
+        statistics: ``(predictions, labels) -> [N, K]``, float64, whose means over examples determine the metric.
+        from_means: ``[..., K] -> [...]``, the metric from means of the statistics.
+        two_classes: Whether it is defined for two classes only, of which the second is the positive one.
+        counts: The function that counts what it needs in a row of tagged words; needed for tokens only.
+        check_classes: ``(name, classes)``; raises an ``InputError`` for class names that the metric cannot read.
+        shown_as: Another form in which tables show the metric too.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Metric:
 
 
 def metric(name: str) -> Metric:
-    """The metric of that name.
+    """Return the metric of a name.
 
     Raises:
         InputError: No metric has this name.
@@ -83,7 +83,7 @@ def shown_as(name: str) -> Shown | None:
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of `n` examples is drawn in each resample: counts `[resamples, n]`, float32."""
+    """Return the number of times that each of ``n`` examples is drawn in each resample ``[resamples, n]``, float32."""
     rng = np.random.default_rng(seed)
     weights = np.empty((resamples, n), np.float32)
     for row in weights:
@@ -99,18 +99,17 @@ def _cached_weights(n: int, resamples: int, seed: int) -> np.ndarray:
 def resampled_metric(
     metric: Metric, predictions: np.ndarray, labels: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """The metric on bootstrap resamples of the examples, `[resamples]` float64.
+    """Return the metric on bootstrap resamples of the examples, ``[resamples]`` float64.
 
-    Two calls with as many examples and the same seed use the *same* resamples, which is what makes
-    differences of their results paired by example. Spearman's ranks are those of the whole set and are not taken
-    anew in each resample (an approximation).
+    Two calls with the same number of examples and the same seed use the *same* resamples, so that differences of their
+    results are paired by example. Spearman's ranks are those of the whole set in every resample, an approximation.
 
     Args:
-        metric: What to measure.
-        predictions: Logits `[N, C]`, or `[N]` / `[N, 1]` for regression.
-        labels: `[N]`.
-        resamples: Number of resamples.
-        seed: Seed of the resampling.
+        metric: The metric.
+        predictions: Logits ``[N, C]``, or ``[N]`` / ``[N, 1]`` for regression.
+        labels: Labels ``[N]``.
+        resamples: The number of resamples.
+        seed: The seed of the resampling.
     """
     statistics = metric.statistics(predictions, labels)
     weights = _cached_weights(len(labels), resamples, seed)
@@ -121,7 +120,7 @@ def resampled_metric(
 def standard_error(
     metric: Metric, predictions: np.ndarray, labels: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> float:
-    """Standard deviation of the metric over bootstrap resamples of the examples (`resampled_metric`)."""
+    """Return the standard deviation of the metric over bootstrap resamples of the examples."""
     return float(np.std(resampled_metric(metric, predictions, labels, resamples, seed), ddof=1))
 
 
@@ -177,33 +176,33 @@ def _pearson_spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _token_likelihood(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """The geometric mean of the probabilities of all tokens: 1 / perplexity. Rows have equally many tokens."""
+    """Return the geometric mean of the probabilities of all tokens, 1 / perplexity; rows are equally long."""
     return math.exp(-float(_flat(predictions).mean())) if _finite(predictions) else 0.0
 
 
 def _token_accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Micro-averaged over all words."""
+    """Return the share of right tags over all words."""
     return float(_share_from_means(_counted(predictions, labels).mean(0)))
 
 
 def _span_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Micro-averaged over all spans."""
+    """Return the F1 over all spans."""
     return float(_span_f1_from_means(_counted(predictions, labels).mean(0)))
 
 
 def _counted(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The counts, `[N, K]` float64; 0 everywhere where one is not finite."""
+    """Return the counts ``[N, K]``, float64; zeros if any of them is not finite."""
     return predictions.astype(np.float64) if _finite(predictions) else np.zeros(predictions.shape)
 
 
 def _losses(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each row's loss `[N, 1]`; infinite everywhere where one is not finite."""
+    """Return each row's loss ``[N, 1]``; infinite for all rows if any of them is not finite."""
     losses = _flat(predictions)[:, None]
     return losses if _finite(losses) else np.full_like(losses, np.inf)
 
 
 def _hits(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """1 where the prediction is right, `[N, 1]`."""
+    """Return 1 for each right prediction ``[N, 1]``."""
     hits = np.zeros((len(labels), 1))
     if _finite(predictions):
         hits[:, 0] = predictions.argmax(-1) == labels
@@ -211,7 +210,7 @@ def _hits(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _confusion(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each example's cell of the confusion matrix, one-hot `[N, C * C]`, cell `label * C + prediction`.
+    """Return the cell ``label * C + prediction`` of the confusion matrix for each example, one-hot ``[N, C * C]``.
 
     With two classes the columns are true negative, false positive, false negative, true positive.
     """
@@ -223,7 +222,7 @@ def _confusion(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _moments(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """First and second moments of standardised predictions and labels, `[N, 5]`."""
+    """Return first and second moments of standardised predictions and labels ``[N, 5]``."""
     x, y = _standardised(_flat(predictions)), _standardised(labels.astype(np.float64))
     return np.stack([x, y, x * x, y * y, x * y], -1)
 
@@ -243,7 +242,7 @@ def _flat(predictions: np.ndarray) -> np.ndarray:
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1 (so that moments do not cancel); all 0 where constant or not finite."""
+    """Return values with mean 0 and deviation 1, so that moments do not cancel; zeros if constant or not finite."""
     if not _finite(values) or np.ptp(values) == 0:
         return np.zeros_like(values)
     standardised: np.ndarray = (values - values.mean()) / values.std()
@@ -284,7 +283,7 @@ def _accuracy_f1_from_means(means: np.ndarray) -> np.ndarray:
 
 
 def _matthews_from_means(means: np.ndarray) -> np.ndarray:
-    """Matthews' coefficient of any number of classes (Gorodkin 2004, R_K) from the confusion matrix."""
+    """Return Matthews' coefficient for any number of classes (Gorodkin 2004, R_K) from the confusion matrix."""
     classes = math.isqrt(means.shape[-1])
     matrix = means.reshape(*means.shape[:-1], classes, classes)
     labels, predictions = matrix.sum(-1), matrix.sum(-2)
@@ -305,7 +304,7 @@ def _pearson_spearman_from_means(means: np.ndarray) -> np.ndarray:
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, root: bool = False) -> np.ndarray:
-    """The quotient (by the denominator's square root on request); 0 where the denominator vanishes."""
+    """Return the quotient, on request by the denominator's square root; 0 where the denominator vanishes."""
     flat = denominator < FLAT
     safe = np.where(flat, 1.0, denominator)
     quotient: np.ndarray = np.where(flat, 0.0, numerator / (np.sqrt(safe) if root else safe))
@@ -313,7 +312,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, root: bool = False) -
 
 
 METRICS: Registry[Metric] = Registry("raydisc.metrics", "metric", Metric, classes=False)
-"""Every metric by its name in an experiment file; packages add theirs by the entry-point group `raydisc.metrics`."""
+"""Every metric by its name in an experiment file; packages add theirs by the entry-point group ``raydisc.metrics``."""
 
 for _metric in (
     Metric("accuracy", "classification", _accuracy, _hits, _accuracy_from_means),

@@ -1,4 +1,4 @@
-"""A task's rows as they come, before labels are numbered: what files, GLUE and reviews have in common."""
+"""The rows of a task as they come from any source, before labels are encoded."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def select_columns(
     label_optional: bool = False,
     words: bool = False,
 ) -> pa.Table:
-    """The text columns as strings, or lists of words, `text_0` (`text_1`), and the label column as `label`.
+    """Return a table of the texts as ``text_0`` (``text_1``) and of the labels as ``label``.
 
     Args:
-        table: Rows as read.
-        text: One or two columns.
-        label: The label column; None if none is wanted.
-        place: Where the rows come from, for errors.
-        label_optional: Leave `label` out where the column is missing or says nothing (all null or all -1).
+        table: The rows as they were read.
+        text: The one or two columns of texts.
+        label: The column of labels; None to leave labels out.
+        place: Where the rows come from, for error messages.
+        label_optional: Whether ``label`` is left out if the column is missing or empty (all null or all -1).
         words: Whether a text is a list of words.
 
     Raises:
-        InputError: No rows, a missing column, a text column that does not hold text, or a row without a text.
+        InputError: There are no rows, a column is missing or does not hold text, or a row has no text.
     """
     if table.num_rows == 0:
         raise InputError(f"{place}: there are no rows; every split needs at least one")
@@ -90,7 +90,7 @@ def select_columns(
 
 
 def first_row(mask: pa.ChunkedArray | np.ndarray) -> int:
-    """Number of the first true row, counted from 0."""
+    """Return the number of the first true row, counted from 0."""
     return int(np.flatnonzero(np.asarray(mask))[0])
 
 
@@ -147,7 +147,7 @@ def _refuse_without_text(missing: pa.ChunkedArray, name: str, place: str) -> Non
 
 
 def _unlabelled(table: pa.Table, name: str) -> bool:
-    """Whether no row has a label; GLUE writes -1 for "hidden"."""
+    """Whether no row has a label; GLUE writes -1 for a hidden one."""
     if name not in table.column_names:
         return True
     column = table.column(name)

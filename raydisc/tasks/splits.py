@@ -1,4 +1,4 @@
-"""Which rows train, select and test: decided by a hash of the text, so that no order or seed moves them."""
+"""Splits: which rows train, select and test is decided by a hash of the text, whatever their order and the seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HELD_OUT = 0.1  # share of the training rows that becomes the validation where v
 
 
 def text_hashes(table: pa.Table) -> np.ndarray:
-    """The first 8 bytes of the SHA-256 of each row's texts, `[N]` uint64."""
+    """Return the first 8 bytes of the SHA-256 of each row's texts ``[N]``, uint64."""
     texts = [_texts(table.column(name)) for name in table.column_names if name.startswith("text_")]
     digests = b"".join(hashlib.sha256("\x1f".join(row).encode()).digest()[:8] for row in zip(*texts, strict=True))
     return np.frombuffer(digests, ">u8").astype(np.uint64)
@@ -29,16 +29,16 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
 def apply_test_rule(
     splits: dict[str, pa.Table], needs_labels: bool = True
 ) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
-    """Makes sure that there is a test, with labels where the task has any.
+    """Make sure that there is a test split, with labels if the task has labels.
 
-    Where there is none, the validation becomes the test and a tenth of the training rows, chosen by the hash
-    of their text, becomes the validation; a test without labels is kept as `unlabelled`.
+    Without one, the validation split becomes the test split, and a tenth of the training rows, chosen by the hash of
+    their text, becomes the validation split; a test without labels is kept as ``unlabelled``.
 
     Returns:
-        Splits `train`, `validation`, `test` (and `unlabelled`), and notices for the user.
+        The splits ``train``, ``validation``, ``test`` (and ``unlabelled``), and sentences for the user.
 
     Raises:
-        InputError: Too few training rows to hold any out.
+        InputError: There are too few training rows to hold any out.
     """
     test = splits.get("test")
     if test is not None and ("label" in test.column_names or not needs_labels):
@@ -63,6 +63,6 @@ def apply_test_rule(
 
 
 def keep_rows(train: pa.Table, rows: int) -> pa.Table:
-    """The `rows` training rows with the smallest hash, in their order: the same ones on every machine."""
+    """Return the ``rows`` training rows with the smallest hashes, in their order: the same on every machine."""
     chosen = np.sort(np.argsort(text_hashes(train), kind="stable")[:rows])
     return train.take(pa.array(chosen)).combine_chunks()

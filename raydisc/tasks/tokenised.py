@@ -20,7 +20,7 @@ class Whole:
     """The batch of all workers that a worker's share is a part of.
 
     Attributes:
-        lengths: Tokens of each row that are no padding, int64.
+        lengths: Number of tokens of each row without padding, int64.
         labels: Number of labels.
     """
 
@@ -33,15 +33,15 @@ class Batch:
     """Examples padded to the longest of them.
 
     Attributes:
-        input_ids: Tokens `[B, S]`, int64.
-        attention_mask: 1 for a token and 0 for padding, `[B, S]`, int64.
-        token_type_ids: Segment of each token `[B, S]`, int64; None where the tokenizer makes none.
-        labels: `[L]`, row after row: int64 class index or token, or float32 target; float32 NaN where the split has no
-            labels, so that a metric or loss which touches them is seen at once.
-        rows: Row numbers in the split `[B]`, int64; always in the host's memory.
-        lengths: Tokens of each row that are no padding `[B]`, int64; always in the host's memory.
+        input_ids: Tokens ``[B, S]``, int64.
+        attention_mask: 1 for a token and 0 for padding, ``[B, S]``, int64.
+        token_type_ids: Segment of each token ``[B, S]``, int64; None where the tokenizer makes no segments.
+        labels: Labels ``[L]``, row after row: int64 class indices or tokens, or float32 targets; float32 NaN where the
+            split has no labels, so that a metric or loss that uses them shows it at once.
+        rows: Row numbers in the split ``[B]``, int64; always in the host's memory.
+        lengths: Number of tokens of each row without padding ``[B]``, int64; always in the host's memory.
         kind: The kind of task, which knows how labels and logits belong together.
-        tagged: Which tokens a label belongs to, where labels belong to single tokens: `[B, S]` bool, always in the
+        tagged: Which tokens a label belongs to, where labels belong to single tokens: ``[B, S]`` bool, always in the
             host's memory.
         whole: The batch that this is a worker's share of; None where it is all of it.
     """
@@ -58,39 +58,39 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Tokens computed, padding included: `B * S`."""
+        """Number of tokens that are computed, padding included: ``B * S``."""
         return self.input_ids.numel()
 
     @property
     def real_tokens(self) -> int:
-        """Tokens that are no padding; known without asking the device."""
+        """Number of tokens without padding; known without waiting for the device."""
         return int(self.lengths.sum())
 
     @property
     def label_counts(self) -> np.ndarray:
-        """Number of labels of each row `[B]`."""
+        """Number of labels of each row ``[B]``."""
         return self.kind.label_counts(self)
 
     @property
     def mean_labels(self) -> int:
-        """What a mean over labels divides by: those of all workers; 1 where there are none to add up."""
+        """The divisor of a mean over labels: the labels of all workers, at least 1."""
         return max(1, int(self.label_counts.sum()) if self.whole is None else self.whole.labels)
 
     @property
     def mean_tokens(self) -> int:
-        """What a mean over tokens that are no padding divides by: those of all workers."""
+        """The divisor of a mean over tokens without padding: those of all workers."""
         return int((self.lengths if self.whole is None else self.whole.lengths).sum())
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and padded length that all workers compute together."""
+        """Number of rows and padded length of what all workers compute together."""
         return len(self.lengths if self.whole is None else self.whole.lengths), self.input_ids.shape[1]
 
     def share(self, rank: int, workers: int) -> Batch:
-        """Every `workers`-th row from `rank` on, as wide as the batch; none where there are too few. Also of a share.
+        """Return every ``workers``-th row from ``rank`` on, as wide as the batch; shares can be shared again.
 
-        A batch is sorted by length, so the shares have about the same number of tokens. A share without rows has the
-        first row's tokens, since models cannot be run on none; nobody sees what comes of them (`models.outputs`).
+        A batch is sorted by length, so that shares have about the same number of tokens. A share without rows has the
+        tokens of the first row, since models cannot be run without any; ``models.forward`` drops what comes of them.
         """
         if workers == 1:
             return self
@@ -111,14 +111,14 @@ class Batch:
         )
 
     def inputs(self) -> dict[str, torch.Tensor]:
-        """Keyword arguments of a Hugging Face forward, without labels."""
+        """Return keyword arguments of a Hugging Face forward, without labels."""
         inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         if self.token_type_ids is not None:
             inputs["token_type_ids"] = self.token_type_ids
         return inputs
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on `device`; the host does not wait for copies to a GPU."""
+        """Return the same batch with its tensors on ``device``; the host does not wait for copies to a GPU."""
         return replace(
             self,
             input_ids=_put(self.input_ids, device),
@@ -135,7 +135,7 @@ def _put(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
 
 
 def table_to_buffer(table: pa.Table) -> pa.Buffer:
-    """The table as one buffer in Arrow's IPC file format."""
+    """Return the table as one buffer in Arrow's IPC file format."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -143,10 +143,10 @@ def table_to_buffer(table: pa.Table) -> pa.Buffer:
 
 
 def table_from_buffer(buf: pa.Buffer) -> pa.Table:
-    """The table in `buf` (`table_to_buffer`), a view of its memory.
+    """Return the table in a buffer (see ``table_to_buffer``), a view of its memory.
 
     Raises:
-        pa.ArrowException: It is none, or cut short.
+        pa.ArrowException: The buffer does not hold a table, or is cut short.
     """
     table = pa.ipc.open_file(pa.BufferReader(buf)).read_all()
     table.validate()
@@ -156,18 +156,18 @@ def table_from_buffer(buf: pa.Buffer) -> pa.Table:
 class Split:
     """A view of a tokenised table that hands out padded batches.
 
-    The table's memory is used in place where each column is one chunk, as `tokenise` and `table_to_buffer`
-    leave it; more chunks are joined once.
+    The table's memory is used in place if each column is one chunk, as ``tokenise`` and ``table_to_buffer`` make it;
+    several chunks are joined once.
 
     Attributes:
-        lengths: Tokens of each row `[N]`, int64.
-        labels: `[N]`, int64 class index or float32 target; float32 NaN where a row has no label of its own.
+        lengths: Number of tokens of each row ``[N]``, int64.
+        labels: Labels ``[N]``, int64 class indices or float32 targets; float32 NaN where a row has no label of its own.
         kind: The kind of task.
         words: The words of the rows with their tags, where rows are lists of words.
     """
 
     def __init__(self, table: pa.Table, kind: TaskKind) -> None:
-        """View a table with the columns that `tokenise` or `pack` makes."""
+        """View a table with the columns that ``tokenise`` or ``pack`` makes."""
         self.kind = kind
         ids, self._offsets = _list_view(table, "input_ids")
         self._ids = ids
@@ -181,30 +181,30 @@ class Split:
         )
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.lengths)
 
     @property
     def label_counts(self) -> np.ndarray:
-        """Number of labels of each row `[N]`."""
-        return self.kind.labels_of_rows(self)
+        """Number of labels of each row ``[N]``."""
+        return self.kind.row_label_counts(self)
 
     def tokens(self) -> np.ndarray:
-        """The tokens that occur, ascending, int64."""
+        """Return the tokens that occur, ascending, int64."""
         ids = self._ids[self._offsets[0] : self._offsets[-1]]
         found = np.zeros(ids.max(initial=-1) + 1, bool)
         found[ids] = True
         return np.flatnonzero(found)
 
     def batch(self, rows: np.ndarray, pad_id: int) -> Batch:
-        """The rows `[B]`, padded to the longest of them with the token `pad_id`."""
+        """Return some rows, given by their numbers ``[B]``, padded to the longest of them with the token ``pad_id``."""
         rows = np.asarray(rows, np.int64)
         lengths = self.lengths[rows]
         positions = np.arange(lengths.max(initial=0))
         mask = positions < lengths[:, None]
         source = (self._offsets[rows][:, None] + positions)[mask]
         ids = _padded(self._ids, source, mask, pad_id)
-        labels, tagged = self.kind.ask(self, rows, ids)
+        labels, tagged = self.kind.labels(self, rows, ids)
         return Batch(
             input_ids=ids,
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
@@ -228,7 +228,7 @@ def _words(table: pa.Table) -> Words:
 
 
 def _padded(values: np.ndarray, source: np.ndarray, mask: np.ndarray, fill: int) -> torch.Tensor:
-    """Values at `source` laid out where `mask` `[B, S]` is true, `fill` elsewhere; int64 `[B, S]`."""
+    """Return the values at ``source`` where the mask ``[B, S]`` is true, and ``fill`` elsewhere; int64 ``[B, S]``."""
     padded = np.full(mask.shape, fill, np.int64)
     padded[mask] = values[source]
     return torch.from_numpy(padded)
@@ -240,6 +240,6 @@ def _one_chunk(table: pa.Table, name: str) -> pa.Array:
 
 
 def _list_view(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The flat values of a list column and the offsets `[N + 1]` of its rows in them."""
+    """Return the flat values of a list column and the offsets ``[N + 1]`` of its rows in them."""
     column = _one_chunk(table, name)
     return column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)

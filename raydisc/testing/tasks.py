@@ -201,8 +201,8 @@ class TaskKindContract:
                 wide[row] = logits[0]
             else:
                 wide[row, : logits.shape[1]] = logits[0]
-            mine = kind.by_row(kind.predictions(kind.asked(logits, alone), alone).numpy(), alone, split)
-            theirs = kind.by_row(kind.predictions(kind.asked(wide, batch), batch).numpy(), batch, split)
+            mine = kind.by_row(kind.predictions(kind.labelled_logits(logits, alone), alone).numpy(), alone, split)
+            theirs = kind.by_row(kind.predictions(kind.labelled_logits(wide, batch), batch).numpy(), batch, split)
             assert np.allclose(mine[0], theirs[row])
 
     def test_the_loss_of_a_perfect_model_is_zero(

@@ -125,7 +125,7 @@ class TaskKind(ABC):
 
     # Batches
 
-    def labels_of_rows(self, split: SplitRows) -> np.ndarray:
+    def row_label_counts(self, split: SplitRows) -> np.ndarray:
         """Return the number of labels of each row of a split ``[N]``."""
         return np.ones_like(split.lengths)
 
@@ -133,7 +133,7 @@ class TaskKind(ABC):
         """Return the most labels that a row of ``length`` tokens can have."""
         return 1
 
-    def ask(self, split: SplitRows, rows: np.ndarray, ids: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
+    def labels(self, split: SplitRows, rows: np.ndarray, ids: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
         """Return the labels of some rows, and which tokens they belong to.
 
         Args:
@@ -148,7 +148,7 @@ class TaskKind(ABC):
         return torch.from_numpy(split.labels[rows]), None
 
     def blank_labels(self, ids: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
-        """Return labels without meaning for tokens ``[B, S]``, as many as there can be; see ``ask``."""
+        """Return labels without meaning for tokens ``[B, S]``, as many as there can be; see ``labels``."""
         return torch.zeros(len(ids), dtype=torch.int64), None
 
     def label_counts(self, batch: BatchRows) -> np.ndarray:
@@ -159,7 +159,7 @@ class TaskKind(ABC):
         """Return keyword arguments of the forward that only this kind needs."""
         return {}
 
-    def asked(self, logits: torch.Tensor, batch: BatchRows) -> torch.Tensor:
+    def labelled_logits(self, logits: torch.Tensor, batch: BatchRows) -> torch.Tensor:
         """Return the logits that labels belong to ``[L, C]``, of all that a model computed."""
         return logits
 

@@ -56,7 +56,7 @@ class Language(TaskKind):
         """Return the number of tokens that are predicted."""
         return int(facts["tokens"][split] - facts["rows"][split])
 
-    def labels_of_rows(self, split: SplitRows) -> np.ndarray:
+    def row_label_counts(self, split: SplitRows) -> np.ndarray:
         """Return the number of tokens behind the first one."""
         counts: np.ndarray = split.lengths - 1
         return counts
@@ -65,7 +65,7 @@ class Language(TaskKind):
         """Return one for each token but the first."""
         return length - 1
 
-    def ask(self, split: SplitRows, rows: np.ndarray, ids: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
+    def labels(self, split: SplitRows, rows: np.ndarray, ids: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
         """Return all tokens but the first of each row."""
         return ids[:, 1:].flatten(), None
 
@@ -81,7 +81,7 @@ class Language(TaskKind):
         """Ask for no logits at the last token of a row, behind which there is nothing to predict."""
         return {"logits_to_keep": torch.arange(batch.input_ids.shape[1] - 1, device=batch.input_ids.device)}
 
-    def asked(self, logits: torch.Tensor, batch: BatchRows) -> torch.Tensor:
+    def labelled_logits(self, logits: torch.Tensor, batch: BatchRows) -> torch.Tensor:
         """Return the logits of all predicted tokens, row after row."""
         return logits.flatten(0, 1)
 

@@ -52,7 +52,7 @@ class Tokens(TaskKind):
         """Return the number of tags in a split."""
         return int(facts["tags"][split])
 
-    def labels_of_rows(self, split: SplitRows) -> np.ndarray:
+    def row_label_counts(self, split: SplitRows) -> np.ndarray:
         """Return the number of words in each row that have a token."""
         return _words(split).counts
 
@@ -60,10 +60,10 @@ class Tokens(TaskKind):
         """Return one for each token."""
         return length
 
-    def ask(self, split: SplitRows, rows: np.ndarray, ids: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
+    def labels(self, split: SplitRows, rows: np.ndarray, ids: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
         """Return the tags of the words that have a token, and where those lie."""
         words = _words(split)
-        return torch.from_numpy(words.labels(rows)), words.asked(rows, ids.shape[1])
+        return torch.from_numpy(words.labels(rows)), words.first_token_mask(rows, ids.shape[1])
 
     def blank_labels(self, ids: torch.Tensor) -> tuple[torch.Tensor, np.ndarray | None]:
         """Return a tag for each token."""
@@ -74,7 +74,7 @@ class Tokens(TaskKind):
         counts: np.ndarray = _tagged(batch).sum(axis=1)
         return counts
 
-    def asked(self, logits: torch.Tensor, batch: BatchRows) -> torch.Tensor:
+    def labelled_logits(self, logits: torch.Tensor, batch: BatchRows) -> torch.Tensor:
         """Return the logits of the tokens that have a tag."""
         places = torch.from_numpy(np.flatnonzero(_tagged(batch))).to(logits.device, non_blocking=True)
         return logits.flatten(0, 1).index_select(0, places)

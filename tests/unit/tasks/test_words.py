@@ -199,7 +199,7 @@ def test_spans_need_iob2_tags(files, tmp_path):
         pa.table({"words": WORDS, "tags": [["noun", *["verb"] * (len(row) - 1)] for row in WORDS]}),
         tmp_path / "train.parquet",
     )
-    with pytest.raises(InputError, match="reads spans from IOB2 tags .* but 'noun' is none; use token_accuracy"):
+    with pytest.raises(InputError, match="reads spans from IOB2 tags .* but one of them is 'noun'; use token_accuracy"):
         load_task(config)
 
 
@@ -212,7 +212,7 @@ def test_a_tokenizer_that_does_not_know_words_is_refused(pieces):
     class Slow:
         is_fast = False
 
-    with pytest.raises(InputError, match="does not say which token belongs to which word"):
+    with pytest.raises(InputError, match="does not report which token belongs to which word"):
         spaced(Slow())
 
 
