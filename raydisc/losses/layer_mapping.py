@@ -1,4 +1,4 @@
-"""Which hidden states of student and teacher are compared."""
+"""The hidden states of student and teacher that losses compare."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,24 @@ Mapping = str | Sequence[Sequence[int]]
 
 
 def matched_positions(mapping: Mapping, num_layers: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Positions among the ``num_layers + 1`` hidden states (0 is the embeddings'), of student and of teacher.
+    """Return the matched positions among the L + 1 hidden states, of the student and of the teacher.
 
-    ``uniform`` takes the embeddings and then every ``num_layers / 6``-th layer, the last included; a model of
-    fewer than six layers is matched at every one (arXiv 2205.14570 leaves layers whole, so student and teacher
-    have the same number).
+    Position 0 is the output of the embeddings, position L that of the last layer. ``uniform`` takes the embeddings and
+    then every (L / 6)-th layer up to the last; a model of fewer than six layers is matched at every layer. Student and
+    teacher have the same number of layers, since arXiv 2205.14570 prunes only inside them.
+
+    Args:
+        mapping: The rule, or the pairs of positions.
+        num_layers: The number of layers, L.
 
     Raises:
-        InputError: no pair, or a position that the model does not have.
+        InputError: There is no pair, or the model does not have a position.
+
+    Example:
+        >>> matched_positions("uniform", 12)
+        ((0, 2, 4, 6, 8, 10, 12), (0, 2, 4, 6, 8, 10, 12))
+        >>> matched_positions([[1, 2], [3, 3]], 3)
+        ((1, 3), (2, 3))
     """
     if isinstance(mapping, str):
         positions = _named(mapping, num_layers)

@@ -1,4 +1,4 @@
-"""Where a teacher's outputs on a batch come from: a cache, or the teacher itself, run in every step.
+"""The sources of a teacher's outputs on a batch: a cache, or the teacher itself, run in every step.
 
 Shape letters: N rows, B rows and S tokens of a batch, L its labels, C classes, K matched positions, D hidden size, k
 likeliest tokens of a language model, E entries of a signal (``raydisc.signals.base``).
@@ -150,7 +150,7 @@ def write_outputs(
     """
     squares = torch.zeros(2, dtype=torch.float64)
     for computed in _one_behind(_computed(teacher, split, positions, pad_id, how, writer, top_tokens)):
-        # The norms of all workers, so that either all of them stop or none.
+        # The norms of all workers, so that all of them stop at the same batch.
         found = how.rank.total(computed.norms.double().square().sum(dim=0))
         if not bool(found.isfinite().all()):
             raise BeyondRange

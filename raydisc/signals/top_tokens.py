@@ -1,4 +1,4 @@
-"""What a language model says of the next token, in few numbers: the likeliest tokens, and all others together.
+"""A language model's prediction of the next token in few numbers: its likeliest tokens, and all others as one class.
 
 Shape letters: P predicted tokens of a batch, V vocabulary, k likeliest tokens.
 """
@@ -6,36 +6,36 @@ Shape letters: P predicted tokens of a batch, V vocabulary, k likeliest tokens.
 import torch
 
 _SURE = -1e-6
-"""The most that the logarithm of the likeliest tokens' probability counts, so that the others keep some."""
+"""The upper limit of the logarithm of the likeliest tokens' total probability, which leaves some to the others."""
 
 
 def likeliest(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ``count`` likeliest tokens of each prediction, and what is said of them.
+    """Return the grouped prediction over the likeliest tokens, and these tokens.
 
     Args:
-        logits: ``[P, V]``.
-        count: k, fewer than V.
+        logits: The logits over the vocabulary ``[P, V]``.
+        count: The number of tokens, k; fewer than V.
 
     Returns:
-        Logarithms of the probabilities of those tokens and, last, of all others together ``[P, k + 1]``; the tokens
-        ``[P, k]``.
+        The logarithms of the probabilities of the tokens and, last, of all others together ``[P, k + 1]``; and the
+        tokens ``[P, k]``.
     """
     tokens = logits.topk(count, dim=-1).indices
     return grouped(logits, tokens), tokens
 
 
 def grouped(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Logarithms of the probabilities of some tokens and, last, of all others together.
+    """Return the logarithms of the probabilities of some tokens and, last, of all others together.
 
-    A divergence between two distributions that were grouped alike is a lower bound of the one between them as they
-    were (the data processing inequality), and no probability is lost or made up.
+    The total probability stays one. A divergence between two distributions that are grouped alike is a lower bound of
+    their divergence over the whole vocabulary (the data processing inequality).
 
     Args:
-        logits: ``[P, V]``.
-        tokens: ``[P, k]``.
+        logits: The logits over the vocabulary ``[P, V]``.
+        tokens: The tokens ``[P, k]``.
 
     Returns:
-        ``[P, k + 1]``, normalised.
+        Normalised log-probabilities ``[P, k + 1]``.
     """
     named = logits.gather(-1, tokens) - logits.logsumexp(dim=-1, keepdim=True)
     together = named.logsumexp(dim=-1, keepdim=True).clamp(max=_SURE)

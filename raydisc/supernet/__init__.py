@@ -1,1 +1,1 @@
-"""Importance, grid, elastic layers: the supernet in which all candidates live."""
+"""The supernet, the one set of weights in which all candidates live: importance, candidates, elastic layers."""

@@ -27,7 +27,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class UnitOrder:
-    """For each layer, the teacher's units from the most important to the least."""
+    """The teacher's units of each layer, from the most important to the least."""
 
     heads: tuple[tuple[int, ...], ...]
     neurons: tuple[tuple[int, ...], ...]
@@ -46,11 +46,16 @@ def _ranked(score: torch.Tensor) -> tuple[int, ...]:
 
 
 def candidate(importance: Importance, scale: float, allocation: Allocation = "global") -> Candidate:
-    """The candidate that keeps the most important ``max(1, round(s N))`` heads and, separately, neurons.
+    """Return the candidate that keeps the most important ``max(1, round(s N))`` heads and, separately, neurons.
 
-    Units compete over the whole model, each kind on its own (arXiv 2205.14570, section 3.2), so a layer
-    may lose all its heads or all its neurons; or, with ``uniform``, within each layer, N being the layer's.
-    Candidates of one importance and allocation are nested.
+    With the allocation ``global`` the N units of a kind compete over the whole model (arXiv 2205.14570, section 3.2),
+    so that a layer may lose all its heads or all its neurons. With ``uniform`` the N units of each layer compete.
+    Candidates of the same importance and allocation are nested.
+
+    Args:
+        importance: The scores of all units.
+        scale: The scale s.
+        allocation: The units that compete with each other.
     """
     kept = _kept if allocation == "global" else _kept_in_each
     return Candidate(scale, Widths(kept(importance.heads, scale), kept(importance.neurons, scale)))
@@ -68,12 +73,12 @@ def _kept(scores: tuple[torch.Tensor, ...], scale: float) -> tuple[int, ...]:
 
 
 def units_kept(total: int, scale: float) -> int:
-    """Units of a kind that a scale keeps of so many."""
+    """Return the number of units that a scale keeps of ``total``."""
     return max(1, round(scale * total))
 
 
 def _units_at(full: Widths, scale: float, allocation: Allocation) -> tuple[int, int]:
-    """Heads and neurons of the candidate at a scale."""
+    """Return the numbers of heads and of neurons in the candidate at a scale."""
     if allocation == "uniform":
         heads, neurons = ([units_kept(count, scale) for count in kind] for kind in (full.heads, full.neurons))
         return sum(heads), sum(neurons)
@@ -121,9 +126,9 @@ def scale_for_parameters(
 
 
 def reordered(state: State, layers: Sequence[LayerUnits], order: UnitOrder) -> State:
-    """The teacher's weights with the units of every layer sorted by importance; the function is the same.
+    """Return the teacher's weights with the units of every layer sorted by importance; the model computes the same.
 
-    Tensors are sorted as they are asked for, so that no second model is in memory.
+    Tensors are sorted when they are read, so that no second model is in memory.
     """
     takings: dict[str, list[Taking]] = {}
     for units, heads, neurons in zip(layers, order.heads, order.neurons, strict=True):

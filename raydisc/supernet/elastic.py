@@ -16,8 +16,8 @@ class ElasticLinear(nn.Linear):
     """A linear layer that uses the weights of its first units.
 
     Attributes:
-        prunable: Where its units are.
-        active: how many of them are used.
+        prunable: The place of its units.
+        active: The number of units that are used.
     """
 
     prunable: PrunableLinear
@@ -32,9 +32,9 @@ class ElasticLinear(nn.Linear):
 
 
 def make_elastic(model: nn.Module, config: Config) -> None:
-    """Turn the linears that carry units into elastic ones, in place.
+    """Turn the linear layers that carry units into elastic ones, in place.
 
-    Only the class changes: parameters, their names and hooks stay, so optimisers and checkpoints do too.
+    Only the class changes. Parameters, their names and hooks stay, so that optimisers and checkpoints fit as before.
     """
     for units in layers_of(config):
         for prunable in units.linears:
@@ -45,7 +45,7 @@ def make_elastic(model: nn.Module, config: Config) -> None:
 
 
 def select(model: nn.Module, config: Config, widths: Widths) -> None:
-    """Make a candidate the active one. Run its backward before another is selected."""
+    """Make a candidate the active one; run its backward before another is selected."""
     for index, units in enumerate(layers_of(config)):
         for linear, kept in widths.of(index, units):
             cast(ElasticLinear, model.get_submodule(linear.path)).active = kept

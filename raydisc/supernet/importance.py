@@ -1,4 +1,4 @@
-"""Importance of units: how much the loss would change if a unit were masked.
+"""Importance of units: the change of the loss if a unit were masked.
 
 Shape letters: L layers, H heads, F neurons, B rows, S tokens.
 """
@@ -23,8 +23,8 @@ class Importance:
     """One score for each unit of the teacher, L2-normalised within a layer.
 
     Attributes:
-        heads: for each layer ``[H]``, in the teacher's own order.
-        neurons: for each layer ``[F]``, in the teacher's own order.
+        heads: The scores of each layer's heads ``[H]``, in the teacher's own order.
+        neurons: The scores of each layer's neurons ``[F]``, in the teacher's own order.
     """
 
     heads: tuple[torch.Tensor, ...]
@@ -37,16 +37,19 @@ def gradient_importance(
     batches: Iterable[Batch],
     rank: Rank = ALONE,
 ) -> Importance:
-    """Expectation over training examples of the absolute gradient of the loss by a mask on the unit.
+    """Return the expected absolute gradient of the loss with respect to a mask on each unit.
 
-    Michel et al. 2019 (arXiv 1905.10650), eq. 2, with the expectation over examples, not over batches:
-    every example has masks of its own, so that one backward gives the gradient of each.
+    This is eq. 2 of Michel et al. 2019 (arXiv 1905.10650). The expectation is over examples rather than batches: every
+    example has masks of its own, so that one backward gives the gradient of each.
 
     Args:
-        model: the teacher; its parameters are left without gradients.
-        layers: its units.
-        batches: labelled training rows, each row once; a worker's shares of them.
-        rank: of this worker; each is given the scores of all rows.
+        model: The teacher; its parameters are left without gradients.
+        layers: The teacher's units.
+        batches: The labelled training rows, each of them once; with several workers the shares of this one.
+        rank: The rank of this worker; every worker returns the scores of all rows.
+
+    Raises:
+        ValueError: There is no batch.
     """
     model.requires_grad_(False).eval()
     totals: list[torch.Tensor] | None = None
@@ -63,9 +66,9 @@ def gradient_importance(
 
 
 def magnitude_importance(model: nn.Module, layers: tuple[LayerUnits, ...]) -> Importance:
-    """L2 norm of the weights that would go with the unit: a baseline that looks at no data.
+    """Return the L2 norm of the weights that would be removed with each unit, a baseline that needs no data.
 
-    Every worker must ask; of a sharded model one weight at a time is gathered.
+    All workers must call it, since the weights of a sharded model are gathered, one at a time.
     """
     heads = [_squared_norms(model, units.heads) for units in layers]
     neurons = [_squared_norms(model, units.neurons) for units in layers]
@@ -73,7 +76,7 @@ def magnitude_importance(model: nn.Module, layers: tuple[LayerUnits, ...]) -> Im
 
 
 def random_importance(layers: tuple[LayerUnits, ...], seed: int) -> Importance:
-    """Uniform random scores: the baseline that shows whether importance matters."""
+    """Return uniform random scores, the baseline that shows whether importance matters."""
     generator = torch.Generator().manual_seed(seed)
     heads = [torch.rand(units.heads.count, generator=generator) for units in layers]
     neurons = [torch.rand(units.neurons.count, generator=generator) for units in layers]
@@ -89,7 +92,7 @@ def _normalised(heads: list[torch.Tensor], neurons: list[torch.Tensor]) -> Impor
 
 @contextmanager
 def _masked(model: nn.Module, layers: tuple[LayerUnits, ...], rows: int) -> Iterator[list[torch.Tensor]]:
-    """Multiply each unit's input of the layer's output projections by a mask of ones ``[B, units]``."""
+    """Multiply what each unit passes to the layer's output projections by a mask of ones ``[B, units]``."""
     device = next(model.parameters()).device
     masks, handles = [], []
     for units in layers:

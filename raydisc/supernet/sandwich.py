@@ -1,4 +1,4 @@
-"""The sandwich rule: which candidates of the supernet one step trains, and on which rows of its batch."""
+"""The sandwich rule: the candidates of the supernet that one step trains, and their rows of the batch."""
 
 import math
 import random
@@ -12,17 +12,17 @@ from raydisc.config.sections import SandwichConfig
 from raydisc.supernet.candidates import Candidate
 
 Rule = Literal["all"] | SandwichConfig
-"""``all`` candidates in every step (the paper's code), or how a few are drawn."""
+"""``all`` candidates in every step, as in the paper's code, or the settings by which a few are drawn."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one candidate trains on in a step.
+    """A candidate and the rows of a batch that it is trained on.
 
     Attributes:
-        candidate: it.
-        rows: of the batch; each is a slice of its own where the rule shares a batch out, some where a step may cost
-            no more than a smaller candidate's.
+        candidate: The candidate.
+        rows: The rows: all of them; a slice of its own where candidates share a batch; or a few, where a step must not
+            cost more than one of a smaller candidate.
     """
 
     candidate: Candidate
@@ -30,24 +30,24 @@ class Share:
 
     @property
     def whole(self) -> bool:
-        """Whether it is the batch as it is."""
+        """Whether it is the whole batch."""
         return isinstance(self.rows, slice) and self.rows == slice(None)
 
 
 def sandwich(
     candidates: Sequence[Candidate], rule: Rule, chances: Mapping[float, float], seed: int, step: int
 ) -> list[Share]:
-    """The candidates that step ``step`` trains, largest first (Yu & Huang 2019, arXiv 1903.05134).
+    """Return the candidates that a step trains, largest first (Yu & Huang 2019, arXiv 1903.05134).
 
-    The smallest, which is the student's own scale, is trained in every step. The draw depends on ``seed`` and
-    ``step`` alone, so that a resumed run draws the same.
+    The smallest candidate, which has the student's own scale, is trained in every step. The draw depends on ``seed``
+    and ``step`` alone, so that a resumed run draws the same.
 
     Args:
-        candidates: of the supernet, in any order.
-        rule: which.
-        chances: for each scale how likely it is drawn from the middle; the sum need not be 1.
-        seed: of the stage.
-        step: counted from 0.
+        candidates: The candidates of the supernet, in any order.
+        rule: The rule by which candidates are chosen.
+        chances: The relative chance of each scale to be drawn from the middle; the sum need not be 1.
+        seed: The seed of the stage.
+        step: The number of the step, from 0.
     """
     ordered = sorted(candidates, key=lambda candidate: candidate.scale, reverse=True)
     if rule == "all":
@@ -58,14 +58,14 @@ def sandwich(
     trained = [candidate for candidate in ordered if candidate.scale in active]
     if not rule.slices:
         return [Share(candidate, slice(None)) for candidate in trained]
-    # Every n-th row: a batch is sorted by length, so its slices are of like lengths. The smallest candidate has the
-    # first row: where a batch has fewer rows than there are candidates, it does not go without.
+    # A batch is sorted by length, so that slices of every n-th row have similar lengths. The smallest candidate has the
+    # first row, so that it is trained even if the batch has fewer rows than there are candidates.
     count = len(trained)
     return [Share(candidate, slice(count - place, None, count)) for place, candidate in enumerate(trained, start=1)]
 
 
 def even_rows(count: int, fraction: float) -> slice | np.ndarray:
-    """A fraction of ``count`` rows, rounded, at least one, evenly spread: of a batch by length, rows of all lengths."""
+    """Return a fraction of ``count`` rows, at least one, evenly spread so that rows of all lengths are among them."""
     kept = max(1, round(count * fraction))
     if kept == count:
         return slice(None)
@@ -73,7 +73,7 @@ def even_rows(count: int, fraction: float) -> slice | np.ndarray:
 
 
 def _drawn(scales: Sequence[float], chances: Mapping[float, float], count: int, rng: random.Random) -> list[float]:
-    """``count`` different scales by their chances (Efraimidis & Spirakis 2006), which may be of any magnitude."""
-    # the logarithm of u^(1/w), since chances may be of any size
+    """Return ``count`` different scales, drawn by their chances (Efraimidis & Spirakis 2006)."""
+    # The logarithm of u^(1/w), as chances of any magnitude would make the power itself underflow.
     keys = {scale: math.log(1 - rng.random()) / chances[scale] for scale in scales}
     return sorted(scales, key=lambda scale: keys[scale], reverse=True)[:count]
