@@ -93,11 +93,11 @@ class Minidisc(Schedule[MinidiscOptions]):
         supernet = yield from self.supernet(search, ready)
         path = choose_path(supernet["candidates"], self.lam, self.assistants, search.student_scale)
         reinvests = self.options.reinvest and self.assistants == 1
-        cheapest = Model(supernet, search.assistant_scales[-1]) if reinvests else None
+        saved = search.saved(supernet, search.assistant_scales[-1]) if reinvests else None
         teacher = Model(supernet, path[0])
         for scale in (*path[1:], search.student_scale):
             start = ready.teacher if search.from_teacher else Model(supernet)
-            teacher = Model((yield from search.distil(ready, teacher, start, scale, instead_of=cheapest)))
+            teacher = Model((yield from search.distil(ready, teacher, start, scale, extra=saved)))
         initialisation = "teacher" if search.from_teacher else "supernet"
         return Outcome(teacher.artifact, path, initialisation, supernet)
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import DistillationConfig
+from raydisc.schedules.reinvest import Saved
 from raydisc.schedules.steps import Steps, scales_above
 from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Artifact, Model
-from raydisc.stages.distil import Distil
+from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.finetune import FineTune
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
@@ -109,7 +110,7 @@ class Search:
         start: Model,
         scale: float,
         budget_flops: float | None = None,
-        instead_of: Model | None = None,
+        extra: Budget | None = None,
     ) -> Steps[Artifact]:
         """Ask for a model of a scale.
 
@@ -119,7 +120,7 @@ class Search:
             start: The model that it is cut from.
             scale: Its scale.
             budget_flops: See ``Distil``.
-            instead_of: See ``Distil``.
+            extra: See ``Distil``.
 
         Returns:
             The model's artifact.
@@ -137,9 +138,13 @@ class Search:
                 config=config,
                 seed=self.seed,
                 budget_flops=budget_flops,
-                instead_of=instead_of,
+                extra=extra,
             )
         )
+
+    def saved(self, supernet: Artifact, scale: float) -> Budget:
+        """Return the FLOPs that a supernet has saved where an assistant of a scale would have been distilled alone."""
+        return Saved(Model(supernet, scale))
 
     def outputs_of(self, ready: Ready, teacher: Model) -> Steps[Artifact]:
         """Ask for a model's outputs on all training rows."""

@@ -22,13 +22,25 @@ NOT_IN_KEY = {"key": False}
 
 
 @dataclass(frozen=True)
+class OfModel(ABC):
+    """A setting that follows from a model, by which it enters keys.
+
+    Attributes:
+        model: The model.
+    """
+
+    model: Model
+
+
+@dataclass(frozen=True)
 class Stage(ABC):
     """A stage that is asked for: a computation that is done once, whoever asks for it, and leaves an artifact.
 
     Its fields are inputs (artifacts and models of artifacts) or settings; both enter its key. The metadata of a field
-    say what of it does not:
+    say what does not:
 
     - ``key``: False leaves the field out.
+    - ``named``: the name that the field has in keys, where it is another one.
     - ``but``: the names of a section's fields that are left out, since other fields of the stage decide them.
     - ``since``: what the field had to be before it existed, by which it is left out, so that what was computed earlier
       is found; of a section a mapping of its fields.
@@ -102,11 +114,11 @@ class Stage(ABC):
             value, since = _plain(getattr(self, item.name)), item.metadata.get("since", dataclasses.MISSING)
             if not item.metadata.get("key", True) or value == since:
                 continue
-            found[item.name] = value
             if isinstance(since, Mapping) or "but" in item.metadata:
                 before = since if isinstance(since, Mapping) else {}
                 left_out = {*item.metadata.get("but", ()), *(name for name in before if value[name] == before[name])}
-                found[item.name] = {name: it for name, it in value.items() if name not in left_out}
+                value = {name: it for name, it in value.items() if name not in left_out}
+            found[item.metadata.get("named", item.name)] = value
         return found
 
     def key(self, arithmetic: Arithmetic) -> str:
@@ -147,6 +159,8 @@ def _artifacts(value: Any) -> Iterator[Artifact]:
         yield value
     elif isinstance(value, Model):
         yield value.artifact
+    elif isinstance(value, OfModel):
+        yield value.model.artifact
 
 
 def _plain(value: Any) -> Any:
@@ -154,6 +168,8 @@ def _plain(value: Any) -> Any:
         return value.key
     if isinstance(value, Model):
         return [value.artifact.key, value.scale]
+    if isinstance(value, OfModel):
+        return _plain(value.model)
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

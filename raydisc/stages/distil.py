@@ -1,5 +1,6 @@
 """The distillation stage: a model of one scale trained towards a teacher."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
-from raydisc.stages.base import CHOSEN, Stage, name_of
+from raydisc.stages.base import CHOSEN, OfModel, Stage, name_of
 from raydisc.stages.context import Context, Result
 from raydisc.stages.files import prediction_table, read_split, read_weights, read_widths, table_blob, weight_blobs
 from raydisc.stages.importance import read_candidate
@@ -26,7 +27,6 @@ from raydisc.stages.models import trainable_model
 from raydisc.stages.objective import Objective
 from raydisc.stages.plan import Outlook, Plan, prediction_bytes
 from raydisc.stages.scoring import judge
-from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, weighted_loss
 from raydisc.stages.training import Known, Learner, Towards, Training
 from raydisc.stages.work import Passes, Work, over_split
@@ -39,22 +39,36 @@ from raydisc.training.micro_batches import in_micro_batches
 
 
 @dataclass(frozen=True)
+class Budget(OfModel):
+    """FLOPs that a schedule gives a model beyond its epochs, which follow from the sizes of models and data."""
+
+    @abstractmethod
+    def flops(self, request: "Distil", known: Known, source: BatchSource) -> float:
+        """Return the FLOPs; negative ones count as none at all.
+
+        Args:
+            request: The stage that trains the model.
+            known: What the training follows from beside the request.
+            source: The batches of the training.
+        """
+
+
+@dataclass(frozen=True)
 class Distil(Stage):
     """Train a model of a scale towards a teacher.
 
     Attributes:
-        data: tokenised task.
-        importance: the teacher's sorted weights, which say what each scale keeps.
-        teacher: who teaches: the teacher itself, an assistant, or a candidate of the supernet.
-        outputs: the teacher's outputs, or None where ``teacher`` is to be run in every step.
-        start: the model that the student is cut from.
-        scale: the student's.
-        config: how.
-        seed: of batches and dropout.
-        budget_flops: train as long as this many FLOPs allow instead of ``config.epochs``, without early stop; the
-            teacher's outputs are paid from them.
-        instead_of: an assistant of the grid, by its supernet; train on after ``config.epochs`` for what supernet and
-            chosen assistant's outputs cost less than this assistant, distilled alone, and its outputs.
+        data: The tokenised task.
+        importance: The teacher's sorted weights and its units' scores, which decide what each scale keeps.
+        teacher: The model that it is trained towards: the teacher itself, an assistant, or a candidate of a supernet.
+        outputs: The outputs of ``teacher``, or None where it is to be run in every step.
+        start: The model that the student is cut from.
+        scale: The student's scale.
+        config: The settings of the training.
+        seed: The seed of batches and dropout.
+        budget_flops: The FLOPs to train for instead of ``config.epochs``, without early stop; the teacher's outputs
+            are paid from them. None trains for the epochs.
+        extra: The FLOPs to train for after the epochs; None ends with them.
     """
 
     kind: ClassVar[str] = "distil"
@@ -68,7 +82,7 @@ class Distil(Stage):
     config: DistillationConfig = field(metadata={"but": ("initialisation",)})  # ``start`` is what comes of it
     seed: int
     budget_flops: float | None = None
-    instead_of: Model | None = None
+    extra: Budget | None = field(default=None, metadata={"named": "instead_of"})
 
     @property
     def batch_size(self) -> int:
@@ -166,7 +180,7 @@ class Distil(Stage):
             spent += self.outputs.flops if self.outputs else 0.0
         else:
             steps, spent = steps_of(self.config, source.steps_per_epoch), 0.0
-            budget = _saved(self, known.store, source, cost)
+            budget = self.extra.flops(self, known, source) if self.extra else 0.0
         while (spent := spent + step_flops(steps)) <= budget:
             steps += 1
         return max(1, steps)
@@ -184,11 +198,11 @@ def _evaluation_of_what_is_kept(
     predicted: Mapping[int | None, np.ndarray],
     evaluate: Callable[[int | None], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The evaluation whose weights were kept, else a new one; ``flops`` are those that training has not counted."""
+    """Return the evaluation whose weights were kept, or a new one; ``flops`` are those that training did not count."""
     if not state.evaluations:
         return {"step": None, **evaluate(None)}
     best = state.evaluations[-1 - state.since_best]
-    if best["step"] not in predicted:  # in a process that died: doing it again is no cost of the stage
+    if best["step"] not in predicted:  # in a process that died: the stage does not pay for it twice
         evaluate(best["step"])
     return {**best, "flops": 0.0}
 
@@ -225,24 +239,3 @@ class DistilTraining(Training):
 
         learned = in_micro_batches(learn, micro_batches)
         return lambda assigned: learned(assigned[0][1])
-
-
-def _saved(request: Distil, store: ArtifactStore, source: BatchSource, cost: ForwardCost) -> float:
-    """FLOPs by which the supernet was cheaper than distilling an assistant alone; negative where it was not.
-
-    To either side belong the outputs that were learned from, the teacher's and the assistant's: kept ones are computed
-    once for each row, others in every epoch.
-    """
-    if request.instead_of is None or request.instead_of.scale is None:
-        return 0.0
-    supernet, scale = request.instead_of.artifact, request.instead_of.scale
-    alone = read_candidate(store, request.importance, scale).widths
-    assistant, teacher = (read_widths(store, model) for model in (request.teacher, Model(request.importance)))
-    train, validation = (read_split(store, request.data, split) for split in ("train", "validation"))
-    steps = range(steps_of(request.config, source.steps_per_epoch))
-    times = 1.0 if are_kept(request.outputs) else request.config.epochs
-    path = times * sum(pass_flops(cost, widths, train) for widths in (teacher, alone))
-    path += sum(STEP_FORWARDS * cost.flops(alone, *source.shape(step)) for step in steps)
-    path += pass_flops(cost, alone, validation)
-    search: float = supernet["outputs_flops"] + supernet.flops + times * pass_flops(cost, assistant, train)
-    return path - search

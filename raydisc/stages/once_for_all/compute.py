@@ -11,7 +11,7 @@ from raydisc.stages.context import Context, Result
 from raydisc.stages.files import prediction_table, read_split, table_blob, weight_blobs
 from raydisc.stages.once_for_all.model import Supernet, build_supernet, described, evaluate_candidates
 from raydisc.stages.once_for_all.request import OnceForAllRequest
-from raydisc.stages.once_for_all.selection import Contest
+from raydisc.stages.once_for_all.selection import Selection
 from raydisc.stages.once_for_all.training import training_of
 from raydisc.stages.training import Known
 from raydisc.training.checkpoint import TrainingState
@@ -29,55 +29,61 @@ def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result
     set_dropout(supernet.model, config.dropout)
     known = Known(supernet.config, supernet.cost, context.store, context.device, context.rank)
     training = training_of(request, known, supernet.candidates)
-    contest = Contest(supernet.candidates, request.lam, training.chooses_at, context)
-    training = replace(training, chosen=contest.chosen)
+    selection = Selection(supernet.candidates, request.lam, training.chooses_at, context)
+    training = replace(training, chosen=selection.chosen)
     judges = read_split(context.store, data, "validation", config.evaluation_rows)
 
     def evaluate(index: int) -> dict[str, Any]:
         rows, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
-        if index == contest.chooses_at:
-            contest.choose(rows, prediction_table(predictions, judges.labels, "validation"))
+        if index == selection.chooses_at:
+            selection.choose(rows, prediction_table(predictions, judges.labels, "validation"))
         mean = float(np.mean([row["metric"] for row in rows]))
         return {"metric": mean, "flops": flops, "candidates": rows}
 
-    if contest.rows:  # of an earlier process, which may have told nobody
-        context.progress({"step": 0, "steps": training.steps, "candidates": contest.rows})
+    if selection.rows:  # of an earlier process, which may not have reported them
+        context.progress({"step": 0, "steps": training.steps, "candidates": selection.rows})
     assert training.towards is not None
     state = training.run(supernet.model, context, evaluate, training.towards.targets(context, training.source))
-    return _result(request, context, supernet, contest, state, training.steps)
+    return _result(request, context, supernet, selection, state, training.steps)
 
 
 def _result(
-    request: OnceForAllRequest, context: Context, supernet: Supernet, contest: Contest, state: TrainingState, steps: int
+    request: OnceForAllRequest,
+    context: Context,
+    supernet: Supernet,
+    selection: Selection,
+    state: TrainingState,
+    steps: int,
 ) -> Result:
     """Return the weights, the candidates as the choice saw them, and the last metric of those that were trained."""
-    validation = judges = read_split(context.store, request.data, "validation")
-    chosen = contest.chosen(state.step)
+    validation = read_split(context.store, request.data, "validation")
+    chosen = selection.chosen(state.step)
     finalists = supernet.candidates if chosen is None else (chosen,)
     rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation, context)
     history = _history(state.evaluations, rows)
     largest, weights = supernet.candidates[0], weights_of(supernet.model)
     blobs = weight_blobs(supernet.config, largest.widths, largest.scale, weights, context.rank)
     if chosen is None:
+        judges = validation
         context.progress({"step": state.step, "steps": steps, "candidates": rows})
         blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
     else:
         judges = read_split(context.store, request.data, "validation", request.config.evaluation_rows)
-        rows = contest.rows
-        blobs["predictions.arrow"] = contest.predictions
+        rows = selection.rows
+        blobs["predictions.arrow"] = selection.write_predictions
     facts = {
         "candidates": described(supernet, request, rows, judges),
         "evaluations": history,
         "steps": state.step,
         "planned_steps": steps,
-        "chosen_at": contest.chooses_at,
+        "chosen_at": selection.chooses_at,
         "outputs_flops": request.outputs.flops if request.outputs else 0.0,
     }
     return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
 
 
 def _history(evaluations: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each evaluation of each candidate; the last one's step is None."""
+    """Return a row for each evaluation of each candidate; the step of the last ones is None."""
     history = [
         {"step": evaluation["step"], "split": "validation", **row}
         for evaluation in evaluations

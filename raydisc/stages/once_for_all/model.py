@@ -51,13 +51,13 @@ class Supernet:
 
 
 def read_candidates(request: OnceForAllRequest, store: ArtifactStore) -> tuple[Candidate, ...]:
-    """The candidates of a request, largest first."""
+    """Return the candidates of a request, largest first."""
     scales = sorted(request.scales, reverse=True)
     return tuple(read_candidate(store, request.importance, scale) for scale in scales)
 
 
 def build_supernet(request: OnceForAllRequest, context: Context) -> Supernet:
-    """The sorted teacher, cut to the largest candidate and made elastic."""
+    """Build a supernet: the sorted teacher, cut to the largest candidate and made elastic."""
     teacher = read_weights(context.store, Model(request.importance))
     candidates = read_candidates(request, context.store)
     largest = candidates[0]
@@ -72,7 +72,7 @@ def build_supernet(request: OnceForAllRequest, context: Context) -> Supernet:
 def evaluate_candidates(
     supernet: Supernet, candidates: Sequence[Candidate], request: OnceForAllRequest, validation: Split, context: Context
 ) -> tuple[list[dict[str, Any]], dict[float | None, np.ndarray], float]:
-    """Metric and standard error of each candidate, its predictions by scale, and the FLOPs."""
+    """Return metric and standard error of each candidate, its predictions by scale, and the FLOPs."""
     data = request.data
     rows: list[dict[str, Any]] = []
     predictions: dict[float | None, np.ndarray] = {}
@@ -91,7 +91,7 @@ def evaluate_candidates(
 def described(
     supernet: Supernet, request: OnceForAllRequest, rows: Sequence[Mapping[str, Any]], validation: Split
 ) -> list[dict[str, Any]]:
-    """Evaluated candidates with their sizes, costs and the units they keep."""
+    """Return evaluated candidates with their sizes, their costs and the units that they keep."""
     config = supernet.config
     length = round(float(validation.lengths.mean()))
     teacher_flops = supernet.cost.flops(Widths.full(config), 1, length)

@@ -1,4 +1,8 @@
-"""The contest between the supernet's candidates: all are trained side by side, then the chosen one alone."""
+"""The early choice of the assistant: all candidates are trained side by side, then the chosen one alone.
+
+The choice outlives the process that made it: the checkpoint remembers the evaluation that it was made by, and the
+predictions behind that evaluation lie beside the checkpoint, in ``choice.arrow``.
+"""
 
 import os
 import shutil
@@ -34,17 +38,14 @@ def chosen_by(
     return next(candidate for candidate in candidates if candidate.scale == scale)
 
 
-class Contest:
-    """Whom a step trains.
-
-    The choice outlives the process that made it: the checkpoint remembers its evaluation, and the predictions that it
-    was made by lie beside the checkpoint.
+class Selection:
+    """The selection of the assistant in a stage that is trained.
 
     Args:
-        candidates: all, largest first; the last is the student's own and no contestant.
-        lam: λ of the choice; None where there is none before the end.
-        chooses_at: the step after which the choice is made; None where it is not.
-        context: of the stage, which goes on from its checkpoint.
+        candidates: The candidates, largest first; the last is the student's own and cannot be chosen.
+        lam: The λ of the choice; None where nothing is chosen before the end.
+        chooses_at: The step after which the choice is made; None where it is not made before the end.
+        context: The context of the stage; a choice that an earlier process made is read from its checkpoint.
     """
 
     def __init__(
@@ -56,16 +57,16 @@ class Contest:
         self.chooses_at = chooses_at
         made = [found["candidates"] for found in evaluations_in(self._folder) if found["step"] == chooses_at]
         self.rows: list[dict[str, Any]] = made[-1] if made else []
-        """The evaluation that the choice was made by, empty before."""
+        """The evaluation that the choice was made by; empty before the choice."""
 
     def chosen(self, step: int) -> Candidate | None:
-        """Whom step ``step`` (from 0) trains alone; None while all are trained."""
+        """Return the candidate that a step (counted from 0) trains alone; None while all are trained."""
         if self.chooses_at is None or step < self.chooses_at:
             return None
         return chosen_by(self.rows, self._lam, self._candidates)
 
     def choose(self, rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> None:
-        """Make the choice by an evaluation of all candidates; what they predicted is kept at once."""
+        """Make the choice by an evaluation of all candidates; their predictions are kept at once."""
         self.rows = [dict(row) for row in rows]
         if not self._writes:
             return
@@ -75,6 +76,6 @@ class Contest:
         sync(temporary)
         temporary.replace(self._folder / _PREDICTIONS)
 
-    def predictions(self, target: Path) -> None:
-        """Copy what the candidates predicted to where the artifact is put together; that may yet fail."""
+    def write_predictions(self, target: Path) -> None:
+        """Copy the predictions behind the choice into the artifact; they stay, as writing the artifact may fail."""
         shutil.copyfile(self._folder / _PREDICTIONS, target)

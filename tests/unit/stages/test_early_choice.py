@@ -20,6 +20,7 @@ from raydisc.report.ledger import Ledger
 from raydisc.report.show import show
 from raydisc.runs.recorder import Recorder
 from raydisc.schedules.foresight import foresee
+from raydisc.schedules.reinvest import Saved
 from raydisc.stages.artifact import Model
 from raydisc.stages.distil import Distil
 from raydisc.stages.files import read_split, read_table, read_weights
@@ -327,7 +328,7 @@ def test_what_was_saved_is_reinvested_in_the_student(storage, epochs, distilled,
     path, _ = run(storage, along(search, (0.4,)))
     [request] = [request for request, _, _ in told.stages if isinstance(request, Distil)]
     assert longer.supernet == plain.supernet
-    assert request.instead_of == Model(longer.supernet, 0.4)
+    assert request.extra == Saved(Model(longer.supernet, 0.4))
     assert longer.student["steps"] > plain.student["steps"] == round(7 * distilled)
     extra = longer.student["steps"] - plain.student["steps"]
     step = (longer.student.cost.flops - plain.student.cost.flops) / extra

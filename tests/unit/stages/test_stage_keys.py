@@ -21,6 +21,7 @@ from raydisc.config.experiment import (
 from raydisc.config.sections import SandwichConfig
 from raydisc.models.precision import Arithmetic
 from raydisc.schedules.foresight import foresee
+from raydisc.schedules.reinvest import Saved
 from raydisc.schedules.search import Ready
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Distil
@@ -264,7 +265,7 @@ def distil(**values):
         {"scale": 0.3},
         {"seed": 1},
         {"budget_flops": 1e9},
-        {"instead_of": Model(UNITS, 0.5)},
+        {"extra": Saved(Model(UNITS, 0.5))},
     ],
 )
 def test_every_field_of_a_distillation(values):

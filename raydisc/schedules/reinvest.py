@@ -1,0 +1,39 @@
+"""The rule by which MiniDisc reinvests what its search has saved."""
+
+from dataclasses import dataclass
+
+from raydisc.models.cost import STEP_FORWARDS
+from raydisc.stages.artifact import Model
+from raydisc.stages.distil import Budget, Distil
+from raydisc.stages.files import read_split, read_widths
+from raydisc.stages.importance import read_candidate
+from raydisc.stages.targets import are_kept
+from raydisc.stages.training import Known
+from raydisc.training.batches import BatchSource, pass_flops, steps_of
+
+
+@dataclass(frozen=True)
+class Saved(Budget):
+    """The FLOPs by which a supernet was cheaper than an assistant that is distilled alone.
+
+    To either side belong the outputs that were learned from, the teacher's and the assistant's: kept ones are computed
+    once for each row, others in every epoch.
+
+    Attributes:
+        model: The assistant, a candidate of the supernet.
+    """
+
+    def flops(self, request: Distil, known: Known, source: BatchSource) -> float:
+        """See ``Budget``; negative where the supernet was not cheaper."""
+        supernet, scale, cost, store = self.model.artifact, self.model.scale, known.cost, known.store
+        assert scale is not None
+        alone = read_candidate(store, request.importance, scale).widths
+        assistant, teacher = (read_widths(store, model) for model in (request.teacher, Model(request.importance)))
+        train, validation = (read_split(store, request.data, split) for split in ("train", "validation"))
+        steps = range(steps_of(request.config, source.steps_per_epoch))
+        times = 1.0 if are_kept(request.outputs) else request.config.epochs
+        path = times * sum(pass_flops(cost, widths, train) for widths in (teacher, alone))
+        path += sum(STEP_FORWARDS * cost.flops(alone, *source.shape(step)) for step in steps)
+        path += pass_flops(cost, alone, validation)
+        search: float = supernet["outputs_flops"] + supernet.flops + times * pass_flops(cost, assistant, train)
+        return path - search
