@@ -5,53 +5,32 @@ import hashlib
 import torch
 
 from raydisc.config.experiment import (
-    DistillationConfig,
     Experiment,
-    FineTuneConfig,
-    GridConfig,
     OnceForAllConfig,
-    ReviewsConfig,
-    StudentConfig,
-    TaskConfig,
-    TeacherConfig,
 )
 from raydisc.config.sections import SandwichConfig
-from raydisc.models.precision import Arithmetic
 from raydisc.schedules.search import Search
 from raydisc.stages.executor import Executor
 from raydisc.stages.problem import inspect
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
+from raydisc.testing import runs
+from raydisc.testing.runs import ARCHITECTURE as ARCHITECTURE
+from raydisc.testing.runs import ONE_THREAD, STUDENT_SCALE, TRAINING
 from raydisc.training.execution import Execution
 
-ARCHITECTURE = {
-    "model_type": "bert", "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 20,
-    "max_position_embeddings": 64, "initializer_range": 0.2,
-}  # fmt: skip
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-TRAINING = {"epochs": 1.0, "lr": 3e-3, "batch_size": 32}
 PLAIN = {
     "sandwich": SandwichConfig(draw="uniform", slices=False), "candidates": "all", "choose_at": 1.0,
     "evaluation_rows": None,
 }  # fmt: skip
 """Once-for-all without what makes it cheap: every candidate is trained to the end."""
-STUDENT = 0.25
-ONE_THREAD = Arithmetic(1)
+STUDENT = STUDENT_SCALE
 
 
 def tiny_experiment(**changes) -> Experiment:
     """200 training rows, a grid of four assistants, a student of a quarter, 7 steps a stage."""
-    sections = {
-        "task": TaskConfig(reviews=ReviewsConfig(train=200, validation=60, test=60, clauses=1), max_length=64),
-        "teacher": TeacherConfig(
-            architecture=ARCHITECTURE, finetune=FineTuneConfig(epochs=8.0, lr=3e-3, batch_size=32, beta2=0.98)
-        ),
-        "grid": GridConfig(scales=[0.9, 0.7, 0.5, 0.4, 0.1], importance_rows=64),
-        "student": StudentConfig(scale=[STUDENT]),
-        "once_for_all": OnceForAllConfig(**TRAINING, **PLAIN),
-        "distillation": DistillationConfig(**TRAINING),
-    }
-    return Experiment(**{**sections, **changes})
+    return runs.tiny_experiment(**{"once_for_all": OnceForAllConfig(**TRAINING, **PLAIN), **changes})
 
 
 def changed(section, **values):

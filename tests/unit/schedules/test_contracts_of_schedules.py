@@ -1,0 +1,24 @@
+"""Every schedule that is registered keeps the contract of schedules."""
+
+import pytest
+
+from raydisc.schedules import SCHEDULES
+from raydisc.schedules.minidisc import Minidisc, MinidiscOptions
+from raydisc.testing.schedules import ScheduleContract
+
+OPTIONS = {"takd": {"path": [0.7, 0.4]}}
+"""Options of the schedules that cannot do without."""
+
+
+def examples():
+    """Every schedule with options, and every control beside one that asks for it."""
+    plain = [kind(kind.Options(**OPTIONS.get(kind.name, {}))) for kind in SCHEDULES if not kind.is_control]
+    controls = {control: control.of(rival) for rival in reversed(plain) for control in rival.controls}
+    assert set(controls) == {kind for kind in SCHEDULES if kind.is_control}
+    return [*plain, *controls.values(), Minidisc(MinidiscOptions(lam=0.5, assistants=2, reinvest=False))]
+
+
+class TestSchedules(ScheduleContract):
+    @pytest.fixture(params=examples(), ids=lambda schedule: schedule.label)
+    def schedule(self, request):
+        return request.param

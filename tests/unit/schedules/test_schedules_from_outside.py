@@ -1,0 +1,114 @@
+"""Schedules that lie outside raydisc: they keep the contract, and plans and reports show them."""
+
+from inspect import signature
+from pathlib import Path
+
+import pytest
+from halfway import Halfway
+from repeated import Repeated
+from tiny_runs import STUDENT, tiny_experiment
+
+from raydisc.config.schedules import ScheduleOptions
+from raydisc.report.schedules import mark_of, schedule_order, title_of
+from raydisc.runtime.planning import forecast
+from raydisc.schedules import SCHEDULES
+from raydisc.schedules.base import Mark
+from raydisc.schedules.minidisc import MinidiscOptions
+from raydisc.schedules.steps import Outcome
+from raydisc.schedules.trials import expand
+from raydisc.testing.runs import run_trial
+from raydisc.testing.schedules import ScheduleContract
+
+pytestmark = pytest.mark.integration
+
+
+class TestHalfway(ScheduleContract):
+    @pytest.fixture
+    def schedule(self):
+        with SCHEDULES.registering(Halfway):
+            yield Halfway(ScheduleOptions())
+
+
+class TestRepeated(ScheduleContract):
+    @pytest.fixture(params=[0.01, 0.4, 3.0])
+    def schedule(self, request):
+        with SCHEDULES.registering(Repeated):
+            yield Repeated(MinidiscOptions(lam=request.param))
+
+
+class Wasteful(Halfway):
+    name = "wasteful"
+
+    def run(self, search):
+        ready = yield from search.prepare()
+        yield from search.distil(ready, ready.teacher, ready.teacher, 0.9)
+        return (yield from super().run(search))
+
+
+class Restless(Halfway):
+    name = "restless"
+    runs = 0
+
+    def run(self, search):
+        Restless.runs += 1
+        ready = yield from search.prepare()
+        scale = (0.5, 0.7)[Restless.runs % 2]
+        assistant = yield from search.distil(ready, ready.teacher, ready.teacher, scale)
+        return Outcome(assistant, (), "teacher")
+
+
+class Filing(Halfway):
+    name = "filing"
+
+    def run(self, search):
+        Path("notes").write_text("begun")
+        return (yield from super().run(search))
+
+
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    [
+        (Wasteful, "test_what_it_asks_for_is_what_it_is_charged"),
+        (Restless, "test_it_asks_for_the_same_stages_every_time"),
+        (Restless, "test_the_student_comes_last"),
+        (Filing, "test_it_knows_neither_ray_nor_devices_nor_files"),
+    ],
+)
+def test_the_contract_notices_a_schedule_that_breaks_it(kind, broken, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment, schedule = tiny_experiment(), kind(ScheduleOptions())
+    [trial] = schedule.trials(tuple(experiment.grid.scales[:-1]), STUDENT, 0)
+    given = {"experiment": experiment, "schedule": schedule, "ran": run_trial(experiment, trial, tmp_path)}
+    test = getattr(ScheduleContract(), broken)
+    with pytest.raises(AssertionError):
+        test(**{name: given[name] for name in signature(test).parameters})
+
+
+def test_an_experiment_names_it_and_its_controls_stand_beside_it():
+    with SCHEDULES.registering(Repeated):
+        trials = expand(tiny_experiment(schedules=["kd", {"repeated": {"lam": 0.5}}]), [STUDENT])
+    assert [trial.name for trial in trials] == [
+        "kd-to-0.25-seed-0", "repeated-lam-0.5-to-0.25-seed-0", "kd_equal_compute-lam-0.5-to-0.25-seed-0",
+    ]  # fmt: skip
+
+
+def test_a_plan_shows_it_with_the_range_of_its_costs():
+    with SCHEDULES.registering(Repeated), SCHEDULES.registering(Halfway):
+        plan = forecast(tiny_experiment(schedules=["halfway", "repeated"]), 1, "1GiB")
+    rows = {row["schedule"]: row for row in plan["schedules"]}
+    # "repeated" says nothing of its place, so that it stands last
+    assert list(rows) == ["kd_equal_compute", "halfway", "minidisc", "maxidisc", "repeated"]
+    assert rows["halfway"]["assistants"] == [[0.5]]
+    assert rows["halfway"]["asked"]
+    assert rows["repeated"]["assistants"][0] == []
+    assert rows["repeated"]["flops"]["low"] < rows["repeated"]["flops"]["expected"] < rows["repeated"]["flops"]["high"]
+
+
+def test_reports_know_it_where_it_is_installed_and_do_without_where_it_is_not():
+    with SCHEDULES.registering(Halfway):
+        assert (schedule_order("halfway"), title_of("halfway")) == ((45, "halfway"), "Halfway")
+        assert mark_of("halfway") == Halfway.mark
+        assert schedule_order("takd") < schedule_order("halfway") < schedule_order("minidisc")
+    assert title_of("halfway") == "halfway"
+    assert mark_of("halfway") == Mark("black", "x")
+    assert schedule_order("halfway") > schedule_order("maxidisc")
