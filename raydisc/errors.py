@@ -1,12 +1,12 @@
-"""Errors that a user of raydisc meets."""
+"""The errors that users of raydisc meet."""
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: the message says what, where, and what would be right."""
+    """An input of the user is wrong; the message says what, where, and what would be right."""
 
 
 class NonFiniteLoss(RuntimeError):
-    """A training loss stopped being a number; the message names the stage and the step."""
+    """A training loss is infinite or not a number; the message names the stage and the step."""
 
 
 class StorageError(RuntimeError):
@@ -14,19 +14,19 @@ class StorageError(RuntimeError):
 
 
 class OutOfMemory(RuntimeError):
-    """A stage needs more memory than there is; the message says what was tried and what to do."""
+    """A stage needs more memory than the device has; the message says what was tried and what to do."""
 
 
 class Stopped(RuntimeError):
-    """A stage ended before its time because it was asked to; what it has done is kept."""
+    """A stage was asked to stop before its end; its progress is kept."""
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, on one line."""
+    """Return the message of an error on one line, or the name of its type if it has no message."""
     return on_one_line(str(error)) or type(error).__name__
 
 
 def on_one_line(text: str) -> str:
-    """The first 200 characters of a text that may hold anything; what does not print is written as an escape."""
+    """Return the first 200 characters of any text on one line, with unprintable characters escaped."""
     line = " ".join(text.split())[:200]
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)

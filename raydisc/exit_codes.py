@@ -1,4 +1,4 @@
-"""How a command or a job ends: one sentence on standard error for what went wrong, and an exit code."""
+"""The exit codes of commands and jobs, and the sentence on standard error that comes with a failure."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 
 
 def exit_code_of(act: Callable[[], int]) -> int:
-    """The exit code of what is done; an error that users meet is told in its sentence."""
+    """Call a command and return its exit code; print the sentence of an error that users meet."""
     try:
         return act()
     except InputError as error:
@@ -25,12 +25,12 @@ def exit_code_of(act: Callable[[], int]) -> int:
 
 
 def exit_code_of_run(failures: Sequence[str], following: Sequence[str], go_on: str) -> int:
-    """Tell what of a run went wrong, or would be next; its exit code.
+    """Print which jobs of a run failed or are still to be run, and return the run's exit code.
 
     Args:
-        failures: a sentence for each job that failed.
-        following: jobs that were not begun, as the budget was spent.
-        go_on: how to go on with more of it.
+        failures: One sentence for each job that failed.
+        following: The names of the jobs that were not started because the budget was spent.
+        go_on: The sentence that says how to continue with a larger budget.
     """
     for failure in failures:
         say(failure)
@@ -42,5 +42,5 @@ def exit_code_of_run(failures: Sequence[str], following: Sequence[str], go_on: s
 
 
 def say(sentence: str) -> None:
-    """Tell a person something on standard error."""
+    """Print a sentence for the user on standard error."""
     print(f"raydisc: {sentence}", file=sys.stderr)

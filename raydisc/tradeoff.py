@@ -1,9 +1,9 @@
-"""The λ-tradeoff `t = m + λ (1 - s)` (arXiv 2205.14570, section 3): ranking, choice, λ sweep.
+"""The λ-tradeoff ``t = m + λ (1 - s)`` (arXiv 2205.14570, section 3): ranking, choice, λ sweep.
 
-`m` is a candidate's validation metric clipped to [0, 1], `s` its nominal scale. A language model's metric, the
-likelihood of a token, is taken relative to its teacher's: `m = exp(teacher loss - loss)`. One tie rule holds
+``m`` is a candidate's validation metric clipped to [0, 1], ``s`` its nominal scale. A language model's metric, the
+likelihood of a token, is taken relative to its teacher's: ``m = exp(teacher loss - loss)``. One tie rule holds
 everywhere: of candidates with equal tradeoffs the **smaller scale** wins. Tradeoffs that differ by less than
-1e-12 are equal, so that rounding of `0.2 * (1 - 0.3)` and the like never decides.
+1e-12 are equal, so that rounding of ``0.2 * (1 - 0.3)`` and the like never decides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DECIMALS = 12
 
 
 class Scored(Protocol):
-    """What ranking needs to know of a candidate: its nominal scale in (0, 1] and its validation metric."""
+    """A candidate that can be ranked: its nominal scale in (0, 1] and its validation metric."""
 
     @property
     def scale(self) -> float:
@@ -32,12 +32,12 @@ class Scored(Protocol):
 
     @property
     def reference(self) -> float:
-        """What the metric is divided by before it enters the tradeoff (`TaskKind.reference`)."""
+        """The value that the metric is divided by before it enters the tradeoff (``TaskKind.reference``)."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The least that can be ranked: a nominal scale in (0, 1], a validation metric, not clipped, and its reference."""
+    """A nominal scale in (0, 1], a validation metric that is not clipped, and the reference of the metric."""
 
     scale: float
     metric: float
@@ -45,7 +45,7 @@ class Measured:
 
     @staticmethod
     def of(row: Mapping[str, Any]) -> Measured:
-        """A candidate as once-for-all evaluates it."""
+        """Return the measurement in a candidate's row, as the once-for-all stage writes it."""
         return Measured(row["scale"], row["metric"], row["reference"])
 
 
@@ -53,38 +53,47 @@ S = TypeVar("S", bound=Scored)
 
 
 def clip_metric(metric: float) -> float:
-    """The metric as it enters the tradeoff: clipped to [0, 1]; not a number counts 0."""
+    """Return a metric as it enters the tradeoff: clipped to [0, 1], with 0 for what is not a number."""
     return 0.0 if math.isnan(metric) else min(max(metric, 0.0), 1.0)
 
 
 def tradeoff(metric: float, scale: float, lam: float, reference: float = 1.0) -> float:
-    """`m + λ (1 - s)` with the metric clipped (arXiv 2205.14570, section 3).
+    """Return ``m + λ (1 - s)`` with the metric clipped (arXiv 2205.14570, section 3).
 
     Args:
-        metric: Validation metric; divided by its reference and clipped here.
-        scale: Nominal scale `s` in (0, 1].
-        lam: λ ≥ 0, the weight of smallness against the metric.
-        reference: What the metric is divided by (`TaskKind.reference`).
+        metric: The validation metric; divided by its reference and clipped here.
+        scale: The nominal scale ``s`` in (0, 1].
+        lam: The weight λ ≥ 0 of smallness against the metric.
+        reference: The value that the metric is divided by (``TaskKind.reference``).
+
+    Example:
+        >>> tradeoff(metric=0.9, scale=0.3, lam=0.2)
+        1.04
     """
     return clip_metric(metric / reference) + lam * (1.0 - scale)
 
 
 def rank(candidates: Iterable[S], lam: float) -> list[S]:
-    """Candidates from the best tradeoff to the worst; of equal tradeoffs the smaller scale stands first."""
+    """Return candidates from the best tradeoff to the worst; among equals the smaller scale comes first."""
     return sorted(candidates, key=lambda c: (-round(tradeoff(c.metric, c.scale, lam, c.reference), DECIMALS), c.scale))
 
 
 def choose(candidates: Iterable[S], lam: float, above: float = 0.0, below: float = math.inf) -> S:
-    """The candidate with the best tradeoff among those with `above < scale < below`.
+    """Return the candidate with the best tradeoff among those with ``above < scale < below``.
 
     Args:
-        candidates: What to choose from.
-        lam: λ ≥ 0.
+        candidates: The candidates to choose from.
+        lam: The weight λ ≥ 0 of smallness against the metric.
         above: The student's scale: assistants are strictly larger.
-        below: The scale of the assistant before, where several are chosen one after the other.
+        below: The scale of the previous assistant, where several are chosen one after the other.
 
     Raises:
         InputError: No candidate lies between the two scales.
+
+    Example:
+        >>> candidates = [Measured(0.9, 0.91), Measured(0.3, 0.88), Measured(0.1, 0.70)]
+        >>> choose(candidates, lam=0.2, above=0.1).scale
+        0.3
     """
     ranked = rank((c for c in candidates if above < c.scale < below), lam)
     if not ranked:
@@ -97,16 +106,16 @@ def choose(candidates: Iterable[S], lam: float, above: float = 0.0, below: float
 
 
 def break_points(scales: Sequence[float], metrics: Sequence[float]) -> list[tuple[float, float, float]]:
-    """The chosen scale as a function of λ ≥ 0: a step function, at no training cost.
+    """Return the chosen scale as a function of λ ≥ 0: a step function, at no training cost.
 
     Args:
-        scales: Nominal scales of the candidates.
+        scales: The nominal scales of the candidates.
         metrics: Their validation metrics, divided by the reference, in the same order; clipped here.
 
     Returns:
-        `(lam_from, lam_to, scale)` for rising λ, the last with `lam_to = inf`; on `lam_from <= λ < lam_to`
-        the scale is chosen. At a break point itself both sides tie and the smaller scale wins, hence the
-        half-open intervals. Empty without candidates.
+        ``(lam_from, lam_to, scale)`` for rising λ, the last with ``lam_to = inf``; the scale is chosen on
+        ``lam_from <= λ < lam_to``. At a break point both sides tie and the smaller scale wins, hence the half-open
+        intervals. The list is empty without candidates.
     """
     lines = [(scale, clip_metric(metric)) for scale, metric in zip(scales, metrics, strict=True)]
     if not lines:

@@ -1,1 +1,1 @@
-"""Workers that compute one stage together: device mesh, sharding, synchronisation, sharded files."""
+"""Workers that compute one stage together: device mesh, sharding, collectives, sharded files."""

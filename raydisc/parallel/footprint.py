@@ -1,4 +1,4 @@
-"""What a stage needs in memory, and how to lay it out over workers: ``parallel: auto`` as arithmetic."""
+"""The memory that a stage needs, and its layout over workers: the arithmetic of ``parallel: auto``."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -7,10 +7,10 @@ from typing import Literal
 from raydisc.errors import InputError
 
 USABLE = 0.9
-"""Share of a device's memory that a layout may fill; the rest is for fragments, kernels' workspaces and the context."""
+"""The share of a device's memory that a layout may fill; fragments, workspaces and the context take the rest."""
 
 Kind = Literal["single", "data", "shard", "hybrid"]
-"""One worker; replicas; shards of one copy (FSDP2); replicas that are sharded each (HSDP)."""
+"""One worker; replicas; shards of one copy (FSDP2); sharded replicas (HSDP)."""
 
 _GIB = 2**30
 _MOST_WORKERS = 2**16
@@ -18,16 +18,16 @@ _MOST_WORKERS = 2**16
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of a stage on a worker that does all of it.
+    """The bytes that a stage needs on a single worker.
 
     Attributes:
-        weights: of the model that is trained or run, and of a teacher that is run beside it.
-        gradients: of the parameters that are trained.
-        optimiser: AdamW's two moments of them.
-        activations: what forwards keep for backwards, and temporary tensors, of the largest batch.
-        targets: the teacher's outputs on that batch.
-        block: weights of the largest layer, which a sharded model gathers at once.
-        peak: the most that lives at one time; the parts do not all live at once.
+        weights: The weights of the model that is trained or run, and of a teacher that is run beside it.
+        gradients: The gradients of the trained parameters.
+        optimiser: AdamW's two moments of the trained parameters.
+        activations: The tensors kept for the backward pass and the temporary tensors of the largest batch.
+        targets: The teacher's outputs on that batch.
+        block: The weights of the largest layer, which a sharded model gathers as a whole.
+        peak: The most bytes in use at one time, since the parts above are not all in use at once.
     """
 
     weights: int
@@ -40,20 +40,21 @@ class Footprint:
 
     @property
     def state(self) -> int:
-        """Bytes that sharding divides."""
+        """The bytes that sharding divides: weights, gradients and optimiser."""
         return self.weights + self.gradients + self.optimiser
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a stage fits some workers.
+    """A layout with which a stage fits its workers.
 
     Attributes:
-        kind: which way.
-        replicate: copies of the model.
-        shard: workers that share a copy.
-        synchronises: after every step, or after every candidate of it where unsharded gradients do not fit.
-        bytes: the most that one worker holds.
+        kind: The kind of layout.
+        replicate: The number of copies of the model.
+        shard: The number of workers that share a copy.
+        synchronises: When gradients are summed over workers: once a step, or after every candidate of a step where
+            unsharded gradients do not fit.
+        bytes: The most bytes that one worker holds.
     """
 
     kind: Kind
@@ -66,15 +67,15 @@ class Fit:
 def worker_bytes(
     footprint: Footprint, rows: int, replicas: int, shards: int, unsharded_step: bool, offload: bool = False
 ) -> int:
-    """The most that a worker holds, as if all parts lived at once.
+    """Return an upper bound of the bytes on one worker, as if all parts were in use at once.
 
     Args:
-        footprint: of the whole stage on one worker.
-        rows: of the largest batch, which all workers share; each has at least one.
-        replicas: copies of the model.
-        shards: workers that share a copy; one gathers a block's weights and makes its gradient at a time.
-        unsharded_step: weights and gradients stay gathered until a step's last candidate.
-        offload: shards are in the host's memory.
+        footprint: The footprint of the whole stage on one worker.
+        rows: The rows of the largest batch, which the workers share; each has at least one.
+        replicas: The number of copies of the model.
+        shards: The number of workers that share a copy; they gather the weights of one block at a time.
+        unsharded_step: Whether weights and gradients stay gathered until the last candidate of a step.
+        offload: Whether shards are kept in the host's memory.
     """
     if replicas == shards == 1:
         return footprint.peak
@@ -90,12 +91,12 @@ def worker_bytes(
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a layout may be.
+    """The constraints on a layout.
 
     Attributes:
-        shards: workers that share a copy; None leaves it open.
-        synchronises: of an elastic model; None leaves it open.
-        offload: shards are in the host's memory.
+        shards: The number of workers that share a copy, or None for any number.
+        synchronises: When an elastic model sums gradients over workers, or None for either way.
+        offload: Whether shards are kept in the host's memory.
     """
 
     shards: int | None = None
@@ -104,29 +105,29 @@ class Allowed:
 
 
 ANY_LAYOUT = Allowed()
-"""All is left open."""
+"""No constraint at all."""
 
 
 def lay_out(
     footprint: Footprint, rows: int, workers: int, memory: float, elastic: bool, allowed: Allowed = ANY_LAYOUT
 ) -> Fit:
-    """The layout with the least communication that fits: replicas, then shards as few as will do.
+    """Return the fitting layout with the least communication: replicas if possible, otherwise the fewest shards.
 
-    Synchronising a sandwich after each candidate is the last resort.
+    Synchronising after each candidate of a sandwich is the last resort.
 
     Args:
-        footprint: of the stage on one worker.
-        rows: of its largest batch.
-        workers: to lay it out over, all of them.
-        memory: bytes of a worker's device.
-        elastic: whether a step trains several candidates, so that gradients may wait for the last of them.
-        allowed: what it may be.
+        footprint: The footprint of the stage on one worker.
+        rows: The rows of its largest batch.
+        workers: The number of workers, all of which are used.
+        memory: The bytes of a worker's device.
+        elastic: Whether a step trains several candidates, so that gradients may wait for the last of them.
+        allowed: The constraints on the layout.
 
     Raises:
-        InputError: no layout fits; says how many workers would do.
+        InputError: No layout fits; the message says how many workers would be enough.
     """
     if workers < 1:
-        raise InputError(f"workers: {workers} are none; give at least 1")
+        raise InputError(f"`workers` must be at least 1, but is {workers}")
     sizes = [count for count in range(1, workers + 1) if workers % count == 0 and allowed.shards in (None, count)]
     ways = [name == "step" for name in ("step", "candidate") if allowed.synchronises in (None, name)]
     for unsharded_step, shards in product(ways if elastic else (False,), sizes):
@@ -137,9 +138,9 @@ def lay_out(
             return Fit(_kind(replicas, shards), replicas, shards, "step" if once else "candidate", held)
     least = fewest_workers(footprint, rows, memory)
     advice = (
-        f"sharded over all, it takes {least} of them"
+        f"sharded over all, it needs {least} of them"
         if least
-        else "no number of them is enough: a batch's row and one layer must fit"
+        else "no number of them is enough, since a row of a batch and one layer must fit each"
     )
     shares = {None: "even sharded", 1: "with a whole copy on each"}.get(allowed.shards, f"{allowed.shards} to a copy")
     raise InputError(
@@ -149,7 +150,7 @@ def lay_out(
 
 
 def fewest_workers(footprint: Footprint, rows: int, memory: float) -> int | None:
-    """The smallest number of workers with which a stage fits when it is sharded over all; None where none is enough."""
+    """Return the smallest number of workers with which a fully sharded stage fits, or None if no number is enough."""
     if worker_bytes(footprint, rows, 1, 1, False) <= USABLE * memory:
         return 1
     if worker_bytes(footprint, rows, 1, _MOST_WORKERS, False) > USABLE * memory:

@@ -1,4 +1,4 @@
-"""Weights into a sharded model: each worker copies its own rows, one tensor at a time."""
+"""Loading weights into a sharded model: each worker copies its own rows, one tensor at a time."""
 
 from typing import cast
 
@@ -12,12 +12,12 @@ from raydisc.tensors.lazy_state import State
 
 
 def load_shards(model: nn.Module, state: State, device: torch.device) -> None:
-    """Give a sharded model that was built on the meta device its memory and its weights.
+    """Allocate and load the weights of a sharded model that was built on the meta device.
 
     Args:
-        model: its weights are sharded by rows.
-        state: whole weights by name; views of a file, of which nothing but this worker's rows is read.
-        device: of this worker.
+        model: A model whose weights are sharded by rows.
+        state: Whole weights by name; of views of a file only this worker's rows are read.
+        device: The device of this worker.
     """
     model.to_empty(device=device)
     for name, target in weights_of(model).items():
@@ -27,13 +27,13 @@ def load_shards(model: nn.Module, state: State, device: torch.device) -> None:
 
 
 def own_rows(sharded: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """The rows of a whole tensor that this worker holds of the sharded one."""
+    """Return those rows of a whole tensor that this worker holds of the sharded one."""
     start, stop = row_range(sharded)
     return tensor[start:stop] if tensor.ndim else tensor
 
 
 def row_range(tensor: torch.Tensor) -> tuple[int, int]:
-    """The rows of a tensor that this worker holds, from and to; all where it is whole."""
+    """Return the first row of a tensor that this worker holds, and the row after its last; all rows of a whole one."""
     if not isinstance(tensor, DTensor):
         return 0, len(tensor) if tensor.ndim else 1
     axis = next(number for number, placement in enumerate(tensor.placements) if isinstance(placement, Shard))
@@ -43,7 +43,7 @@ def row_range(tensor: torch.Tensor) -> tuple[int, int]:
 
 
 def _fill_buffers(model: PreTrainedModel) -> None:
-    """What no file holds (positions, rotary frequencies) as the model's own code makes it; weights are left alone."""
+    """Fill the buffers that no file holds (positions, rotary frequencies) by the model's own code; keep the weights."""
     for tensor in model.state_dict(keep_vars=True).values():
         tensor._is_hf_initialized = True
     model.initialize_weights()

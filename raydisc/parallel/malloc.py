@@ -1,18 +1,18 @@
-"""What the host's allocator keeps of memory that was freed."""
+"""Making the host's allocator return freed memory to the system."""
 
 import ctypes
 import ctypes.util
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-"""Of ``malloc.h``."""
+"""Option numbers from ``malloc.h``."""
 
 _THRESHOLD_BYTES = 2**16
 
 
 def return_freed_memory() -> None:
-    """Give every gathered weight back to the system when it is freed (glibc only; elsewhere nothing to do).
+    """Return the memory of gathered weights to the system as soon as it is freed; only glibc needs this.
 
-    Left to itself the allocator keeps what sharded layers free, until a worker has as much as the whole model.
+    By default glibc's allocator keeps what sharded layers free, until a worker holds as much as the whole model.
     """
     library = ctypes.util.find_library("c")
     mallopt = getattr(ctypes.CDLL(library), "mallopt", None) if library else None

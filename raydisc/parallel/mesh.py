@@ -1,4 +1,4 @@
-"""How the workers of a stage are laid out: copies of the weights, and shards of each copy."""
+"""The layout of a stage's workers: copies of the weights, and shards of each copy."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,15 @@ class Layout:
     """Workers as ``replicate`` copies of the weights, each cut into ``shard`` parts.
 
     Attributes:
-        replicate: copies.
-        shard: workers that share a copy.
-        once: whether a step synchronises once, with sharded weights and gradients unsharded meanwhile, or sharded again
-            after every candidate, which takes less memory.
+        replicate: The number of copies.
+        shard: The number of workers that share a copy.
+        once: Whether a step sums gradients once, with weights and gradients unsharded meanwhile; otherwise both are
+            sharded again after every candidate, which takes less memory.
+
+    Example:
+        >>> layout = Layout(replicate=2, shard=4)
+        >>> layout.workers, str(layout), str(layout.smaller(5))
+        (8, '2x4', '1x4')
     """
 
     replicate: int = 1
@@ -22,11 +27,11 @@ class Layout:
 
     @property
     def workers(self) -> int:
-        """All of them."""
+        """The number of workers."""
         return self.replicate * self.shard
 
     def smaller(self, workers: int) -> "Layout":
-        """A layout of the same kind for so many workers or, of a hybrid one, as many as make whole copies."""
+        """Return a layout of the same kind for fewer workers; a hybrid one leaves out those beyond whole copies."""
         if self.shard == 1:
             return Layout(workers, 1, self.once)
         if self.replicate == 1 or workers < self.shard:
@@ -34,11 +39,11 @@ class Layout:
         return Layout(workers // self.shard, self.shard, self.once)
 
     def __str__(self) -> str:
-        """As keys and people read it: copies × shards."""
+        """Return copies × shards, as keys and messages have it."""
         return f"{self.replicate}x{self.shard}{'' if self.once else ' by candidate'}"
 
     def mesh(self, device_type: str) -> DeviceMesh:
-        """The mesh of this process group's devices; the workers of a copy are neighbours."""
+        """Return the mesh of this process group's devices, in which the workers of a copy are neighbours."""
         if self.replicate == 1:
             return init_device_mesh(device_type, (self.shard,), mesh_dim_names=("shard",))
         return init_device_mesh(device_type, (self.replicate, self.shard), mesh_dim_names=("replicate", "shard"))

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from raydisc.parallel.mesh import Layout
 
 _BUCKET_BYTES = 2**26
-"""Gradients that are added up in one go; bounds the copy that this takes."""
+"""The bytes of gradients that one all-reduce sums; it bounds the copy that this takes."""
 
 Value = TypeVar("Value")
 
@@ -23,8 +23,8 @@ class Rank:
 
     Attributes:
         index: The number of this rank; 0 leads, that is, reports progress and writes what only one rank may write.
-        layout: of all workers.
-        mesh: on which weights are sharded; None where every worker holds them whole.
+        layout: The layout of all workers.
+        mesh: The mesh on which weights are sharded, or None where every worker holds them whole.
     """
 
     index: int = 0
@@ -33,16 +33,16 @@ class Rank:
 
     @property
     def workers(self) -> int:
-        """How many there are."""
+        """The number of workers."""
         return self.layout.workers
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that tells and writes."""
+        """Whether this rank reports progress and writes what only one rank may write."""
         return self.index == 0
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of the workers' tensors, the same on all."""
+        """Return the sum of the workers' tensors, the same on all of them."""
         if self.workers == 1:
             return tensor
         tensor = tensor.clone()
@@ -50,11 +50,11 @@ class Rank:
         return tensor
 
     def any_of(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag whether it is up on some worker, the same on all."""
+        """Return for each flag whether any worker has set it, the same on all workers."""
         return tuple(bool(count) for count in self.total(torch.tensor(flags, dtype=torch.int32)).tolist())
 
     def from_leader(self, value: Value) -> Value:
-        """The leader's value, on every worker."""
+        """Return the leader's value on every worker."""
         if self.workers == 1:
             return value
         held = [value]
@@ -62,7 +62,7 @@ class Rank:
         return held[0]
 
     def all_of(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        """Every worker's tensor, all of one shape, by rank."""
+        """Return the tensors of all workers in the order of their ranks; all have one shape."""
         if self.workers == 1:
             return [tensor]
         tensors = [torch.empty_like(tensor) for _ in range(self.workers)]
@@ -70,12 +70,12 @@ class Rank:
         return tensors
 
     def wait(self) -> None:
-        """Wait until all have come this far."""
+        """Wait until every worker has called this."""
         if self.workers > 1:
             distributed.barrier()
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of weights that every worker holds whole; those of sharded weights are added already."""
+        """Sum the gradients of weights that every worker holds whole; FSDP has summed those of sharded weights."""
         if self.workers == 1:
             return
         whole = [it.grad for it in parameters if it.grad is not None and not isinstance(it.grad, DTensor)]

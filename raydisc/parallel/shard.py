@@ -1,7 +1,7 @@
-"""Sharding of a model that knows nothing of it: FSDP2 by transformer layer, tables of words, then what is left.
+"""Sharding of a model by FSDP2: each transformer layer, the embedding tables, then what is left.
 
-Elastic layers slice a weight inside their forward, where it is gathered: they need no change. The loss of each worker
-is its part of the whole batch's, so that gradients are added up, not averaged.
+The model's code needs no change: elastic layers slice a weight inside their forward pass, where it is gathered. The
+loss of a worker is its part of the whole batch's loss, so gradients are summed over workers, not averaged.
 """
 
 import warnings
@@ -26,13 +26,13 @@ Item = TypeVar("Item")
 
 
 def blocks_of(model: nn.Module, config: Config) -> list[nn.Module]:
-    """Every transformer layer, and what has the same class: a decoder's layer that only a classifier reads."""
+    """Return every transformer layer, and other modules of the same class, such as the decoder layer of EncT5."""
     kinds = {type(_layer_of(model, units)) for units in layers_of(config)}
     return [module for module in model.modules() if type(module) in kinds]
 
 
 def tables_of(model: nn.Module) -> list[nn.Module]:
-    """The word embedding and a language model's head, unless they are one: each is as large as several layers."""
+    """Return the word embedding and a language model's head, unless they share a weight; both are large tables."""
     whole = cast(PreTrainedModel, model)
     embedding, head = whole.get_input_embeddings(), whole.get_output_embeddings()
     if head is None:
@@ -41,7 +41,7 @@ def tables_of(model: nn.Module) -> list[nn.Module]:
 
 
 def _layer_of(model: nn.Module, units: LayerUnits) -> nn.Module:
-    """The module that has all prunable linears of a layer, and is called."""
+    """Return the innermost module that contains all prunable linears of a layer and is called."""
     path = commonprefix([linear.path.split(".") for linear in units.linears])
     while isinstance(model.get_submodule(".".join(path)), nn.ModuleList):
         path = path[:-1]
@@ -56,23 +56,26 @@ def shard(
     offload: bool = False,
     frozen: bool = False,
 ) -> nn.Module:
-    """Shard a model's weights over a place's mesh, in place, and add up gradients over its workers.
+    """Shard a model's weights in place over a rank's mesh, and sum its gradients over the workers.
 
-    In bfloat16 the weights travel in the type that they are multiplied in, half as many bytes; gradients are added up
-    in float32.
+    In bfloat16 the weights are gathered in the type that they are multiplied in, which halves the bytes sent; gradients
+    are summed in float32.
 
     Args:
-        model: on the device of the mesh, or on the meta device, to be loaded afterwards.
-        config: of the model.
-        rank: of this worker.
-        precision: in which the model computes.
-        offload: keep shards in the host's memory and bring them to the device when they are needed.
-        frozen: whether it is never to be trained, so that tokens can be looked up where their rows are.
+        model: A model on the device of the mesh, or on the meta device to be loaded afterwards.
+        config: The model's configuration.
+        rank: The rank of this worker.
+        precision: The precision of the model's matrix multiplications.
+        offload: Whether to keep shards in the host's memory and bring them to the device when needed.
+        frozen: Whether the model is never trained, so that tokens can be sent to the worker that has their rows.
+
+    Returns:
+        The same model.
     """
-    # hidden states are views of layers' inputs, and nobody changes them in place
+    # hidden states are views of layers' inputs, which nothing changes in place
     warnings.filterwarnings("ignore", message=".*returned a view tensor")
     options: dict[str, Any] = {"mesh": rank.mesh, "reshard_after_forward": True}
-    # of a layer that has lost all its heads or neurons; FSDP cannot add up gradients without entries
+    # weights of a layer without heads or neurons, since FSDP cannot sum empty gradients
     options["ignored_params"] = {parameter for parameter in model.parameters() if not parameter.numel()}
     if precision == "bfloat16":
         options["mp_policy"] = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
@@ -99,26 +102,26 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def backwards(model: nn.Module, items: Sequence[Item], once: bool) -> Iterable[Item]:
-    """The items of one step, for each of which the caller runs a forward and a backward.
+    """Iterate over the items of one step; the caller runs a forward and a backward pass for each.
 
     Args:
-        model: any; only a sharded one is told anything.
-        items: of the step.
-        once: gather the weights before the first forward, keep them and the gradients unsharded, and add gradients up
-            in the last backward; else do both for every item.
+        model: A model; only a sharded one is prepared for the step.
+        items: The items of the step.
+        once: Whether to gather the weights once, keep weights and gradients unsharded, and sum gradients in the last
+            backward pass; otherwise both happen for every item.
     """
     return _kept_gathered(cast(FSDPModule, model), items) if once and is_sharded(model) else items
 
 
 def _kept_gathered(model: FSDPModule, items: Sequence[Item]) -> Iterator[Item]:
     model.set_reshard_after_forward(False)
-    for rank, item in enumerate(items, start=1):
-        model.set_requires_gradient_sync(rank == len(items))
-        model.set_reshard_after_backward(rank == len(items))
+    for count, item in enumerate(items, start=1):
+        model.set_requires_gradient_sync(count == len(items))
+        model.set_reshard_after_backward(count == len(items))
         yield item
     model.set_reshard_after_forward(True)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor whose parts every worker gets; every worker must ask."""
+    """Return the whole of a tensor that may be sharded; every worker must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,6 +1,6 @@
-"""A word embedding of which each worker holds some rows: tokens travel to the rows, and never the table to a worker.
+"""A word embedding whose rows are spread over workers: tokens are sent to the rows, never the table to a worker.
 
-The table is the largest weight of many models, and what is looked up in it for a batch is small.
+The table is the largest weight of many models, while the vectors of a batch are small.
 """
 
 from typing import cast
@@ -18,13 +18,13 @@ class RowsEmbedding(nn.Embedding):
     """A frozen embedding whose weight ``[V, D]`` is sharded by rows.
 
     Attributes:
-        rank: of this worker.
+        rank: The rank of this worker.
     """
 
     rank: Rank
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name is nn.Embedding's
-        """The vectors ``[B, S, D]`` of this worker's tokens ``[B, S]``; every worker must ask, for as long rows."""
+        """Return the vectors ``[B, S, D]`` of this worker's tokens ``[B, S]``; all workers must call with one S."""
         mesh = self.rank.mesh
         assert mesh is not None
         group = mesh.get_group("shard")
@@ -34,12 +34,12 @@ class RowsEmbedding(nn.Embedding):
         rows = cast(DTensor, self.weight).to_local()
         found = functional.embedding((tokens - first).where(own, 0), rows) * own.unsqueeze(-1)
         vectors = found.new_empty(found.shape[1:])
-        distributed.reduce_scatter_single(vectors, found.flatten(0, 1), group=group)  # all but one are zeros
+        distributed.reduce_scatter_single(vectors, found.flatten(0, 1), group=group)  # all but one summand are zeros
         return vectors[: len(input)]
 
 
 def _of_all(tokens: torch.Tensor, group: distributed.ProcessGroup) -> torch.Tensor:
-    """The tokens of all workers of a group ``[N, most rows, S]``; shares of a batch differ by a row."""
+    """Return the tokens of a group's N workers ``[N, B, S]``, with B the most rows that any of them has."""
     most = torch.tensor(len(tokens), device=tokens.device)
     distributed.all_reduce(most, distributed.ReduceOp.MAX, group=group)
     padded = functional.pad(tokens, (0, 0, 0, int(most) - len(tokens)))
@@ -49,9 +49,9 @@ def _of_all(tokens: torch.Tensor, group: distributed.ProcessGroup) -> torch.Tens
 
 
 def look_up_by_rows(embedding: nn.Embedding, rank: Rank) -> nn.Parameter:
-    """Have each worker hold some rows of an embedding on the meta device, in place; gives its weight.
+    """Spread the rows of an embedding on the meta device over workers, in place, and return its sharded weight.
 
-    An embedding with a forward of its own, such as one that scales, keeps it.
+    An embedding with a forward pass of its own, such as one that scales, keeps it.
     """
     assert rank.mesh is not None
     kind = type(embedding)

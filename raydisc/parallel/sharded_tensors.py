@@ -1,6 +1,6 @@
-"""Sharded tensors on disk: every worker writes and reads its own part, as safetensors, in any layout.
+"""Sharded tensors on disk: every worker writes and reads its own part as safetensors, in any layout.
 
-``torch.distributed.checkpoint`` does both, with its readers and writers of safetensors: its own format is pickled.
+``torch.distributed.checkpoint`` does both, with its reader and writer of safetensors, since its own format is pickled.
 """
 
 import shutil
@@ -19,11 +19,11 @@ from raydisc.parallel.rank import Rank
 from raydisc.storage.fsync import sync
 
 _FILE_BYTES = 2**26
-"""About what a file of shards holds: it is put together in memory."""
+"""The approximate size of a file of shards, which is assembled in memory."""
 
 
 def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor], rank: Rank) -> None:
-    """Write tensors, the sharded ones by all workers and the others by one of them; every worker must ask."""
+    """Write tensors, sharded ones by all workers and others by one of them; every worker must call this."""
     if rank.leads:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -36,7 +36,7 @@ def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor], rank: Rank) 
 
 
 def _files(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """The number of the file that each tensor is put into."""
+    """Return the number of the file that each tensor is written to."""
     files: dict[str, int] = {}
     size = 0
     for name, tensor in tensors.items():
@@ -46,15 +46,15 @@ def _files(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
 
 
 def read_tensors(path: Path, like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, or of a folder of shards.
+    """Return the tensors of a safetensors file or of a folder of shards.
 
     Args:
-        path: of either.
-        like: for the name of each tensor that is to be sharded, one that is; of those only this worker's part is read.
+        path: The file or the folder.
+        like: A sharded tensor for the name of each tensor that is to be sharded; only this worker's part of it is read.
     """
     if path.is_file() and not like:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is not a mapping
     reader = HuggingFaceStorageReader(str(path if path.is_dir() else path.parent))
     targets = dict(_targets(reader.read_metadata().state_dict_metadata, like))
     with warnings.catch_warnings():
@@ -66,7 +66,7 @@ def read_tensors(path: Path, like: Mapping[str, torch.Tensor]) -> dict[str, torc
 def _targets(found: Mapping[str, object], like: Mapping[str, torch.Tensor]) -> Iterable[tuple[str, torch.Tensor]]:
     for name, stored in found.items():
         if not isinstance(stored, TensorStorageMetadata):
-            raise TypeError(f"{name} is no tensor")
+            raise TypeError(f"{name} is not a tensor")
         template = like.get(name)
         if template is not None and template.shape == stored.size:
             yield name, torch.empty_like(template, dtype=stored.properties.dtype)

@@ -1,4 +1,4 @@
-"""Safetensors files written tensor by tensor: by one worker, or by all, each its own rows."""
+"""Safetensors files that are written tensor by tensor, by one worker or by all, each its own rows."""
 
 import json
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ _TYPES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.float16: "F16",
     torch.bfloat16: "BF16", torch.int32: "I32", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64",
 }  # fmt: skip
-"""Names of types in a header, in reverse of the order in which tensors lie in a file."""
+"""The names of types in a header, in reverse of their order in a file."""
 
 _ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A file of tensors that is yet to be written; one of sharded tensors is written by all workers together.
+    """A file of tensors to be written; all workers write a file of sharded tensors together.
 
     Attributes:
-        state: whole tensors, made one at a time as they are written, or sharded ones.
-        rank: of this worker.
+        state: Whole tensors, each made when it is written, or sharded ones.
+        rank: The rank of this worker.
     """
 
     state: State
@@ -35,11 +35,11 @@ class TensorFile:
 
     @property
     def together(self) -> bool:
-        """Whether every worker must write."""
+        """Whether every worker must call this object."""
         return self.rank.mesh is not None
 
     def __call__(self, path: Path) -> None:
-        """Write the file; where all write together, the leader's path counts."""
+        """Write the file; where all workers write together, the leader's path counts."""
         if not self.together:
             _write(path, self.state, self.rank)
             return
@@ -63,7 +63,7 @@ def _write(path: Path, state: State, rank: Rank) -> None:
 
 
 def _layout(state: State) -> tuple[bytes, dict[str, int]]:
-    """The header, and where each tensor begins behind it; in the order in which the library puts them."""
+    """Return the header and the offset of each tensor behind it, in the order of the safetensors library."""
     types, found = list(_TYPES), {name: described(state, name) for name in state}
     begins: dict[str, int] = {}
     entries: dict[str, Any] = {}
@@ -77,7 +77,7 @@ def _layout(state: State) -> tuple[bytes, dict[str, int]]:
 
 
 def _writes(tensor: torch.Tensor, rank: Rank) -> bool:
-    """Whether this worker writes (its rows of) a tensor: one of those that have the same."""
+    """Whether this worker writes its rows of a tensor; of workers with the same rows one does."""
     if not isinstance(tensor, DTensor):
         return rank.leads
     return all(
@@ -88,7 +88,7 @@ def _writes(tensor: torch.Tensor, rank: Rank) -> bool:
 
 
 def _write_rows(file: BinaryIO, begin: int, tensor: torch.Tensor) -> None:
-    """Write the rows that this worker has; the tensor's first byte lies at ``begin``."""
+    """Write the rows that this worker holds of a tensor whose first byte is at ``begin``."""
     first, _ = row_range(tensor)
     own = (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach().contiguous().cpu()
     rows = max(1, len(own)) if own.ndim else 1

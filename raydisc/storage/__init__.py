@@ -1,1 +1,1 @@
-"""Where runs keep what they find: a folder that every node sees, or an address that pyarrow.fs opens."""
+"""The storage of runs: a folder that every node sees, or an address that ``pyarrow.fs`` opens."""

@@ -1,4 +1,4 @@
-"""From what a user calls the storage to the storage."""
+"""Opening the storage that a setting or an option names."""
 
 from functools import cache
 from pathlib import Path
@@ -12,14 +12,14 @@ from raydisc.storage.remote import Remote
 
 
 def open_storage(where: str) -> Storage:
-    """The storage that a path or an address names.
+    """Open the storage that a path or an address names.
 
     Args:
-        where: a folder that every node sees, or an address such as ``s3://BUCKET/FOLDER``.
+        where: A folder that every node sees, or an address such as ``s3://BUCKET/FOLDER``.
 
     Raises:
-        InputError: the address is none that can be opened, or carries credentials.
-        StorageError: nobody answers there.
+        InputError: The address cannot be opened, or it carries credentials.
+        StorageError: No service answers at the address.
     """
     if "://" not in where:
         return Storage(Path(where).expanduser())
@@ -35,16 +35,16 @@ def open_storage(where: str) -> Storage:
 
 
 def folder_here(where: str) -> Path:
-    """The folder on this machine in which files of a storage are written; nothing is asked of the storage."""
+    """Return the folder of this machine in which a storage's files are written, without contacting the storage."""
     return cache_folder(where) if "://" in where else Path(where).expanduser().absolute()
 
 
 def storage_at(place: "Storage | Path") -> Storage:
-    """A storage, given as such or as its folder."""
+    """Return a storage that is given as such or as its folder."""
     return place if isinstance(place, Storage) else Storage(Path(place))
 
 
 @cache
 def _opened(address: str) -> Storage:
-    """Once in a process, since connecting takes its time."""
+    """Connect to an address, once in a process, since connecting takes a while."""
     return MirroredStorage(cache_folder(address), Remote(address))

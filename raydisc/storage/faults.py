@@ -1,4 +1,4 @@
-"""What goes wrong with a storage: what is tried again, for how long, and what people are told."""
+"""Faults of a storage: which requests are repeated, for how long, and the sentence that users see."""
 
 import errno
 import random
@@ -21,22 +21,22 @@ _REFUSED = re.compile(
     r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|EXPIRED_TOKEN|INVALID_CLIENT_TOKEN_ID|NO_SUCH_BUCKET"
     r"|PERMISSION_DENIED|UNAUTHENTICATED|HTTP status (?:400|401|403|405|411|501)\b"
 )
-"""What asking again does not change, in the words of pyarrow's file systems."""
+"""Errors of pyarrow's file systems that repeating a request does not change."""
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 _JITTER = random.Random()
-"""Of its own: the global one belongs to what is computed."""
+"""A generator of its own, since drawing from the global one would change results."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a storage that fails is asked again.
+    """The times for which requests to a failing storage are repeated, in seconds.
 
     Attributes:
-        seconds: in all.
-        first_s: before the second try; twice as long before each further one.
-        longest_s: between two tries.
+        seconds: The time after which to give up.
+        first_s: The wait before the second attempt; each further wait is twice as long.
+        longest_s: The longest wait between two attempts.
     """
 
     seconds: float = 300.0
@@ -45,16 +45,19 @@ class Patience:
 
 
 def insist(ask: Callable[[], Answer], address: str, patience: Patience) -> Answer:
-    """Ask until an answer comes; waits grow, at random so that many nodes do not ask at once.
+    """Repeat a request until it succeeds; waits grow and are random, so that many nodes do not ask at once.
 
     Args:
-        ask: raises ``OSError``.
-        address: of the storage, for the message.
-        patience: how long.
+        ask: Makes the request; raises ``OSError`` where it fails.
+        address: The address of the storage, for the message.
+        patience: How long to repeat the request.
+
+    Returns:
+        The answer of ``ask``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        StorageError: the storage refuses, or has failed for as long as the patience lasts.
+        FileNotFoundError: There is no such file.
+        StorageError: The storage refuses, or has failed for as long as the patience lasts.
     """
     end, wait = time.monotonic() + patience.seconds, patience.first_s
     while True:
@@ -78,7 +81,7 @@ def insist(ask: Callable[[], Answer], address: str, patience: Patience) -> Answe
 
 
 def sentence(error: Exception, storage: str) -> str | None:
-    """What people are told of a failure that lies with the storage and that trying again does not mend; else None."""
+    """Return the sentence for a fault of the storage that repeating does not mend; None for other errors."""
     number, reason, storage = _number(error), masked(reason_of(error)), masked(storage)
     if number in _FULL:
         return f"storage: '{storage}' is full ({reason}); make room there, then go on with `raydisc resume`"
@@ -95,7 +98,7 @@ def sentence(error: Exception, storage: str) -> str | None:
 
 
 def _number(error: BaseException) -> int | None:
-    """The error's number; safetensors gives it in its text only."""
+    """Return the number of an operating-system error, which safetensors gives only in its message."""
     if isinstance(error, OSError):
         return error.errno
     found = _OS_ERROR.search(str(error))

@@ -1,4 +1,4 @@
-"""A storage that is a folder which every node sees."""
+"""A storage in a folder that every node sees."""
 
 import fcntl
 import shutil
@@ -9,95 +9,95 @@ from typing import Self
 
 
 class Held(RuntimeError):
-    """Somebody else holds a name, and the caller does not wait."""
+    """Another holder has a name that the caller does not wait for."""
 
 
 class Storage:
     """Files by name, such as ``artifacts/KEY/manifest.json``, that every node reads and writes.
 
-    Each file has its place on this machine, where it is written and read. Here that is the storage itself;
-    ``MirroredStorage`` copies it from and to where it is kept.
+    Each file has a path on this machine, where it is written and read. Here these paths are the storage itself, while
+    ``MirroredStorage`` copies files between them and an address.
 
     Args:
-        folder: where files are on this machine.
+        folder: The folder of the files on this machine.
     """
 
     everywhere = True
-    """Whether what lies in `folder` is seen by every node as it is."""
+    """Whether every node sees the files of ``folder`` as they are there."""
 
     def __init__(self, folder: Path) -> None:
-        """Touch nothing."""
+        """Create a storage; nothing is read or written yet."""
         self.folder = folder
 
     def __str__(self) -> str:
-        """As people give it."""
+        """Return the folder as people write it."""
         return str(self.folder)
 
     def __truediv__(self, name: str) -> Self:
-        """A folder of the storage, as a storage."""
+        """Return a folder of the storage, itself as a storage."""
         return type(self)(self.folder / name)
 
     def absolute(self) -> Self:
-        """The same, wherever a process is."""
+        """Return the same storage with a path that does not depend on the current folder."""
         return type(self)(self.folder.absolute())
 
     @property
     def parent(self) -> Self:
-        """The folder that this one is in."""
+        """The folder that contains this one, as a storage."""
         return type(self)(self.folder.parent)
 
     def path(self, name: str) -> Path:
-        """Where a file is on this machine, if it is."""
+        """Return the path that a file has on this machine, whether or not it exists."""
         return self.folder / name
 
     def has(self, name: str) -> bool:
-        """Whether the storage has a file."""
+        """Whether the storage has a file of this name."""
         return self.path(name).is_file()
 
     def size(self, name: str) -> int:
-        """Bytes of a file that the storage has."""
+        """Return the size of an existing file in bytes."""
         return self.path(name).stat().st_size
 
     def read(self, name: str) -> bytes | None:
-        """A small file's content as it is now; None where the storage has no such file."""
+        """Return the current content of a small file, or None if the storage has no such file."""
         try:
             return self.path(name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def fetch(self, names: Sequence[str]) -> list[Path]:
-        """Have files that never change on this machine; a file that is there already is not asked for again."""
+        """Bring files that never change to this machine, unless they are there already; return their paths."""
         return [self.path(name) for name in names]
 
     def fetch_again(self, name: str = "") -> None:
-        """Have a file, or the files of a folder, on this machine as the storage has them now, if it has them."""
+        """Bring the current version of a file, or of a folder's files, to this machine, if the storage has them."""
 
     def names(self, folder: str = "") -> list[str]:
-        """Names of the files directly in a folder, by alphabet; none where there is no such folder."""
+        """Return the sorted names of the files directly in a folder; an empty list if there is no such folder."""
         place = self.path(folder)
         return sorted(path.name for path in place.iterdir() if path.is_file()) if place.is_dir() else []
 
     def folders(self) -> list[str]:
-        """Names of the folders directly in the storage, by alphabet."""
+        """Return the sorted names of the folders directly in the storage."""
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir()) if self.folder.is_dir() else []
 
     def bytes_under(self, folder: str) -> int:
-        """Bytes of all files in a folder and in those under it."""
+        """Return the bytes of all files in a folder and in the folders below it."""
         return sum(path.stat().st_size for path in self.path(folder).rglob("*") if path.is_file())
 
     def publish(self, name: str, last: str = "") -> None:
-        """Let everybody see a file, or the files of a folder, as they are on this machine.
+        """Make a file, or the files of a folder, visible to every node as they are on this machine.
 
         Args:
-            name: of either.
-            last: the file of the folder that makes it count, which comes last.
+            name: The name of the file or folder.
+            last: The file of the folder without which the others do not count; it is published last.
         """
 
     def forget(self, folder: str, but: Sequence[str]) -> None:
-        """Have nobody see other files in a folder than these, by their names in it."""
+        """Remove the published files of a folder, except those whose names in the folder are in ``but``."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder with all that is in it, here and for everybody."""
+        """Remove a file, or a folder with everything in it, on this machine and for every node."""
         path = self.path(name)
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -106,14 +106,14 @@ class Storage:
 
     @contextmanager
     def holding(self, name: str, wait: bool = True) -> Iterator[None]:
-        """Hold a name against everybody else; a holder that dies frees it.
+        """Hold a name exclusively; the name of a holder that dies becomes free.
 
         Args:
-            name: of the file that stands for it.
-            wait: until it is free.
+            name: The name of the file that is locked.
+            wait: Whether to wait until the name is free.
 
         Raises:
-            Held: it is not free, and the caller does not wait.
+            Held: The name is not free, and ``wait`` is false.
         """
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""Making what was written last."""
+"""Making written files survive a power failure."""
 
 import os
 from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Have a file's contents, or the names in a folder, on the disk before going on."""
+    """Flush a file's contents, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Holding a name among machines that share nothing but a storage without locks."""
+"""Holding a name among machines that share only a storage without locks."""
 
 import json
 import os
@@ -19,12 +19,12 @@ _SETTLE_S = 0.2
 
 @dataclass(frozen=True)
 class LeaseTimes:
-    """Times of a lease, in seconds.
+    """The times of a lease, in seconds.
 
     Attributes:
-        stale_s: after which a lease that nobody has renewed counts no more.
-        renew_s: between two renewals.
-        ask_s: between two looks at somebody else's.
+        stale_s: The age at which a lease that was not renewed expires.
+        renew_s: The time between two renewals.
+        ask_s: The time between two looks at another holder's lease.
     """
 
     stale_s: float = 90.0
@@ -37,20 +37,20 @@ USUAL_TIMES = LeaseTimes()
 
 @contextmanager
 def leased(remote: Remote, name: str, wait: bool, times: LeaseTimes = USUAL_TIMES) -> Iterator[None]:
-    """Hold a name by a file that says who holds it, renewed meanwhile; one that is not renewed is taken over.
+    """Hold a name through a file that identifies its holder and is renewed meanwhile; an expired one is taken over.
 
-    Such a storage has no way to write a file only where there is none. Who writes looks again a little later, and of
-    several the last one holds. That two hold at once cannot be ruled out where a write takes long, so that whatever is
-    done under a lease may be done twice: writes are the same whoever does them.
+    ``pyarrow.fs`` cannot write a file on the condition that it does not exist. Every candidate therefore writes the
+    file, waits, and reads it again; the last writer holds the name. Two holders at once cannot be ruled out where a
+    write takes long, so the work under a lease must tolerate being done twice, with the same bytes either time.
 
     Args:
-        remote: the storage.
-        name: of the file.
-        wait: until nobody else holds it.
-        times: see there.
+        remote: The storage.
+        name: The name of the file.
+        wait: Whether to wait until the name is free.
+        times: How long leases live, and how often they are renewed and read.
 
     Raises:
-        Held: somebody does, and the caller does not wait.
+        Held: Another process holds the name, and ``wait`` is false.
     """
     own = json.dumps({"lease": uuid.uuid4().hex, "machine": _machine(), "pid": os.getpid()}).encode()
     while not _taken(remote, name, own, times):
@@ -65,7 +65,7 @@ def leased(remote: Remote, name: str, wait: bool, times: LeaseTimes = USUAL_TIME
     finally:
         ended.set()
         renewing.join()
-        with suppress(StorageError):  # it will be stale
+        with suppress(StorageError):  # the lease will expire
             if remote.read(name) == own:
                 remote.remove(name)
 
@@ -81,7 +81,7 @@ def _taken(remote: Remote, name: str, own: bytes, times: LeaseTimes) -> bool:
 
 
 def _ended(lease: bytes) -> bool:
-    """Whether it is one of a process of this machine that has ended."""
+    """Whether a lease belongs to a process of this machine that has ended."""
     try:
         holder = json.loads(lease)
         if holder["machine"] != _machine():
@@ -95,7 +95,7 @@ def _ended(lease: bytes) -> bool:
 
 
 def _stale(remote: Remote, name: str, times: LeaseTimes) -> bool:
-    """Whether it was renewed too long ago, by the storage's clock: those of machines may differ."""
+    """Whether a lease has expired by the storage's clock; the clocks of machines may differ."""
     probe = f"{name}.asked-{uuid.uuid4().hex[:8]}"
     remote.write(probe, b"")
     try:
@@ -114,7 +114,7 @@ def _renew(remote: Remote, name: str, own: bytes, times: LeaseTimes, ended: thre
 
 
 def _machine() -> str:
-    """By which a process knows that another one's number means something to it."""
+    """Return what two processes have in common if each can look up the other by its process number."""
     try:
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:

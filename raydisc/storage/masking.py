@@ -1,4 +1,4 @@
-"""Keeping credentials out of what is printed or written."""
+"""Keeping credentials out of messages and files."""
 
 import os
 import re
@@ -7,11 +7,11 @@ _IN_ADDRESS = re.compile(r"(?<=://)[^\s'\"]*:[^\s'\"]*@")
 _IN_QUERY = re.compile(r"((?:access_?key|secret|token|password|signature|credential)[a-z_]*=)[^&\s'\"]+", re.IGNORECASE)
 _VARIABLE = re.compile(r"(SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY)(?!.*_(PATH|FILE)$)")
 _SHORTEST = 8
-"""Shorter values of variables are words as likely as secrets."""
+"""The length of the shortest masked value; shorter values of variables may well be ordinary words."""
 
 
 def masked(text: str) -> str:
-    """The text with `***` for credentials: those in addresses, and the values of the environment's secret variables."""
+    """Return a text with ``***`` for credentials in addresses and for values of secret environment variables."""
     text = _IN_QUERY.sub(r"\1***", _IN_ADDRESS.sub("***@", text))
     for name, value in os.environ.items():
         if _VARIABLE.search(name) and len(value) >= _SHORTEST:
@@ -20,5 +20,5 @@ def masked(text: str) -> str:
 
 
 def has_credentials(address: str) -> bool:
-    """Whether it is an address, and carries a password or a key."""
+    """Whether a text is an address that carries a password or a key."""
     return "://" in address and bool(_IN_ADDRESS.search(address) or _IN_QUERY.search(address))

@@ -1,4 +1,4 @@
-"""Files behind an address that pyarrow.fs opens; a file is there whole, or not at all."""
+"""Files behind an address that ``pyarrow.fs`` opens; a file is there as a whole or not at all."""
 
 import os
 import shutil
@@ -21,38 +21,38 @@ Answer = TypeVar("Answer")
 _CHUNK_BYTES = 2**23
 _PATIENCE = Patience()
 _FIRST_PATIENCE = Patience(seconds=20.0)
-"""Of the first contact, which somebody at a terminal waits for."""
+"""The patience of the first contact, which a user at a terminal waits for."""
 
 
 class Remote:
     """Files by name behind an address.
 
-    Whatever fails for a while is tried again; every write may be done twice.
+    Requests that fail are repeated for a while, so a write may happen twice.
 
     Args:
-        address: for ``pyarrow.fs.FileSystem.from_uri``.
-        patience: with a storage that fails.
+        address: The address, as ``pyarrow.fs.FileSystem.from_uri`` takes it.
+        patience: How long failing requests are repeated.
 
     Raises:
-        InputError: the address is none.
-        StorageError: nobody answers there.
+        InputError: ``pyarrow.fs`` cannot open the address.
+        StorageError: No service answers at the address.
     """
 
     def __init__(self, address: str, patience: Patience = _PATIENCE) -> None:
-        """Connect."""
+        """Connect to the address."""
         self.address, self._patience = address, patience
         try:
             self._files, path = insist(lambda: fs.FileSystem.from_uri(address), address, _FIRST_PATIENCE)
         except (pa.ArrowException, ValueError) as error:
             raise InputError(
-                f"storage: '{masked(address)}' is no address that pyarrow.fs opens ({masked(reason_of(error))})"
+                f"storage: '{masked(address)}' cannot be opened by pyarrow.fs ({masked(reason_of(error))})"
             ) from None
         self._root = path.rstrip("/")
         if not self._root:
-            raise InputError(f"storage: '{masked(address)}' is no address that pyarrow.fs opens (it names no bucket)")
+            raise InputError(f"storage: '{masked(address)}' cannot be opened by pyarrow.fs (it names no bucket)")
 
     def read(self, name: str) -> bytes | None:
-        """A small file's content; None where there is none."""
+        """Return the content of a small file, or None if it does not exist."""
 
         def ask() -> bytes:
             with self._files.open_input_stream(self._path(name)) as source:
@@ -65,7 +65,7 @@ class Remote:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a small file over the one before, whole or not at all."""
+        """Write a small file, replacing an earlier one, as a whole or not at all."""
 
         def ask() -> None:
             self._make_parent(name)
@@ -75,7 +75,7 @@ class Remote:
         self._insist(ask)
 
     def download(self, name: str, target: Path) -> bool:
-        """Copy a file to this machine, whole or not at all; False where there is none."""
+        """Copy a file to this machine as a whole or not at all; return whether it exists."""
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
 
@@ -95,7 +95,7 @@ class Remote:
         return True
 
     def upload(self, source: Path, name: str) -> None:
-        """Copy a file from this machine over the one before."""
+        """Copy a file from this machine, replacing an earlier one."""
 
         def ask() -> None:
             self._make_parent(name)
@@ -105,32 +105,32 @@ class Remote:
         self._insist(ask)
 
     def names(self, folder: str, recursive: bool = False) -> list[str]:
-        """Files under a folder by their names in it, by alphabet."""
+        """Return the sorted names of a folder's files, relative to the folder."""
         return sorted(self._relative(info, folder) for info in self._infos(folder, recursive) if info.is_file)
 
     def folders(self, folder: str) -> list[str]:
-        """Folders directly under a folder, by alphabet."""
+        """Return the sorted names of the folders directly in a folder."""
         return sorted(info.base_name for info in self._infos(folder, False) if info.type == fs.FileType.Directory)
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none."""
+        """Return the size of a file in bytes, or None if it does not exist."""
         info = self._info(name)
         return info.size if info.is_file else None
 
     def bytes_under(self, folder: str) -> int:
-        """Bytes of all files in a folder and in those under it."""
+        """Return the bytes of all files in a folder and in the folders below it."""
         return sum(info.size for info in self._infos(folder, recursive=True) if info.is_file)
 
     def written_at(self, name: str) -> datetime | None:
-        """When a file was written, by the storage's own clock; None where there is no file or no clock."""
+        """Return when a file was written by the storage's own clock; None without such a file or such a clock."""
         info = self._info(name)
         return info.mtime if info.is_file else None
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder with all that is under it."""
+        """Remove a file, or a folder with everything in it."""
         path = self._path(name)
         delete = self._files.delete_file if self._info(name).is_file else self._files.delete_dir
-        with suppress(FileNotFoundError):  # another try, or somebody else, was faster
+        with suppress(FileNotFoundError):  # an earlier attempt, or another process, has removed it
             self._insist(lambda: delete(path))
 
     def _infos(self, folder: str, recursive: bool) -> list[Any]:
@@ -145,7 +145,7 @@ class Remote:
         return os.path.relpath(info.path, self._path(folder))
 
     def _make_parent(self, name: str) -> None:
-        """Only where folders are more than parts of names."""
+        """Create the parent folder, unless folders are mere parts of names as in object stores."""
         if self._files.type_name not in ("s3", "gcs", "abfs"):
             self._files.create_dir(os.path.dirname(self._path(name)), recursive=True)
 

@@ -182,7 +182,7 @@ def test_more_workers_need_less_each():
 
 def test_what_does_not_fit_says_what_it_takes():
     with pytest.raises(
-        InputError, match=r"not fit 2 devices of .* GiB, even sharded; sharded over all, it takes \d+ of"
+        InputError, match=r"not fit 2 devices of .* GiB, even sharded; sharded over all, it needs \d+ of"
     ):
         fitting(9, 2)
     least = fewest_workers(STATE, 32, 9 * MIB / USABLE)
@@ -193,6 +193,6 @@ def test_what_does_not_fit_says_what_it_takes():
     with pytest.raises(InputError, match="no number of them is enough"):
         fitting(2, 8)
     assert fewest_workers(STATE, 32, 2 * MIB) is None
-    with pytest.raises(InputError, match="give at least 1"):
+    with pytest.raises(InputError, match="must be at least 1"):
         fitting(40, 0)
     assert fewest_workers(dataclasses.replace(STATE, peak=MIB), 32, 2 * MIB) == 1

@@ -190,7 +190,7 @@ def test_a_model_that_cannot_fit_says_how_many_it_would_take():
     for row in refused:
         assert row["fit"] is None
         assert re.search(
-            r"does not fit 1 device of .*; (sharded over all, it takes \d+ of them|no number of them)", row["refusal"]
+            r"does not fit 1 device of .*; (sharded over all, it needs \d+ of them|no number of them)", row["refusal"]
         )
         assert row["refusal"] in text_of(plan)
     assert "does not fit " in text_of(plan)

@@ -192,7 +192,7 @@ def test_a_path_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("where", ["s4://bucket/runs", "s3://bucket/runs?no_such_option=1", "s3://"])
 def test_an_address_that_is_none_is_refused(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    with pytest.raises(InputError, match="no address that pyarrow.fs opens"):
+    with pytest.raises(InputError, match="cannot be opened by pyarrow.fs"):
         open_storage(where)
 
 
