@@ -1,86 +1,44 @@
+"""The contract of families over all that are registered, and their units."""
+
 import pytest
 import torch
-from tiny_models import FAMILIES, state_of, tiny_batch, tiny_config, tiny_teacher
-from tolerance import assert_near
-from torch import nn
+from tiny_models import FAMILIES, KINDS, tagging, tiny_config
 from transformers import GPT2Config
 
 from raydisc.errors import InputError
-from raydisc.families.registry import family_named, family_of, layers_of
+from raydisc.families.registry import FAMILIES as REGISTRY
+from raydisc.families.registry import family_named, family_of
 from raydisc.families.units import PrunableLinear
-from raydisc.models.widths import Widths, prunable_parameters
-
-pytestmark = pytest.mark.numerics
-
-LAYERS = ("bert.encoder.", "roberta.encoder.", "distilbert.transformer.", "model.layers.", "transformer.encoder.")
+from raydisc.models.widths import Widths
+from raydisc.testing.families import FamilyContract
 
 
-@pytest.fixture(params=FAMILIES)
-def config(request):
-    return tiny_config(request.param)
+@pytest.mark.numerics
+class TestEveryFamily(FamilyContract):
+    @pytest.fixture(
+        params=[
+            *((family, "sdpa") for family in FAMILIES),
+            *((family, "eager") for family in KINDS),
+            *((family, "tags") for family in ("modernbert", "mt5")),
+        ],
+        ids="-".join,
+    )
+    def config(self, request):
+        family, attention = request.param
+        if attention == "tags":
+            return tagging(tiny_config(family))
+        return tiny_config(family, attention=attention)
 
 
-def test_units_are_those_of_the_real_modules(config):
-    model = tiny_teacher(config)
-    for units in layers_of(config):
-        assert (units.heads.count, units.neurons.count, units.hidden_size) == (4, 20, 24)
-        for kind in (units.heads, units.neurons):
-            assert {linear.axis for linear in kind.outputs} == {0}
-            assert (kind.input.axis, kind.input.blocks) == (1, 1)
-            for prunable in kind.linears:
-                linear = model.get_submodule(prunable.path)
-                assert isinstance(linear, nn.Linear)
-                shape = (prunable.kept(kind.count), 24)
-                assert linear.weight.shape == (shape if prunable.axis == 0 else shape[::-1])
-                assert (linear.bias is not None) == prunable.has_bias or prunable.axis == 1
+def test_a_family_without_a_tiny_configuration_fails():
+    assert FAMILIES == REGISTRY.names()
+    with pytest.raises(LookupError, match="the family 'new' needs a tiny configuration here"):
+        tiny_config("new")
 
 
-def test_every_linear_of_every_layer_carries_units(config):
-    model = tiny_teacher(config)
-    carrying = {linear.path for units in layers_of(config) for linear in units.linears}
-    in_layers = {
-        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name.startswith(LAYERS)
-    }
-    assert carrying == in_layers
-    assert len(layers_of(config)) == config.num_hidden_layers
-
-
-@pytest.mark.parametrize(("kind", "unit"), [("heads", 2), ("neurons", 7)])
-def test_a_unit_speaks_through_its_columns_alone(config, kind, unit):
-    """Zeroing what comes out of a unit equals zeroing the columns that read it: the rows and columns are one unit's."""
-    batch = tiny_batch(config)
-    units = getattr(layers_of(config)[1], kind)
-    value, reader = units.outputs[-1], units.input
-
-    def rows_of(linear):
-        """Its rows in the last block: of a fused projection that is the value, of a fused gate the other factor."""
-        start = (linear.blocks - 1) * linear.kept(units.count) // linear.blocks + unit * linear.size
-        return slice(start, start + linear.size)
-
-    silenced, unread = tiny_teacher(config), tiny_teacher(config)
-    with torch.no_grad():
-        # of a head the value alone makes its output; gelu(0) is 0, and so is a product with 0
-        silenced.get_submodule(value.path).weight[rows_of(value)] = 0
-        if value.has_bias:
-            silenced.get_submodule(value.path).bias[rows_of(value)] = 0
-        unread.get_submodule(reader.path).weight[:, rows_of(reader)] = 0
-        outputs = [model(**batch.inputs()).logits for model in (tiny_teacher(config), silenced, unread)]
-    assert_near(outputs[1], outputs[2])
-    assert (outputs[0] - outputs[2]).abs().max() > 1e-3
-
-
-def test_prunable_parameters_are_those_of_the_units(config):
-    state = state_of(tiny_teacher(config))
-    held = 0
-    for units in layers_of(config):
-        for linear in units.linears:
-            held += state[f"{linear.path}.weight"].numel()
-            held += state[f"{linear.path}.bias"].numel() if linear.axis == 0 and linear.has_bias else 0
-    assert prunable_parameters(config, Widths.full(config)) == held
-
-
-def test_full_widths_contain_all_others(config):
-    full = Widths.full(config)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_full_widths_contain_all_others(family):
+    full = Widths.full(tiny_config(family))
     assert full == Widths((4, 4, 4), (20, 20, 20))
     assert full.contains(Widths((4, 0, 4), (20, 19, 0)))
     assert not Widths((4, 0, 4), (20, 19, 0)).contains(full)

@@ -43,17 +43,6 @@ def encoder_folder(tmp_path):
     return tmp_path / "encoder"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_teacher_comes_back_as_it_was(tmp_path, family):
-    config = tiny_config(family)
-    teacher, batch = tiny_teacher(config), tiny_batch(config)
-    teacher.save_pretrained(tmp_path)
-    loaded = load_teacher(locate(str(tmp_path)), task_kind("classification"), 3, 0, finetuned=True).eval()
-    with torch.no_grad():
-        assert torch.equal(loaded(**batch.inputs()).logits, teacher(**batch.inputs()).logits)
-    check_head(tmp_path, load_config(tmp_path))
-
-
 def test_a_folder_without_configuration(tmp_path):
     with pytest.raises(InputError, match="is no checkpoint: it has no config.json"):
         locate(str(tmp_path))

@@ -30,12 +30,6 @@ def check(folder, finetuned, kind="classification"):
 
 
 @FAMILY
-def test_a_finished_teacher(family, tmp_path):
-    tiny_teacher(tiny_config(family)).save_pretrained(tmp_path)
-    check(tmp_path, finetuned=True)
-
-
-@FAMILY
 def test_a_model_without_a_head_is_given_the_one_that_transformers_gives_it(family, tmp_path):
     base = AutoModelForSeq2SeqLM if family.endswith("t5") else AutoModel
     base.from_config(tiny_config(family)).save_pretrained(tmp_path)
