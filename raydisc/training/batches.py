@@ -1,4 +1,4 @@
-"""Which batch a step trains on, and what a section's settings mean in steps."""
+"""The batches of a training stage, and the number of steps that its settings stand for."""
 
 import math
 from collections.abc import Callable
@@ -17,16 +17,16 @@ from raydisc.training.optimiser import OptimiserSettings
 
 
 class BatchSource:
-    """The batch of every step, by seed alone, so that a stage goes on after a crash where it was.
+    """The batches of all steps; they depend on the seed alone, so that a stage continues after a crash where it was.
 
     Args:
-        split: tokenised training rows.
-        batch_size: rows of a batch.
-        seed: of the order.
-        pad_id: the tokenizer's padding token.
-        device: where batches are put.
-        rows_at: the rows that a step may draw from, None for all; for a curriculum.
-        rank: of the worker that is given its share of each batch.
+        split: The tokenised training rows.
+        batch_size: The rows of a batch.
+        seed: The seed of the order.
+        pad_id: The tokenizer's padding token.
+        device: The device on which batches are put.
+        rows_at: The rows that a step may draw from, for a curriculum; None stands for all rows.
+        rank: The rank of the worker, which gets its share of each batch.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class BatchSource:
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
 
     def rows(self, step: int) -> np.ndarray:
-        """Row numbers of a step's batch, of all workers; a curriculum's steps go round its smaller set more often."""
+        """Return the row numbers of a step's batch for all workers; a curriculum repeats its smaller set more often."""
         allowed = self._rows_at(step)
         per_epoch = self.steps_per_epoch if allowed is None else math.ceil(len(allowed) / self.batch_size)
         epoch, position = divmod(step, per_epoch)
@@ -66,27 +66,27 @@ class BatchSource:
         return len(rows), int(self.split.lengths[rows].max())
 
     def tokens(self) -> np.ndarray | None:
-        """The tokens that batches hold, padding included; int64. None of a language task, which asks for any."""
+        """Return the tokens in all batches with padding, int64; None in a language task, which may predict any."""
         if self.split.kind.over_vocabulary:
             return None
         return np.union1d(self.split.tokens(), [self._pad_id])
 
     def batch(self, step: int) -> Batch:
-        """The worker's share of a step's batch."""
+        """Return the worker's share of a step's batch."""
         return self.batch_of(self.rows(step))
 
     def batch_of(self, rows: np.ndarray) -> Batch:
-        """The worker's share of some rows, as a batch."""
+        """Return the worker's share of some rows, as a batch."""
         return self.split.batch(rows, self._pad_id).share(self._rank.index, self._rank.workers).to(self._device)
 
 
 def steps_of(config: TrainingConfig, steps_per_epoch: int) -> int:
-    """Optimiser steps of a section's epochs."""
+    """Return the number of optimiser steps in the epochs of a section."""
     return max(1, round(config.epochs * steps_per_epoch))
 
 
 def pass_flops(cost: ForwardCost, widths: Widths, split: Split) -> float:
-    """FLOPs of one forward over every row of a split, as evaluations and teacher outputs batch them."""
+    """Return the FLOPs of one forward over every row of a split, in the batches of evaluations and teacher outputs."""
     lengths = split.lengths
     batches = evaluation_batches(lengths, EVALUATION_BATCH)
     return float(sum(cost.flops(widths, len(rows), int(lengths[rows].max())) for rows in batches))

@@ -1,8 +1,8 @@
 """Checkpoints of a training stage: everything that the next step depends on, as safetensors and JSON.
 
-Weights that a worker holds whole are in one file with the scalars, so that a checkpoint is whole or absent. Sharded
-ones are in a folder of shards, which counts once the scalars beside it are there. Nothing is pickled, and any number of
-workers can go on from either.
+Weights that each worker holds whole lie in one file together with the scalars, so that a checkpoint is whole or absent.
+Sharded weights lie in a folder of shards, which is valid once the scalars are written beside it. Nothing is pickled,
+and any number of workers can continue from either.
 """
 
 import json
@@ -37,17 +37,18 @@ def _evaluation(found: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class TrainingState:
-    """Where a training stage stands.
+    """The state of a training stage after a step.
 
     Attributes:
-        step: optimiser steps done.
-        flops: executed so far, by all workers.
-        evaluations: every evaluation so far, as the stage's evaluate function gave it.
-        best: the highest mean metric so far, and how many evaluations ago.
-        wall_before: seconds that earlier processes trained up to the checkpoint this one went on from.
-        cpu_before: their process time, seconds.
-        whole_table: whether the whole word embedding is trained; else the rows of the tokens that occur.
-        tensors: model, optimiser, random state and best weights, by prefixed name.
+        step: The number of optimiser steps done.
+        flops: The FLOPs that all workers have executed so far.
+        evaluations: Every evaluation so far, as the stage's evaluate function returned it.
+        best: The highest mean metric so far; None before the first evaluation.
+        since_best: The number of evaluations since then.
+        wall_before: Seconds that earlier processes trained up to the checkpoint from which this one continued.
+        cpu_before: Their process time in seconds.
+        whole_table: Whether the whole word embedding is trained, rather than the rows of the tokens that occur.
+        tensors: The model, the optimiser, the random states and the best weights, by prefixed name.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -63,11 +64,11 @@ class TrainingState:
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, torch.Tensor]:
-        """The tensors under a prefix, without it."""
+        """Return the tensors whose names begin with a prefix, by the rest of their names."""
         return {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
 
     def put(self, prefix: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Replace the tensors under a prefix."""
+        """Replace the tensors whose names begin with a prefix."""
         self.tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(prefix)}
         self.tensors.update({prefix + name: tensor.detach() for name, tensor in tensors.items()})
 
@@ -76,7 +77,7 @@ _STATE = TypeAdapter(TrainingState)
 
 
 def save(folder: Path, state: TrainingState, rank: Rank = ALONE) -> None:
-    """Write the checkpoint atomically over the one before; every worker must ask."""
+    """Write the checkpoint atomically in place of the one before; all workers must call it."""
     folder.mkdir(parents=True, exist_ok=True)
     told = json.dumps(asdict(replace(state, tensors={})))
     if any(isinstance(tensor, DTensor) for tensor in state.tensors.values()):
@@ -103,7 +104,7 @@ def _write_atomically(path: Path, text: str) -> None:
 
 
 def _forget(folder: Path, but: Path) -> None:
-    """Remove what an earlier checkpoint has left, also one that was never finished."""
+    """Remove the files of earlier checkpoints, unfinished ones included."""
     for shards in set(folder.glob("shards-*")) - {but}:
         shutil.rmtree(shards, ignore_errors=True)
     for unfinished in (*folder.glob(f"{_FILE}.*"), *folder.glob(f"{_SHARDED}.*")):
@@ -113,12 +114,12 @@ def _forget(folder: Path, but: Path) -> None:
 
 
 def load(folder: Path, like: Mapping[str, torch.Tensor] = _ALL_WHOLE, rank: Rank = ALONE) -> TrainingState | None:
-    """The checkpoint in a folder, or none; an unreadable one counts as none, since it can be computed again.
+    """Return the checkpoint in a folder, or None; an unreadable one is ignored, since it can be computed again.
 
     Args:
-        folder: where it may lie.
-        like: for the name of each tensor that is to be sharded, one that is; none where all are whole.
-        rank: of this worker; every worker must ask.
+        folder: The folder of the checkpoint.
+        like: For each tensor that is to be sharded, a tensor that is sharded in the same way, by name.
+        rank: The rank of this worker; all workers must call it.
     """
     state = rank.from_leader(progress_in(folder))
     if state is None:
@@ -132,7 +133,7 @@ def load(folder: Path, like: Mapping[str, torch.Tensor] = _ALL_WHOLE, rank: Rank
 
 
 def progress_in(folder: Path) -> TrainingState | None:
-    """What the checkpoint in a folder says, without its tensors; none without one that can be read."""
+    """Return the checkpoint in a folder without its tensors, or None if there is no readable one."""
     try:
         if (folder / _SHARDED).exists():
             return _told((folder / _SHARDED).read_text())
@@ -149,23 +150,23 @@ def progress_in(folder: Path) -> TrainingState | None:
 def _told(text: str) -> TrainingState:
     state = _STATE.validate_python(json.loads(text))
     if state.since_best >= max(1, len(state.evaluations)):
-        raise ValueError("the best evaluation is none of those there were")
+        raise ValueError("the best evaluation is not among the evaluations")
     return state
 
 
 def fits(
     state: TrainingState, weights: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer, best: bool
 ) -> bool:
-    """Whether a checkpoint's tensors are of a stage; those of a file that somebody has altered need not be.
+    """Whether the tensors of a checkpoint fit a stage, which those of an altered file need not do.
 
     Args:
-        state: the checkpoint.
-        weights: of the stage's model.
-        optimiser: of the stage.
-        best: whether the best weights so far are among them, once there was an evaluation.
+        state: The checkpoint.
+        weights: The weights of the stage's model.
+        optimiser: The optimiser of the stage.
+        best: Whether the checkpoint has to hold the best weights, once there was an evaluation.
     """
     wanted = _shapes("model.", weights) | (_shapes("best.", weights) if best and state.best is not None else {})
-    begun = {name.partition(".")[0] for name in state.part("optimiser.")}  # parameters that had a gradient
+    begun = {name.partition(".")[0] for name in state.part("optimiser.")}  # Parameters that had a gradient.
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     moments = {
         f"{index}.{name}": torch.tensor(0.0) if name == "step" else parameter
@@ -186,22 +187,22 @@ def _shapes(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The files of the checkpoint in a folder and those beside it, the one by which it counts last; none without it."""
+    """Return the files of a folder with a checkpoint, the one that makes it valid last; empty without a checkpoint."""
     mark = next((folder / name for name in (_SHARDED, _FILE) if (folder / name).is_file()), None)
     if mark is None:
         return []
     others = (path for path in folder.rglob("*") if path.is_file() and path != mark)
-    return [*sorted(path for path in others if not path.suffix[1:].isdigit()), mark]  # no number: it is whole
+    return [*sorted(path for path in others if not path.suffix[1:].isdigit()), mark]  # A number marks unfinished files.
 
 
 def evaluations_in(folder: Path) -> list[dict[str, Any]]:
-    """The evaluations that the checkpoint in a folder remembers; none without one that can be read."""
+    """Return the evaluations in the checkpoint of a folder; empty if there is no readable one."""
     state = progress_in(folder)
     return [] if state is None else state.evaluations
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """AdamW's moments and step counts by parameter number."""
+    """Return AdamW's moments and step counts, by the number of the parameter."""
     return {
         f"{index}.{name}": value
         for index, values in optimiser.state_dict()["state"].items()
@@ -210,7 +211,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put moments and step counts back; the groups are those the optimiser was made with."""
+    """Restore moments and step counts; the parameter groups stay as the optimiser was made."""
     values: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, field_name = name.partition(".")

@@ -1,10 +1,8 @@
-"""The word embedding while a stage trains: only the rows of tokens that its training rows hold.
+"""The word embedding of a model in training, cut to the tokens that occur in the training rows.
 
-The gradient of an embedding is as large as the embedding, whatever few rows a batch touches, and clipping, AdamW and
-checkpoints go over all of it. A stage knows its texts, so it trains the rows of their tokens alone. The rows left out
-would have had a gradient of zero in every step, which AdamW answers with weight decay and nothing else.
-
-V is the tokens of the vocabulary, D the hidden size.
+The gradient of an embedding is as large as the embedding, however few rows a batch touches, and clipping, AdamW and
+checkpoints process all of it. A stage knows its texts, so that it trains only the rows of their tokens. The other rows
+would have a gradient of zero in every step, to which AdamW applies nothing but weight decay.
 """
 
 from collections.abc import Iterator
@@ -19,12 +17,12 @@ from torch import nn
 class CompactVocabulary:
     """A model's word embedding cut to the rows of some tokens, until it is restored.
 
-    It is still asked for tokens by their numbers, so that whatever else a model derives from them (RoBERTa its
-    positions) does not change. A token whose row it does not have is an error.
+    Tokens keep their numbers, so that whatever else a model derives from them does not change, such as the positions of
+    RoBERTa. A token whose row was cut is an error.
 
     Args:
-        model: a Hugging Face model, changed in place; the parameter's name stays.
-        tokens: those that it is trained on; its own padding token is added.
+        model: A Hugging Face model, changed in place; the name of the parameter stays.
+        tokens: The tokens that it is trained on; its own padding token is added.
     """
 
     def __init__(self, model: nn.Module, tokens: np.ndarray) -> None:
@@ -45,10 +43,10 @@ class CompactVocabulary:
 
     @contextmanager
     def whole(self, kept: float) -> Iterator[None]:
-        """All rows for a while, to read other texts than the training rows.
+        """Put all rows back for the duration of a ``with`` block, to read texts other than the training rows.
 
         Args:
-            kept: what is left of each row that is not trained, as a factor.
+            kept: The factor by which weight decay has shrunk the rows that are not trained.
         """
         self._uncut(nn.Parameter(self._full.detach() * kept, requires_grad=False))
         try:
@@ -57,7 +55,7 @@ class CompactVocabulary:
             self._cut()
 
     def restore(self, kept: float) -> None:
-        """All rows for good, in the parameter that was there at first; ``kept`` as in ``whole``."""
+        """Put all rows back for good, in the original parameter; ``kept`` is as in ``whole``."""
         self._full.detach().mul_(kept)
         self._uncut(self._full)
 

@@ -4,9 +4,9 @@ from torch import nn
 
 
 def set_dropout(model: nn.Module, probability: float | None) -> None:
-    """Give every dropout of a model one probability, attention's included; None leaves the configuration's.
+    """Set the probability of every dropout of a model, attention included; None leaves them as they are.
 
-    Attention asks its own ``nn.Dropout`` for the probability, in every implementation of it, or keeps it as a number.
+    Attention takes the probability from an ``nn.Dropout`` of its own or keeps it as a number, in every implementation.
     A probability of 0 also lets attention use its fused kernel on a CPU, and draws no random numbers.
     """
     if probability is None:

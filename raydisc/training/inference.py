@@ -53,5 +53,5 @@ class Pass:
         """Yield the worker's parts of batches, which are given by their row numbers; a part may be without rows."""
         for rows in batches:
             batch = split.batch(rows, pad_id).share(self.rank.index, self.rank.workers).to(device)
-            self.on_batch(batch)  # now: what comes of it may have the pass end
+            self.on_batch(batch)  # Before the batch is computed, since what follows from it may end the pass.
             yield from micro_batches_of(batch, self.micro_batches)

@@ -28,50 +28,50 @@ from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.optimiser import OptimiserSettings, adamw, decayed, descend, lr_at
 
 _SEED_STRIDE = 2**32
-"""Between the workers' seeds: those of stages are below it."""
+"""The distance between the seeds of workers; the seeds of stages are smaller."""
 
 READ_EVERY = 10
-"""Steps between two looks at the loss: each makes the host wait for the device."""
+"""Steps after which losses are read, since each reading makes the host wait for the device."""
 
 Step = Callable[[int], tuple[torch.Tensor, float]]
-"""Runs forward and backward of a step on this worker's share of its batch and leaves gradients; returns its part of the
-loss, detached and wherever it was computed, and the FLOPs that all workers executed."""
+"""Runs forward and backward of a step on this worker's share of its batch, which leaves gradients; returns the share's
+part of the loss, detached and on the device, and the FLOPs that all workers executed."""
 
 Evaluate = Callable[[int], dict[str, Any]]
-"""Evaluates at a step; gives ``metric`` (what early stopping looks at), ``flops``, and whatever else it found."""
+"""Evaluates after a step; returns ``metric``, which decides on early stopping, ``flops``, and anything else found."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Takes the state of a running stage; called at every step, so it must be cheap. ``loss`` is in it now and then.
+"""Takes the state of a running stage; called at every step, so that it must be cheap. Some states have a ``loss``.
 
-One without a ``step`` says only that the stage goes on."""
+A state without a ``step`` says only that the stage is still running."""
 
 
 Stops = Callable[[], bool]
-"""Whether a stage is asked to stop; called at every step, so it must be cheap."""
+"""Whether a stage is asked to stop; called at every step, so that it must be cheap."""
 
 
 def never() -> bool:
-    """For a stage that nobody asks to stop."""
+    """Return False: a stage is not asked to stop."""
     return False
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a stage trains.
+    """The settings of the training loop of one stage.
 
     Attributes:
-        stage: the stage's name in messages.
-        total_steps: optimiser steps.
-        seed: of dropout.
-        optimiser: its settings.
-        evaluate_at: steps after which an evaluation follows.
-        patience: stop after so many evaluations without a better metric and hand back the best weights; None
-            never stops early and hands back the last ones.
-        checkpoint_folder: where checkpoints go; None writes none.
-        checkpoint_every_s: seconds between checkpoints; up to ten times as many where writing one takes long.
-        tokens: those of the training rows; only their rows of the word embedding are trained, the others decay as if
-            they had been. None trains the whole table.
-        stops: whether this worker is asked to stop; then all write a checkpoint at once and stop.
+        stage: The name of the stage in messages.
+        total_steps: The number of optimiser steps.
+        seed: The seed of dropout.
+        optimiser: The settings of the optimiser.
+        evaluate_at: The steps after which the model is evaluated.
+        patience: Stop after this number of evaluations without a better metric and keep the best weights; None never
+            stops early and keeps the last weights.
+        checkpoint_folder: The folder of checkpoints; None writes no checkpoint.
+        checkpoint_every_s: Seconds between checkpoints; up to ten times as many where writing one takes long.
+        tokens: The tokens of the training rows. Only their rows of the word embedding are trained; the others decay as
+            if they were. None trains the whole embedding.
+        stops: Whether this worker is asked to stop; all workers then write a checkpoint at once and stop.
     """
 
     stage: str
@@ -96,22 +96,25 @@ def train(
 ) -> TrainingState:
     """Train a model in place, from the last checkpoint if there is one.
 
-    Every random choice is drawn from the seed and the step, or from torch's state, which the checkpoint holds:
-    an interrupted run ends with the same bits as an undisturbed one.
+    Every random choice depends on the seed and the step, or on torch's random state, which the checkpoint holds. An
+    interrupted run therefore ends with the same bits as an undisturbed one.
 
     Args:
-        model: its trainable parameters are optimised; on return it holds the weights to keep, all of them. A run
-            that goes on from a checkpoint is given the weights that it began with.
-        settings: how.
-        step: forward and backward of a step.
-        evaluate: evaluation after some steps.
-        progress: told of every step.
-        rank: of this worker; each runs the same loop.
+        model: The model, whose trainable parameters are optimised; on return it holds all weights to keep. A run that
+            continues from a checkpoint gets the weights with which it began.
+        settings: The settings of the loop.
+        step: Runs forward and backward of a step.
+        evaluate: Evaluates the model after some steps.
+        progress: Takes the state after every step.
+        rank: The rank of this worker; all workers run the same loop.
+
+    Returns:
+        The state at the end, without tensors.
 
     Raises:
-        NonFiniteLoss: the loss or a gradient is; names the stage and the first such step, though it may be noticed
-            some steps later; the last good checkpoint stays.
-        Stopped: a worker was asked to; the checkpoint is of the step that it was in.
+        NonFiniteLoss: The loss or a gradient is not finite. The message names the stage and the first such step, though
+            it may be noticed some steps later; the last good checkpoint stays.
+        Stopped: A worker was asked to stop; the checkpoint holds the last step done.
     """
     tokens = None if _trains_whole_table(model, settings, rank) else settings.tokens
     vocabulary = None if tokens is None else CompactVocabulary(model, tokens)
@@ -127,7 +130,7 @@ def train(
 
 
 def _trains_whole_table(model: nn.Module, settings: LoopSettings, rank: Rank) -> bool:
-    """Of a sharded model, whose embedding is as small already as its workers make it; and who goes on from there."""
+    """Whether the whole word embedding is trained: for sharded models, and for stages whose checkpoint did so."""
     if is_sharded(model) or settings.checkpoint_folder is None:
         return is_sharded(model)
     before = rank.from_leader(progress_in(settings.checkpoint_folder))
@@ -135,7 +138,7 @@ def _trains_whole_table(model: nn.Module, settings: LoopSettings, rank: Rank) ->
 
 
 def _whole(evaluate: Evaluate, vocabulary: CompactVocabulary | None, settings: LoopSettings) -> Evaluate:
-    """An evaluation that meets all tokens."""
+    """Return the evaluation with all rows of the word embedding, as other texts have other tokens."""
     if vocabulary is None:
         return evaluate
 
@@ -190,13 +193,13 @@ def _train(
 
 
 def checkpoint_pause(usual_s: float, writing_s: float) -> float:
-    """Seconds until the next checkpoint, of which writing takes a twentieth if it can; what is unkept has a bound."""
+    """Return the seconds until the next checkpoint, so that writing takes a twentieth of the time, within a bound."""
     return min(max(usual_s, 19 * writing_s), 10 * usual_s)
 
 
 @dataclass(frozen=True)
 class _Signs:
-    """By which a step shows that it went wrong: two scalars, wherever they were computed."""
+    """The loss and the norm of the gradient after a step, two scalars on the device, to be checked later."""
 
     index: int
     loss: torch.Tensor
@@ -204,7 +207,7 @@ class _Signs:
 
 
 def _read(unread: Sequence[_Signs], settings: LoopSettings, rank: Rank) -> float:
-    """Look at the steps since the last look in one go; gives the last one's loss."""
+    """Check all steps since the last reading at once, and return the loss of the last of them."""
     losses = rank.total(torch.stack([signs.loss for signs in unread]))
     values = torch.stack([losses, torch.stack([signs.norm for signs in unread])], dim=1).tolist()
     for signs, (loss, norm) in zip(unread, values, strict=True):
@@ -242,7 +245,7 @@ def _resumed(
 
 
 def _sharded_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """What a checkpoint of a sharded model may hold sharded, by name: its weights, the best ones, AdamW's moments."""
+    """Return the tensors that a checkpoint of a sharded model may hold: weights, best weights, AdamW's moments."""
     weights = model.state_dict()
     like = {f"{part}.{name}": tensor for part in ("model", "best") for name, tensor in weights.items()}
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -252,7 +255,7 @@ def _sharded_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict
 
 
 def _random_state(model: nn.Module, rank: Rank) -> dict[str, torch.Tensor]:
-    """Of every worker, by its number."""
+    """Return the random states of all workers, by the device and the number of the worker."""
     device = next(model.parameters()).device
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -261,7 +264,7 @@ def _random_state(model: nn.Module, rank: Rank) -> dict[str, torch.Tensor]:
 
 
 def _set_random_state(model: nn.Module, state: TrainingState, settings: LoopSettings, rank: Rank) -> None:
-    """Go on where the worker was; one that was not there begins anew."""
+    """Restore the random state of the worker; a worker that was not there when it was saved draws a new one."""
     states = state.part("random.")
     if f"cpu.{rank.index}" not in states:
         torch.manual_seed(settings.seed + rank.index * _SEED_STRIDE + state.step)
@@ -272,7 +275,7 @@ def _set_random_state(model: nn.Module, state: TrainingState, settings: LoopSett
 
 
 def _clocks() -> tuple[float, float]:
-    """Wall clock and process time, seconds."""
+    """Return wall clock and process time in seconds."""
     return time.perf_counter(), time.process_time()
 
 
@@ -313,7 +316,7 @@ def _refuse_non_finite(name: str, value: float, index: int, settings: LoopSettin
         kept = f"the checkpoint of step {before.step} is kept" if before else "no checkpoint had been written yet"
         raise NonFiniteLoss(
             f"{settings.stage}: the {name} is {value} at step {index + 1} of {settings.total_steps}; {kept}; "
-            "a smaller learning rate or more warm-up usually mends it"
+            "a smaller learning rate or a longer warm-up usually helps"
         )
 
 
@@ -323,14 +326,18 @@ def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
 
 
 def even_steps(total_steps: int, evaluations: int, last: bool) -> frozenset[int]:
-    """Steps after which to evaluate, evenly, ``evaluations`` of them counting the end of the stage.
+    """Return the steps after which to evaluate, evenly spread.
 
-    The last step is among them where something is decided there; a stage evaluates what it hands back anyway.
+    Args:
+        total_steps: The number of steps.
+        evaluations: The number of evaluations, counting the one at the end of the stage.
+        last: Whether the last step is among them. Every stage evaluates the weights that it keeps anyway; the last step
+            is included where something is decided by its evaluation.
     """
     steps = {round(index * total_steps / evaluations) for index in range(1, evaluations)} - {0, total_steps}
     return frozenset(steps | {total_steps} if last else steps)
 
 
 def no_evaluation(step: int) -> dict[str, Any]:
-    """For a stage that is not evaluated while it trains."""
+    """Refuse an evaluation of a stage that is not evaluated while it trains."""
     raise AssertionError(f"no evaluation was asked for, yet one is due at step {step}")

@@ -11,7 +11,7 @@ Learn = Callable[[Batch], torch.Tensor]
 """Runs forward and backward on a batch; leaves gradients, and returns the loss, detached."""
 
 _CPU_ALLOCATION = re.compile(r"DefaultCPUAllocator|can't allocate memory|could not create a (?:primitive|memory)")
-"""In the words of torch and of oneDNN."""
+"""The words with which torch and oneDNN report that a host has no memory left."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -22,9 +22,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def micro_batches_of(batch: Batch, count: int) -> list[Batch]:
-    """A worker's share of a batch in so many parts, whose losses and gradients add up to its own.
+    """Return a worker's share of a batch in ``count`` parts, whose losses and gradients add up to those of the share.
 
-    As every worker has to do the same, parts without rows are among them.
+    Some parts may have no rows, since all workers have to run the same number of them.
     """
     return [batch.share(number, count) for number in range(count)]
 

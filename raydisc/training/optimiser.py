@@ -13,14 +13,14 @@ from raydisc.parallel.shard import whole
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """What every training stage sets.
+    """The settings of AdamW and of its learning rate.
 
     Attributes:
-        lr: peak learning rate.
-        warmup: share of the steps in which the learning rate climbs.
-        weight_decay: of matrices; biases and norms have none.
-        max_grad_norm: gradients are clipped to this norm.
-        beta2: AdamW's second beta.
+        lr: The peak learning rate.
+        warmup: The share of the steps in which the learning rate rises.
+        weight_decay: The weight decay of matrices; biases and norms do not decay.
+        max_grad_norm: The norm to which gradients are clipped.
+        beta2: The second beta of AdamW.
     """
 
     lr: float
@@ -31,7 +31,7 @@ class OptimiserSettings:
 
 
 def adamw(trained: Sequence[nn.Parameter], settings: OptimiserSettings) -> torch.optim.AdamW:
-    """Fused AdamW over parameters; one-dimensional ones (biases, norms) do not decay."""
+    """Return a fused AdamW over parameters; one-dimensional ones, which are biases and norms, do not decay."""
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
@@ -61,12 +61,12 @@ def descend(
 
 
 def decayed(steps: int, total_steps: int, settings: OptimiserSettings) -> float:
-    """What is left, as a factor, of a matrix's entry whose gradient was zero in each of the first ``steps`` steps."""
+    """Return the factor by which an entry of a matrix decays in the first ``steps`` steps if its gradient is zero."""
     return math.prod(1 - lr_at(step, total_steps, settings) * settings.weight_decay for step in range(steps))
 
 
 def lr_at(step: int, total_steps: int, settings: OptimiserSettings) -> float:
-    """The learning rate of a step counted from 0: linear warm-up to ``lr``, then linear decay towards 0."""
+    """Return the learning rate of a step, from 0: linear warm-up to ``lr``, then linear decay towards 0."""
     warmup_steps = round(settings.warmup * total_steps)
     if step < warmup_steps:
         return settings.lr * (step + 1) / warmup_steps

@@ -27,4 +27,4 @@ def predict(model: nn.Module, split: Split, pad_id: int, how: Pass) -> np.ndarra
             order.append(batch.rows)
     predictions = np.zeros((len(split), found[0].shape[-1]), dtype=np.float32)
     predictions[np.concatenate(order)] = np.concatenate(found)
-    return how.rank.total(torch.from_numpy(predictions)).numpy()  # zeros where it was another's row
+    return how.rank.total(torch.from_numpy(predictions)).numpy()  # Zeros in the rows of other workers.

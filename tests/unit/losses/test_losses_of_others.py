@@ -1,8 +1,12 @@
 """Losses from outside raydisc, registered in Python: checked by the contract, named by an experiment, trained with."""
 
+import doctest
+
 import pytest
 from tiny_runs import STUDENT, TRAINING, executor, search_of, tiny_experiment
 
+import raydisc.losses.base
+import raydisc.losses.layer_mapping
 from raydisc.config.experiment import DistillationConfig, TeacherOutputsConfig
 from raydisc.errors import InputError
 from raydisc.losses import LOSSES
@@ -86,3 +90,10 @@ class TestLossesOfOthers(LossContract):
     @pytest.fixture
     def loss(self, loss_class):
         return loss_class()
+
+
+@pytest.mark.parametrize("module", [raydisc.losses.base, raydisc.losses.layer_mapping], ids=lambda it: it.__name__)
+def test_the_examples_of_docstrings(module):
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
