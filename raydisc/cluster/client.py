@@ -1,4 +1,4 @@
-"""A cluster's job service, and what it knows of a job of raydisc."""
+"""The job service of a cluster, and the state of raydisc's jobs there."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 OURS = "raydisc"
-"""The key of a job's metadata by which those of raydisc are known; its value is the version."""
+"""The key in a job's metadata that marks jobs of raydisc; its value is the version."""
 
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _LOST = ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE")
-"""The process that looks after the driver was killed, say for memory, and the driver went with it."""
+"""Errors of jobs whose driver died with its supervising process, which was killed (for example for memory)."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Job:
     """A job of raydisc on a cluster.
 
     Attributes:
-        id: its name on the cluster.
-        run: the run's.
-        storage: where the run lies.
-        state: `waiting`, `running`, `finished`, `failed` or `interrupted`, which can be gone on with.
-        exit_code: as of `raydisc run`; None while it has not ended.
-        started: UTC, ISO 8601; None before that.
-        ended: the same.
-        message: what Ray says of it, on one line.
+        id: The name of the job on the cluster.
+        run: The name of the run.
+        storage: The storage of the run.
+        state: ``waiting``, ``running``, ``finished``, ``failed``, or ``interrupted`` if the run can be continued.
+        exit_code: The exit code, as that of ``raydisc run``; None before the job has ended.
+        started: The time of the start in UTC as ISO 8601; None before the start.
+        ended: The time of the end in UTC as ISO 8601; None before the end.
+        message: Ray's message about the job, on one line.
     """
 
     id: str
@@ -49,26 +49,28 @@ class Job:
     message: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields as a dictionary for JSON."""
         return asdict(self)
 
 
 def named_address(address: str | None) -> str:
-    """The address that is asked for, by a command or else by the environment.
+    """Return the address of the cluster, given on the command line or by the environment.
 
     Raises:
-        InputError: There is none.
+        InputError: No address is given.
     """
     found = next(filter(None, [address, *(os.environ.get(name) for name in _ADDRESSES)]), None)
     if found is None:
-        raise InputError("which cluster? give --address http://HEAD:8265, or auto for the one here, or set RAY_ADDRESS")
+        raise InputError(
+            "no cluster is named: give --address http://HEAD:8265, or auto for this machine, or set RAY_ADDRESS"
+        )
     return found
 
 
 def connect(address: str | None) -> JobSubmissionClient:
-    """A client of the cluster that is asked for, by an address or else by the environment.
+    """Connect to the cluster with an address, or to that of the environment.
 
-    It authenticates itself as Ray does: by ``RAY_AUTH_MODE`` with ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``.
+    The client authenticates as Ray does: by ``RAY_AUTH_MODE`` with ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``.
 
     Raises:
         InputError: No cluster is named, it cannot be reached, or it refuses this client.
@@ -88,20 +90,20 @@ def connect(address: str | None) -> JobSubmissionClient:
 
 @contextmanager
 def in_one_sentence(address: str) -> Iterator[None]:
-    """Turn what Ray's client raises into an `InputError`."""
+    """Turn errors of Ray's client into an ``InputError`` with one sentence."""
     from ray.exceptions import AuthenticationError, RaySystemError
 
     try:
         yield
     except AuthenticationError as error:
         raise InputError(
-            f"the cluster at {address} refuses this client: set RAY_AUTH_MODE=token, and its token by "
+            f"the cluster at {address} refuses this client: set RAY_AUTH_MODE=token and the token as "
             "RAY_AUTH_TOKEN_PATH=FILE or RAY_AUTH_TOKEN"
         ) from error
     except (OSError, RaySystemError) as error:
         raise InputError(
-            f"no cluster can be reached at {address} ({type(error).__name__}); is it running, with its dashboard's "
-            "port (8265) open to here, and is RAY_AUTH_MODE=token set where it asks for a token?"
+            f"no cluster can be reached at {address} ({type(error).__name__}); check that it is running, that "
+            "the port of its dashboard (8265) can be reached, and that RAY_AUTH_MODE=token is set if it needs a token"
         ) from error
     except (RuntimeError, ValueError, AssertionError) as error:
         if "ray[default]" in str(error):
@@ -110,20 +112,20 @@ def in_one_sentence(address: str) -> Iterator[None]:
 
 
 def job_named(client: JobSubmissionClient, name: str) -> Job:
-    """What the cluster knows of a job.
+    """Return the state of a job.
 
     Raises:
-        InputError: It knows no job of that name, or cannot be reached.
+        InputError: The cluster has no such job or cannot be reached.
     """
     with in_one_sentence(client.get_address()):
         found = [job for job in client.list_jobs() if job.submission_id == name]
     if not found:
-        raise InputError(f"the cluster at {client.get_address()} knows no job '{name}'; `raydisc status` lists them")
+        raise InputError(f"the cluster at {client.get_address()} has no job '{name}'; `raydisc status` lists its jobs")
     return job_of(found[0])
 
 
 def jobs_of(client: JobSubmissionClient) -> list[Job]:
-    """The jobs of raydisc that the cluster knows, the latest first.
+    """Return raydisc's jobs on the cluster, the latest first.
 
     Raises:
         InputError: The cluster cannot be reached.
@@ -134,7 +136,7 @@ def jobs_of(client: JobSubmissionClient) -> list[Job]:
 
 
 def job_of(details: JobDetails) -> Job:
-    """A job from what Ray tells."""
+    """Return a job from the details that Ray reports."""
     code, metadata = _exit_code(details), details.metadata or {}
     waiting = "running" if details.status == "RUNNING" else "waiting"
     ended = {DONE: "finished", FAILED: "failed", BAD_INPUT: "failed", STOPPED: "interrupted"}
@@ -151,7 +153,7 @@ def job_of(details: JobDetails) -> Job:
 
 
 def _exit_code(details: JobDetails) -> int | None:
-    """The driver's own code; Ray's status knows only success and failure."""
+    """Return the exit code of the driver, because Ray's own status is only success or failure."""
     if not details.status.is_terminal():
         return None
     code = details.driver_exit_code
@@ -159,7 +161,7 @@ def _exit_code(details: JobDetails) -> int | None:
         return STOPPED
     if code is None:
         return DONE if details.status == "SUCCEEDED" else FAILED
-    if code < 0 or code > 128:  # the driver was killed; what it had finished is kept
+    if code < 0 or code > 128:  # the driver was killed; its finished stages are kept
         return STOPPED
     return code if code in (DONE, BAD_INPUT, STOPPED) else FAILED
 
@@ -170,7 +172,7 @@ def _when(milliseconds: int | None) -> str | None:
 
 @contextmanager
 def _environment_without(names: tuple[str, ...]) -> Iterator[None]:
-    """Ray lets these variables win over an address that was given, and reads them again on the way."""
+    """Hide variables for a while; to Ray they take precedence over a given address."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

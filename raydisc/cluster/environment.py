@@ -1,4 +1,4 @@
-"""The packages that a job stands on: which versions are here, and whether a cluster has them."""
+"""The packages that a job needs: their versions here, and a check that a cluster has the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raydisc.errors import InputError
 
 
 def pinned(experiment: Experiment) -> list[str]:
-    """Requirements of the versions that are installed here: raydisc's own, and packages that hold a teacher.
+    """Return requirements for the installed versions of raydisc's dependencies and of packages that hold a teacher.
 
     Builds of one version count as one, so that torch for a CPU here and for a GPU there agree.
     """
@@ -22,20 +22,20 @@ def pinned(experiment: Experiment) -> list[str]:
 
 
 def ray_wanted() -> str:
-    """The requirement that the cluster's own Ray has to meet; no job can change it."""
+    """Return the requirement for the cluster's own Ray, which a job cannot change."""
     return str(next(it for it in _requirements() if it.name == "ray"))
 
 
 def refuse_other_versions(requirements: Iterable[str]) -> None:
-    """Refuse to run beside other packages than those that the job was made with.
+    """Refuse to run with other packages than those with which the job was created.
 
     Raises:
-        InputError: What is missing here, or has another version.
+        InputError: A package is missing here or has another version.
     """
-    wrong = [told for line in requirements if (told := _unmet(Requirement(line)))]
+    wrong = [unmet for line in requirements if (unmet := _unmet(Requirement(line)))]
     if wrong:
         raise InputError(
-            f"the cluster's packages are not those that the job was made with: {', '.join(wrong)}; install them there, "
+            f"the cluster's packages are not those of the job: {', '.join(wrong)}; install them there, "
             "submit with --pip auto, or submit from an environment like the cluster's"
         )
 

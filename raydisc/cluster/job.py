@@ -1,4 +1,4 @@
-"""What a job runs on the cluster, in the folder that was packed: `python -m raydisc.cluster.job`."""
+"""The program of a job on the cluster, run in the packed folder: ``python -m raydisc.cluster.job``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ RESULT = "------ result ------"
 
 
 def main(as_json: bool) -> int:
-    """Run the packed experiment; gives the exit code.
+    """Run the packed experiment and return the exit code.
 
     Args:
-        as_json: Whether the comparison is told as JSON.
+        as_json: Whether to print the comparison as JSON.
     """
     return exit_code_of(lambda: _run(as_json))
 
 
 def _run(as_json: bool) -> int:
     refuse_other_versions(Path(REQUIREMENTS_FILE).read_text().splitlines())
-    # Only now: other versions may not even be importable.
+    # Imported only now, because other versions may not even be importable.
     from raydisc.config.experiment import load_experiment
     from raydisc.report.ledger import Ledger
     from raydisc.report.live.reporter import LiveReporter
@@ -35,7 +35,7 @@ def _run(as_json: bool) -> int:
 
     experiment = load_experiment(EXPERIMENT_FILE)
     result = run_experiment(experiment, LiveReporter(plain=True), keep_names=True)
-    again = "submitting the file again with more of it goes on"
+    again = "continue by submitting the same file with a larger budget"
     code = exit_code_of_run(result.failures, result.following, again)
     print(RESULT)
     if as_json:

@@ -13,23 +13,23 @@ from raydisc.errors import InputError
 from raydisc.models.checkpoint_files import BESIDE_WEIGHTS, WEIGHTS
 
 LIMIT_BYTES = 64 * 2**20
-"""Of all packed files together; Ray keeps packages in the memory of the head."""
+"""The limit of all packed files together, because Ray keeps packages in the memory of the head."""
 
 EXPERIMENT_FILE = "experiment.yaml"
 REQUIREMENTS_FILE = "requirements.txt"
 
-_ELSEWHERE = "put it where the cluster can read it, and name the folder that it sees too with --shared FOLDER"
+_ELSEWHERE = "put it where the cluster can read it, and name that folder with --shared FOLDER"
 
 
 def storage_seen(storage: str, here: bool) -> str:
-    """The storage as the cluster is told it: an address, or an absolute folder.
+    """Return the storage in the form that the cluster receives: an address or an absolute folder.
 
     Args:
         storage: As in the experiment.
         here: Whether the cluster was found on this machine, so that folders have the same names on both.
 
     Raises:
-        InputError: The cluster would take it for another folder.
+        InputError: The path would mean another folder on the cluster.
     """
     if "://" in storage:
         return storage
@@ -37,8 +37,8 @@ def storage_seen(storage: str, here: bool) -> str:
         return str(Path(storage).expanduser().absolute())
     if not Path(storage).is_absolute():
         raise InputError(
-            f"storage: '{storage}' is a folder of this machine, which the cluster does not see; give it --storage: "
-            "an absolute folder that all its nodes see, or an address such as s3://BUCKET/FOLDER"
+            f"storage: '{storage}' is a folder of this machine, which the cluster cannot read; give --storage "
+            "an absolute folder that all its nodes can read, or an address such as s3://BUCKET/FOLDER"
         )
     return storage
 
@@ -115,7 +115,7 @@ class _Packing:
         return self._copied(place, path, files, path.name)
 
     def _here(self, place: str, name: str | None) -> Path | None:
-        """The path of what has to be packed; None for what the cluster has itself."""
+        """Return the path of a file or folder that has to be packed, or None if the cluster has it itself."""
         if name is None or "://" in name:
             return None
         path = Path(name).expanduser()

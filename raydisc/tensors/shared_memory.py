@@ -7,13 +7,13 @@ import torch
 
 
 def shared_tensor(memory: np.ndarray, dtype: torch.dtype, offset: int = 0, count: int = -1) -> torch.Tensor:
-    """A flat tensor that aliases read-only memory; whoever trains it must copy it first.
+    """Return a flat tensor that aliases read-only memory; it must be copied before it is trained.
 
     Args:
-        memory: contiguous, of any type.
-        dtype: of the tensor.
-        offset: bytes before the first element.
-        count: elements; -1 for all that follow.
+        memory: A contiguous array of any type.
+        dtype: The data type of the tensor.
+        offset: The number of bytes before the first element.
+        count: The number of elements; -1 for all that follow.
     """
     if count == 0 or memory.nbytes == 0:
         return torch.empty(0, dtype=dtype)

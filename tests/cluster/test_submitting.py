@@ -133,7 +133,7 @@ def test_strangers_are_refused(user: Client, head: Head) -> None:
 
 
 def test_unknown_jobs_and_clusters_are_named(user: Client) -> None:
-    assert "knows no job 'nothing'" in user.run("logs", "nothing", code=2)
+    assert "has no job 'nothing'" in user.run("logs", "nothing", code=2)
     nowhere = user.run("status", "--address", "http://127.0.0.1:9", code=2)
     assert nowhere.startswith("raydisc: no cluster can be reached at http://127.0.0.1:9 ")
     assert nowhere.count("\n") == 1

@@ -148,5 +148,5 @@ def test_a_relative_storage_is_for_a_cluster_on_this_machine(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert storage_seen(storage, here=True) == str(tmp_path / "runs")
-    with pytest.raises(InputError, match="an absolute folder that all its nodes see, or an address"):
+    with pytest.raises(InputError, match="an absolute folder that all its nodes can read, or an address"):
         storage_seen(storage, here=False)
