@@ -73,12 +73,12 @@ class JensenShannon(ClassLoss):
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> Part:
         """See ``Loss``."""
-        mine, theirs = student.logits / temperature, teacher.logits / temperature
         mixture = torch.logaddexp(
-            functional.log_softmax(mine, dim=-1), functional.log_softmax(theirs, dim=-1)
+            functional.log_softmax(student.logits / temperature, dim=-1),
+            functional.log_softmax(teacher.logits / temperature, dim=-1),
         ) - torch.log(torch.tensor(2.0))
         # The mixture is normalised already, so that a softmax leaves it unchanged.
-        halves = _kl(mine, mixture, 1.0) + _kl(theirs, mixture, 1.0)
+        halves = _kl(student.logits / temperature, mixture, 1.0) + _kl(teacher.logits / temperature, mixture, 1.0)
         return halves / 2 * temperature**2, batch.mean_labels
 
 
