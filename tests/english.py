@@ -167,7 +167,7 @@ def check_docstring(node: ast.Constant, summarised: bool) -> list[Finding]:
         if ">" not in text.splitlines()[line - node.lineno]:
             findings.append((line, f"{match[0]}: code in docstrings stands in double backticks"))
     for line, entry in section_entries(text):
-        if entry[:1].islower():
+        if entry[:1].islower() and entry[:1] != "λ":
             findings.append((node.lineno + line, f"'{entry[:40]}': a description begins with a capital"))
         if not entry.endswith((".", ":", "?", "…")):
             findings.append((node.lineno + line, f"'{entry[-40:]}': a description ends with a period"))

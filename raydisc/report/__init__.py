@@ -1,4 +1,4 @@
-"""What a run leaves behind and how it is shown: ledger, comparison, figures, report, live progress.
+"""The ledger of runs, and how it is shown: comparison, figures, report, live progress.
 
 Everything here reads only the ledger and knows nothing of Ray.
 """

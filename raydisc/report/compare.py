@@ -1,4 +1,4 @@
-"""`raydisc compare`: one row per schedule × path × seed × student scale, from the ledger alone."""
+"""``raydisc compare``: one row per schedule × path × seed × student scale, from the ledger alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Metrics = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def compare(ledger: Ledger, runs: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of `raydisc compare --json`, their fields as in `Row.public`.
+    """Return the rows of ``raydisc compare --json``, their fields as in ``Row.public``.
 
     Raises:
         InputError: The storage knows no such run.
@@ -27,7 +27,7 @@ def compare(ledger: Ledger, runs: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
-    """One row per finished trial of the runs, with costs, regret and selection.
+    """Return one row per finished trial of the runs, with costs, regret and selection.
 
     Rows are ordered by run (as asked for), student scale (falling), schedule, path (falling) and seed. A
     trial that failed has no row, but the stages it finished count to its schedule's cost.

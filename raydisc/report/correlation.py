@@ -1,4 +1,4 @@
-"""Does the λ-tradeoff foretell the best assistant? Its rank correlation with the students."""
+"""The rank correlation between the λ-tradeoff of an assistant and the metric of the student distilled through it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raydisc.tradeoff import tradeoff
 
 @dataclass(frozen=True)
 class Correlation:
-    """How well the λ-tradeoff foretells which assistant makes the best student.
+    """The rank correlation between the tradeoff of assistants and the metric of their students.
 
     Attributes:
         run: Name of the run.
@@ -38,10 +38,10 @@ class Correlation:
 
 
 def correlations(ledger: Ledger, rows: Sequence[Row]) -> list[Correlation]:
-    """Kendall's τ between a candidate's λ-tradeoff and the test metric of the student distilled through it.
+    """Return Kendall's τ between a candidate's λ-tradeoff and the test metric of the student distilled through it.
 
     Both sides are averaged over the seeds that have a supernet and every path with one assistant. A run without both
-    schedules, or with fewer than two candidates, has none.
+    schedules, or with fewer than two candidates, is left out.
     """
     found = []
     for (run, student_scale, lam), chosen in grouped(
@@ -65,7 +65,7 @@ def correlations(ledger: Ledger, rows: Sequence[Row]) -> list[Correlation]:
 
 
 def _pairs(ledger: Ledger, row: Row, paths: Sequence[Row]) -> dict[float, tuple[float, float]]:
-    """Scale → (its tradeoff in the row's supernet, test metric of the student through it), one seed."""
+    """Return for one seed, by scale, the tradeoff in the row's supernet and the test metric of the student."""
     tradeoffs = {
         c["scale"]: tradeoff(
             float("nan") if c["metric"] is None else c["metric"], c["scale"], row.lam or 0.0, reference(c)

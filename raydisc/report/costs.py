@@ -1,4 +1,4 @@
-"""Search cost: what a student cost from a finished teacher on, as if its schedule had run alone.
+"""Search cost: the cost of a student from a finished teacher on, as if its schedule had run alone.
 
 The cost is the sum over the *distinct* stages that the student depends on (its stage and, transitively, the
 inputs). A stage found in the store counts as if it had been computed, so a cached stage never makes a
@@ -16,7 +16,7 @@ from raydisc.stages.kinds import kind_named
 
 @dataclass(frozen=True)
 class Cost:
-    """An amount of compute; sums with `+`.
+    """An amount of compute; added with ``+``.
 
     Attributes:
         flops: Executed floating-point operations (analytic, padding included).
@@ -31,7 +31,7 @@ class Cost:
     cpu_seconds: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        """The two amounts together."""
+        """Return the sum of two amounts."""
         return Cost(
             self.flops + other.flops,
             self.device_seconds + other.device_seconds,
@@ -41,12 +41,12 @@ class Cost:
 
 
 def cost_of(stage: Mapping[str, Any]) -> Cost:
-    """The cost that a row of the ledger's `stages` states; a number that is missing counts 0."""
+    """Return the cost that a row of the ledger's ``stages`` states; a number that is missing counts 0."""
     return Cost(*(float(stage[field] or 0.0) for field in ("flops", "device_seconds", "wall_seconds", "cpu_seconds")))
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """The sum of costs; of none it is 0."""
+    """Return the sum of costs, which is 0 for an empty collection."""
     return sum(costs, Cost())
 
 
@@ -54,11 +54,11 @@ class StageGraph:
     """Finished stages by key, with what each depends on."""
 
     def __init__(self, stages: Iterable[Mapping[str, Any]]) -> None:
-        """Take rows of the ledger's `stages`, one per key; only finished ones are looked at."""
+        """Take rows of the ledger's ``stages``, one per key; only finished ones are looked at."""
         self.stages = {stage["key"]: stage for stage in stages if stage["state"] == "finished"}
 
     def closure(self, keys: Iterable[str]) -> set[str]:
-        """The stages among `keys` and all they depend on; inputs that are no stages are left out."""
+        """Return the stages among ``keys`` and all they depend on; inputs that are not stages are left out."""
         found: set[str] = set()
         waiting = list(keys)
         while waiting:
@@ -69,19 +69,19 @@ class StageGraph:
         return found
 
     def searched(self, keys: Iterable[str]) -> set[str]:
-        """Return the part of the closure that belongs to the search (see `raydisc.stages.kinds`)."""
+        """Return the part of the closure that belongs to the search (see ``raydisc.stages.kinds``)."""
         return {key for key in self.closure(keys) if kind_named(self.stages[key]["kind"]).searched}
 
     def search_cost(self, keys: Iterable[str]) -> Cost:
-        """What the search for these stages costs as if nothing had been computed before."""
-        # Sorted, because floating-point sums depend on the order and sets have none.
+        """Return what the search for these stages costs if nothing was computed before."""
+        # Sorted, because floating-point sums depend on the order, which sets do not define.
         return total(cost_of(self.stages[key]) for key in sorted(self.searched(keys)))
 
     def missing(self, keys: Iterable[str], asked: Iterable[str]) -> set[str]:
-        """Stages that the search for `keys` depends on but whose finished row is not in the ledger.
+        """Return the stages that the search for ``keys`` depends on but whose finished row is not in the ledger.
 
-        An input without a row may be no stage at all (a fingerprint of data or weights), so beside `keys`
-        themselves only those that a trial `asked` for as stages are held to be missing.
+        An input without a row may be no stage at all (a fingerprint of data or weights), so beside ``keys``
+        themselves only those that a trial ``asked`` for as stages are held to be missing.
         """
         keys = list(keys)
         wanted = {name for key in self.closure(keys) for name in self.stages[key]["inputs"] or ()}

@@ -29,7 +29,7 @@ STYLE: Any = {
 
 
 def render(figure: Figure, kind: Literal["svg", "png"] = "svg") -> bytes:
-    """The figure as a file's bytes; the same figure always gives the same bytes."""
+    """Return the figure as a file's bytes; the same figure always gives the same bytes."""
     stream = io.BytesIO()
     with mpl.rc_context(STYLE):
         figure.savefig(stream, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
@@ -39,12 +39,12 @@ def render(figure: Figure, kind: Literal["svg", "png"] = "svg") -> bytes:
 def candidates_figure(
     candidates: Sequence[Mapping[str, Any]], students: Mapping[float, tuple[float, float | None]], title: str
 ) -> Figure:
-    """Metric, tradeoff and win share of each candidate against its scale, for one student scale.
+    """Draw metric, tradeoff and win share of each candidate against its scale, for one student scale.
 
     Args:
-        candidates: Candidates as `raydisc.report.show.show` gives them, of one student scale and λ, any seeds.
+        candidates: Candidates as ``raydisc.report.show.show`` gives them, of one student scale and λ, any seeds.
         students: Scale of an assistant → (test metric of the student distilled through it, its standard error).
-        title: What it is about.
+        title: The title of the figure.
     """
     by_scale = dict(sorted(grouped(candidates, lambda c: c["scale"]).items()))
     scales = list(by_scale)
@@ -82,7 +82,7 @@ def candidates_figure(
 def _curve(
     axes: Axes, by_scale: Mapping[float, Sequence[Mapping[str, Any]]], field: str, colour: str, fmt: str, label: str
 ) -> None:
-    """A line over scales with its uncertainty: sd over seeds, or the standard error where there is one seed."""
+    """Draw a line over scales with its uncertainty: sd over seeds, or the standard error where there is one seed."""
     values = [[c[field] for c in same if c[field] is not None] for same in by_scale.values()]
     errors = [
         spread(found) if len(found) > 1 else same[0]["metric_se"]
@@ -94,7 +94,7 @@ def _curve(
 
 
 def cost_figure(summaries: Sequence[Summary], title: str) -> Figure:
-    """Test metric against search cost, for one run and student scale.
+    """Draw test metric against search cost, for one run and student scale.
 
     Large marks are schedules at the cost of all their trials, small ones single paths at their own cost. Bars are
     standard errors over test examples.
@@ -130,12 +130,12 @@ def cost_figure(summaries: Sequence[Summary], title: str) -> Figure:
 
 
 def sweep_figure(steps: Sequence[Mapping[str, Any]], lam: float, title: str) -> Figure:
-    """The chosen scale as a function of λ, one line per seed.
+    """Draw the chosen scale as a function of λ, one line per seed.
 
     Args:
-        steps: `break_points` as `raydisc.report.show.show` gives them, of one student scale.
+        steps: ``break_points`` as ``raydisc.report.show.show`` gives them, of one student scale.
         lam: The λ that was used.
-        title: What it is about.
+        title: The title of the figure.
     """
     breaks = [step["lam_from"] for step in steps]
     end = max(1.15 * max(breaks, default=0.0), 2 * lam, 0.1)

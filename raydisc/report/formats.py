@@ -1,4 +1,4 @@
-"""Numbers as people read them; what is not known is a dash."""
+"""Numbers formatted for people; an unknown number is a dash."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FLOP_UNITS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9),
 
 
 def decimal(value: float | None, decimals: int = 3) -> str:
-    """A number with so many decimals."""
+    """Return a number with a fixed number of decimals."""
     return DASH if value is None else f"{value:.{decimals}f}"
 
 
 def signed(value: float | None, decimals: int = 3) -> str:
-    """A difference with its sign; what rounds to 0 has none."""
+    """Return a difference with its sign, or without one if it rounds to 0."""
     if value is None:
         return DASH
     text = f"{value:+.{decimals}f}"
@@ -27,12 +27,12 @@ def signed(value: float | None, decimals: int = 3) -> str:
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """A metric ± its standard error over examples."""
+    """Return a metric ± its standard error over examples."""
     return decimal(value) + ("" if value is None or error is None else f" ±{error:.3f}")
 
 
 def estimate(value: Estimate) -> str:
-    """A metric averaged over seeds ± its standard error over examples."""
+    """Return a metric averaged over seeds ± its standard error over examples."""
     return with_error(value.mean, value.se)
 
 
@@ -45,7 +45,7 @@ def derived(shown: Shown, metric: float | None) -> str:
 
 
 def interval(value: Interval | None) -> str:
-    """A difference with its 95% interval, with decimals enough to see on which side of 0 a bound lies."""
+    """Return a difference with its 95% interval, with enough decimals to see on which side of 0 a bound lies."""
     if value is None:
         return DASH
     bounds = "" if value.low is None else f" [{signed(value.low, 4)}, {signed(value.high, 4)}]"
@@ -53,7 +53,7 @@ def interval(value: Interval | None) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A positive number with about so many significant digits and no exponent."""
+    """Return a positive number with about this number of significant digits and without an exponent."""
     if value is None:
         return DASH
     if value == 0:
@@ -63,49 +63,49 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def times(value: float | None) -> str:
-    """A ratio of costs."""
+    """Return a ratio of costs."""
     return DASH if value is None else f"{value:.2f}"
 
 
 def seconds(value: float | None) -> str:
-    """Seconds, with a decimal below ten."""
+    """Return seconds, with a decimal below ten."""
     return DASH if value is None else f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
 
 
 def flop_unit(values: Iterable[float | None]) -> tuple[str, float]:
-    """The unit that suits the largest of the numbers of FLOPs, and its size."""
+    """Return the unit that suits the largest of several numbers of FLOPs, and the size of the unit."""
     largest = max((value for value in values if value is not None), default=0.0)
     return next((unit for unit in FLOP_UNITS if largest >= unit[1]), FLOP_UNITS[-1])
 
 
 def flops(value: float | None) -> str:
-    """A number of FLOPs with its own unit."""
+    """Return a number of FLOPs with its own unit."""
     unit, size = flop_unit([value])
     return DASH if value is None else f"{significant(value / size)} {unit}"
 
 
 def parameters(value: float | None) -> str:
-    """A number of parameters in millions, or, below a tenth of one, in thousands."""
+    """Return a number of parameters in millions, or, below a tenth of one, in thousands."""
     if value is None:
         return DASH
     return f"{significant(value / 1e6)} M" if value >= 1e5 else f"{significant(value / 1e3)} k"
 
 
 def scale(value: float | None) -> str:
-    """A scale without needless digits."""
+    """Return a scale without needless digits."""
     return DASH if value is None else f"{value:g}"
 
 
 def path(scales: Sequence[float]) -> str:
-    """TA scales in order; a dash for the empty path of KD."""
+    """Return the scales of a path's assistants in order; a dash for the empty path of KD."""
     return " → ".join(map(scale, scales)) or DASH
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words in a sentence: `a, b and c`."""
+    """Return words as in a sentence: ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def share(value: float | None) -> str:
-    """A share in per cent."""
+    """Return a share as a percentage."""
     return DASH if value is None else f"{value:.0%}"

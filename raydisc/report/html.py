@@ -42,10 +42,10 @@ pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; font-size: .85rem; 
 
 
 def html_report(ledger: Ledger, run: str, experiment: str | None = None) -> str:
-    """The report as HTML: comparison, figures, candidates, trials, stages, notices, the resolved experiment.
+    """Return the report as HTML: comparison, figures, candidates, trials, stages, notices, the resolved experiment.
 
     Args:
-        ledger: What it is made from.
+        ledger: The ledger to read.
         run: Name of the run.
         experiment: The resolved experiment as YAML, shown at the end.
 
@@ -79,7 +79,7 @@ def html_report(ledger: Ledger, run: str, experiment: str | None = None) -> str:
 
 
 def write_report(ledger: Ledger, run: str, path: Path, experiment: str | None = None) -> Path:
-    """Write the report to a file, whole or not at all, and give the file's path back.
+    """Write the report to a file, as a whole or not at all, and return the file's path.
 
     Raises:
         InputError: The storage knows no such run.

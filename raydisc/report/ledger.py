@@ -1,4 +1,4 @@
-"""The ledger: immutable Parquet parts under `STORAGE/ledger/TABLE/`, the only thing that reports read."""
+"""The ledger: immutable Parquet parts under ``STORAGE/ledger/TABLE/``, the only source of reports."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ class Ledger:
     """Tables of immutable Parquet parts.
 
     A part is written once, atomically (temporary name, fsync, rename) and never changed; its name ends in a
-    hash of its contents, so writing the same rows again does nothing and other rows under the same name
-    become a further part. Readers see the last finished row of each thing (see
-    `raydisc.report.schema.IDENTITY`).
+    hash of its contents, so writing the same rows again does nothing, and other rows under the same name
+    become another part. Readers see the last finished row of each thing (see
+    ``raydisc.report.schema.IDENTITY``).
     """
 
     def __init__(self, root: Storage | Path) -> None:
-        """Open the ledger in `root` (`STORAGE/ledger`), which the first write makes."""
+        """Open the ledger in ``root`` (``STORAGE/ledger``), which the first write creates."""
         self.files = storage_at(root)
         self.root = self.files.folder
         self._read: dict[str, tuple[frozenset[str], pa.Table]] = {}
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]], part: str) -> None:
-        """Write rows as one part; no rows, no part.
+        """Write rows as one part; an empty sequence of rows leaves no part.
 
         Args:
-            table: One of `raydisc.report.schema.SCHEMAS`, but for `predictions` (see `write_predictions`).
+            table: One of ``raydisc.report.schema.SCHEMAS``, but for ``predictions`` (see ``write_predictions``).
             rows: Column → value; a column left out is null.
-            part: First half of the part's file name: letters, digits, `.`, `_`, `-` (a stage key, say).
+            part: First half of the part's file name: letters, digits, ``.``, ``_``, ``-`` (a stage key, say).
 
         Raises:
-            ValueError: The table does not exist or is `predictions`, a row has a column that the table has not, or
-                the name is no file name.
+            ValueError: The table does not exist or is ``predictions``, a row has a column that the table lacks, or
+                the name cannot be a file name.
         """
         schema = _schema(table)
         if table == "predictions":
@@ -78,15 +78,15 @@ class Ledger:
         labels: np.ndarray,
         part: str,
     ) -> None:
-        """Write one model's per-example predictions on one split as one part; no rows, no part.
+        """Write one model's per-example predictions on one split as one part, if there are any.
 
         Args:
             key: The stage whose predictions these are.
-            split: `validation` or `test`.
+            split: ``validation`` or ``test``.
             scale: The candidate's scale, or None where the stage made one model.
-            predictions: `[N, C]` logits, or `[N]` numbers, in the order of the split's rows.
-            labels: `[N]`.
-            part: As for `write`, beginning with the key; of a candidate best `KEY-SCALE`, by which it is found.
+            predictions: ``[N, C]`` logits, or ``[N]`` numbers, in the order of the split's rows.
+            labels: ``[N]``.
+            part: As for ``write``, beginning with the key; of a candidate best ``KEY-SCALE``, by which it is found.
 
         Raises:
             ValueError: The part's name does not begin with the key.
@@ -109,10 +109,10 @@ class Ledger:
         self._write("predictions", pa.table(columns, schema=_unstamped(_schema("predictions"))), part)
 
     def read(self, table: str, keys: Sequence[str] | None = None, latest: bool = True, **where: Any) -> pd.DataFrame:
-        """Rows of a table as a DataFrame; with all its columns, and no rows, where there are none.
+        """Return rows of a table as a DataFrame, which has all columns even where it has no rows.
 
         Args:
-            table: One of `raydisc.report.schema.SCHEMAS`.
+            table: One of ``raydisc.report.schema.SCHEMAS``.
             keys: Only rows with these stage keys.
             latest: Only the last finished row of each thing; False gives every row ever written.
             **where: Only rows whose column equals the value, or is one of a list of values; None means null.
@@ -125,12 +125,12 @@ class Ledger:
     def rows(
         self, table: str, keys: Sequence[str] | None = None, latest: bool = True, **where: Any
     ) -> list[dict[str, Any]]:
-        """As `read`, but as plain dictionaries with None for null."""
+        """Return what ``read`` returns as plain dictionaries, with None for null."""
         rows: list[dict[str, Any]] = self._select(table, keys, latest, where).to_pylist()
         return rows
 
     def predictions(self, key: str, split: str, scale: float | None = None) -> tuple[np.ndarray, np.ndarray] | None:
-        """One model's stored predictions `[N, C]` float32 and labels `[N]` by row; None without any."""
+        """Return one model's stored predictions ``[N, C]`` float32 and labels ``[N]`` by row; None without any."""
         # Reading every part of a large storage for each model would take minutes: their names say whose they are.
         of_key = [name for name in self._parts("predictions") if name.startswith(key)]
         parts = [name for name in of_key if scale is not None and name.startswith(f"{key}-{scale:g}-")] or of_key
@@ -154,7 +154,7 @@ class Ledger:
         folder = target.parent
         folder.mkdir(parents=True, exist_ok=True)
         stamped = rows.append_column(WRITTEN_AT, pa.array([now()] * rows.num_rows, pa.string()))
-        # Readers skip names that begin with a dot, so a part is either whole or not there.
+        # Readers skip names that begin with a dot, so a part is there as a whole or not at all.
         temporary = folder / f".{uuid.uuid4().hex}.tmp"
         try:
             with temporary.open("wb") as file:
@@ -168,7 +168,7 @@ class Ledger:
         self.files.publish(name)
 
     def _parts(self, table: str) -> list[str]:
-        """File names of a table's parts."""
+        """Return file names of a table's parts."""
         return [name for name in self.files.names(table) if name.endswith(".parquet") and not name.startswith(".")]
 
     def _select(self, table: str, keys: Sequence[str] | None, latest: bool, where: Mapping[str, Any]) -> pa.Table:
@@ -181,7 +181,7 @@ class Ledger:
         return _latest(table, found) if latest else found.take(_in_order(found.select([WRITTEN_AT]).to_pandas()))
 
     def _all(self, table: str) -> pa.Table:
-        """All rows of a table. Parts never change: what this ledger has read before is not read again."""
+        """Return all rows of a table. Parts never change: what this ledger has read before is not read again."""
         parts = frozenset(self._parts(table))
         known, rows = self._read.get(table, (frozenset[str](), _schema(table).empty_table()))
         if not known <= parts:  # somebody has removed some
@@ -214,7 +214,7 @@ class Ledger:
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601 with microseconds: the order of the text is the order in time."""
+    """Return the time in UTC, ISO 8601 with microseconds: the order of the text is the order in time."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -251,7 +251,7 @@ def _condition(column: pa.Field, value: Any) -> ds.Expression:
 
 
 def _latest(table: str, found: pa.Table) -> pa.Table:
-    """The last finished row of each thing, in the order of writing."""
+    """Return the last finished row of each thing, in the order of writing."""
     state = [] if "state" not in found.column_names else ["state"]
     frame = found.select([*IDENTITY[table], *state, WRITTEN_AT]).to_pandas()
     finished = frame["state"] == "finished" if state else frame[WRITTEN_AT].notna()
@@ -260,5 +260,5 @@ def _latest(table: str, found: pa.Table) -> pa.Table:
 
 
 def _in_order(frame: pd.DataFrame) -> pa.Array:
-    """Row numbers of a frame in the order of writing."""
+    """Return the row numbers of a frame in the order of writing."""
     return pa.array(frame.sort_values(WRITTEN_AT, kind="stable").index.to_numpy())

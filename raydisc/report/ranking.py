@@ -20,7 +20,7 @@ EPSILON = 1e-9  # scales closer than this are the same scale
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible assistant in a ranking; the fields of a candidate in `raydisc show --json`.
+    """A possible assistant in a ranking; the fields of a candidate in ``raydisc show --json``.
 
     Attributes:
         scale: Nominal scale.
@@ -30,7 +30,7 @@ class Candidate:
         metric: Validation metric; not a number where it could not be computed.
         metric_se: Its standard error over validation examples.
         reference: What the metric is divided by in the tradeoff: the teacher's in a language task, else 1.
-        tradeoff: `m + λ (1 - s)`.
+        tradeoff: ``m + λ (1 - s)``.
         place: 1 for the best tradeoff.
         win_share: Share of bootstrap resamples of the validation examples in which it is the best.
         chosen: Whether a schedule took it as an assistant.
@@ -70,7 +70,7 @@ class Ranking:
     Attributes:
         use: What is ranked, and how.
         candidates: From place 1 on.
-        steps: `(λ from, λ to, scale)`: what each λ would choose.
+        steps: ``(λ from, λ to, scale)``: what each λ would choose.
         within_noise: Scales that cannot be told apart as the best (at least two), the likeliest first; else empty.
         subnet: Row of the student's own scale in the supernet, before it is distilled; None if it is not there.
         early: Whether the choice ended the others' training, so that another λ would train another supernet.
@@ -85,12 +85,12 @@ class Ranking:
 
 
 def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[Mapping[str, Any]]) -> list[Use]:
-    """How a run's supernets are used: by its trials with a λ; where there is none yet, for the smallest scale.
+    """Return how a run's supernets are used: by its trials with a λ, or before there is one, for the smallest scale.
 
     Args:
         ledger: Where candidates and metrics are.
-        trials: The run's rows of `trials`.
-        stages: The run's rows of `stages`.
+        trials: The run's rows of ``trials``.
+        stages: The run's rows of ``stages``.
     """
     chosen: dict[tuple[str, float, int | None, float], set[float]] = {}
     metrics: dict[str, str] = {}
@@ -108,7 +108,7 @@ def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[M
 
 
 def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:
-    """The use of a supernet that no finished trial with a λ has used: its smallest scale is the student's.
+    """Return the use of a supernet that no finished trial with a λ has used: its smallest scale is the student's.
 
     λ is the one that chose before the end, if one did.
     """

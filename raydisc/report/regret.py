@@ -41,12 +41,12 @@ class Bootstrap:
     """Metrics of stored predictions on resamples of their examples, the same resamples for all models."""
 
     def __init__(self, ledger: Ledger, resamples: int = RESAMPLES, seed: int = 0) -> None:
-        """Read predictions from the ledger; draw so many resamples with this seed."""
+        """Read predictions from the ledger; the resamples are drawn with this seed."""
         self.ledger, self.resamples, self.seed = ledger, resamples, seed
         self._known: dict[tuple[str, str, str], np.ndarray | None] = {}
 
     def metric(self, name: str, key: str | None, split: str) -> np.ndarray | None:
-        """The metric of one model on each resample, `[resamples]`; None without stored predictions."""
+        """Return the metric of one model on each resample, ``[resamples]``; None without stored predictions."""
         if key is None:
             return None
         if (name, key, split) not in self._known:
@@ -57,14 +57,14 @@ class Bootstrap:
         return self._known[name, key, split]
 
     def mean(self, name: str, keys: Sequence[str | None], split: str) -> np.ndarray | None:
-        """The mean over models (one per seed) of the metric on each resample; None without predictions."""
+        """Return the mean over models (one per seed) of the metric on each resample; None without predictions."""
         arms = self._arms(name, keys, split)
         return None if arms is None else np.asarray(arms.mean(axis=0))
 
     def mean_of_drawn_seeds(self, name: str, keys: Sequence[str | None], split: str) -> np.ndarray | None:
-        """As `mean`, but each resample draws the seeds too, the same for every schedule that has as many.
+        """Return the mean where each resample draws the seeds too, the same for every schedule with as many seeds.
 
-        So the spread over seeds is in what is said of a difference, as far as few seeds show it.
+        The interval of a difference thus includes the spread over seeds, as far as few seeds show it.
         """
         arms = self._arms(name, keys, split)
         if arms is None:
@@ -74,7 +74,7 @@ class Bootstrap:
         return mean
 
     def _arms(self, name: str, keys: Sequence[str | None], split: str) -> np.ndarray | None:
-        """The metric of each model on each resample, `[seeds, resamples]`; None where one lacks predictions."""
+        """Return each model's metric on each resample, ``[seeds, resamples]``; None where one lacks predictions."""
         arms = [arm for arm in (self.metric(name, key, split) for key in keys) if arm is not None]
         return np.stack(arms) if arms and len(arms) == len(keys) else None
 
@@ -99,7 +99,7 @@ def oracle_paths(rows: Sequence[Row]) -> dict[tuple[str, float], tuple[float, ..
 
 
 def oracle_rows(rows: Sequence[Row]) -> dict[tuple[str, float, int], Row]:
-    """The oracle path's row for each run, student scale and seed."""
+    """Return the oracle path's row for each run, student scale and seed."""
     paths = oracle_paths(rows)
     return {
         (row.run, row.student_scale, row.seed): row

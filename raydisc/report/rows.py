@@ -15,7 +15,7 @@ FIELDS = (
     "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds",
     "wall_seconds", "cost_relative_to_oracle", "regret", "selected",
 )  # fmt: skip
-"""Fields of a row in `raydisc compare --json` and `--csv`, in order."""
+"""Fields of a row in ``raydisc compare --json`` and ``--csv``, in order."""
 
 T = TypeVar("T")
 
@@ -37,14 +37,14 @@ class Row:
         seed: The seed.
         validation_metric: The student's on the validation split.
         test_metric: The student's on the test split.
-        test_se: Standard error of `test_metric` over test examples.
+        test_se: Standard error of ``test_metric`` over test examples.
         cost: Search cost of this path alone.
         schedule_cost: Search cost of all the schedule's trials with this run, seed and student scale.
         trial: The trial's identifier.
         student: Stage key of the student.
         supernet: Stage key of the once-for-all that the trial used.
         test: Stage key of the evaluation on the test split.
-        cost_relative_to_oracle: `schedule_cost` in FLOPs over the oracle path's own cost with the same seed.
+        cost_relative_to_oracle: ``schedule_cost`` in FLOPs over the oracle path's own cost with the same seed.
         regret: The oracle path's test metric minus this row's, same seed.
         selected: Whether this is the schedule's best path by validation, for its seed and student scale.
     """
@@ -73,7 +73,7 @@ class Row:
     selected: bool = False
 
     def public(self) -> dict[str, Any]:
-        """The row as `raydisc compare --json` gives it; `*_seconds` are of this path alone."""
+        """Return the row as ``raydisc compare --json`` gives it; ``*_seconds`` are of this path alone."""
         return {
             "run": self.run,
             "task": self.task,
@@ -98,22 +98,22 @@ class Row:
 
 
 def number(value: Any) -> float | None:
-    """The value as a float; None where it is missing or not finite."""
+    """Return the value as a float; None where it is missing or not finite."""
     return float(value) if value is not None and math.isfinite(value) else None
 
 
 def ratio(above: float | None, below: float | None) -> float | None:
-    """The quotient; None where a side is missing or the divisor is 0."""
+    """Return the quotient; None where a side is missing or the divisor is 0."""
     return None if above is None or not below else above / below
 
 
 def path_order(path: tuple[float, ...]) -> tuple[int, tuple[float, ...]]:
-    """Which path wins a tie (the smallest of this): fewer assistants first, then the smaller scales."""
+    """Return a key by which the path that wins a tie is the smallest: fewer assistants, then smaller scales."""
     return len(path), path
 
 
 def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]]:
-    """Items by key, groups and items in the order in which they came."""
+    """Return items grouped by key, groups and items in the order in which they came."""
     groups: dict[Any, list[T]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)
@@ -121,5 +121,5 @@ def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[
 
 
 def reference(candidate: Mapping[str, Any]) -> float:
-    """What a candidate's metric is divided by in the tradeoff; rows of an earlier version do not say."""
+    """Return the value that a candidate's metric is divided by in the tradeoff; 1 in rows of earlier versions."""
     return number(candidate.get("reference")) or 1.0

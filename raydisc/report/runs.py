@@ -1,4 +1,4 @@
-"""The runs of a storage: what each says of itself in `STORAGE/NAME/run.json`, and what the ledger knows."""
+"""The runs of a storage: what each has noted in ``STORAGE/NAME/run.json``, and what the ledger knows."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ State = Literal["running", "finished", "failed", "interrupted", "stopped: budget
 
 @dataclass(frozen=True)
 class RunState:
-    """What the driver notes about its run when it starts and when it ends.
+    """The note that a driver makes about its run when it starts and when it ends.
 
     Attributes:
         task: Name of the task.
-        state: How the run stands.
-        trials: How many trials it has in all.
-        wall_seconds: Seconds that all its drivers have been at it.
+        state: The state of the run.
+        trials: The number of all trials.
+        wall_seconds: The seconds that all its drivers have run.
         when: Time of the note, UTC, ISO 8601.
         host: The machine of the driver.
-        pid: The driver's process there, so that a driver that was killed is not taken for running.
+        pid: The driver's process there, so that the run of a killed driver is not taken for running.
     """
 
     task: str
@@ -48,7 +48,7 @@ class RunState:
     pid: int = field(default_factory=os.getpid)
 
     def write(self, run: Storage | Path) -> None:
-        """Write it into the run's folder, atomically."""
+        """Write the note into the run's folder, atomically."""
         place = storage_at(run)
         folder = place.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,10 +72,10 @@ _STATE = TypeAdapter(RunState)
 
 
 def read_state(run: Storage | Path) -> RunState | None:
-    """What the run in this folder says of itself; None where it says nothing.
+    """Return the note of the run in this folder, or None if there is no such note.
 
     Raises:
-        InputError: What it says cannot be read.
+        InputError: The note cannot be read.
     """
     place = storage_at(run)
     told = place.read(RUN_FILE)
@@ -88,18 +88,18 @@ def read_state(run: Storage | Path) -> RunState | None:
 
 
 def known_runs(ledger: Ledger) -> list[str]:
-    """Names of the runs that have a folder in the storage or rows in the ledger, by alphabet."""
+    """Return the sorted names of the runs that have a folder in the storage or rows in the ledger."""
     storage = ledger.files.parent
     noted = {name for name in storage.folders() if storage.has(f"{name}/{RUN_FILE}")}
     named = noted.union(*(ledger.read(table)["run"].dropna() for table in ("trials", "stages")))
-    return sorted(name for name in named if PART_NAME.fullmatch(name))  # no path to a folder elsewhere
+    return sorted(name for name in named if PART_NAME.fullmatch(name))  # not a path to a folder elsewhere
 
 
 def list_runs(storage: Storage | Path) -> list[dict[str, Any]]:
-    """The listing of `raydisc ls`: `name, task, state, finished, failed, trials, when`, the latest run first.
+    """Return what ``raydisc ls`` lists, the latest run first: ``name, task, state, finished, failed, trials, when``.
 
-    `trials` is the number of all trials and `state` how the run stands (`running`, `finished`, `failed`,
-    `interrupted`, `stopped: budget`); both are None for a run that has left rows in the ledger but no folder.
+    ``trials`` is the number of all trials and ``state`` the state of the run (``running``, ``finished``, ``failed``,
+    ``interrupted``, ``stopped: budget``); both are None for a run that has left rows in the ledger but no folder.
     """
     storage = storage_at(storage)
     ledger = Ledger(storage / "ledger")

@@ -1,4 +1,4 @@
-"""The ledger's tables: their columns, and which columns name one thing."""
+"""The tables of the ledger: their columns, and the columns that identify one thing."""
 
 from __future__ import annotations
 

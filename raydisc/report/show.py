@@ -1,4 +1,4 @@
-"""`raydisc show`: the stages, candidates, ranking and trials of one run."""
+"""``raydisc show``: the stages, candidates, ranking and trials of one run."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ from raydisc.report.stages import run_stages, settings_of, teacher
 
 
 def show(ledger: Ledger, run: str) -> dict[str, Any]:
-    """Everything that the ledger knows of a run, ready for JSON (`raydisc show RUN --json`).
+    """Return everything that the ledger knows of a run, ready for JSON (``raydisc show RUN --json``).
 
     Returns:
-        A dictionary with
+        A dictionary with these entries.
 
-        - `run`, `task`, `metric`;
-        - `stages`: every stage the run depends on, in the order in which they finished, with its cost, the `scale` of
-          what it made (of teacher outputs: of the model whose they are), whether it was `reused` from another run, and
-          of teacher outputs where they are `kept` (memory, disk or online), their `kept_bytes`, the type of the hidden
-          states (`kept_dtype`) and the root mean square error that it brings, relative to theirs (`kept_error`);
-        - `candidates`: the possible assistants of each supernet, by place, with `supernet`, `student_scale`, `seed` and
-          `lam` of the ranking, `win_share`, whether it was `chosen`, `final_metric` where it was trained to the end;
-        - `subnets`: the student's own scale in each supernet, when the assistant was chosen;
-        - `trials`: finished and failed, with metrics and the cost of each path alone;
-        - `teacher`: its `validation_metric`, `test_metric` and `test_se`, as far as they were measured;
-        - `lam`: λ of the first ranking; `break_points`: what every other λ would choose (`lam_to` null: no end),
-          `early` where it would train a supernet of its own, since this one went on with the chosen candidate alone;
-        - `spent`: what the run itself really computed (stages found in the store not counted);
-        - `notices`: what to know before believing it.
+        - ``run``, ``task``, ``metric``;
+        - ``stages``: every stage the run depends on, in the order in which they finished, with its cost, the
+          ``scale`` of what it made (of teacher outputs that of their model), whether it was ``reused`` from
+          another run, and of teacher outputs where they are ``kept`` (memory, disk or online), their
+          ``kept_bytes``, the type of the hidden states (``kept_dtype``) and the root mean square error that it
+          brings, relative to theirs (``kept_error``);
+        - ``candidates``: the possible assistants of each supernet, by place, with ``supernet``,
+          ``student_scale``, ``seed`` and ``lam`` of the ranking, ``win_share``, whether it was ``chosen``,
+          ``final_metric`` where it was trained to the end;
+        - ``subnets``: the student's own scale in each supernet, when the assistant was chosen;
+        - ``trials``: finished and failed, with metrics and the cost of each path alone;
+        - ``teacher``: its ``validation_metric``, ``test_metric`` and ``test_se``, as far as they were measured;
+        - ``lam``: λ of the first ranking; ``break_points``: what every other λ would choose (``lam_to`` null:
+          no end), ``early`` where it would train a supernet of its own, since this one went on with the chosen
+          candidate alone;
+        - ``spent``: what the run itself computed, without stages found in the storage;
+        - ``notices``: what to know before believing the numbers.
 
     Raises:
         InputError: The storage knows no such run.
@@ -68,7 +71,7 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
 
 
 def notices(trials: Sequence[Mapping[str, Any]], rows: Sequence[Row], rankings: Sequence[Ranking]) -> list[str]:
-    """What a reader should know before believing the numbers."""
+    """Return what a reader should know before believing the numbers."""
     told = [doubt(r, len(rankings) > 1) for r in rankings if r.within_noise]
     for trial in trials:
         if trial["state"] == "failed":
@@ -84,7 +87,7 @@ def notices(trials: Sequence[Mapping[str, Any]], rows: Sequence[Row], rankings: 
 
 
 def doubt(ranking: Ranking, several: bool = False) -> str:
-    """The sentence that says which assistants cannot be told apart."""
+    """Return the sentence that says which assistants cannot be told apart."""
     shares = {c.scale: c.win_share for c in ranking.candidates}
     alike = [formats.scale(scale) for scale in ranking.within_noise]
     wins = [formats.share(shares[scale]) for scale in ranking.within_noise]
@@ -134,7 +137,7 @@ def _trial(trial: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as JSON can say them: no infinity, nothing that is not a number."""
+    """Return values as JSON can express them: None for infinity and for what is not a number."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
     }

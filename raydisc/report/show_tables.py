@@ -1,4 +1,4 @@
-"""`raydisc show` for people: what `show` returns, as tables."""
+"""``raydisc show`` for people: what ``show`` returns, as tables."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Shown = Mapping[str, Any]
 
 
 def render_show(shown: Shown, file: IO[str] | None = None, plain: bool = False) -> None:
-    """Print what `raydisc.report.show.show` returned: coloured on a terminal, aligned text elsewhere."""
+    """Print what ``raydisc.report.show.show`` returned: coloured on a terminal, aligned text elsewhere."""
     file = file or sys.stdout
     print_sheets(show_sheets(shown), file, plain)
     print_lines([f"Notice: {notice}." for notice in shown["notices"]], file)
 
 
 def show_sheets(shown: Shown) -> list[Sheet]:
-    """The tables of a run: stages, the candidates of each supernet, trials."""
+    """Return the tables of a run: stages, the candidates of each supernet, trials."""
     sheets = [stage_sheet(shown), *candidate_sheets(shown), trial_sheet(shown)]
     return [sheet for sheet in sheets if sheet.lines]
 
 
 def stage_sheet(shown: Shown) -> Sheet:
-    """Every stage with its cost, and where outputs are kept."""
+    """Return every stage with its cost, and where outputs are kept."""
     columns = ["<stage", "<key", "scale", "<state", "seed", "FLOPs", "device s", "wall s", "CPU s", "<computed by",
                "<kept"]  # fmt: skip
     lines = [
@@ -66,13 +66,13 @@ def _kept(stage: Mapping[str, Any]) -> str:
 
 
 def candidate_sheets(shown: Shown) -> list[Sheet]:
-    """The ranking of each supernet's candidates."""
+    """Return the ranking of each supernet's candidates."""
     rankings = grouped(shown["candidates"], _ranked_by)
     return [_ranking(shown, group, members) for group, members in rankings.items()]
 
 
 def trial_sheet(shown: Shown) -> Sheet:
-    """Every trial with its student."""
+    """Return every trial with its student."""
     derived = shown_as(shown["metric"] or "")
     columns = ["<schedule", "<path", "student", "params", "seed", "<first weights", "validation", "test",
                *([derived.name] if derived else []), "FLOPs", "device s", "<student's key", "<state"]  # fmt: skip
@@ -150,13 +150,13 @@ def _candidate(row: Mapping[str, Any]) -> list[str]:
 
 
 def _end(row: Mapping[str, Any]) -> str:
-    """What became of a candidate where one was chosen before the end."""
+    """Return how training ended for a candidate where one was chosen before the end."""
     return f"trained on, to {formats.decimal(row['final_metric'])}" if row["final_metric"] is not None else ""
 
 
 def _best_in(members: Sequence[Mapping[str, Any]]) -> str:
     if all(member["win_share"] is None for member in members):
-        return "No predictions are stored, so how sure the choice is cannot be told."
+        return "No predictions are stored, so it is not known how certain the choice is."
     return (
         "Best in: the share of paired bootstrap resamples of the validation examples in which the candidate has the "
         "best tradeoff; ties go to the smaller scale."
@@ -164,7 +164,7 @@ def _best_in(members: Sequence[Mapping[str, Any]]) -> str:
 
 
 def sweep(steps: Sequence[Mapping[str, Any]]) -> str:
-    """The λ sweep as a sentence: what each λ would choose."""
+    """Return a sentence that says which scale each λ would choose."""
     told = [
         f"{formats.scale(step['scale'])} for "
         + (

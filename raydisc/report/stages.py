@@ -15,7 +15,7 @@ from raydisc.stages.kinds import kind_named
 
 
 class StageSettings(BaseModel):
-    """What is read of a stage's settings here.
+    """The part of a stage's settings that reports read.
 
     Attributes:
         scale: Of the model that it made.
@@ -29,7 +29,7 @@ class StageSettings(BaseModel):
 
 
 def settings_of(stage: Mapping[str, Any]) -> StageSettings:
-    """The settings in a row of `stages`.
+    """Return the settings in a row of ``stages``.
 
     Raises:
         InputError: They are not what a run writes.
@@ -44,7 +44,7 @@ def settings_of(stage: Mapping[str, Any]) -> StageSettings:
 
 
 def run_stages(ledger: Ledger, run: str, trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The stages that a run computed, asked for or depends on, in the order in which they finished."""
+    """Return the stages that a run computed, asked for or depends on, in the order in which they finished."""
     rows = ledger.rows("stages")
     asked = [key for trial in trials for key in trial["stages"] or ()]
     ends = [key for trial in trials for key in (trial["student"], trial["test"]) if key]
@@ -59,14 +59,14 @@ def run_stages(ledger: Ledger, run: str, trials: Sequence[Mapping[str, Any]]) ->
 def teacher(
     ledger: Ledger, trials: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
 ) -> dict[str, float | None]:
-    """The teacher's metrics: at the end of its fine-tuning (validation) and on the test split."""
+    """Return the teacher's metrics: at the end of its fine-tuning (validation) and on the test split."""
     trained = {stage["key"] for stage in stages if kind_named(stage["kind"]).makes_teacher}
     tests = [stage for stage in stages if kind_named(stage["kind"]).tests]
     tested = [stage["key"] for stage in tests if not trained.isdisjoint(stage["inputs"] or ())]
     name = next((trial["metric"] for trial in trials), None)
     validation = ledger.rows("metrics", keys=sorted(trained), split="validation", metric=name, scale=None)
     test = ledger.rows("metrics", keys=tested, split="test", metric=name, scale=None)
-    # The evaluation after the last step has none; without it the latest step counts.
+    # The evaluation after the last step has no step; without it the latest step counts.
     last = max(validation, key=lambda row: (row["step"] is None, row["step"] or 0), default={"value": None})
     return {
         "validation_metric": number(last["value"]),
@@ -76,6 +76,6 @@ def teacher(
 
 
 def run_teacher(ledger: Ledger, run: str) -> dict[str, float | None]:
-    """The metrics of a run's teacher (see `teacher`)."""
+    """Return the metrics of a run's teacher (see ``teacher``)."""
     trials = ledger.rows("trials", run=run)
     return teacher(ledger, trials, run_stages(ledger, run, trials))

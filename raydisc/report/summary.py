@@ -46,7 +46,7 @@ class Summary:
         metric: Name of the metric.
         schedule: Name of the schedule or control.
         whole: True for the schedule (its selected paths, the cost of all its trials), False for one path alone.
-        paths: The different paths behind the line; with `whole`, what was selected for the seeds.
+        paths: The different paths behind the line; with ``whole``, what was selected for the seeds.
         tried: Number of trials that the schedule has for one seed.
         student_scale: Nominal scale of the student.
         student_parameters: Parameters of the whole student.
@@ -86,7 +86,7 @@ class Summary:
 
 
 def summarise(ledger: Ledger, rows: Sequence[Row], resamples: int = RESAMPLES, seed: int = 0) -> list[Summary]:
-    """Condense the rows of `raydisc.report.compare.comparison`.
+    """Condense the rows of ``raydisc.report.compare.comparison``.
 
     Returns:
         For each run, student scale and schedule (in the rows' order) the schedule's line and, where it tried
@@ -108,7 +108,7 @@ def summarise(ledger: Ledger, rows: Sequence[Row], resamples: int = RESAMPLES, s
 
 
 class _Section:
-    """What the lines of one run and student scale are measured against."""
+    """The rows that the lines of one run and student scale are measured against."""
 
     def __init__(self, rows: Sequence[Row], bootstrap: Bootstrap) -> None:
         self.bootstrap = bootstrap
@@ -161,12 +161,12 @@ class _Section:
 
 
 def spread(values: Sequence[float]) -> float | None:
-    """Standard deviation with n - 1; None for fewer than two values."""
+    """Return the standard deviation with n - 1 degrees of freedom; None for fewer than two values."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def mean_cost(costs: Iterable[Cost | None]) -> Cost | None:
-    """The mean of costs; None where one is not known, or of none."""
+    """Return the mean of costs; None where one is unknown or there are no costs."""
     costs = list(costs)
     known = [cost for cost in costs if cost is not None]
     if not known or len(known) < len(costs):

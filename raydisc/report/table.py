@@ -23,7 +23,7 @@ class Sheet:
 
     Attributes:
         title: What it shows.
-        columns: Headings; one that begins with `<` (taken off) is aligned left, all others right.
+        columns: Headings; one that begins with ``<`` (taken off) is aligned left, all others right.
         lines: Cells of each line.
         styles: Style of each line, or nothing for all plain.
         notes: Sentences below it.
@@ -43,7 +43,7 @@ class Sheet:
         return [(column.removeprefix("<"), column.startswith("<")) for column in self.columns]
 
     def styled(self) -> list[tuple[Sequence[str], Style]]:
-        """Each line with its style."""
+        """Return each line with its style."""
         return list(zip(self.lines, self.styles or [""] * len(self.lines), strict=True))
 
 
@@ -62,7 +62,7 @@ def as_text(sheet: Sheet) -> str:
 
 
 def as_markdown(sheet: Sheet) -> str:
-    """A Markdown table with its title in bold and its notes below."""
+    """Return a Markdown table with its title in bold and its notes below."""
     rule = ["---" if left else "---:" for _, left in sheet.headings]
     cells = [[name for name, _ in sheet.headings], rule, *sheet.lines]
     lines = ["| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in cells]
@@ -71,7 +71,7 @@ def as_markdown(sheet: Sheet) -> str:
 
 
 def as_html(sheet: Sheet) -> str:
-    """An HTML table with its title as caption and its notes below; everything escaped."""
+    """Return an HTML table with its title as caption and its notes below; everything escaped."""
     sides = ["l" if left else "r" for _, left in sheet.headings]
     head = "".join(
         f'<th class="{side}">{escape(name)}</th>' for side, (name, _) in zip(sides, sheet.headings, strict=True)
@@ -90,7 +90,7 @@ def as_html(sheet: Sheet) -> str:
 
 
 def as_rich(sheet: Sheet) -> Table:
-    """A table for `rich`, without title and notes; cells are text, never markup."""
+    """Return a table for ``rich``, without title and notes; cells are text, never markup."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name, left in sheet.headings:
         table.add_column(Text(name), justify="left" if left else "right", overflow="fold")
@@ -100,7 +100,7 @@ def as_rich(sheet: Sheet) -> Table:
 
 
 def fitting(sheet: Sheet, width: int) -> list[Sheet]:
-    """The sheet, or, where it is too wide for a terminal, several that begin with the same columns."""
+    """Return the sheet, or, where it is too wide for a terminal, several that begin with the same columns."""
     names = [name for name, _ in sheet.headings]
     widths = [max(map(len, column)) + GAP for column in zip(names, *sheet.lines, strict=True)]
     keys = list(range(sheet.keys))
@@ -124,7 +124,7 @@ def print_lines(lines: Sequence[str], file: IO[str]) -> None:
 
 
 def print_sheets(sheets: Sequence[Sheet], file: IO[str], plain: bool = False) -> None:
-    """Show sheets on a terminal by `rich`, elsewhere, or on `plain`, as aligned text."""
+    """Show sheets on a terminal by ``rich``, elsewhere, or on ``plain``, as aligned text."""
     console = Console(file=file, highlight=False)
     for sheet in sheets:
         if plain or not console.is_terminal:

@@ -23,7 +23,7 @@ from raydisc.tasks.metrics import shown_as
 
 
 def print_comparison(ledger: Ledger, runs: Sequence[str], file: IO[str] | None = None, plain: bool = False) -> None:
-    """Show the comparison of runs: coloured on a terminal, aligned text in a pipe or on `plain`.
+    """Show the comparison of runs: coloured on a terminal, aligned text in a pipe or on ``plain``.
 
     Raises:
         InputError: The storage knows no such run.
@@ -32,7 +32,7 @@ def print_comparison(ledger: Ledger, runs: Sequence[str], file: IO[str] | None =
 
 
 def comparison_markdown(ledger: Ledger, runs: Sequence[str]) -> str:
-    """The comparison as Markdown tables.
+    """Return the comparison as Markdown tables.
 
     Raises:
         InputError: The storage knows no such run.
@@ -41,7 +41,7 @@ def comparison_markdown(ledger: Ledger, runs: Sequence[str]) -> str:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of `raydisc.report.compare.compare` as CSV; a path is a JSON list, the unknown is empty."""
+    """Return the rows of ``raydisc.report.compare.compare`` as CSV; a path is a JSON list, the unknown is empty."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, fieldnames=FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -51,12 +51,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def comparison_sheets(ledger: Ledger, rows: Sequence[Row], summaries: Sequence[Summary]) -> list[Sheet]:
-    """The comparison table of each run, and below it the differences that decide about it.
+    """Return the comparison table of each run, and below it the differences that decide about it.
 
     Args:
         ledger: Where the rows come from.
-        rows: Of `raydisc.report.compare.comparison`.
-        summaries: The rows condensed, of `raydisc.report.summary.summarise`.
+        rows: Of ``raydisc.report.compare.comparison``.
+        summaries: The rows condensed, of ``raydisc.report.summary.summarise``.
     """
     related = correlations(ledger, rows)
     sheets = []

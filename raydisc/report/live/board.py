@@ -19,10 +19,10 @@ class Stage:
     Attributes:
         label: The trial, for people.
         stage: Kind of the stage.
-        steps: How many steps it has; 0 where it has none.
-        since: When it began (or went on) here, by the board's clock.
-        first: The step it began at here.
-        step: The step it is at.
+        steps: The number of its steps; 0 for a stage without steps.
+        since: When it began or was resumed here, by the board's clock.
+        first: The step at which it began here.
+        step: The number of finished steps.
     """
 
     label: str
@@ -33,22 +33,22 @@ class Stage:
     step: int = 0
 
     def seconds_left(self, now: float) -> float | None:
-        """How long it will take at the pace so far; None while there is no pace."""
+        """Return the seconds left at the pace so far; None before the first step."""
         done = self.step - self.first
         return (self.steps - self.step) * (now - self.since) / done if done > 0 and self.steps else None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A candidate in the live ranking; `place` is None for the student's own scale.
+    """A candidate in the live ranking; ``place`` is None for the student's own scale.
 
     Attributes:
         place: 1 for the best tradeoff.
         scale: Nominal scale.
         metric: Validation metric.
-        reference: What the metric is divided by in the tradeoff.
-        tradeoff: By the run's λ.
-        row: All that was told of it.
+        reference: The value that the metric is divided by in the tradeoff.
+        tradeoff: The tradeoff with the run's λ.
+        row: Everything that was reported about it.
     """
 
     place: int | None
@@ -71,7 +71,7 @@ class Board:
         self.rankings: dict[str, list[Entry]] = {}
 
     def begin(self, title: str, total: int, lam: float) -> None:
-        """A run begins."""
+        """Start the board of a run."""
         self.title, self.total, self.lam, self.started = title, total, lam, self.clock()
 
     def rank(self, rows: Sequence[Mapping[str, Any]], supernet: str) -> None:
@@ -91,12 +91,12 @@ class Board:
         return Entry(None, row["scale"], shown, relative_to, value, row)
 
     def counts(self) -> str:
-        """How many trials stand how, in words."""
+        """Return the numbers of finished, running and failed trials in words."""
         parts = [f"{self.finished} of {self.total} trials finished", f"{len(self.running)} running"]
         return ", ".join([*parts, f"{self.failed} failed"] if self.failed else parts)
 
     def elapsed(self) -> str:
-        """Time since the start."""
+        """Return the time since the start."""
         return clock_time(self.clock() - self.started)
 
 
@@ -104,23 +104,23 @@ class View(Protocol):
     """A way of showing a board."""
 
     def begin(self) -> None:
-        """The run begins."""
+        """Start the view when the run begins."""
 
     def progress(self, trial_id: str, new_stage: bool) -> None:
-        """A trial has made progress, or begun a stage."""
+        """Show that a trial has made progress or begun a stage."""
 
     def ranking(self, supernet: str) -> None:
-        """The ranking of a supernet's candidates has changed."""
+        """Show that the ranking of a supernet's candidates has changed."""
 
     def say(self, kind: News, text: str) -> None:
-        """Tell something that stays."""
+        """Print a line that stays."""
 
     def end(self) -> None:
-        """The run has ended."""
+        """Finish the view when the run has ended."""
 
 
 def clock_time(seconds: float) -> str:
-    """Seconds as `m:ss` or `h:mm:ss`."""
+    """Return seconds as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -8,13 +8,13 @@ from raydisc.report import formats
 from raydisc.report.live.board import Board, News
 
 EVERY_S = 10.0
-"""At most one line per trial, and per ranking, in so many seconds; a new stage always has one."""
+"""The seconds between two lines of a trial or a ranking; a new stage is always printed."""
 
 SHOWN = 3  # candidates in a line
 
 
 class Lines:
-    """Prints a line where something is worth one."""
+    """A view that prints a line for news and, from time to time, for progress."""
 
     def __init__(self, board: Board, file: IO[str]) -> None:
         """Print the news of this board to this file."""
@@ -23,11 +23,11 @@ class Lines:
         self._waiting: set[str] = set()
 
     def begin(self) -> None:
-        """Say what begins."""
+        """Print the name of the run and its number of trials."""
         self._print(f"run {self._board.title}: {self._board.total} trials")
 
     def progress(self, trial_id: str, new_stage: bool) -> None:
-        """A line at a new stage and from time to time."""
+        """Print a line at a new stage and from time to time."""
         if self._due(trial_id, new_stage):
             running = self._board.running[trial_id]
             share = f" {running.step}/{running.steps} ({running.step / running.steps:.0%})" if running.steps else ""
@@ -35,17 +35,17 @@ class Lines:
         self._tell_rankings()
 
     def ranking(self, supernet: str) -> None:
-        """The best candidates, from time to time; the last ranking is never lost."""
+        """Print the best candidates from time to time; the last ranking is never lost."""
         self._waiting.add(supernet)
         self._tell_rankings()
 
     def say(self, kind: News, text: str) -> None:
-        """A line of its own."""
+        """Print news on a line of its own."""
         counts = f" ({self._board.counts()})" if kind != "notice" else ""
         self._print(f"{kind}: {text}{counts}")
 
     def end(self) -> None:
-        """The rankings not yet told, and how many trials stand how."""
+        """Print the rankings that are still to be printed, and the numbers of trials by state."""
         self._tell_rankings(at_once=True)
         self._print(self._board.counts())
 

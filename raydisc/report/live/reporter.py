@@ -16,7 +16,7 @@ from raydisc.tradeoff import DEFAULT_LAM
 
 
 class LiveReporter:
-    """Shows how the trials of a run and the ranking of the candidates stand, on standard error.
+    """The progress of a run's trials and the ranking of its candidates, on standard error.
 
     Nothing goes to standard output, which scripts may read.
     """
@@ -24,12 +24,12 @@ class LiveReporter:
     def __init__(
         self, plain: bool = False, file: IO[str] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Choose how to show it.
+        """Choose between a screen and plain lines.
 
         Args:
-            plain: Plain lines even on a terminal.
-            file: Where to; standard error if left out.
-            clock: Gives the time in seconds.
+            plain: Whether to print plain lines even on a terminal.
+            file: The stream to print to; standard error if left out.
+            clock: Returns the time in seconds.
         """
         file = file or sys.stderr
         console = Console(file=file, highlight=False)
@@ -39,11 +39,11 @@ class LiveReporter:
         self._showing = False
 
     def start(self, title: str, total_trials: int, lam: float = DEFAULT_LAM) -> None:
-        """Begin.
+        """Start to show a run.
 
         Args:
             title: Name of the run.
-            total_trials: How many trials there will be.
+            total_trials: The number of trials there will be.
             lam: λ of the ranking of the candidates.
         """
         self._board.begin(title, total_trials, lam)
@@ -51,7 +51,7 @@ class LiveReporter:
         self._showing = True
 
     def update(self, trial_id: str, label: str, stage: str, step: int, steps: int) -> None:
-        """A trial runs this stage and has done `step` of its `steps` (0 where a stage has no steps)."""
+        """Show that a trial has done ``step`` of the ``steps`` of a stage (0 for a stage without steps)."""
         running = self._board.running.get(trial_id)
         new = running is None or (running.stage, running.steps) != (stage, steps) or step < running.step
         if running is None or new:
@@ -60,40 +60,41 @@ class LiveReporter:
         self._view.progress(trial_id, new)
 
     def candidates(self, rows: Sequence[Mapping[str, Any]], supernet: str = "") -> None:
-        """The candidates of a supernet have been evaluated.
+        """Rank the candidates of a supernet after an evaluation.
 
         Args:
-            rows: One for each, the student's own scale (the smallest) included, with `scale` and `metric`, and, as
-                far as known, `se`, `parameters`, `student_metric` (of the student through it), `flops` and `state`.
-            supernet: Tells one supernet from another.
+            rows: One row for each candidate, the student's own scale (the smallest) included. Each has a ``scale``
+                and a ``metric``, and where known ``se``, ``parameters``, ``flops``, ``state`` and the
+                ``student_metric`` of the student distilled through it.
+            supernet: The identifier of the supernet.
         """
         if rows:
             self._board.rank(rows, supernet)
             self._view.ranking(supernet)
 
     def finished(self, trial_id: str, label: str, message: str) -> None:
-        """A trial has ended well; the message says with what."""
+        """Show that a trial has finished; the message says with which result."""
         self._board.running.pop(trial_id, None)
         self._board.finished += 1
         self._view.say("finished", f"{label}{': ' if message else ''}{message}")
 
     def failed(self, trial_id: str, label: str, message: str) -> None:
-        """A trial has failed; the message says why."""
+        """Show that a trial has failed; the message says why."""
         self._board.running.pop(trial_id, None)
         self._board.failed += 1
         self._view.say("failed", f"{label}: {message}")
 
     def stopped(self, trial_id: str, label: str, message: str) -> None:
-        """A trial was asked to stop and has; the message says where."""
+        """Show that a trial has stopped as it was asked to; the message says where."""
         self._board.running.pop(trial_id, None)
         self._view.say("notice", f"{label}: {message}")
 
     def notice(self, text: str) -> None:
-        """Something that the user should know; also before the start."""
+        """Show a notice for the user, which is possible before the start too."""
         self._view.say("notice", text)
 
     def stop(self) -> None:
-        """End; may be called again, and without a start."""
+        """Finish; this may be called repeatedly, and without a start."""
         if self._showing:
             self._showing = False
             self._view.end()

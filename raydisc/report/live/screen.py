@@ -33,7 +33,7 @@ BAR_WIDTHS = 6, 24  # smallest and largest
 
 
 class Screen:
-    """Draws a board on a terminal, a few times a second."""
+    """A view that draws a board on a terminal a few times a second."""
 
     def __init__(self, board: Board, console: Console) -> None:
         """Draw this board on this console."""
@@ -41,7 +41,7 @@ class Screen:
         self._live: Live | None = None
 
     def begin(self) -> None:
-        """Begin to draw."""
+        """Start drawing."""
         self._live = Live(
             console=self._console,
             get_renderable=self.draw,
@@ -52,24 +52,24 @@ class Screen:
         self._live.start()
 
     def progress(self, trial_id: str, new_stage: bool) -> None:
-        """Drawn at the next refresh."""
+        """Do nothing: the next refresh draws the change."""
 
     def ranking(self, supernet: str) -> None:
-        """Drawn at the next refresh."""
+        """Do nothing: the next refresh draws the change."""
 
     def say(self, kind: News, text: str) -> None:
-        """A line above the picture, which stays."""
+        """Print a line above the picture, where it stays."""
         mark, style = MARKS[kind]
         self._console.print(Text.assemble((mark, style), " ", text))
 
     def end(self) -> None:
-        """Remove the picture; leave one line and the last ranking."""
+        """Remove the picture, and leave one line and the last ranking."""
         if self._live is not None:
             self._live.stop()
         self._console.print(Group(self._heading(), *self._ranking(None)))
 
     def draw(self) -> RenderableType:
-        """The whole picture, as far as it fits: it is drawn several times a second."""
+        """Return the picture as far as it fits the terminal."""
         ranked = next(reversed(self._board.rankings.values()), [])
         height = self._console.size.height
         shown = len(ranked) if len(ranked) <= max(height - 10, 5) else max(height // 2, 5)
@@ -103,7 +103,7 @@ class Screen:
         return table
 
     def _ranking(self, most: int | None) -> list[RenderableType]:
-        """The last ranking: all of it, or so many of the best."""
+        """Return the last ranking: all of it, or at most ``most`` of the best candidates."""
         if not self._board.rankings:
             return []
         supernet, every = next(reversed(self._board.rankings.items()))
@@ -137,7 +137,7 @@ class Screen:
 
 
 def _bar(trial: Stage, now: float) -> ProgressBar:
-    """A bar; one that pulses for a stage without steps."""
+    """Return a progress bar, which pulses for a stage without steps."""
     return ProgressBar(total=trial.steps or None, completed=trial.step, pulse=not trial.steps, animation_time=now)
 
 
