@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import os
+import pydoc
 import re
 import shlex
 import subprocess
@@ -177,3 +178,11 @@ def test_the_messages_of_troubleshooting_are_real() -> None:
         fragments = [re.escape(part.strip(" '")) for part in message.split("…")]
         pattern = re.compile(".*".join(fragments), re.DOTALL)
         assert any(pattern.search(text) for text in texts), message
+
+
+@pytest.mark.parametrize("page", DOCS, ids=named)
+def test_names_of_the_code_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in dict.fromkeys(re.findall(r"`(raydisc(?:\.\w+)+)(?:\(.*?\))?`", text)):
+        is_file_or_entry_points = name.endswith(".json") or name == "raydisc.metrics"
+        assert is_file_or_entry_points or pydoc.locate(name) is not None, name
