@@ -59,13 +59,13 @@ def assignment_of(bench: Bench, seed: int) -> Assignment:
     weights = read_weights(bench.store, ready.teacher)
     above = [scale for scale in experiment.grid.scales if scale > bench.student_scale]
     scales = [*above, bench.student_scale]
-    _, matched = positions(Objective.of(experiment.distillation), len(weights.widths.heads))
+    _, matched = positions(Objective.of(experiment.distillation), weights.config.num_hidden_layers)
     train, section = bench.split("train"), experiment.distillation
     return Assignment(
-        teacher=load_frozen(weights.config, weights.widths, weights.state).to(bench.device),
+        teacher=load_frozen(weights.config, weights.structure, weights.state).to(bench.device),
         config=weights.config,
         state=weights.state,
-        widths={scale: read_candidate(bench.store, ready.importance, scale).widths for scale in scales},
+        widths={scale: read_candidate(bench.store, ready.importance, scale).structure for scale in scales},
         scale=bench.student_scale,
         matched=matched,
         train=train,
@@ -86,7 +86,7 @@ def by_raydisc(bench: Bench, folder: Path, seed: int) -> nn.Module:
     ready = fresh.ready
     request = fresh.search(seed).distil(ready, ready.teacher, ready.teacher, fresh.student_scale)
     weights = read_weights(fresh.store, Model(fresh.executor().run(request)))
-    return load_trainable(weights.config, weights.widths, weights.state).to(bench.device)
+    return load_trainable(weights.config, weights.structure, weights.state).to(bench.device)
 
 
 def metrics_of(bench: Bench, model: nn.Module) -> dict[str, float]:

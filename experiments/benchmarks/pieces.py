@@ -44,7 +44,7 @@ def run_outputs(bench: Bench, scale: float, batches: int, tick: Tick) -> None:
     The batches are those of the first rows; the longest comes first, as in a search.
     """
     weights = read_weights(bench.store, bench.ready.teacher)
-    widths = read_candidate(bench.store, bench.ready.importance, scale).widths
+    widths = read_candidate(bench.store, bench.ready.importance, scale).structure
     model = load_frozen(weights.config, widths, widths.cut(weights.state, weights.config)).to(bench.device)
     _, matched = positions(Objective.of(bench.experiment.distillation), len(widths.heads))
     done = 0
@@ -164,7 +164,7 @@ class Work:
     def of(bench: Bench, scale: float, itemsize: int) -> Work:
         """The work of an experiment's teacher cut to a scale."""
         weights = read_weights(bench.store, bench.ready.teacher)
-        widths = read_candidate(bench.store, bench.ready.importance, scale).widths
+        widths = read_candidate(bench.store, bench.ready.importance, scale).structure
         with torch.device("meta"):
             model = build(weights.config, widths)
         words = cast(nn.Embedding, cast(PreTrainedModel, model).get_input_embeddings()).weight

@@ -12,7 +12,7 @@ from raydisc.families.registry import layers_of
 from raydisc.models.build import build, config_from_dict
 from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Arithmetic
-from raydisc.models.widths import Widths
+from raydisc.models.structure import full_structure
 from raydisc.report.costs import Cost as SearchCost
 from raydisc.report.costs import StageGraph
 from raydisc.schedules.base import Choice, Trial
@@ -109,7 +109,7 @@ class Forecaster:
     Args:
         experiment: what is asked for.
         subject: its task and teacher.
-        scratch: a folder for the tokenised data; of models it is given widths, no weights.
+        scratch: a folder for the tokenised data; of models it is given structures, no weights.
         scores: of the units, where they are known.
     """
 
@@ -204,7 +204,7 @@ def even_scores(config: Config) -> Scores:
 def forward_cost(config: Config) -> ForwardCost:
     """Return the cost of the teacher's forward, from its shapes."""
     with torch.device("meta"):
-        return ForwardCost.of(build(config, Widths.full(config)), config)
+        return ForwardCost.of(build(config, full_structure(config)), config)
 
 
 def _stored(store: ArtifactStore, artifact: Artifact) -> int:

@@ -13,8 +13,8 @@ from raydisc.forecast.memory import Allocations, bytes_of, without_contents
 from raydisc.forecast.stand_ins import batch_of, batches_of, signal_for, target_bytes
 from raydisc.models.build import build, compute_twice
 from raydisc.models.precision import Precision
+from raydisc.models.structure import Structure
 from raydisc.models.task_heads import weights_of
-from raydisc.models.widths import Widths
 from raydisc.parallel.footprint import Footprint
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.files import read_split
@@ -22,7 +22,7 @@ from raydisc.stages.plan import Outlook, Run
 from raydisc.stages.scoring import run_evaluation
 from raydisc.stages.training import Training
 from raydisc.stages.work import over_split
-from raydisc.supernet.elastic import make_elastic, select
+from raydisc.supernet.elastic import make_elastic, select_all
 from raydisc.training.batches import optimiser_settings
 from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.dropout import set_dropout
@@ -48,7 +48,7 @@ class Footprints:
         work, training, run = stage.plan.work, stage.plan.training, stage.plan.run
         if not work.passes:
             return None
-        heaviest = tuple((passes.way, passes.widths, passes.largest) for passes in work.passes)
+        heaviest = tuple((passes.way, passes.structure, passes.largest) for passes in work.passes)
         key = (stage.request.kind, heaviest, work.trained, bool(training and training.evaluate_at))
         if key not in self._found:
             data: Artifact = stage.request.data  # type: ignore[attr-defined]
@@ -101,12 +101,12 @@ class Footprints:
             optimiser=moments,
             activations=max(0, counted.peak - weights - moments - targets - counted.gradients_at_peak),
             targets=targets,
-            block=self._block(training.widths),
+            block=self._block(training.structure),
             peak=counted.peak,
         )
 
     def _model(self, training: Training) -> nn.Module:
-        model = build(self._outlook.config, training.widths)
+        model = build(self._outlook.config, training.structure)
         if training.elastic:
             make_elastic(model, self._outlook.config)
         set_dropout(model, training.dropout)
@@ -117,9 +117,9 @@ class Footprints:
     def _evaluate(self, model: nn.Module, training: Training, data: Artifact) -> None:
         """Run the largest batch of an evaluation in a training stage, by the largest model that is evaluated there."""
         if training.elastic:
-            select(model, self._outlook.config, training.widths)
+            select_all(model, self._outlook.config)
         validation = read_split(self._outlook.store, data, "validation")
-        batch = batch_of(self._outlook.store, data, over_split(training.widths, validation).largest)
+        batch = batch_of(self._outlook.store, data, over_split(training.structure, validation).largest)
         run_evaluation(model.eval(), [batch], self._precision)
 
     def _frozen(self, stage: Planned, data: Artifact, run: Run) -> Footprint:
@@ -127,19 +127,19 @@ class Footprints:
         [passes] = stage.plan.work.passes
         with without_contents():
             counted = Allocations()
-            model = build(self._outlook.config, passes.widths).requires_grad_(False).eval()
+            model = build(self._outlook.config, passes.structure).requires_grad_(False).eval()
             counted.watch(model)
             weights = counted.now
             batches = [batch_of(self._outlook.store, data, shape) for shape in passes.heaviest(2)]
             with counted:
                 run(model, batches, self._precision)
         activations = counted.peak - weights
-        return Footprint(weights, 0, 0, activations, 0, self._block(passes.widths), counted.peak)
+        return Footprint(weights, 0, 0, activations, 0, self._block(passes.structure), counted.peak)
 
-    def _block(self, widths: Widths) -> int:
+    def _block(self, structure: Structure) -> int:
         """Return the bytes of the largest of what a sharded model gathers at once: a layer, or all outside of them."""
         with torch.device("meta"):
-            model = build(self._outlook.config, widths)
+            model = build(self._outlook.config, structure)
         layers = [
             sum(model.get_parameter(f"{linear.path}.weight").nbytes for linear in units.linears)
             for units in layers_of(self._outlook.config)

@@ -14,7 +14,7 @@ from raydisc.forecast.dry_run import Forecast, Forecaster, Planned, label_of, se
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.layouts import fit_of, heaviest_stages
 from raydisc.forecast.timing import Pace, seconds_of
-from raydisc.models.widths import Widths
+from raydisc.models.structure import full_structure
 from raydisc.parallel.footprint import Footprint, fewest_workers
 from raydisc.report.rows import ratio
 from raydisc.report.schedules import compared, oracle_schedule, schedule_order
@@ -52,14 +52,14 @@ def shown_beside(experiment: Experiment, students: Sequence[float]) -> list[Tria
 def candidate_rows(outlook: Outlook, data: Artifact, grid: GridConfig, students: Sequence[float]) -> list[Row]:
     """Each scale of the grid and each student's: sizes, and FLOPs of a forward at the data's mean length."""
     length = round(float(read_split(outlook.store, data, "train").lengths.mean()))
-    whole = outlook.cost.flops(Widths.full(outlook.config), 1, length)
+    whole = outlook.cost.flops(full_structure(outlook.config), 1, length)
     rows = [_teacher_row(outlook.teacher_parameters, whole)]
     for scale in sorted({*grid.scales, *students}, reverse=True):
         if scale < min(students):
             continue
-        widths = candidate(outlook.scores, scale, grid.allocation).widths
-        size = widths.size(outlook.config, outlook.teacher_parameters)
-        flops = outlook.cost.flops(widths, 1, length)
+        structure = candidate(outlook.scores, scale, grid.allocation).structure
+        size = structure.size(outlook.config, outlook.teacher_parameters)
+        flops = outlook.cost.flops(structure, 1, length)
         rows.append({
             "scale": scale, "measured_scale": size.measured_scale, "parameters": size.parameters, "flops": flops,
             "flops_share": flops / whole, "student": scale in students,

@@ -43,7 +43,7 @@ def signal_for(training: Training, precision: Precision, counted: Allocations) -
     if towards is None:
         return None
     config = training.known.config
-    teacher = towards.widths_run(training.known.store)
+    teacher = towards.structure_run(training.known.store)
     if teacher is None:
         return kept_signal(towards, config)
     model = build(config, teacher).requires_grad_(False).eval()

@@ -20,7 +20,7 @@ from raydisc.forecast.stand_ins import kept_signal
 from raydisc.models.build import build
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.precision import Precision
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure
 from raydisc.stages.plan import Outlook
 from raydisc.stages.scoring import run_evaluation
 from raydisc.stages.teacher_outputs import run_outputs
@@ -83,9 +83,9 @@ class Clock:
         return time.process_time() / self._threads
 
 
-def parameters_at(outlook: Outlook, widths: Widths) -> int:
+def parameters_at(outlook: Outlook, structure: Structure) -> int:
     """Return the number of a model's parameters."""
-    return widths.size(outlook.config, outlook.teacher_parameters).parameters
+    return structure.size(outlook.config, outlook.teacher_parameters).parameters
 
 
 def seconds_of(work: Work, outlook: Outlook, pace: Pace) -> float:
@@ -117,7 +117,7 @@ def probe(
     timer = _Timer(outlook, device, precision, Clock(device, threads))
     stages = list({stage.key: stage for ways in forecasts for way in ways for stage in way.needed}.values())
     trainings = [stage.plan.training for stage in stages if stage.plan.training and stage.plan.training.towards]
-    dense = _spread({parameters_at(outlook, it.widths): it for it in trainings if not it.elastic})
+    dense = _spread({parameters_at(outlook, it.structure): it for it in trainings if not it.elastic})
     supernets = [training for training in trainings if training.elastic]
     train = [block for training in (*dense, *supernets[:1]) for block in timer.steps(training)]
     runs = [block for training in dense for block in timer.forwards(training)]
@@ -159,30 +159,30 @@ class _Timer:
         step, blocks = self._stepping(model, training, learn), []
         for batch, lessons in product(self._batches(training), training.samples()):
             assigned = [(candidate, batch) for candidate in lessons]
-            widths = [training.widths_of(candidate) for candidate in lessons]
-            blocks.append(self._block(widths, batch, training.widths, partial(step, assigned)))
+            structures = [training.structure_of(candidate) for candidate in lessons]
+            blocks.append(self._block(structures, batch, training.structure, partial(step, assigned)))
         return blocks
 
     def forwards(self, training: Training) -> list[_Block]:
         """Time forwards of a model as evaluations and as teacher outputs run it."""
-        towards, widths, blocks = training.towards, training.widths, []
+        towards, structure, blocks = training.towards, training.structure, []
         assert towards is not None
-        model = self._dense(widths).eval()
+        model = self._dense(structure).eval()
         for batch in self._batches(training):
-            tokens, flops = batch.tokens, self._outlook.cost.flops(widths, *batch.input_ids.shape)
+            tokens, flops = batch.tokens, self._outlook.cost.flops(structure, *batch.input_ids.shape)
             evaluation = self._timed(partial(run_evaluation, model, [batch], self._precision))
             run = partial(run_outputs, model, [batch], towards.teacher_positions, towards.top_tokens, self._precision)
             blocks += [_Block((1, tokens, 0, flops), evaluation), _Block((1, tokens, tokens, flops), self._timed(run))]
         return blocks
 
-    def _block(self, lessons: list[Widths], batch: Batch, trained: Widths, step: Callable[[], None]) -> _Block:
+    def _block(self, lessons: list[Structure], batch: Batch, trained: Structure, step: Callable[[], None]) -> _Block:
         cost, count = self._outlook.cost, len(lessons)
-        flops = STEP_FORWARDS * sum(cost.flops(widths, *batch.input_ids.shape) for widths in lessons)
+        flops = STEP_FORWARDS * sum(cost.flops(structure, *batch.input_ids.shape) for structure in lessons)
         features = (count, count * parameters_at(self._outlook, trained), count * batch.tokens, flops)
         return _Block(features, self._timed(step))
 
     def _model(self, training: Training) -> nn.Module:
-        model = self._dense(training.widths)
+        model = self._dense(training.structure)
         if training.elastic:
             make_elastic(model, self._outlook.config)
         set_dropout(model, training.dropout)
@@ -191,8 +191,8 @@ class _Timer:
             CompactVocabulary(model, tokens)
         return model.train()
 
-    def _dense(self, widths: Widths) -> nn.Module:
-        model = build(self._outlook.config, widths)
+    def _dense(self, structure: Structure) -> nn.Module:
+        model = build(self._outlook.config, structure)
         for parameter in model.parameters():
             nn.init.normal_(parameter, std=0.02)
         return model.to(self._device)

@@ -44,7 +44,7 @@ def export_student(
     temporary = folder / f".{trial.name}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     weights = read_weights(store, Model(student))
-    plain = plain_config(weights.config, weights.widths)
+    plain = plain_config(weights.config, weights.structure)
     config = store.json(student, "config.json") if plain is None else plain.to_dict()
     if data["classes"]:
         config["id2label"] = dict(enumerate(data["classes"]))

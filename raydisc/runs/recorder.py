@@ -60,7 +60,7 @@ class Recorder:
     def _write(self, request: Stage, artifact: Artifact) -> None:
         self._write_predictions(artifact)
         self._ledger.write("metrics", _metric_rows(artifact, self._metric), artifact.key)
-        self._ledger.write("candidates", _candidate_rows(artifact), artifact.key)
+        self._ledger.write("candidates", candidate_rows(artifact), artifact.key)
         self._ledger.write("stages", [self._stage_row(request, artifact)], artifact.key)
 
     def failed_stage(self, key: str, kind: str, message: str, seconds: float) -> None:
@@ -148,21 +148,28 @@ def _metric_rows(artifact: Artifact, metric: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
+def candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    """Return the rows of the ledger for the candidates of a once-for-all stage, if there are any."""
     columns = (
         "scale",
         "measured_scale",
         "flops_share",
         "parameters",
         "flops",
-        "heads",
-        "neurons",
         "metric",
         "reference",
     )
     rows = (artifact.facts or {}).get("candidates", [])
     return [
-        {"key": artifact.key, "metric_se": row["se"], **{column: row[column] for column in columns}} for row in rows
+        {
+            "key": artifact.key,
+            "metric_se": row["se"],
+            **{column: row[column] for column in columns},
+            # null for structures that keep something else
+            "heads": row.get("heads"),
+            "neurons": row.get("neurons"),
+        }
+        for row in rows
     ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.stages.artifact import Model
 from raydisc.stages.distil import Budget, Distil
-from raydisc.stages.files import read_split, read_widths
+from raydisc.stages.files import read_split, read_structure
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.targets import are_kept
 from raydisc.stages.training import Known
@@ -27,12 +27,12 @@ class Saved(Budget):
         """See ``Budget``; negative where the supernet was not cheaper."""
         supernet, scale, cost, store = self.model.artifact, self.model.scale, known.cost, known.store
         assert scale is not None
-        alone = read_candidate(store, request.importance, scale).widths
-        assistant, teacher = (read_widths(store, model) for model in (request.teacher, Model(request.importance)))
+        alone = read_candidate(store, request.importance, scale).structure
+        assistant, teacher = (read_structure(store, model) for model in (request.teacher, Model(request.importance)))
         train, validation = (read_split(store, request.data, split) for split in ("train", "validation"))
         steps = range(steps_of(request.config, source.steps_per_epoch))
         times = 1.0 if are_kept(request.outputs) else request.config.epochs
-        path = times * sum(pass_flops(cost, widths, train) for widths in (teacher, alone))
+        path = times * sum(pass_flops(cost, structure, train) for structure in (teacher, alone))
         path += sum(STEP_FORWARDS * cost.flops(alone, *source.shape(step)) for step in steps)
         path += pass_flops(cost, alone, validation)
         search: float = supernet["outputs_flops"] + supernet.flops + times * pass_flops(cost, assistant, train)

@@ -13,14 +13,14 @@ from raydisc.config.sections import DistillationConfig
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.precision import Precision
+from raydisc.models.structure import Structure
 from raydisc.models.task_heads import weights_of
-from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import CHOSEN, OfModel, Stage, name_of
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import prediction_table, read_split, read_weights, read_widths, table_blob, weight_blobs
+from raydisc.stages.files import prediction_table, read_split, read_structure, read_weights, table_blob, weight_blobs
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import trainable_model
@@ -93,28 +93,28 @@ class Distil(Stage):
         """See ``Stage``; nothing is taken to stop early."""
         training = self.training(outlook)
         validation = read_split(outlook.store, self.data, "validation")
-        evaluations = over_split(training.widths, validation, max(1, len(training.evaluate_at)))
+        evaluations = over_split(training.structure, validation, max(1, len(training.evaluate_at)))
         return Plan(
             facts={"scale": self.scale, "steps": training.steps},
-            work=Work((*training.passes(), evaluations), training.widths),
-            stored=outlook.weight_bytes(training.widths) + prediction_bytes(validation, self.data["num_labels"]),
-            files=outlook.model_files(training.widths, self.scale),
+            work=Work((*training.passes(), evaluations), training.structure),
+            stored=outlook.weight_bytes(training.structure) + prediction_bytes(validation, self.data["num_labels"]),
+            files=outlook.model_files(training.structure, self.scale),
             training=training,
         )
 
     def training(self, known: Known) -> "DistilTraining":
         """Return the training, which ends with the epochs, what is reinvested or the budget."""
-        widths = read_candidate(known.store, self.importance, self.scale).widths
+        structure = read_candidate(known.store, self.importance, self.scale).structure
         source = known.source(self.data, self.config, self.seed)
         objective, layers = Objective.of(self.config), len(known.cost.layers)
-        steps = self._steps(known, source, widths)
+        steps = self._steps(known, source, structure)
         return DistilTraining(
             stage=f"distil to {self.scale:g}",
             known=known,
             config=self.config,
             source=source,
             steps=steps,
-            widths=widths,
+            structure=structure,
             towards=Towards(self.data, objective, self.teacher, self.outputs, layers),
             evaluate_at=self._evaluation_steps(steps),
             patience=None if self.budget_flops else self.config.patience,
@@ -124,8 +124,8 @@ class Distil(Stage):
     def compute(self, context: Context) -> Result:
         """Cut the student from where it starts, train it towards its teacher, evaluate it on validation."""
         start = read_weights(context.store, self.start)
-        widths = read_candidate(context.store, self.importance, self.scale).widths
-        model = trainable_model(start.config, widths, widths.cut(start.state, start.config), context)
+        structure = read_candidate(context.store, self.importance, self.scale).structure
+        model = trainable_model(start.config, structure, structure.cut(start.state, start.config), context)
         set_dropout(model, self.config.dropout)
         cost = ForwardCost.of(model, start.config)
         training = self.training(Known(start.config, cost, context.store, context.device, context.rank))
@@ -133,14 +133,14 @@ class Distil(Stage):
         predicted: dict[int | None, np.ndarray] = {}
 
         def evaluate(step_number: int | None) -> dict[str, Any]:
-            judged = judge(model, cost, widths, validation, self.data, context)
+            judged = judge(model, cost, structure, validation, self.data, context)
             predicted[step_number] = judged.predictions
             return {**judged.found, "flops": judged.flops}
 
         assert training.towards is not None
         state = training.run(model, context, evaluate, training.towards.targets(context, training.source))
         last = _evaluation_of_what_is_kept(state, predicted, evaluate)
-        size = widths.size(start.config, self.importance["parameters"])
+        size = structure.size(start.config, self.importance["parameters"])
         facts = {
             "scale": self.scale,
             "measured_scale": size.measured_scale,
@@ -151,7 +151,7 @@ class Distil(Stage):
                 {"step": None, "split": "validation", "metric": last["metric"], "se": last["se"]},
             ],
         }
-        blobs = weight_blobs(start.config, widths, self.scale, weights_of(model), context.rank)
+        blobs = weight_blobs(start.config, structure, self.scale, weights_of(model), context.rank)
         table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
         blobs["predictions.arrow"] = table_blob(table)
         return Result(facts, state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)
@@ -162,21 +162,21 @@ class Distil(Stage):
             return frozenset()
         return even_steps(steps, max(1, round(self.config.epochs)), last=True)
 
-    def _steps(self, known: Known, source: BatchSource, widths: Widths) -> int:
+    def _steps(self, known: Known, source: BatchSource, structure: Structure) -> int:
         """Return the steps of the epochs and of what is reinvested, or of the whole budget.
 
         A teacher that is run in every step is paid from them too.
         """
         cost = known.cost
-        teacher = None if are_kept(self.outputs) else read_widths(known.store, self.teacher)
+        teacher = None if are_kept(self.outputs) else read_structure(known.store, self.teacher)
 
         def step_flops(step: int) -> float:
             shape = source.shape(step)
-            return STEP_FORWARDS * cost.flops(widths, *shape) + (cost.flops(teacher, *shape) if teacher else 0.0)
+            return STEP_FORWARDS * cost.flops(structure, *shape) + (cost.flops(teacher, *shape) if teacher else 0.0)
 
         if self.budget_flops is not None:
             steps, budget = 0, self.budget_flops
-            spent = pass_flops(cost, widths, read_split(known.store, self.data, "validation"))
+            spent = pass_flops(cost, structure, read_split(known.store, self.data, "validation"))
             spent += self.outputs.flops if self.outputs else 0.0
         else:
             steps, spent = steps_of(self.config, source.steps_per_epoch), 0.0
@@ -214,8 +214,8 @@ class DistilTraining(Training):
     def passes(self) -> list[Passes]:
         """See ``Training``; stages with the same batches look at them once."""
         shapes = self.known.first_shapes(self.source, self.steps)
-        teacher = self.towards.widths_run(self.known.store) if self.towards else None
-        return [Passes("train", self.widths, shapes), *([Passes("run", teacher, shapes)] if teacher else [])]
+        teacher = self.towards.structure_run(self.known.store) if self.towards else None
+        return [Passes("train", self.structure, shapes), *([Passes("run", teacher, shapes)] if teacher else [])]
 
     def learner(
         self,

@@ -7,7 +7,7 @@ from raydisc.models.cost import ForwardCost
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import prediction_table, read_split, read_weights, read_widths, table_blob
+from raydisc.stages.files import prediction_table, read_split, read_structure, read_weights, table_blob
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
 from raydisc.stages.plan import Outlook, Plan, prediction_bytes
@@ -34,14 +34,14 @@ class Evaluate(Stage):
         model = frozen_model(weights, context)
         split = read_split(context.store, self.data, "test")
         cost = ForwardCost.of(model, weights.config)
-        judged = judge(model, cost, weights.widths, split, self.data, context, len(split))
+        judged = judge(model, cost, weights.structure, split, self.data, context, len(split))
         blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
         return Result({"evaluations": [{"step": None, "split": "test", **judged.found}]}, judged.flops, blobs)
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
         test = read_split(outlook.store, self.data, "test")
-        work = Work((over_split(read_widths(outlook.store, Model(self.student)), test),))
+        work = Work((over_split(read_structure(outlook.store, Model(self.student)), test),))
         return Plan({}, work, prediction_bytes(test, self.data["num_labels"]), run=run_evaluation)
 
     def label(self, undecided: bool = False) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from raydisc.families.base import Config
 from raydisc.models.build import config_from_dict
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure, structure_from_json, structure_to_json
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.tensor_file import TensorFile
 from raydisc.stages.artifact import Artifact, Model
@@ -29,7 +29,7 @@ class Weights:
     """A model as it lies in an artifact; ``state`` aliases shared memory and must never be written to."""
 
     config: Config
-    widths: Widths
+    structure: Structure
     state: State
     scale: float
 
@@ -42,37 +42,39 @@ def read_weights(store: ArtifactStore, model: Model) -> Weights:
     state = read_tensors(store, artifact, "model.safetensors")
     with store.reading(artifact, "subnet.json"):
         kept = store.json(artifact, "subnet.json")
-        scale, widths = kept["scale"], _widths_of(kept, model)
+        scale, structure = kept["scale"], _structure_of(kept, model)
     if model.scale is None or model.scale == scale:
-        return Weights(config, widths, state, scale)
-    return Weights(config, widths, widths.cut(state, config), model.scale)
+        return Weights(config, structure, state, scale)
+    return Weights(config, structure, structure.cut(state, config), model.scale)
 
 
-def read_widths(store: ArtifactStore, model: Model) -> Widths:
-    """Read the widths of a model of an artifact, without its weights."""
+def read_structure(store: ArtifactStore, model: Model) -> Structure:
+    """Read the structure of a model of an artifact, without its weights."""
     with store.reading(model.artifact, "subnet.json"):
-        return _widths_of(store.json(model.artifact, "subnet.json"), model)
+        return _structure_of(store.json(model.artifact, "subnet.json"), model)
 
 
-def _widths_of(kept: Mapping[str, Any], model: Model) -> Widths:
-    """Return the widths of a model whose artifact keeps this subnet, or of one of its candidates."""
+def _structure_of(kept: Mapping[str, Any], model: Model) -> Structure:
+    """Return the structure of a model whose artifact keeps this subnet, or of one of its candidates."""
     if model.scale is not None and model.scale != kept["scale"]:
         kept = next(row for row in model.artifact["candidates"] if row["scale"] == model.scale)
-    return Widths(tuple(kept["heads"]), tuple(kept["neurons"]))
+    return structure_from_json(kept)
 
 
-def weight_blobs(config: Config, widths: Widths, scale: float, state: State, rank: Rank = ALONE) -> dict[str, Blob]:
+def weight_blobs(
+    config: Config, structure: Structure, scale: float, state: State, rank: Rank = ALONE
+) -> dict[str, Blob]:
     """Return the files that ``read_weights`` reads; sharded weights are written by all workers together."""
     return {
         "config.json": json_blob(config.to_dict()),
-        "subnet.json": json_blob(subnet_of(widths, scale)),
+        "subnet.json": json_blob(subnet_of(structure, scale)),
         "model.safetensors": tensor_blob(state, rank),
     }
 
 
-def subnet_of(widths: Widths, scale: float) -> dict[str, Any]:
+def subnet_of(structure: Structure, scale: float) -> dict[str, Any]:
     """Return the content of ``subnet.json``: the units that a model keeps in each layer."""
-    return {"scale": scale, **widths.to_json()}
+    return {"scale": scale, **structure_to_json(structure)}
 
 
 def read_tensors(store: ArtifactStore, artifact: Artifact, name: str) -> dict[str, torch.Tensor]:

@@ -13,9 +13,9 @@ from raydisc.models.checkpoint_state import CheckpointState
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.precision import Precision
+from raydisc.models.structure import full_structure
 from raydisc.models.task_heads import model_class, weights_of
 from raydisc.models.teacher_checkpoint import load_teacher, locate, suited_config
-from raydisc.models.widths import Widths
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact
@@ -82,17 +82,17 @@ class FineTune(Stage):
         data = self.data
         torch.manual_seed(self.seed)
         model = _initial_model(self.teacher, data, context)
-        widths = Widths.full(model.config)
+        structure = full_structure(model.config)
         cost = ForwardCost.of(model, model.config)
         training = self.training(Known(model.config, cost, context.store, context.device, context.rank))
         state = TrainingState() if training is None else training.run(model, context, no_evaluation, None)
         validation = read_split(context.store, data, "validation")
-        judged = judge(model, cost, widths, validation, data, context)
+        judged = judge(model, cost, structure, validation, data, context)
         facts = {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "evaluations": [{"step": None, "split": "validation", **judged.found}],
         }
-        blobs = weight_blobs(model.config, widths, 1.0, weights_of(model), context.rank)
+        blobs = weight_blobs(model.config, structure, 1.0, weights_of(model), context.rank)
         blobs["predictions.arrow"] = table_blob(
             prediction_table({None: judged.predictions}, validation.labels, "validation")
         )
@@ -100,14 +100,14 @@ class FineTune(Stage):
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
-        widths, training = Widths.full(outlook.config), self.training(outlook)
+        structure, training = full_structure(outlook.config), self.training(outlook)
         validation = read_split(outlook.store, self.data, "validation")
-        passes = [over_split(widths, validation), *(training.passes() if training else [])]
+        passes = [over_split(structure, validation), *(training.passes() if training else [])]
         return Plan(
             facts={"parameters": outlook.teacher_parameters},
-            work=Work(tuple(passes), widths if training else None),
-            stored=outlook.weight_bytes(widths) + prediction_bytes(validation, self.data["num_labels"]),
-            files=outlook.model_files(widths, 1.0),
+            work=Work(tuple(passes), structure if training else None),
+            stored=outlook.weight_bytes(structure) + prediction_bytes(validation, self.data["num_labels"]),
+            files=outlook.model_files(structure, 1.0),
             training=training,
             run=run_evaluation,
         )
@@ -123,7 +123,7 @@ class FineTune(Stage):
             split, config.batch_size, self.seed, self.data["pad_id"], known.device,
             lambda step: short_rows if step < short_steps else None, known.rank,
         )  # fmt: skip
-        return LabelTraining("finetune", known, config, source, steps, Widths.full(known.config))
+        return LabelTraining("finetune", known, config, source, steps, full_structure(known.config))
 
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""
@@ -139,12 +139,12 @@ def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> 
         model: nn.Module = model_class(config).from_config(config)
         if alone:
             return to_train(model, context)
-        return trainable_model(config, Widths.full(config), weights_of(model), context)
+        return trainable_model(config, full_structure(config), weights_of(model), context)
     folder, finished = locate(teacher.model), teacher.finetune is None
     if alone:
         return to_train(load_teacher(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code), context)
     config = suited_config(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
-    state, widths = CheckpointState(folder, config, finished), Widths.full(config)
+    state, structure = CheckpointState(folder, config, finished), full_structure(config)
     if finished:
-        return frozen_model(Weights(config, widths, state, 1.0), context)
-    return trainable_model(config, widths, state, context)
+        return frozen_model(Weights(config, structure, state, 1.0), context)
+    return trainable_model(config, structure, state, context)

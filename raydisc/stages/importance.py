@@ -13,7 +13,7 @@ from raydisc.config.sections import Allocation, GridConfig
 from raydisc.families.registry import layers_of
 from raydisc.models.cost import SCORE_FORWARDS, ForwardCost
 from raydisc.models.precision import Precision
-from raydisc.models.widths import Widths
+from raydisc.models.structure import full_structure
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage
 from raydisc.stages.context import Context, Result
@@ -72,7 +72,7 @@ class Importance(Stage):
         layers = layers_of(weights.config)
         order = order_units(scores)
         state = reordered(weights.state, layers, order)
-        blobs = weight_blobs(weights.config, weights.widths, 1.0, state, context.rank)
+        blobs = weight_blobs(weights.config, weights.structure, 1.0, state, context.rank)
         blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
         blobs["scores.safetensors"] = tensor_blob(named_scores(scores))
         facts = {
@@ -85,14 +85,14 @@ class Importance(Stage):
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
-        widths, work = Widths.full(outlook.config), Work()
+        structure, work = full_structure(outlook.config), Work()
         if self.method == "gradient":
             train = read_split(outlook.store, self.data, "train")
-            work = Work((over_batches("score", widths, train.lengths, importance_batches(self, train)),))
+            work = Work((over_batches("score", structure, train.lengths, importance_batches(self, train)),))
         facts = {"parameters": self.teacher["parameters"], "method": self.method, "allocation": self.allocation}
         scores = {"scores.safetensors": tensor_blob(named_scores(outlook.scores))}
-        files = outlook.model_files(widths, 1.0) | scores
-        return Plan(facts, work, outlook.weight_bytes(widths), files, run=self._run if work.passes else None)
+        files = outlook.model_files(structure, 1.0) | scores
+        return Plan(facts, work, outlook.weight_bytes(structure), files, run=self._run if work.passes else None)
 
     def _run(self, model: nn.Module, batches: Sequence[Batch], precision: Precision) -> None:
         """Score units by the first batch; one after another, batches need no more memory."""
@@ -114,7 +114,7 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
     data = request.data
     split = read_split(context.store, data, "train")
     batches = importance_batches(request, split)
-    meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
+    meter = FlopMeter(ForwardCost.of(model, weights.config), weights.structure)
     shares = context.one_pass(meter, sum(map(len, batches))).over(split, batches, data["pad_id"], context.device)
     scores = gradient_importance(model, layers, shares, context.rank)
     return scores, meter.flops * SCORE_FORWARDS

@@ -5,7 +5,7 @@ from torch import nn
 
 from raydisc.families.base import Config
 from raydisc.models.build import build, compute_twice, load_frozen, load_trainable
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure
 from raydisc.parallel.load_shards import load_shards
 from raydisc.parallel.shard import is_sharded, shard
 from raydisc.stages.context import Context
@@ -16,16 +16,16 @@ from raydisc.tensors.lazy_state import State
 def frozen_model(weights: Weights, context: Context) -> nn.Module:
     """A model in evaluation mode, never to be trained; it shares the artifact's memory where that is possible."""
     if context.rank.mesh is None:
-        return load_frozen(weights.config, weights.widths, weights.state).to(context.device)
-    model = _sharded(weights.config, weights.widths, weights.state, context, frozen=True)
+        return load_frozen(weights.config, weights.structure, weights.state).to(context.device)
+    model = _sharded(weights.config, weights.structure, weights.state, context, frozen=True)
     return model.requires_grad_(False).eval()
 
 
-def trainable_model(config: Config, widths: Widths, state: State, context: Context) -> nn.Module:
+def trainable_model(config: Config, structure: Structure, state: State, context: Context) -> nn.Module:
     """A model with its own copy of some weights, to be trained."""
     if context.rank.mesh is None:
-        return to_train(load_trainable(config, widths, state), context)
-    return to_train(_sharded(config, widths, state, context, frozen=False), context)
+        return to_train(load_trainable(config, structure, state), context)
+    return to_train(_sharded(config, structure, state, context, frozen=False), context)
 
 
 def to_train(model: nn.Module, context: Context) -> nn.Module:
@@ -35,9 +35,9 @@ def to_train(model: nn.Module, context: Context) -> nn.Module:
     return model if is_sharded(model) else model.to(context.device)
 
 
-def _sharded(config: Config, widths: Widths, state: State, context: Context, frozen: bool) -> nn.Module:
+def _sharded(config: Config, structure: Structure, state: State, context: Context, frozen: bool) -> nn.Module:
     with torch.device("meta"):
-        model = build(config, widths)
+        model = build(config, structure)
     shard(model, config, context.rank, context.execution.precision, context.execution.offload, frozen)
     load_shards(model, state, torch.device("cpu") if context.execution.offload else context.device)
     return model

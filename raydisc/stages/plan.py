@@ -12,8 +12,8 @@ from torch import nn
 
 from raydisc.models.build import build
 from raydisc.models.precision import Precision
+from raydisc.models.structure import Structure
 from raydisc.models.task_heads import weights_of
-from raydisc.models.widths import Widths
 from raydisc.stages.files import json_blob, prediction_table, subnet_of
 from raydisc.stages.store import Blob
 from raydisc.stages.training import Known, Training
@@ -44,14 +44,14 @@ class Outlook(Known):
         folders = (self.storage.absolute(), *self.storage.absolute().parents)
         return shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
 
-    def weight_bytes(self, widths: Widths) -> int:
+    def weight_bytes(self, structure: Structure) -> int:
         """Return the bytes of a model's weights where they are kept."""
         with torch.device("meta"):
-            return sum(tensor.nbytes for tensor in weights_of(build(self.config, widths)).values())
+            return sum(tensor.nbytes for tensor in weights_of(build(self.config, structure)).values())
 
-    def model_files(self, widths: Widths, scale: float) -> dict[str, Blob]:
+    def model_files(self, structure: Structure, scale: float) -> dict[str, Blob]:
         """Return the files of a model that plans of later stages read."""
-        return {"config.json": json_blob(self.config.to_dict()), "subnet.json": json_blob(subnet_of(widths, scale))}
+        return {"config.json": json_blob(self.config.to_dict()), "subnet.json": json_blob(subnet_of(structure, scale))}
 
 
 Run = Callable[[nn.Module, Sequence[Batch], Precision], None]

@@ -11,7 +11,7 @@ from torch import nn
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
 from raydisc.models.precision import Precision
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context
 from raydisc.tasks.metrics import metric, standard_error
@@ -48,14 +48,14 @@ def run_evaluation(model: nn.Module, batches: Sequence[Batch], precision: Precis
 def judge(
     model: nn.Module,
     cost: ForwardCost,
-    widths: Widths,
+    structure: Structure,
     split: Split,
     data: Artifact,
     context: Context,
     rows: int | None = None,
 ) -> Judged:
-    """Run a model, at some widths, once over every row of a split of the task; for ``rows`` see ``one_pass``."""
-    meter = FlopMeter(cost, widths)
+    """Run a model of some structure once over every row of a split of the task; for ``rows`` see ``one_pass``."""
+    meter = FlopMeter(cost, structure)
     predictions = predict(model, split, data["pad_id"], context.one_pass(meter, rows))
     predictions = split.kind.scored(predictions, split, metric(data["metric"]), data["classes"])
     return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)

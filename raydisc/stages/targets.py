@@ -102,5 +102,5 @@ def targets_of(
         return Targets(CachedSignal(kept, split.lengths, split.label_counts), None)
     weights = read_weights(context.store, teacher)
     model = frozen_model(weights, context)
-    meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
+    meter = FlopMeter(ForwardCost.of(model, weights.config), weights.structure)
     return Targets(OnlineSignal(model, teacher_positions, meter, context.execution.precision, top_tokens), meter)

@@ -19,7 +19,7 @@ from raydisc.signals.source import BeyondRange, OnlineSignal, write_outputs
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage, name_of
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import read_split, read_weights, read_widths, task_kind_of
+from raydisc.stages.files import read_split, read_structure, read_weights, task_kind_of
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
 from raydisc.stages.plan import Outlook, Plan
@@ -117,7 +117,7 @@ class TeacherOutputs(Stage):
             return Result(facts, flops=0.0)
         split = read_split(context.store, self.data, "train")
         model = frozen_model(weights, context)
-        meter = FlopMeter(ForwardCost.of(model, weights.config), weights.widths)
+        meter = FlopMeter(ForwardCost.of(model, weights.config), weights.structure)
         dtype, error = _written(self, model, split, meter, shape, context)
         rank.wait()
         blobs = {name: _moved_blob(folder / name) for name in shape.files}
@@ -135,7 +135,7 @@ class TeacherOutputs(Stage):
         if source == "online":
             return Plan(facts)
         train = read_split(outlook.store, self.data, "train")
-        passes = over_split(read_widths(outlook.store, self.teacher), train, way="keep")
+        passes = over_split(read_structure(outlook.store, self.teacher), train, way="keep")
         return Plan(facts, Work((passes,)), shape.bytes, run=self._run)
 
     def _run(self, model: nn.Module, batches: Sequence[Batch], precision: Precision) -> None:

@@ -18,12 +18,12 @@ from raydisc.config.sections import TrainingConfig
 from raydisc.families.base import Config
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.precision import Precision
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
-from raydisc.stages.files import read_split, read_widths
+from raydisc.stages.files import read_split, read_structure
 from raydisc.stages.objective import Objective
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import Targets, are_kept, positions, targets_of, tokens_named
@@ -50,8 +50,8 @@ class Known:
 
     Attributes:
         config: The teacher's configuration.
-        cost: The cost of its forward at any widths.
-        store: The artifacts; of models only configurations and widths are read.
+        cost: The cost of its forward at any structure.
+        store: The artifacts; of models only configurations and structures are read.
         device: The device that batches are put on.
         rank: The rank of this worker.
         shapes: The shapes of the batches that were looked at, by batch size and seed.
@@ -115,9 +115,9 @@ class Towards:
         """The number of the teacher's likeliest tokens that are compared in a language task."""
         return tokens_named(self.data, self.objective.top_tokens)
 
-    def widths_run(self, store: ArtifactStore) -> Widths | None:
-        """Return the widths of a teacher that is run in every step; None where its outputs are kept."""
-        return None if are_kept(self.outputs) else read_widths(store, self.teacher)
+    def structure_run(self, store: ArtifactStore) -> Structure | None:
+        """Return the structure of a teacher that is run in every step; None where its outputs are kept."""
+        return None if are_kept(self.outputs) else read_structure(store, self.teacher)
 
     def targets(self, context: Context, source: BatchSource) -> Targets:
         """Return the teacher's outputs as a stage reads them."""
@@ -142,7 +142,7 @@ class Training(ABC):
         config: The section of the experiment that says how the stage trains.
         source: The batches.
         steps: The number of optimiser steps.
-        widths: The widths of the model that is trained.
+        structure: The structure of the model that is trained.
         towards: The target of the training; None where the model is trained on the labels.
         evaluate_at: The steps after which the stage is evaluated before it ends.
         patience: The number of evaluations without a better metric after which it stops; None never stops.
@@ -157,7 +157,7 @@ class Training(ABC):
     config: TrainingConfig
     source: BatchSource
     steps: int
-    widths: Widths
+    structure: Structure
     towards: Towards | None = None
     evaluate_at: frozenset[int] = frozenset()
     patience: int | None = None
@@ -196,22 +196,22 @@ class Training(ABC):
         """Return the shape of the batch that each candidate learns from in a step."""
         return [(part.candidate, self.source.shape_of(part.rows)) for part in self.parts(step)]
 
-    def widths_of(self, candidate: Candidate | None) -> Widths:
-        """Return the widths of the candidate, or of the whole model, that trains on a batch."""
-        return self.widths if candidate is None else candidate.widths
+    def structure_of(self, candidate: Candidate | None) -> Structure:
+        """Return the structure of the candidate, or of the whole model, that trains on a batch."""
+        return self.structure if candidate is None else candidate.structure
 
     def passes(self) -> list[Passes]:
         """Count the lessons of all steps, and the passes of a teacher that is run for them."""
-        learned: dict[Widths, Counter[Shape]] = defaultdict(Counter)
+        learned: dict[Structure, Counter[Shape]] = defaultdict(Counter)
         read: Counter[Shape] = Counter()
         for step in range(self.steps):
             parts = self.parts(step)
             for part in parts:
-                learned[self.widths_of(part.candidate)][self.source.shape_of(part.rows)] += 1
+                learned[self.structure_of(part.candidate)][self.source.shape_of(part.rows)] += 1
             # the teacher is run once for candidates with the same rows
             read.update(self.source.shape_of(rows) for rows in {id(it.rows): it.rows for it in parts}.values())
-        teacher = self.towards.widths_run(self.known.store) if self.towards else None
-        passes = [Passes("train", widths, shapes) for widths, shapes in learned.items()]
+        teacher = self.towards.structure_run(self.known.store) if self.towards else None
+        passes = [Passes("train", structure, shapes) for structure, shapes in learned.items()]
         return passes + ([Passes("run", teacher, read)] if teacher else [])
 
     def heaviest(self) -> list[list[AssignedShape]]:
@@ -240,7 +240,7 @@ class Training(ABC):
             before = 0.0 if targets is None else targets.flops
             assigned = self.batches(index)
             loss = learn(assigned)
-            forwards = sum(self.known.cost.flops(self.widths_of(it), *batch.shape) for it, batch in assigned)
+            forwards = sum(self.known.cost.flops(self.structure_of(it), *batch.shape) for it, batch in assigned)
             read = 0.0 if targets is None else (targets.flops - before) / execution.micro_batches
             return loss, STEP_FORWARDS * forwards + read
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from raydisc.models.cost import SCORE_FORWARDS, STEP_FORWARDS, ForwardCost
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure
 from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches
 from raydisc.tasks.tokenised import Split
 
@@ -24,15 +24,15 @@ FORWARDS: Mapping[Way, int] = {"train": STEP_FORWARDS, "score": SCORE_FORWARDS, 
 
 @dataclass(frozen=True)
 class Passes:
-    """One model, at some widths, over batches of these shapes."""
+    """A model of some structure over batches of these shapes."""
 
     way: Way
-    widths: Widths
+    structure: Structure
     shapes: Counter[Shape]
 
     def flops(self, cost: ForwardCost) -> int:
         """Return the FLOPs that they execute."""
-        forwards = sum(count * cost.flops(self.widths, *shape) for shape, count in self.shapes.items())
+        forwards = sum(count * cost.flops(self.structure, *shape) for shape, count in self.shapes.items())
         return FORWARDS[self.way] * forwards
 
     @property
@@ -57,11 +57,11 @@ class Work:
 
     Attributes:
         passes: The passes over batches.
-        trained: The widths of the model that the optimiser goes over; None where nothing is trained.
+        trained: The structure of the model that the optimiser goes over; None where nothing is trained.
     """
 
     passes: tuple[Passes, ...] = field(default=())
-    trained: Widths | None = None
+    trained: Structure | None = None
 
     def flops(self, cost: ForwardCost) -> float:
         """Return the FLOPs that the stage executes."""
@@ -73,12 +73,12 @@ class Work:
         return max(passes.largest[0] for passes in self.passes)
 
 
-def over_batches(way: Way, widths: Widths, lengths: np.ndarray, batches: Iterable[np.ndarray]) -> Passes:
+def over_batches(way: Way, structure: Structure, lengths: np.ndarray, batches: Iterable[np.ndarray]) -> Passes:
     """Return the passes of a model over batches of rows, given by their numbers, of these lengths."""
-    return Passes(way, widths, Counter((len(rows), int(lengths[rows].max())) for rows in batches))
+    return Passes(way, structure, Counter((len(rows), int(lengths[rows].max())) for rows in batches))
 
 
-def over_split(widths: Widths, split: Split, times: int = 1, way: Way = "run") -> Passes:
+def over_split(structure: Structure, split: Split, times: int = 1, way: Way = "run") -> Passes:
     """Return the passes of a model over every row of a split, as evaluations and teacher outputs batch them."""
-    once = over_batches(way, widths, split.lengths, evaluation_batches(split.lengths, EVALUATION_BATCH))
-    return Passes(way, widths, Counter({shape: times * count for shape, count in once.shapes.items()}))
+    once = over_batches(way, structure, split.lengths, evaluation_batches(split.lengths, EVALUATION_BATCH))
+    return Passes(way, structure, Counter({shape: times * count for shape, count in once.shapes.items()}))

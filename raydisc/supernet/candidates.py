@@ -22,7 +22,7 @@ class Candidate:
     """The subnet of the teacher at one scale of the grid."""
 
     scale: float
-    widths: Widths
+    structure: Widths
 
 
 @dataclass(frozen=True)

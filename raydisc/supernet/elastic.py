@@ -41,6 +41,14 @@ def make_elastic(model: nn.Module, config: Config) -> None:
             linear = cast(ElasticLinear, model.get_submodule(prunable.path))
             linear.__class__ = ElasticLinear
             linear.prunable = prunable
+    select_all(model, config)
+
+
+def select_all(model: nn.Module, config: Config) -> None:
+    """Make all units active that the model has."""
+    for units in layers_of(config):
+        for prunable in units.linears:
+            linear = cast(ElasticLinear, model.get_submodule(prunable.path))
             linear.active = linear.weight.shape[prunable.axis] // prunable.kept(1)
 
 

@@ -142,14 +142,14 @@ class FamilyContract:
         """Sorting the units changes the order of a sum and nothing else."""
         importance = importance_with_empty_layers(config)
         whole = candidate(importance, 1.0)
-        assert whole.widths == Widths.full(config)
-        supernet = supernet_of(config, sorted_state(teacher, config, importance), whole.widths)
-        select(supernet, config, whole.widths)
+        assert whole.structure == Widths.full(config)
+        supernet = supernet_of(config, sorted_state(teacher, config, importance), whole.structure)
+        select(supernet, config, whole.structure)
         with torch.no_grad():
             expected = everything(teacher, config, batch)
             assert_near_outputs(everything(supernet, config, batch), expected)
             unsorted = reordered(state_of(teacher), layers_of(config), identity_order(config))
-            same = everything(load_frozen(config, whole.widths, unsorted), config, batch)
+            same = everything(load_frozen(config, whole.structure, unsorted), config, batch)
         assert torch.equal(same.logits, expected.logits)
         assert float(expected.logits.std()) > 0.1
 
@@ -158,13 +158,13 @@ class FamilyContract:
         """Outputs and gradients of every candidate, from the whole teacher and from a narrower supernet."""
         importance = importance_with_empty_layers(config)
         state = sorted_state(teacher, config, importance)
-        chosen = candidate(importance, scale).widths
+        chosen = candidate(importance, scale).structure
         dense = load_trainable(config, chosen, chosen.cut(state, config)).eval()
         expected = everything(dense, config, batch)
         scalar(expected).backward()
         wanted, ones = gradients_of(dense), (1,) * len(layers_of(config))
         for largest in {1.0, max(scale, 0.6)}:
-            supernet = supernet_of(config, state, candidate(importance, largest).widths)
+            supernet = supernet_of(config, state, candidate(importance, largest).structure)
             select(supernet, config, Widths(ones, ones))  # the candidate that was active before leaves no trace
             select(supernet, config, chosen)
             found = everything(supernet, config, batch)
@@ -178,15 +178,15 @@ class FamilyContract:
     def test_candidates_have_layers_without_heads_or_neurons(self, config: Config) -> None:
         """The other tests meet layers that keep only their residual path and norm."""
         importance = importance_with_empty_layers(config)
-        assert candidate(importance, 0.5).widths.heads[1] == 0
-        assert candidate(importance, 0.5).widths.neurons[0] == 0
-        assert sum(candidate(importance, 0.01).widths.heads) == 1
+        assert candidate(importance, 0.5).structure.heads[1] == 0
+        assert candidate(importance, 0.5).structure.neurons[0] == 0
+        assert sum(candidate(importance, 0.01).structure.heads) == 1
 
     @pytest.mark.parametrize("scale", [0.8, 0.3])
     def test_extraction_equals_masking(self, config: Config, teacher: nn.Module, batch: Batch, scale: float) -> None:
         """The student computes what the unsorted teacher does with the columns of pruned units set to zero."""
         importance = importance_with_empty_layers(config)
-        chosen = candidate(importance, scale).widths
+        chosen = candidate(importance, scale).structure
         dense = load_frozen(config, chosen, chosen.cut(sorted_state(teacher, config, importance), config))
         for kind, kept in (("heads", sum(chosen.heads)), ("neurons", sum(chosen.neurons))):
             scores = getattr(importance, kind)
@@ -203,7 +203,7 @@ class FamilyContract:
         """Candidates are nested: a narrow one can be cut from a wider one."""
         importance = importance_with_empty_layers(config)
         state = sorted_state(teacher, config, importance)
-        wide, narrow = (candidate(importance, scale).widths for scale in (0.6, 0.2))
+        wide, narrow = (candidate(importance, scale).structure for scale in (0.6, 0.2))
         assert wide.contains(narrow)
         once, twice = narrow.cut(state, config), narrow.cut(wide.cut(state, config), config)
         assert once.keys() == twice.keys() == state.keys()
@@ -221,7 +221,7 @@ class FamilyContract:
         eager = deepcopy(config)
         eager._attn_implementation = "eager"
         batch, importance = tiny_batch(eager, lengths=(11, 4, 8)), importance_with_empty_layers(eager)
-        chosen, state = candidate(importance, scale).widths, sorted_state(tiny_teacher(eager), eager, importance)
+        chosen, state = candidate(importance, scale).structure, sorted_state(tiny_teacher(eager), eager, importance)
         model = load_trainable(eager, chosen, chosen.cut(state, eager))
         flops = ForwardCost.of(model, eager).flops(chosen, *batch.input_ids.shape)
         assert counted(lambda: model(**batch.inputs())) == flops

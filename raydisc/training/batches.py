@@ -9,7 +9,7 @@ import torch
 
 from raydisc.config.sections import FineTuneConfig, TrainingConfig
 from raydisc.models.cost import ForwardCost
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches, training_batches
 from raydisc.tasks.tokenised import Batch, Split
@@ -85,11 +85,11 @@ def steps_of(config: TrainingConfig, steps_per_epoch: int) -> int:
     return max(1, round(config.epochs * steps_per_epoch))
 
 
-def pass_flops(cost: ForwardCost, widths: Widths, split: Split) -> float:
+def pass_flops(cost: ForwardCost, structure: Structure, split: Split) -> float:
     """Return the FLOPs of one forward over every row of a split, in the batches of evaluations and teacher outputs."""
     lengths = split.lengths
     batches = evaluation_batches(lengths, EVALUATION_BATCH)
-    return float(sum(cost.flops(widths, len(rows), int(lengths[rows].max())) for rows in batches))
+    return float(sum(cost.flops(structure, len(rows), int(lengths[rows].max())) for rows in batches))
 
 
 def optimiser_settings(config: TrainingConfig) -> OptimiserSettings:

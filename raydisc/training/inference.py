@@ -8,7 +8,7 @@ import torch
 
 from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Precision
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.micro_batches import micro_batches_of
@@ -17,14 +17,14 @@ from raydisc.training.micro_batches import micro_batches_of
 class FlopMeter:
     """A count of the FLOPs of forwards, padding included."""
 
-    def __init__(self, cost: ForwardCost, widths: Widths) -> None:
+    def __init__(self, cost: ForwardCost, structure: Structure) -> None:
         """Start at zero."""
-        self._cost, self._widths = cost, widths
+        self._cost, self._structure = cost, structure
         self.flops = 0.0
 
     def __call__(self, batch: Batch) -> None:
         """Count a forward on a batch."""
-        self.flops += self._cost.flops(self._widths, *batch.shape)
+        self.flops += self._cost.flops(self._structure, *batch.shape)
 
 
 def _tell_nobody(_: Batch) -> None:

@@ -91,4 +91,4 @@ def tiny_config(family="bert", num_labels=3, layers=3, attention="sdpa", dropout
 
 def size_at(config, teacher_parameters, scale) -> Size:
     """The size of the candidate at a scale, whichever units it keeps."""
-    return candidate(random_importance(layers_of(config), 0), scale).widths.size(config, teacher_parameters)
+    return candidate(random_importance(layers_of(config), 0), scale).structure.size(config, teacher_parameters)

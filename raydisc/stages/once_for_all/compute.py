@@ -62,7 +62,7 @@ def _result(
     rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation, context)
     history = _history(state.evaluations, rows)
     largest, weights = supernet.candidates[0], weights_of(supernet.model)
-    blobs = weight_blobs(supernet.config, largest.widths, largest.scale, weights, context.rank)
+    blobs = weight_blobs(supernet.config, largest.structure, largest.scale, weights, context.rank)
     if chosen is None:
         judges = validation
         context.progress({"step": state.step, "steps": steps, "candidates": rows})

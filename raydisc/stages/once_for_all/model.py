@@ -10,7 +10,7 @@ from torch import nn
 from raydisc.families.base import Config
 from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Precision
-from raydisc.models.widths import Widths
+from raydisc.models.structure import full_structure, structure_to_json
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.stages.artifact import Model
 from raydisc.stages.context import Context
@@ -33,7 +33,7 @@ class Supernet:
         model: The model, as wide as the largest candidate.
         config: The teacher's configuration.
         candidates: The candidates, largest first.
-        cost: The cost of a forward at any widths.
+        cost: The cost of a forward at any structure.
         precision: The precision to compute in.
         rank: The rank of this worker.
     """
@@ -47,7 +47,7 @@ class Supernet:
 
     def select(self, candidate: Candidate) -> None:
         """Make a candidate the active one."""
-        select(self.model, self.config, candidate.widths)
+        select(self.model, self.config, candidate.structure)
 
 
 def read_candidates(request: OnceForAllRequest, store: ArtifactStore) -> tuple[Candidate, ...]:
@@ -61,8 +61,8 @@ def build_supernet(request: OnceForAllRequest, context: Context) -> Supernet:
     teacher = read_weights(context.store, Model(request.importance))
     candidates = read_candidates(request, context.store)
     largest = candidates[0]
-    state = largest.widths.cut(teacher.state, teacher.config)
-    model = trainable_model(teacher.config, largest.widths, state, context)
+    state = largest.structure.cut(teacher.state, teacher.config)
+    model = trainable_model(teacher.config, largest.structure, state, context)
     make_elastic(model, teacher.config)
     del state  # the model has a copy of its own
     cost, precision = ForwardCost.of(model, teacher.config), context.execution.precision
@@ -79,10 +79,10 @@ def evaluate_candidates(
     flops = 0.0
     for candidate in candidates:
         supernet.select(candidate)
-        judged = judge(supernet.model, supernet.cost, candidate.widths, validation, data, context)
+        judged = judge(supernet.model, supernet.cost, candidate.structure, validation, data, context)
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
-        size = candidate.widths.size(supernet.config, request.importance["parameters"])
+        size = candidate.structure.size(supernet.config, request.importance["parameters"])
         row = {"scale": candidate.scale, "parameters": size.parameters, "reference": request.importance["reference"]}
         rows.append({**row, **judged.found})
     return rows, predictions, flops
@@ -94,12 +94,12 @@ def described(
     """Return evaluated candidates with their sizes, their costs and the units that they keep."""
     config = supernet.config
     length = round(float(validation.lengths.mean()))
-    teacher_flops = supernet.cost.flops(Widths.full(config), 1, length)
-    widths = {candidate.scale: candidate.widths for candidate in supernet.candidates}
+    teacher_flops = supernet.cost.flops(full_structure(config), 1, length)
+    structures = {candidate.scale: candidate.structure for candidate in supernet.candidates}
     found = []
     for row in rows:
-        size = widths[row["scale"]].size(config, request.importance["parameters"])
-        flops = supernet.cost.flops(widths[row["scale"]], 1, length)
+        size = structures[row["scale"]].size(config, request.importance["parameters"])
+        flops = supernet.cost.flops(structures[row["scale"]], 1, length)
         found.append(
             {
                 **row,
@@ -107,7 +107,7 @@ def described(
                 "parameters": size.parameters,
                 "flops": flops,
                 "flops_share": flops / teacher_flops,
-                **widths[row["scale"]].to_json(),
+                **structure_to_json(structures[row["scale"]]),
             }
         )
     return found

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from raydisc.models.structure import structure_to_json
 from raydisc.stages.context import Context, Result
 from raydisc.stages.files import read_split
 from raydisc.stages.once_for_all.compute import compute_once_for_all
@@ -22,7 +23,12 @@ class OnceForAll(OnceForAllRequest):
         candidates = read_candidates(self, outlook.store)
         training = training_of(self, outlook, candidates)
         rows = [
-            {"scale": it.scale, "metric": outlook.metrics.get(it.scale, 0.0), "reference": 1.0, **it.widths.to_json()}
+            {
+                "scale": it.scale,
+                "metric": outlook.metrics.get(it.scale, 0.0),
+                "reference": 1.0,
+                **structure_to_json(it.structure),
+            }
             for it in candidates
         ]
         choice = training.steps if training.chooses_at is None else training.chooses_at
@@ -33,8 +39,8 @@ class OnceForAll(OnceForAllRequest):
         times, finalists = len(training.evaluate_at), candidates if chosen is None else (chosen,)
         passes = [
             *training.passes(),
-            *(over_split(it.widths, judges, times) for it in candidates if times),
-            *(over_split(it.widths, validation) for it in finalists),
+            *(over_split(it.structure, judges, times) for it in candidates if times),
+            *(over_split(it.structure, validation) for it in finalists),
         ]
         predicted = prediction_bytes(validation if chosen is None else judges, self.data["num_labels"], len(candidates))
         return Plan(
@@ -44,9 +50,9 @@ class OnceForAll(OnceForAllRequest):
                 "chosen_at": training.chooses_at,
                 "outputs_flops": self.outputs.flops if self.outputs else 0.0,
             },
-            work=Work(tuple(passes), training.widths),
-            stored=outlook.weight_bytes(training.widths) + predicted,
-            files=outlook.model_files(training.widths, candidates[0].scale),
+            work=Work(tuple(passes), training.structure),
+            stored=outlook.weight_bytes(training.structure) + predicted,
+            files=outlook.model_files(training.structure, candidates[0].scale),
             training=training,
         )
 

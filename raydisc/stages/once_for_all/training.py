@@ -10,7 +10,7 @@ from torch import nn
 from raydisc.config.sections import OnceForAllConfig
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.precision import Precision
-from raydisc.models.widths import Widths
+from raydisc.models.structure import Structure
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Model
@@ -91,7 +91,7 @@ class OnceForAllTraining(Training):
         first: dict[bool, tuple[int, list[AssignedShape]]] = {}
         for step in range(self.steps):
             assigned, after = self.shapes(step), self.chosen(step) is not None
-            weight = max(self.known.cost.flops(self.widths_of(it), *shape) for it, shape in assigned)
+            weight = max(self.known.cost.flops(self.structure_of(it), *shape) for it, shape in assigned)
             first[after] = max(first.get(after, (0, [])), (weight, assigned), key=lambda found: found[0])
         return [assigned for _, assigned in first.values()]
 
@@ -116,7 +116,7 @@ def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Cand
         config=config,
         source=source,
         steps=steps,
-        widths=candidates[0].widths,
+        structure=candidates[0].structure,
         towards=towards,
         evaluate_at=_evaluation_steps(config, chooses_at, steps),
         patience=config.patience,
@@ -124,7 +124,7 @@ def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Cand
         candidates=candidates,
         rule=config.sandwich,
         chances=_chances(config.sandwich, candidates, known.cost),
-        fractions=_fractions(candidates, known.cost, length, towards.widths_run(known.store)),
+        fractions=_fractions(candidates, known.cost, length, towards.structure_run(known.store)),
         chooses_at=chooses_at,
     )
 
@@ -147,13 +147,13 @@ def _chances(rule: Rule, candidates: Sequence[Candidate], cost: ForwardCost) -> 
     """Return how likely a step's draw takes each candidate."""
     if rule == "all" or rule.draw == "uniform":
         return {candidate.scale: 1.0 for candidate in candidates}
-    return {candidate.scale: 1 / cost.flops(candidate.widths, 1, 1) for candidate in candidates}
+    return {candidate.scale: 1 / cost.flops(candidate.structure, 1, 1) for candidate in candidates}
 
 
 def _fractions(
-    candidates: Sequence[Candidate], cost: ForwardCost, length: int, teacher: Widths | None
+    candidates: Sequence[Candidate], cost: ForwardCost, length: int, teacher: Structure | None
 ) -> dict[float, float]:
     """Return the share of a batch that each assistant has alone; ``teacher`` is one that is run on what it learns."""
     extra = cost.flops(teacher, 1, length) if teacher else 0
-    row = {it.scale: STEP_FORWARDS * cost.flops(it.widths, 1, length) + extra for it in candidates[:-1]}
+    row = {it.scale: STEP_FORWARDS * cost.flops(it.structure, 1, length) + extra for it in candidates[:-1]}
     return {scale: min(row.values()) / flops for scale, flops in row.items()}

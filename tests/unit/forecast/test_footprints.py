@@ -119,7 +119,7 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
         if footprint is not None and stage.plan.work.trained is not None:
             real = measured[artifact.key]
             if named == "online" and request.kind == "distil":  # its weights alias shared memory on a CPU alone
-                real += forecaster.outlook.weight_bytes(stage.plan.work.passes[1].widths)
+                real += forecaster.outlook.weight_bytes(stage.plan.work.passes[1].structure)
             assert footprint.peak == pytest.approx(real, rel=0.15), request.kind
             assert footprint.weights + footprint.optimiser + footprint.activations <= footprint.peak
             compared += 1

@@ -58,7 +58,7 @@ def narrow(config, scale=0.5):
     """A supernet, its importance, and the state of the candidate at a scale with its widths."""
     teacher, importance = language_teacher(config), importance_with_empty_layers(config)
     state = reordered(weights_of(teacher), layers_of(config), order_units(importance))
-    widths = candidate(importance, scale).widths
+    widths = candidate(importance, scale).structure
     return state, widths.cut(state, config), widths
 
 

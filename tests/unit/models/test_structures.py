@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pytest
@@ -31,6 +32,10 @@ from raydisc.models.structure import (
 from raydisc.models.student_folder import load_student
 from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
+from raydisc.runs.recorder import candidate_rows
+from raydisc.stages.artifact import Artifact, Cost, Model
+from raydisc.stages.files import read_structure, read_weights, weight_blobs
+from raydisc.stages.store import ArtifactStore
 from raydisc.tensors.lazy_state import State
 
 CONFIG = tiny_config("bert", layers=3)
@@ -115,7 +120,7 @@ def test_it_is_costed(shallow: Depth) -> None:
     assert Depth.full(CONFIG).size(CONFIG, parameters) == full_structure(CONFIG).size(CONFIG, parameters)
 
 
-def test_it_is_saved_and_loaded_as_a_student(shallow: Depth, tmp_path) -> None:
+def test_it_is_saved_and_loaded_as_a_student(shallow: Depth, tmp_path: Path) -> None:
     state = shallow.cut(state_of(tiny_teacher(CONFIG)), CONFIG)
     expected = load_frozen(CONFIG, shallow, state)
     save_file(dict(weights_of(expected)), tmp_path / "model.safetensors")
@@ -128,6 +133,29 @@ def test_it_is_saved_and_loaded_as_a_student(shallow: Depth, tmp_path) -> None:
     (tmp_path / "subnet.json").write_text(json.dumps({"structure": "depth", "layers": 4}))
     with pytest.raises(InputError, match=r"subnet\.json keeps more than config\.json has"):
         load_student(tmp_path)
+
+
+def test_it_goes_through_artifacts(shallow: Depth, tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    state = shallow.cut(state_of(tiny_teacher(CONFIG)), CONFIG)
+    artifact = store.commit(Artifact("k" * 64, "distil"), {}, Cost(), weight_blobs(CONFIG, shallow, 0.6, state))
+    weights = read_weights(store, Model(artifact))
+    assert (weights.structure, weights.scale) == (shallow, 0.6)
+    assert read_structure(store, Model(artifact)) == shallow
+    batch = tiny_batch(CONFIG)
+    with torch.no_grad():
+        logits = [load_frozen(CONFIG, shallow, it)(**batch.inputs()).logits for it in (state, weights.state)]
+    assert torch.equal(*logits)
+
+
+def test_candidates_of_other_structures_have_no_widths_in_the_ledger(shallow: Depth) -> None:
+    found = {"measured_scale": 0.6, "flops_share": 0.7, "parameters": 9, "flops": 2.0, "metric": 0.9, "reference": 1.0}
+    rows = [{"scale": scale, "se": 0.1, **found} for scale in (0.6, 0.3)]
+    rows[0] |= structure_to_json(shallow)
+    rows[1] |= structure_to_json(Widths((1, 2), (3, 4)))
+    [other, widths] = candidate_rows(Artifact("k" * 64, "once_for_all", facts={"candidates": rows}))
+    assert (other["heads"], other["neurons"]) == (None, None)
+    assert (widths["heads"], widths["neurons"]) == ([1, 2], [3, 4])
 
 
 def test_the_kind_stands_in_the_json_of_all_but_widths(shallow: Depth) -> None:

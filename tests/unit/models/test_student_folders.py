@@ -30,7 +30,7 @@ CARD = StudentCard(
 def written(folder, config, allocation):
     """A student of 0.3 in a folder; its widths and weights."""
     importance = importance_with_empty_layers(config)
-    widths = candidate(importance, 0.3, allocation).widths
+    widths = candidate(importance, 0.3, allocation).structure
     state = widths.cut(sorted_state(tiny_teacher(config), config, importance), config)
     (plain_config(config, widths) or config).save_pretrained(folder)
     save_file(dict(state), folder / "model.safetensors")

@@ -98,7 +98,7 @@ def test_a_batch_without_tags_has_no_loss():
 def test_cost_is_what_torch_counts(family, scale):
     config, teacher = tagger(family, attention="eager")
     batch, importance = tiny_batch(config, (11, 4, 8)), importance_with_empty_layers(config)
-    widths = candidate(importance, scale).widths
+    widths = candidate(importance, scale).structure
     model = load_trainable(config, widths, widths.cut(sorted_state(teacher, config, importance), config))
     flops = ForwardCost.of(model, config).flops(widths, *batch.shape)
     with FlopCounterMode(display=False) as counter:
@@ -181,7 +181,7 @@ def test_a_family_without_token_classifiers_is_refused():
 def test_a_student_is_used_from_its_folder(tmp_path, family, plain):
     config, teacher = tagger(family)
     importance = importance_with_empty_layers(config)
-    widths = candidate(importance, 0.3, "uniform").widths
+    widths = candidate(importance, 0.3, "uniform").structure
     state = widths.cut(sorted_state(teacher, config, importance), config)
     as_plain = plain_config(config, widths)
     assert (as_plain is not None) == plain

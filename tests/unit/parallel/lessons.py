@@ -157,7 +157,7 @@ def narrow_trained(rank, family, folder):
     """Losses and weights of a student that has layers without heads or neurons; it goes on from a checkpoint."""
     config = tiny_config(family)
     importance = importance_with_empty_layers(config)
-    widths = candidate(importance, SCALES[-1]).widths
+    widths = candidate(importance, SCALES[-1]).structure
     assert 0 in widths.heads
     assert 0 in widths.neurons
     state = widths.cut(sorted_state(tiny_teacher(config), config, importance), config)

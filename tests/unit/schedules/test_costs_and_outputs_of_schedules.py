@@ -54,13 +54,13 @@ pytestmark = pytest.mark.integration
 
 def evaluation_flops(store, data, artifact):
     weights = read_weights(store, Model(artifact))
-    cost = ForwardCost.of(load_frozen(weights.config, weights.widths, weights.state), weights.config)
+    cost = ForwardCost.of(load_frozen(weights.config, weights.structure, weights.state), weights.config)
     split = read_split(store, data, "validation")
     return (
         cost,
-        weights.widths,
+        weights.structure,
         sum(
-            cost.flops(weights.widths, len(rows), int(split.lengths[rows].max()))
+            cost.flops(weights.structure, len(rows), int(split.lengths[rows].max()))
             for rows in evaluation_batches(split.lengths, 64)
         ),
     )
@@ -114,7 +114,7 @@ def test_the_cost_of_a_stage_is_its_steps_and_its_evaluation(search, storage):
 def test_a_candidate_is_run_once_over_every_training_row_for_its_outputs(mini):
     [request] = mini.distils
     cost, widths, evaluating = evaluation_flops(mini.store, request.data, mini.outcome.student)
-    assistant = read_weights(mini.store, request.teacher).widths
+    assistant = read_weights(mini.store, request.teacher).structure
     train = read_split(mini.store, request.data, "train")
     source = BatchSource(train, 32, 0, 0, torch.device("cpu"))
     training = STEP_FORWARDS * sum(cost.flops(widths, *source.shape(step)) for step in range(7))
@@ -176,17 +176,17 @@ def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, named):
     source = BatchSource(train, 32, 4, 0, torch.device("cpu"))
     chances = dict.fromkeys((0.9, 0.7, 0.5, 0.4, STUDENT), 1.0)
     if named == "slices":
-        chances = {chosen.scale: 1 / cost.flops(chosen.widths, 1, 1) for chosen in candidates}
+        chances = {chosen.scale: 1 / cost.flops(chosen.structure, 1, 1) for chosen in candidates}
     expected = 0
     for step in range(7):
         shares = sandwich(candidates, rule, chances, 4, step)
         assert len(shares) == count
         for share in shares:
             lengths = source.split.lengths[source.rows(step)][share.rows]
-            expected += STEP_FORWARDS * cost.flops(share.candidate.widths, len(lengths), int(lengths.max()))
+            expected += STEP_FORWARDS * cost.flops(share.candidate.structure, len(lengths), int(lengths.max()))
     for batch in evaluation_batches(validation.lengths, 64):
         longest = int(validation.lengths[batch].max())
-        expected += sum(cost.flops(chosen.widths, len(batch), longest) for chosen in candidates)
+        expected += sum(cost.flops(chosen.structure, len(batch), longest) for chosen in candidates)
     assert supernet.cost.flops == expected
 
 
@@ -227,7 +227,9 @@ def test_the_first_loss_is_between_the_start_and_its_teacher(search, tmp_path, s
 def model_at(store, model, request):
     """A model of an artifact, cut to a scale whether or not the artifact is a supernet."""
     weights = read_weights(store, Model(model.artifact))
-    widths = weights.widths if model.scale is None else read_candidate(store, request.importance, model.scale).widths
+    widths = (
+        weights.structure if model.scale is None else read_candidate(store, request.importance, model.scale).structure
+    )
     return load_frozen(weights.config, widths, widths.cut(weights.state, weights.config))
 
 
@@ -274,7 +276,7 @@ def test_a_student_stops_by_its_own_metric(search, storage):
     assert student.cost.flops == training + evaluating * len(during)
     kept = read_table(run.store, student, "predictions.arrow").to_pandas()
     weights = read_weights(run.store, Model(student))
-    model = load_frozen(weights.config, weights.widths, weights.state)
+    model = load_frozen(weights.config, weights.structure, weights.state)
     found = predict(model, read_split(run.store, request.data, "validation"), 0, Pass(64))
     assert_near(np.stack(kept["prediction"].to_list()), found)
 

@@ -44,7 +44,7 @@ def test_kd_is_the_empty_path(search, storage):
     assert outcome.student["measured_scale"] == size.measured_scale
     assert outcome.student["steps"] == 7
     state = read_weights(run.store, Model(outcome.student))
-    assert (sum(state.widths.heads), sum(state.widths.neurons)) == (3, 15)
+    assert (sum(state.structure.heads), sum(state.structure.neurons)) == (3, 15)
     assert sum(tensor.numel() for tensor in state.state.values()) == size.parameters
 
 
@@ -130,7 +130,7 @@ def test_what_is_said_of_a_candidate_is_what_its_model_does(mini):
     assert len(kept) == 5 * len(validation)
     for row in supernet["candidates"]:
         weights = read_weights(mini.store, Model(supernet, row["scale"]))
-        model = load_frozen(weights.config, weights.widths, weights.state)
+        model = load_frozen(weights.config, weights.structure, weights.state)
         found = predict(model, validation, data["pad_id"], Pass(16))
         own = kept[kept["scale"] == row["scale"]]
         assert own["row"].tolist() == list(range(len(validation)))
@@ -269,7 +269,7 @@ def test_a_student_comes_nearer_to_its_teacher(search, storage):
 
     def logits(model):
         weights = read_weights(run.store, model)
-        frozen = load_frozen(weights.config, weights.widths, weights.state)
+        frozen = load_frozen(weights.config, weights.structure, weights.state)
         return predict(frozen, validation, 0, Pass(64))
 
     target = logits(Model(assistant))

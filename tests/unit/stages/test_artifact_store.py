@@ -199,18 +199,18 @@ def test_a_candidate_is_cut_from_its_supernet(tmp_path):
     config = tiny_config()
     importance = importance_with_empty_layers(config)
     state = sorted_state(tiny_teacher(config), config, importance)
-    whole = candidate(importance, 1.0).widths
-    half = candidate(importance, 0.5).widths
+    whole = candidate(importance, 1.0).structure
+    half = candidate(importance, 0.5).structure
     rows = [{"scale": 0.5, "heads": list(half.heads), "neurons": list(half.neurons)}]
     store = ArtifactStore(tmp_path)
     found = store.commit(PROMISE, {"candidates": rows}, Cost(), weight_blobs(config, whole, 1.0, state))
     for asked in (None, 1.0):
         weights = read_weights(store, Model(found, asked))
-        assert (weights.widths, weights.scale) == (whole, 1.0)
+        assert (weights.structure, weights.scale) == (whole, 1.0)
         assert all(torch.equal(weights.state[name], tensor) for name, tensor in state.items())
         assert weights.config.to_dict() == config.to_dict()
     weights = read_weights(store, Model(found, 0.5))
-    assert (weights.widths, weights.scale) == (half, 0.5)
+    assert (weights.structure, weights.scale) == (half, 0.5)
     assert weights.state["bert.encoder.layer.2.output.dense.weight"].shape == (24, half.neurons[2])
 
 

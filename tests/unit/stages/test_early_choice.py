@@ -179,11 +179,11 @@ def test_a_run_shows_the_choice(storage, tmp_path):
 def costs(request, store, batch_size=32):
     """What a step of a scale costs, on the batch or on some rows of it, and what an evaluation of it does."""
     weights = read_weights(store, Model(request.importance))
-    cost = ForwardCost.of(load_frozen(weights.config, weights.widths, weights.state), weights.config)
+    cost = ForwardCost.of(load_frozen(weights.config, weights.structure, weights.state), weights.config)
     source = BatchSource(read_split(store, request.data, "train"), batch_size, 0, 0, torch.device("cpu"))
 
     def widths(scale) -> Widths:
-        return read_candidate(store, request.importance, scale).widths
+        return read_candidate(store, request.importance, scale).structure
 
     def training(step, scale, rows=slice(None)):
         lengths = np.array(rows) if step is None else source.split.lengths[source.rows(step)][rows]

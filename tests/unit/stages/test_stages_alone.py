@@ -57,7 +57,7 @@ def prepared_base(storage):
 
 def model_of(store, model):
     weights = read_weights(store, model)
-    return load_frozen(weights.config, weights.widths, weights.state)
+    return load_frozen(weights.config, weights.structure, weights.state)
 
 
 def test_the_tokenised_task(prepared_base, tmp_path):
@@ -122,10 +122,10 @@ def test_a_curriculum_begins_with_short_rows_and_costs_less(storage):
     cost = ForwardCost.of(model_of(store, Model(ready.finetuned)), weights.config)
 
     def trained(source):
-        return STEP_FORWARDS * sum(cost.flops(weights.widths, *source.shape(step)) for step in range(28))
+        return STEP_FORWARDS * sum(cost.flops(weights.structure, *source.shape(step)) for step in range(28))
 
     evaluating = sum(
-        cost.flops(weights.widths, len(rows), int(validation.lengths[rows].max()))
+        cost.flops(weights.structure, len(rows), int(validation.lengths[rows].max()))
         for rows in evaluation_batches(validation.lengths, 64)
     )
     assert ready.finetuned.cost.flops == trained(curriculum) + evaluating
@@ -176,7 +176,7 @@ def outputs_of_altered_teacher(prepared_base, storage, key, factor):
     weights = read_weights(store, Model(ready.finetuned))
     state = dict(weights.state)
     state["bert.embeddings.LayerNorm.weight"] = factor * state["bert.embeddings.LayerNorm.weight"]
-    blobs = weight_blobs(weights.config, weights.widths, 1.0, state)
+    blobs = weight_blobs(weights.config, weights.structure, 1.0, state)
     artifact = ArtifactStore(storage).commit(Artifact(key * 64, "finetune"), {}, Cost(), blobs)
     return TeacherOutputs(ready.data, Model(artifact), (0, 1), TeacherOutputsConfig(), 64)
 
@@ -223,7 +223,7 @@ def test_every_family_goes_the_whole_way(tmp_path, family):
     ]  # fmt: skip
     weights = read_weights(run.store, Model(outcome.student))
     assert weights.config.model_type == family
-    assert (sum(weights.widths.heads), sum(weights.widths.neurons)) == (2, 10)
+    assert (sum(weights.structure.heads), sum(weights.structure.neurons)) == (2, 10)
     [supernet] = [artifact for request, artifact, _ in told.stages if request.kind == "once_for_all"]
     assert supernet["steps"] == 7
 

@@ -74,7 +74,7 @@ class Run:
 
     def logits(self, model, split, precision):
         weights = read_weights(self.store, model)
-        frozen = load_frozen(weights.config, weights.widths, weights.state)
+        frozen = load_frozen(weights.config, weights.structure, weights.state)
         return predict(frozen, split, 0, Pass(64, precision=precision))
 
 

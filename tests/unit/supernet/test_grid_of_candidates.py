@@ -49,14 +49,14 @@ def test_candidates_are_nested_for_every_pair(seed):
     importance = random_importance(layers_of(tiny_config()), seed)
     candidates = [candidate(importance, scale) for scale in SCALES]
     for larger, smaller in itertools.combinations(candidates, 2):
-        assert larger.widths.contains(smaller.widths)
-    assert candidates[0].widths == Widths((4, 4, 4), (20, 20, 20))
+        assert larger.structure.contains(smaller.structure)
+    assert candidates[0].structure == Widths((4, 4, 4), (20, 20, 20))
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_each_kind_is_ranked_over_the_whole_model(scale):
     importance = importance_with_empty_layers(tiny_config(), seed=4)
-    widths = candidate(importance, scale).widths
+    widths = candidate(importance, scale).structure
     assert sum(widths.heads) == max(1, round(scale * 12))
     assert sum(widths.neurons) == max(1, round(scale * 60))
     assert widths.heads == brute_force_widths(importance.heads, sum(widths.heads))
@@ -66,11 +66,11 @@ def test_each_kind_is_ranked_over_the_whole_model(scale):
 @pytest.mark.parametrize("scale", SCALES)
 def test_uniform_widths_are_the_same_in_every_layer(scale):
     importance = importance_with_empty_layers(tiny_config(), seed=4)
-    widths = candidate(importance, scale, "uniform").widths
+    widths = candidate(importance, scale, "uniform").structure
     assert widths == Widths((max(1, round(scale * 4)),) * 3, (max(1, round(scale * 20)),) * 3)
-    larger = candidate(importance, min(1.0, scale + 0.1), "uniform").widths
+    larger = candidate(importance, min(1.0, scale + 0.1), "uniform").structure
     assert larger.contains(widths)
-    assert 0 in candidate(importance, 0.3).widths.heads  # where units compete over the whole model a layer loses all
+    assert 0 in candidate(importance, 0.3).structure.heads  # where units compete over the whole model a layer loses all
 
 
 def test_no_scale_keeps_nothing():
@@ -80,8 +80,8 @@ def test_no_scale_keeps_nothing():
 def test_equal_scores_keep_the_teachers_order():
     tied = Importance((torch.full((4,), 0.5),) * 3, (torch.full((20,), 0.5),) * 3)
     assert order_units(tied).heads == ((0, 1, 2, 3),) * 3
-    assert candidate(tied, 0.5).widths.heads == (4, 2, 0)  # first layers first
-    assert candidate(tied, 0.5).widths.neurons == (20, 10, 0)
+    assert candidate(tied, 0.5).structure.heads == (4, 2, 0)  # first layers first
+    assert candidate(tied, 0.5).structure.neurons == (20, 10, 0)
     partly = Importance((torch.tensor([0.1, 0.9, 0.9, 0.1]),), (torch.tensor([0.2, 0.2, 0.3]),))
     assert order_units(partly) == UnitOrder(((1, 2, 0, 3),), ((2, 0, 1),))
 
@@ -92,7 +92,7 @@ def test_equal_scores_keep_the_teachers_order():
 def test_sizes_are_those_of_the_extracted_model(family, scale, allocation):
     config = tiny_config(family)
     teacher, importance = tiny_teacher(config), importance_with_empty_layers(config)
-    widths = candidate(importance, scale, allocation).widths
+    widths = candidate(importance, scale, allocation).structure
     dense = load_trainable(config, widths, widths.cut(sorted_state(teacher, config, importance), config))
     size = widths.size(config, count(teacher))
     assert size.parameters == count(dense)

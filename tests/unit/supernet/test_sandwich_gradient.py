@@ -80,7 +80,7 @@ def test_the_sandwich_gradient_is_the_sum_of_its_parts(family, rule):
     values = []
     for lesson in lessons:
         # every candidate as a model of its own on its own rows, its gradients put where its units are
-        widths = lesson.candidate.widths
+        widths = lesson.candidate.structure
         dense = load_trainable(config, widths, widths.cut(state, config)).eval()
         value = LOSS(forward(dense, lesson.batch, POSITIONS), lesson.wanted, lesson.batch)
         value.backward()
@@ -146,6 +146,6 @@ def test_a_frozen_candidate_is_the_slice_that_was_trained():
     torch.optim.SGD(supernet.model.parameters(), lr=0.01).step()
     for chosen in supernet.candidates:
         supernet.select(chosen)
-        frozen = load_frozen(config, chosen.widths, chosen.widths.cut(supernet.model.state_dict(), config))
+        frozen = load_frozen(config, chosen.structure, chosen.structure.cut(supernet.model.state_dict(), config))
         with torch.no_grad():
             assert_near(forward(frozen, batch, ()).logits, forward(supernet.model, batch, ()).logits)

@@ -57,7 +57,7 @@ def once_for_all(initial_seed):
     def step(batch, index):
         total = torch.zeros(())
         for chosen in (candidates[0], candidates[1 + index % 2], candidates[3]):
-            select(model, config, chosen.widths)
+            select(model, config, chosen.structure)
             value = loss(forward(model, batch, (0, 2, 3)), teacher.outputs(batch), batch)
             value.backward()
             total += value.detach()
