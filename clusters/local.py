@@ -73,7 +73,7 @@ def _refuse_if_impossible(port: int) -> None:
 
 
 def _prepare_environment(token: Path) -> None:
-    """What Ray reads when it is imported, and what its nodes hand on to the jobs."""
+    """Set the variables that Ray reads when it is imported and that its nodes pass to the jobs."""
     with os.fdopen(os.open(token, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):  # another cluster's

@@ -42,7 +42,7 @@ WORDS = {
     r"\b(?:for|of|to) who\b": "name the person or the part",
     r"\blest\b": "write 'so that ... not'",
     r"\banew\b": "write 'again'",
-    r"\b(?:(?:initial|optim|normal|serial|synchron|summar|recogn)iz(?:es?|ed|ing|ations?|ers?)|behaviors?)\b": (
+    r"\b(?:(?:initial|optim|normal|synchron|summar|recogn)iz(?:es?|ed|ing|ations?|ers?)|behaviors?)\b": (
         "write British English"
     ),
 }

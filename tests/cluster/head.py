@@ -130,7 +130,7 @@ def _start(command: list[str], environment: dict[str, str], folder: Path) -> Non
 
 
 def _end_all(folder: Path) -> None:
-    """End every process that was told of this folder, which is this head's alone."""
+    """End every process that was given this folder, which belongs to this head alone."""
     started = told_of(folder / "token")
     for one in started:
         one.terminate()

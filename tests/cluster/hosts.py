@@ -138,7 +138,7 @@ class Hosts:
         return Host(f"10.77.0.{number}", holder)
 
     def pull(self, host: Host) -> None:
-        """Pull a host's cable; nobody is told."""
+        """Pull a host's cable, without a notice to anybody."""
         self._set(host, "down")
 
     def plug(self, host: Host) -> None:

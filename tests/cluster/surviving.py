@@ -102,7 +102,7 @@ def named(processes: Sequence[psutil.Process], name: str) -> list[psutil.Process
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
-    """SIGKILL to each, at once; those that have ended already are none the worse."""
+    """Send SIGKILL to all processes at once; those that have ended already are ignored."""
     for process in processes:
         try:
             process.kill()

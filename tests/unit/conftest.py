@@ -8,5 +8,5 @@ from hypothesis import settings
 # One for each of pytest's workers is the fastest; results may differ in their last bits with another number.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
-settings.register_profile("unhurried", deadline=None)  # a loaded machine is no failure
+settings.register_profile("unhurried", deadline=None)  # a loaded machine does not count as a failure
 settings.load_profile("unhurried")

@@ -108,7 +108,7 @@ def test_help_does_not_wait_for_heavy_packages():
     assert not {"torch", "ray", "transformers", "pandas", "pyarrow", "matplotlib", "rich"} & set(loaded)
 
 
-# Words that are no command.
+# Words that are not a command.
 
 
 @pytest.mark.parametrize(

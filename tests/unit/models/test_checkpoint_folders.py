@@ -65,7 +65,7 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(teacher_folder
     (teacher_folder / "pytorch_model.bin").unlink()
     with pytest.raises(InputError, match="holds no weights: model.safetensors is missing"):
         locate(str(teacher_folder))
-    (teacher_folder / "adapter_model.safetensors").touch()  # what an adapter changes is no model
+    (teacher_folder / "adapter_model.safetensors").touch()  # an adapter alone is not a model
     with pytest.raises(InputError, match="holds no weights: model.safetensors is missing"):
         locate(str(teacher_folder))
 
@@ -163,7 +163,7 @@ def test_a_teacher_needs_its_head(encoder_folder):
 
 
 def test_weights_of_another_configuration(teacher_folder):
-    """Nothing but a head is ever made anew: a layer of random weights would be no teacher."""
+    """Only a head is ever initialised at random: a layer of random weights would not be a teacher."""
     path = teacher_folder / "model.safetensors"
     whole = load_file(path)
     save_file({name: tensor for name, tensor in whole.items() if "layer.2" not in name}, path, {"format": "pt"})

@@ -24,7 +24,7 @@ def shown_text(world: World) -> str:
 
 def test_candidates_are_ranked_by_the_tradeoff(filled: World) -> None:
     shown = show(filled.ledger, "r")
-    # λ = .2: .5 → .9 + .1, .3 → .85 + .14. The student's own scale .1 is no candidate.
+    # λ = .2: .5 → .9 + .1, .3 → .85 + .14. The student's own scale .1 is not a candidate.
     found = [(c["place"], c["scale"], c["metric"], c["tradeoff"], c["chosen"]) for c in shown["candidates"]]
     assert found == [(1, 0.5, 0.9, pytest.approx(1.0), False), (2, 0.3, 0.85, pytest.approx(0.99), True)]
     assert {"measured_scale", "parameters", "flops", "win_share", "supernet", "student_scale", "seed", "lam"} <= set(

@@ -69,7 +69,7 @@ def test_the_standard_error_of_a_mean_knows_that_seeds_share_their_examples(fill
     alone = line(summaries_of(filled), "minidisc").test.se
     assert alone == pytest.approx(np.sqrt(5 / 8 * 3 / 8 / 8), rel=0.1)
     filled.fill(seed=1)
-    # The second seed is right on the same examples: it tells nothing new about them.
+    # The second seed is right on the same examples: it adds nothing about them.
     assert line(summaries_of(filled), "minidisc").test.se == pytest.approx(alone)
 
 

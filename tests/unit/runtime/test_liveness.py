@@ -31,7 +31,7 @@ def test_a_place_is_lost_once_nobody_listened_for_longer_than_patience(raylet: s
     time.sleep(0.4)
     assert not place.is_lost()
     raylet.close()
-    assert not place.is_lost(), "it may be started anew"
+    assert not place.is_lost(), "it may be started again"
     time.sleep(0.4)
     assert place.is_lost()
 

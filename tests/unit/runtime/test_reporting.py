@@ -1,4 +1,4 @@
-"""What a trial tells of its stage, and what of that reaches people."""
+"""The progress that a trial reports of its stage, and the part of it that reaches people."""
 
 import io
 import time

@@ -190,7 +190,7 @@ def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, named):
     assert supernet.cost.flops == expected
 
 
-# the first loss tells who taught whom, and how
+# the first loss shows which model was distilled from which, and how
 
 
 @pytest.mark.parametrize("source", ["memory", "online"])

@@ -81,7 +81,7 @@ def test_paths_share_what_they_begin_with(search, storage):
 
 
 def test_rows_seen_less_than_once_are_not_computed_ahead(search, storage):
-    """Half an epoch: whoever teaches is run for the rows of its batches."""
+    """In half an epoch the model above is run for the rows of the batches."""
     run = ran(along(with_distillation(search, epochs=0.5), (0.5,)), storage)
     assert [artifact.kind for artifact in run.outcome.own] == ["distil", "distil"]
     assert [request.outputs for request in run.distils] == [None, None]
@@ -223,7 +223,7 @@ def test_a_new_grid_is_a_new_supernet_and_nothing_else_new(mini, search, storage
     assert run.told.computed == ["once_for_all", "teacher_outputs", "distil"]
 
 
-# where the student starts and who teaches it
+# the initial weights of the student and the model that it is distilled from
 
 
 def test_the_student_is_cut_from_the_supernet(mini, search, storage):
@@ -261,7 +261,7 @@ def test_the_candidate_teaches_the_student(mini, search, storage):
 
 
 def test_a_student_comes_nearer_to_its_teacher(search, storage):
-    """The distance that distillation lowers is lower afterwards, and lowest to the one that taught."""
+    """The distance that distillation lowers is lower afterwards, and lowest to the model that it was distilled from."""
     longer = with_distillation(search, epochs=12.0)
     run = ran(along(longer, (0.5,)), storage)
     assistant, request = run.outcome.own[1], run.distils[1]

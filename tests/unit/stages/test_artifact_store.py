@@ -64,7 +64,7 @@ def test_a_commit_is_whole_or_absent(tmp_path):
     assert store.find(PROMISE.key) is None
     assert not store.path(PROMISE, "one.txt").exists()
     assert [path.name[:9] for path in store.root.iterdir()] == [".writing-"]
-    assert committed(store).facts  # it can be computed anew, and what the dead left goes
+    assert committed(store).facts  # it can be computed again, and the remains of the dead process are removed
     assert [path.name for path in store.root.iterdir()] == [PROMISE.key]
 
 

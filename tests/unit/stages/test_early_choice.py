@@ -316,7 +316,7 @@ def test_minidisc_and_its_control_share_the_supernet(storage):
 @pytest.mark.parametrize("lam", [0.0, BY_SIZE])
 def test_what_was_saved_is_reinvested_in_the_student(storage, epochs, distilled, source, lam):
     """The search costs what the path of the smallest assistant costs, whichever it chose, and whether outputs are kept
-    or whoever teaches is run: to one step and what batches differ by in their padding."""
+    or the model above is run: to one step and what batches differ by in their padding."""
     search = search_with(candidates="smaller_half", sandwich=SandwichConfig(), epochs=epochs, choose_at=0.4)
     sections = {
         "distillation": changed(LONGER, epochs=distilled),

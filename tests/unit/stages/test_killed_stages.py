@@ -64,7 +64,7 @@ def test_a_stage_that_was_killed_goes_on(search, straight, tmp_path, stage):
     assert [state["step"] for state in again if state["stage"] == stage and "step" in state][:2] == [
         0,
         7,
-    ]  # it did not begin anew
+    ]  # it did not begin again
     for mine, theirs in zip(resumed.stages, told.stages, strict=True):
         assert mine[1].facts == theirs[1].facts
         assert mine[1].cost.flops == theirs[1].cost.flops

@@ -1,4 +1,4 @@
-"""Which workers a stage's key names: a trial's, the teacher's own, or none."""
+"""The workers that a stage's key names: those of a trial, those of the teacher, or no workers."""
 
 import pytest
 

@@ -118,7 +118,7 @@ def test_stages_that_train_nothing_are_cut_too_and_every_batch_is_told_of(tmp_pa
         steps = [(it["step"], it["steps"]) for it in states if it["stage"] == kind and "steps" in it]
         assert steps == [(step, len(steps)) for step in range(1, len(steps) + 1)]
         assert 0 < len(steps) <= -(-ready.data["rows"][split] // 64)
-    # what trains tells of its evaluations, without a step
+    # a training stage reports its evaluations without a step
     assert sum("step" not in it for it in states if it["stage"] == "finetune") >= 1
 
 

@@ -35,7 +35,7 @@ class Killed(BaseException):
 class Run:
     """MiniDisc and its test in a precision, killed once and gone on with.
 
-    Tells the types that each stage's linear layers gave, and those of the checkpoint.
+    Returns the types of the outputs of each stage's linear layers, and those of the checkpoint.
     """
 
     def __init__(self, storage, search, precision):

@@ -1,4 +1,4 @@
-"""What is tried again, for how long, and what people are told; and that no credential is told."""
+"""Faults that are tried again and for how long, their messages, and that no message has a credential."""
 
 import errno
 import time

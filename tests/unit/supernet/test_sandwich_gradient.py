@@ -135,7 +135,7 @@ def test_one_batch_of_eight_is_two_of_four_under_sgd(name):
 
 
 def test_a_frozen_candidate_is_the_slice_that_was_trained():
-    """What is cut from the supernet to teach is what the supernet computed at that scale."""
+    """A model that is cut from the supernet computes what the supernet computed at that scale."""
     config = tiny_config()
     importance = importance_with_empty_layers(config)
     supernet = supernet_of(config, sorted_state(tiny_teacher(config), config, importance), importance)

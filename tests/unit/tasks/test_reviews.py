@@ -22,7 +22,7 @@ from raydisc.tasks.reviews import (
 
 
 def parse(sentence: str) -> tuple[list[Clause], list[str]]:
-    """Reads a review back: written here anew, so that it does not share a mistake with the generator."""
+    """Reads a review back: written here again, so that it does not share a mistake with the generator."""
     clauses, connectives, words = [], [], sentence.split()
     while words:
         if words[0] in CONNECTIVES:

@@ -72,7 +72,7 @@ def test_a_model_without_a_finite_answer_scores_zero():
 
 
 def test_standard_errors_draw_rows_with_all_their_words():
-    """Words of a row stand and fall together: the error is that of a ratio of sums, not of so many words."""
+    """Words of a row stand and fall together: the error is that of a ratio of sums, not of independent words."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(5, 15, 300)
     right = np.where(rng.random(300) < 0.7, sizes, 0)

@@ -91,7 +91,7 @@ def test_a_killed_stage_goes_on_with_the_same_bits(tmp_path, kind, kill):
     kept = load(tmp_path / "stage.partial")
     assert (kept.step if kept else 0) == kill - 1
     # a new process has other weights until it reads the checkpoint, if there is one; only tokens that do not occur
-    # are none of its business
+    # do not concern it
     second, step = kind(1 if kept else 0)
     rest = np.setdiff1d(np.arange(40), TOKENS)
     assert rest.tolist() == [1, 2, 3, 4]
@@ -255,7 +255,7 @@ def test_without_checkpoints_the_message_says_so():
 @pytest.mark.parametrize(
     ("metrics", "patience", "stops", "best"),
     [
-        ([0.1, 0.5, 0.4, 0.5, 0.9, 0.9], 2, 8, 4),  # equal is no better
+        ([0.1, 0.5, 0.4, 0.5, 0.9, 0.9], 2, 8, 4),  # an equal one does not count as better
         ([0.1, 0.5, 0.4, 0.6, 0.5, 0.2], 2, 12, 8),
         ([0.9, 0.5, 0.4, 0.6, 0.5, 0.2], 1, 4, 2),
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1, 12, 12),
