@@ -178,7 +178,8 @@ def write_data(store: ArtifactStore, asked: Asked) -> Artifact:
     }  # fmt: skip
     facts = {
         "kind": "classification", "classes": ["0", "1"], "num_labels": 2, "metric": "accuracy", "pad_id": 0,
-        "vocab_size": 32128, "rows": sizes, "tokens": {split: rows * _LENGTH for split, rows in sizes.items()},
+        "max_length": _LENGTH, "text": ["text"], "vocab_size": 32128, "rows": sizes,
+        "tokens": {split: rows * _LENGTH for split, rows in sizes.items()},
     }  # fmt: skip
     blobs = {f"{split}.arrow": table_blob(table) for split, table in tables.items()}
     return store.commit(Artifact("data", "tokenise", ()), facts, Cost(0.0), blobs)

@@ -12,6 +12,7 @@ from raydisc.models.precision import Precision
 from raydisc.signals.cache import OutputsShape, empty_outputs
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.facts import TaskFacts
 from raydisc.stages.files import read_table, task_kind_of
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.teacher_outputs import outputs_shape
@@ -53,7 +54,7 @@ def signal_for(training: Training, precision: Precision, counted: Allocations) -
 
 def kept_signal(towards: Towards, config: Config) -> TeacherSignal:
     """Return a signal whose outputs are kept, of one row of the greatest length."""
-    length, shape = int(towards.data["max_length"]), _outputs(towards, config)
+    length, shape = TaskFacts.of(towards.data).max_length, _outputs(towards, config)
     labels = task_kind_of(towards.data).most_labels(length)
     kept = empty_outputs(replace(shape, rows=1, tokens=length, num_labels=labels))
     return CachedSignal(kept, np.array([length]), np.array([labels]))

@@ -10,6 +10,7 @@ from raydisc.models.task_heads import head_of
 from raydisc.schedules.base import Trial
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.facts import EvaluatedFacts, TaskFacts
 from raydisc.stages.files import read_weights
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.tokenise import copy_tokenizer
@@ -46,9 +47,10 @@ def export_student(
     weights = read_weights(store, Model(student))
     plain = plain_config(weights.config, weights.structure)
     config = store.json(student, "config.json") if plain is None else plain.to_dict()
-    if data["classes"]:
-        config["id2label"] = dict(enumerate(data["classes"]))
-        config["label2id"] = {name: index for index, name in enumerate(data["classes"])}
+    facts = TaskFacts.of(data)
+    if facts.classes:
+        config["id2label"] = dict(enumerate(facts.classes))
+        config["label2id"] = {name: index for index, name in enumerate(facts.classes)}
     if head_of(weights.config).generates:
         config["use_cache"] = True
     (temporary / "config.json").write_text(json.dumps(config, indent=1))
@@ -60,12 +62,12 @@ def export_student(
         schedule=trial.schedule.name,
         path=outcome.path,
         scale=trial.student_scale,
-        kind=data["kind"],
-        classes=tuple(data["classes"]),
-        text=tuple(data["text"]),
-        max_length=data["max_length"],
-        metric=data["metric"],
-        validation_metric=student["evaluations"][-1]["metric"],
+        kind=facts.kind,
+        classes=tuple(facts.classes),
+        text=tuple(facts.text),
+        max_length=facts.max_length,
+        metric=facts.metric,
+        validation_metric=EvaluatedFacts.of(student).last.metric,
         plain=plain is not None,
     )
     card.write(temporary)

@@ -12,7 +12,9 @@ from raydisc.schedules.base import Trial
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
+from raydisc.stages.facts import EvaluatedFacts, ModelFacts, OutputsFacts
 from raydisc.stages.files import read_table
+from raydisc.stages.kinds import kind_named
 from raydisc.stages.problem import Subject
 from raydisc.stages.store import ArtifactStore
 
@@ -91,12 +93,12 @@ class Recorder:
             "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)),
         }  # fmt: skip
         if outcome is not None:
-            last = outcome.student["evaluations"][-1]
+            student = ModelFacts.of(outcome.student)
             row |= {
-                "path": list(outcome.path), "student_parameters": outcome.student["parameters"],
+                "path": list(outcome.path), "student_parameters": student.parameters,
                 "initialisation": outcome.initialisation, "student": outcome.student.key,
                 "supernet": outcome.supernet.key if outcome.supernet else None, "state": "finished",
-                "validation_metric": last["metric"], "test": test.key if test else None,
+                "validation_metric": student.evaluations[-1].metric, "test": test.key if test else None,
             }  # fmt: skip
         self._ledger.write("trials", [row], f"{self._run}.{trial.name}")
 
@@ -141,10 +143,10 @@ class Recorder:
 def _metric_rows(artifact: Artifact, metric: str) -> list[dict[str, Any]]:
     return [
         {
-            "key": artifact.key, "kind": artifact.kind, "split": found["split"], "step": found["step"],
-            "scale": found.get("scale"), "metric": metric, "value": found["metric"], "se": found["se"],
+            "key": artifact.key, "kind": artifact.kind, "split": found.split, "step": found.step,
+            "scale": found.scale, "metric": metric, "value": found.metric, "se": found.se,
         }
-        for found in (artifact.facts or {}).get("evaluations", [])
+        for found in EvaluatedFacts.of(artifact).evaluations
     ]  # fmt: skip
 
 
@@ -174,11 +176,10 @@ def candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def _kept(artifact: Artifact) -> dict[str, Any]:
-    """How outputs are kept; nothing for other stages."""
-    facts = artifact.facts or {}
-    if artifact.kind != "teacher_outputs":
+    """Return the columns on how outputs are kept; empty for other stages."""
+    if not kind_named(artifact.kind).keeps_outputs:
         return {}
+    facts = OutputsFacts.of(artifact)
     return {
-        "kept": facts["source"], "kept_bytes": facts["bytes"],
-        "kept_dtype": facts.get("dtype"), "kept_error": facts.get("error"),
+        "kept": facts.source, "kept_bytes": facts.bytes, "kept_dtype": facts.dtype, "kept_error": facts.error,
     }  # fmt: skip

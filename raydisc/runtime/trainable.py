@@ -34,6 +34,7 @@ from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import Executor, Workers
+from raydisc.stages.facts import EvaluatedFacts
 from raydisc.stages.problem import Subject
 from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
 from raydisc.stages.worker import Worker
@@ -245,8 +246,8 @@ def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:
 def _found(artifact: Artifact | None) -> str:
     if artifact is None:
         return "nothing to test"
-    last = artifact["evaluations"][-1]
-    return f"{last['split']} {last['metric']:.3f} ±{last['se']:.3f}"
+    last = EvaluatedFacts.of(artifact).last
+    return f"{last.split} {last.metric:.3f} ±{last.se:.3f}"
 
 
 def _search(run: Run) -> Search:

@@ -16,6 +16,7 @@ from raydisc.schedules.base import Choice, Mark, Schedule, assistants_beside
 from raydisc.schedules.controls import KdEqualCompute, KdSupernetInit
 from raydisc.schedules.steps import Outcome, Steps, scales_above
 from raydisc.stages.artifact import Artifact, Model
+from raydisc.stages.facts import SupernetFacts
 from raydisc.tradeoff import DEFAULT_LAM, Measured, choose
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Minidisc(Schedule[MinidiscOptions]):
         """
         ready = yield from search.prepare()
         supernet = yield from self.supernet(search, ready)
-        path = choose_path(supernet["candidates"], self.lam, self.assistants, search.student_scale)
+        path = choose_path(SupernetFacts.of(supernet).candidates, self.lam, self.assistants, search.student_scale)
         reinvests = self.options.reinvest and self.assistants == 1
         saved = search.saved(supernet, search.assistant_scales[-1]) if reinvests else None
         teacher = Model(supernet, path[0])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.stages.artifact import Model
 from raydisc.stages.distil import Budget, Distil
+from raydisc.stages.facts import SupernetFacts
 from raydisc.stages.files import read_split, read_structure
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.targets import are_kept
@@ -35,5 +36,5 @@ class Saved(Budget):
         path = times * sum(pass_flops(cost, structure, train) for structure in (teacher, alone))
         path += sum(STEP_FORWARDS * cost.flops(alone, *source.shape(step)) for step in steps)
         path += pass_flops(cost, alone, validation)
-        search: float = supernet["outputs_flops"] + supernet.flops + times * pass_flops(cost, assistant, train)
+        search = SupernetFacts.of(supernet).outputs_flops + supernet.flops + times * pass_flops(cost, assistant, train)
         return path - search

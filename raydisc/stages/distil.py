@@ -20,6 +20,7 @@ from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import CHOSEN, OfModel, Stage, name_of
 from raydisc.stages.context import Context, Result
+from raydisc.stages.facts import DistilFacts, ImportanceFacts, Score
 from raydisc.stages.files import prediction_table, read_split, read_structure, read_weights, table_blob, weight_blobs
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.kinds import kind_named
@@ -97,7 +98,7 @@ class Distil(Stage):
         return Plan(
             facts={"scale": self.scale, "steps": training.steps},
             work=Work((*training.passes(), evaluations), training.structure),
-            stored=outlook.weight_bytes(training.structure) + prediction_bytes(validation, self.data["num_labels"]),
+            stored=outlook.weight_bytes(training.structure) + prediction_bytes(validation, self.data),
             files=outlook.model_files(training.structure, self.scale),
             training=training,
         )
@@ -140,21 +141,19 @@ class Distil(Stage):
         assert training.towards is not None
         state = training.run(model, context, evaluate, training.towards.targets(context, training.source))
         last = _evaluation_of_what_is_kept(state, predicted, evaluate)
-        size = structure.size(start.config, self.importance["parameters"])
-        facts = {
-            "scale": self.scale,
-            "measured_scale": size.measured_scale,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "steps": state.step,
-            "evaluations": [
-                *({"split": "validation", **evaluation} for evaluation in state.evaluations),
-                {"step": None, "split": "validation", "metric": last["metric"], "se": last["se"]},
-            ],
-        }
+        size = structure.size(start.config, ImportanceFacts.of(self.importance).parameters)
+        scores = [Score(found["step"], "validation", found["metric"], found["se"]) for found in state.evaluations]
+        facts = DistilFacts(
+            scale=self.scale,
+            measured_scale=size.measured_scale,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            steps=state.step,
+            evaluations=[*scores, Score(None, "validation", last["metric"], last["se"])],
+        )
         blobs = weight_blobs(start.config, structure, self.scale, weights_of(model), context.rank)
         table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
         blobs["predictions.arrow"] = table_blob(table)
-        return Result(facts, state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)
+        return Result(facts.to_json(), state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)
 
     def _evaluation_steps(self, steps: int) -> frozenset[int]:
         """Return the steps after which the student is evaluated; empty where nothing is decided there."""

@@ -7,6 +7,7 @@ from raydisc.models.cost import ForwardCost
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage
 from raydisc.stages.context import Context, Result
+from raydisc.stages.facts import EvaluatedFacts, Score
 from raydisc.stages.files import prediction_table, read_split, read_structure, read_weights, table_blob
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
@@ -36,13 +37,13 @@ class Evaluate(Stage):
         cost = ForwardCost.of(model, weights.config)
         judged = judge(model, cost, weights.structure, split, self.data, context, len(split))
         blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
-        return Result({"evaluations": [{"step": None, "split": "test", **judged.found}]}, judged.flops, blobs)
+        return Result(EvaluatedFacts([Score(None, "test", **judged.found)]).to_json(), judged.flops, blobs)
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
         test = read_split(outlook.store, self.data, "test")
         work = Work((over_split(read_structure(outlook.store, Model(self.student)), test),))
-        return Plan({}, work, prediction_bytes(test, self.data["num_labels"]), run=run_evaluation)
+        return Plan({}, work, prediction_bytes(test, self.data), run=run_evaluation)
 
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""

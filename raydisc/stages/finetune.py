@@ -21,6 +21,7 @@ from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import NOT_IN_KEY, Stage
 from raydisc.stages.context import Context, Result
+from raydisc.stages.facts import ModelFacts, Score, TaskFacts
 from raydisc.stages.files import Weights, prediction_table, read_split, table_blob, task_kind_of, weight_blobs
 from raydisc.stages.models import frozen_model, to_train, trainable_model
 from raydisc.stages.plan import Outlook, Plan, prediction_bytes
@@ -88,10 +89,8 @@ class FineTune(Stage):
         state = TrainingState() if training is None else training.run(model, context, no_evaluation, None)
         validation = read_split(context.store, data, "validation")
         judged = judge(model, cost, structure, validation, data, context)
-        facts = {
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "evaluations": [{"step": None, "split": "validation", **judged.found}],
-        }
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        facts = ModelFacts(parameters, [Score(None, "validation", **judged.found)]).to_json()
         blobs = weight_blobs(model.config, structure, 1.0, weights_of(model), context.rank)
         blobs["predictions.arrow"] = table_blob(
             prediction_table({None: judged.predictions}, validation.labels, "validation")
@@ -104,9 +103,9 @@ class FineTune(Stage):
         validation = read_split(outlook.store, self.data, "validation")
         passes = [over_split(structure, validation), *(training.passes() if training else [])]
         return Plan(
-            facts={"parameters": outlook.teacher_parameters},
+            facts=ModelFacts(outlook.teacher_parameters, []).to_json(),
             work=Work(tuple(passes), structure if training else None),
-            stored=outlook.weight_bytes(structure) + prediction_bytes(validation, self.data["num_labels"]),
+            stored=outlook.weight_bytes(structure) + prediction_bytes(validation, self.data),
             files=outlook.model_files(structure, 1.0),
             training=training,
             run=run_evaluation,
@@ -120,7 +119,7 @@ class FineTune(Stage):
         steps = steps_of(config, -(-len(split) // config.batch_size))
         short_rows, short_steps = shorter_half(split.lengths), round(config.curriculum * steps)
         source = BatchSource(
-            split, config.batch_size, self.seed, self.data["pad_id"], known.device,
+            split, config.batch_size, self.seed, TaskFacts.of(self.data).pad_id, known.device,
             lambda step: short_rows if step < short_steps else None, known.rank,
         )  # fmt: skip
         return LabelTraining("finetune", known, config, source, steps, full_structure(known.config))
@@ -132,10 +131,11 @@ class FineTune(Stage):
 
 def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> nn.Module:
     """The model as it is before the stage; one from scratch is whole on every worker before it is sharded."""
-    kind, num_labels, pad_id = task_kind_of(data), data["num_labels"], data["pad_id"]
+    facts, kind = TaskFacts.of(data), task_kind_of(data)
+    num_labels, pad_id = facts.num_labels, facts.pad_id
     alone = context.rank.mesh is None
     if teacher.model is None:
-        config = from_architecture(teacher.architecture or {}, data["vocab_size"], kind, num_labels, pad_id)
+        config = from_architecture(teacher.architecture or {}, facts.vocab_size, kind, num_labels, pad_id)
         model: nn.Module = model_class(config).from_config(config)
         if alone:
             return to_train(model, context)

@@ -17,6 +17,7 @@ from raydisc.models.structure import full_structure
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage
 from raydisc.stages.context import Context, Result
+from raydisc.stages.facts import ImportanceFacts, ModelFacts, TaskFacts
 from raydisc.stages.files import (
     Weights,
     json_blob,
@@ -75,13 +76,10 @@ class Importance(Stage):
         blobs = weight_blobs(weights.config, weights.structure, 1.0, state, context.rank)
         blobs["order.json"] = json_blob({"heads": order.heads, "neurons": order.neurons})
         blobs["scores.safetensors"] = tensor_blob(named_scores(scores))
-        facts = {
-            "parameters": self.teacher["parameters"],
-            "method": self.method,
-            "reference": task_kind_of(self.data).reference(self.teacher["evaluations"][-1]["metric"]),
-            "allocation": self.allocation,
-        }
-        return Result(facts, flops, blobs)
+        teacher = ModelFacts.of(self.teacher)
+        reference = task_kind_of(self.data).reference(teacher.evaluations[-1].metric)
+        facts = ImportanceFacts(teacher.parameters, self.method, reference, self.allocation)
+        return Result(facts.to_json(), flops, blobs)
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
@@ -89,7 +87,7 @@ class Importance(Stage):
         if self.method == "gradient":
             train = read_split(outlook.store, self.data, "train")
             work = Work((over_batches("score", structure, train.lengths, importance_batches(self, train)),))
-        facts = {"parameters": self.teacher["parameters"], "method": self.method, "allocation": self.allocation}
+        facts = ImportanceFacts(outlook.teacher_parameters, self.method, allocation=self.allocation).to_json()
         scores = {"scores.safetensors": tensor_blob(named_scores(outlook.scores))}
         files = outlook.model_files(structure, 1.0) | scores
         return Plan(facts, work, outlook.weight_bytes(structure), files, run=self._run if work.passes else None)
@@ -115,7 +113,9 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
     split = read_split(context.store, data, "train")
     batches = importance_batches(request, split)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.structure)
-    shares = context.one_pass(meter, sum(map(len, batches))).over(split, batches, data["pad_id"], context.device)
+    shares = context.one_pass(meter, sum(map(len, batches))).over(
+        split, batches, TaskFacts.of(data).pad_id, context.device
+    )
     scores = gradient_importance(model, layers, shares, context.rank)
     return scores, meter.flops * SCORE_FORWARDS
 
@@ -143,6 +143,4 @@ def read_scores(store: ArtifactStore, importance: Artifact) -> Scores:
 
 def read_candidate(store: ArtifactStore, importance: Artifact, scale: float) -> Candidate:
     """The candidate that the scores give at a scale."""
-    # artifacts from before there was a choice do not name it
-    allocation = (importance.facts or {}).get("allocation", "global")
-    return candidate(read_scores(store, importance), scale, allocation)
+    return candidate(read_scores(store, importance), scale, ImportanceFacts.of(importance).allocation)

@@ -14,6 +14,8 @@ from raydisc.models.build import build
 from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure
 from raydisc.models.task_heads import weights_of
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.facts import TaskFacts
 from raydisc.stages.files import json_blob, prediction_table, subnet_of
 from raydisc.stages.store import Blob
 from raydisc.stages.training import Known, Training
@@ -79,7 +81,8 @@ class Plan:
     run: Run | None = None
 
 
-def prediction_bytes(split: Split, num_labels: int, models: int = 1) -> int:
-    """Return the bytes of the predictions of ``models`` models on a split."""
+def prediction_bytes(split: Split, data: Artifact, models: int = 1) -> int:
+    """Return the bytes of the predictions of ``models`` models on a split of a task."""
+    num_labels = TaskFacts.of(data).num_labels
     one = prediction_table({None: np.zeros((len(split), num_labels), np.float32)}, split.labels, "validation")
     return models * int(one.nbytes)

@@ -14,6 +14,7 @@ from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context
+from raydisc.stages.facts import TaskFacts
 from raydisc.tasks.metrics import metric, standard_error
 from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.inference import FlopMeter
@@ -54,8 +55,9 @@ def judge(
     context: Context,
     rows: int | None = None,
 ) -> Judged:
-    """Run a model of some structure once over every row of a split of the task; for ``rows`` see ``one_pass``."""
+    """Run a model, at some structure, once over every row of a split of the task; for ``rows`` see ``one_pass``."""
     meter = FlopMeter(cost, structure)
-    predictions = predict(model, split, data["pad_id"], context.one_pass(meter, rows))
-    predictions = split.kind.scored(predictions, split, metric(data["metric"]), data["classes"])
-    return Judged(score(data["metric"], predictions, split.labels), predictions, meter.flops)
+    facts = TaskFacts.of(data)
+    predictions = predict(model, split, facts.pad_id, context.one_pass(meter, rows))
+    predictions = split.kind.scored(predictions, split, metric(facts.metric), facts.classes)
+    return Judged(score(facts.metric, predictions, split.labels), predictions, meter.flops)

@@ -10,6 +10,7 @@ from raydisc.signals.hidden import HiddenStates
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
+from raydisc.stages.facts import OutputsFacts, TaskFacts
 from raydisc.stages.files import read_weights, task_kind_of
 from raydisc.stages.models import frozen_model
 from raydisc.stages.objective import Objective
@@ -50,12 +51,12 @@ def refuse_misfit(objective: Objective, kind: TaskKind, num_layers: int) -> None
 
 def tokens_named(data: Artifact, top_tokens: int) -> int:
     """Return the number of likeliest tokens in a language model's outputs; at least one token is left to the others."""
-    return min(top_tokens, int(data["vocab_size"]) - 1)
+    return min(top_tokens, TaskFacts.of(data).vocab_size - 1)
 
 
 def are_kept(outputs: Artifact | None) -> bool:
     """Whether outputs were computed in advance; otherwise the model is run in every step."""
-    return outputs is not None and outputs["source"] != "online"
+    return outputs is not None and OutputsFacts.of(outputs).source != "online"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def targets_of(
         top_tokens: The number of likeliest tokens in a language model's outputs.
     """
     if outputs is not None and are_kept(outputs):
-        read = context.store.map_blob if outputs["source"] == "disk" else context.store.blob
+        read = context.store.map_blob if OutputsFacts.of(outputs).source == "disk" else context.store.blob
         files = [signal.file for signal in SIGNALS if signal.file in outputs.blobs]
         with context.store.reading(outputs, " or ".join(files)):
             kept = read_outputs({name: read(outputs, name) for name in files})

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from raydisc.signals.source import BeyondRange, OnlineSignal, write_outputs
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage, name_of
 from raydisc.stages.context import Context, Result
+from raydisc.stages.facts import OutputsFacts, TaskFacts
 from raydisc.stages.files import read_split, read_structure, read_weights, task_kind_of
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
@@ -35,13 +36,13 @@ _GIB = 2**30
 
 def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int, top_tokens: int) -> OutputsShape:
     """The size of a model's outputs on a task's training rows; in a language task it names so many tokens."""
-    rows, tokens = data["rows"]["train"], data["tokens"]["train"]
-    kind, sizes = task_kind_of(data), (rows, tokens, len(positions), hidden_size)
+    facts, kind = TaskFacts.of(data), task_kind_of(data)
+    sizes = (facts.rows["train"], facts.tokens["train"], len(positions), hidden_size)
     labels = kind.label_total(data.known, "train")
     if kind.over_vocabulary:
         named = tokens_named(data, top_tokens)
         return OutputsShape(*sizes, named + 1, named, num_labels=labels)
-    return OutputsShape(*sizes, data["num_labels"], num_labels=labels)
+    return OutputsShape(*sizes, facts.num_labels, num_labels=labels)
 
 
 def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:
@@ -112,9 +113,9 @@ class TeacherOutputs(Stage):
         # each worker looks, so that all raise; what counts is what the leader saw
         if source != "online" and not rank.from_leader(has_room(self.config, folder, shape)):
             source = "online"
-        facts = {"bytes": shape.bytes, "positions": list(self.positions), "source": source}
+        facts = OutputsFacts(shape.bytes, list(self.positions), source)
         if source == "online":
-            return Result(facts, flops=0.0)
+            return Result(facts.to_json(), flops=0.0)
         split = read_split(context.store, self.data, "train")
         model = frozen_model(weights, context)
         meter = FlopMeter(ForwardCost.of(model, weights.config), weights.structure)
@@ -122,8 +123,8 @@ class TeacherOutputs(Stage):
         rank.wait()
         blobs = {name: _moved_blob(folder / name) for name in shape.files}
         if self.positions:
-            facts |= {"dtype": dtype, "error": error}
-        return Result(facts, meter.flops, blobs)
+            facts = replace(facts, dtype=dtype, error=error)
+        return Result(facts.to_json(), meter.flops, blobs)
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
@@ -131,7 +132,7 @@ class TeacherOutputs(Stage):
         source = kept_in(self.config, shape)
         if source != "online" and not fits(self.config, shape, outlook.free_bytes):
             source = "online"
-        facts = {"bytes": shape.bytes, "positions": list(self.positions), "source": source}
+        facts = OutputsFacts(shape.bytes, list(self.positions), source).to_json()
         if source == "online":
             return Plan(facts)
         train = read_split(outlook.store, self.data, "train")
@@ -160,7 +161,7 @@ def _written(
             try:
                 how = context.one_pass(meter, len(split))
                 return dtype, write_outputs(
-                    model, split, request.positions, request.data["pad_id"], how, writer, tokens
+                    model, split, request.positions, TaskFacts.of(request.data).pad_id, how, writer, tokens
                 )
             except BeyondRange:
                 continue

@@ -15,6 +15,7 @@ from raydisc.models.teacher_checkpoint import load_tokenizer, locate, locate_tok
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import NOT_IN_KEY, Stage
 from raydisc.stages.context import Context, Result
+from raydisc.stages.facts import TaskFacts
 from raydisc.stages.files import table_blob
 from raydisc.stages.plan import Outlook, Plan
 from raydisc.stages.store import ArtifactStore, Blob
@@ -89,7 +90,7 @@ class Tokenise(Stage):
         blobs: dict[str, Blob] = {f"{name}.arrow": table_blob(table) for name, table in splits.items()}
         for name, content in tokenizer_files(tokenizer).items():
             blobs[TOKENIZER_PREFIX + name] = _bytes_blob(content)
-        facts = _facts(task, tokenizer, splits) | task.kind.extra_facts(splits)
+        facts = _facts(task, tokenizer, splits).to_json() | task.kind.extra_facts(splits)
         return Result(facts=facts, flops=0.0, blobs=blobs)
 
     def plan(self, outlook: Outlook) -> Plan | None:
@@ -101,19 +102,19 @@ class Tokenise(Stage):
         return "tokenise the task"
 
 
-def _facts(task: TaskData, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pa.Table]) -> dict[str, object]:
-    return {
-        "kind": task.kind.name,
-        "classes": list(task.classes),
-        "num_labels": task.num_labels,
-        "metric": task.metric,
-        "max_length": task.max_length,
-        "text": list(task.text),
-        "pad_id": tokenizer.pad_token_id or 0,
-        "vocab_size": len(tokenizer),
-        "rows": {name: table.num_rows for name, table in splits.items()},
-        "tokens": {name: len(table.column("input_ids").combine_chunks().values) for name, table in splits.items()},
-    }
+def _facts(task: TaskData, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pa.Table]) -> TaskFacts:
+    return TaskFacts(
+        kind=task.kind.name,
+        classes=list(task.classes),
+        num_labels=task.num_labels,
+        metric=task.metric,
+        max_length=task.max_length,
+        text=list(task.text),
+        pad_id=tokenizer.pad_token_id or 0,
+        vocab_size=len(tokenizer),
+        rows={name: table.num_rows for name, table in splits.items()},
+        tokens={name: len(table.column("input_ids").combine_chunks().values) for name, table in splits.items()},
+    )
 
 
 def _bytes_blob(content: bytes) -> Blob:

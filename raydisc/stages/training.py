@@ -23,6 +23,7 @@ from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
+from raydisc.stages.facts import TaskFacts
 from raydisc.stages.files import read_split, read_structure
 from raydisc.stages.objective import Objective
 from raydisc.stages.store import ArtifactStore
@@ -73,7 +74,7 @@ class Known:
             seed: The seed of the order.
         """
         split = read_split(self.store, data, "train")
-        return BatchSource(split, config.batch_size, seed, data["pad_id"], self.device, rank=self.rank)
+        return BatchSource(split, config.batch_size, seed, TaskFacts.of(data).pad_id, self.device, rank=self.rank)
 
     def first_shapes(self, source: BatchSource, steps: int) -> Counter[Shape]:
         """Count the shapes of a source's first batches, each of which is looked at once. Not for a curriculum."""

@@ -14,6 +14,7 @@ from raydisc.models.structure import full_structure, structure_to_json
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.stages.artifact import Model
 from raydisc.stages.context import Context
+from raydisc.stages.facts import ImportanceFacts
 from raydisc.stages.files import read_weights
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.models import trainable_model
@@ -73,7 +74,7 @@ def evaluate_candidates(
     supernet: Supernet, candidates: Sequence[Candidate], request: OnceForAllRequest, validation: Split, context: Context
 ) -> tuple[list[dict[str, Any]], dict[float | None, np.ndarray], float]:
     """Return metric and standard error of each candidate, its predictions by scale, and the FLOPs."""
-    data = request.data
+    data, importance = request.data, ImportanceFacts.of(request.importance)
     rows: list[dict[str, Any]] = []
     predictions: dict[float | None, np.ndarray] = {}
     flops = 0.0
@@ -82,8 +83,8 @@ def evaluate_candidates(
         judged = judge(supernet.model, supernet.cost, candidate.structure, validation, data, context)
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
-        size = candidate.structure.size(supernet.config, request.importance["parameters"])
-        row = {"scale": candidate.scale, "parameters": size.parameters, "reference": request.importance["reference"]}
+        size = candidate.structure.size(supernet.config, importance.parameters)
+        row = {"scale": candidate.scale, "parameters": size.parameters, "reference": importance.reference}
         rows.append({**row, **judged.found})
     return rows, predictions, flops
 
@@ -98,7 +99,7 @@ def described(
     structures = {candidate.scale: candidate.structure for candidate in supernet.candidates}
     found = []
     for row in rows:
-        size = structures[row["scale"]].size(config, request.importance["parameters"])
+        size = structures[row["scale"]].size(config, ImportanceFacts.of(request.importance).parameters)
         flops = supernet.cost.flops(structures[row["scale"]], 1, length)
         found.append(
             {

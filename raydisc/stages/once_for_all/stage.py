@@ -42,7 +42,7 @@ class OnceForAll(OnceForAllRequest):
             *(over_split(it.structure, judges, times) for it in candidates if times),
             *(over_split(it.structure, validation) for it in finalists),
         ]
-        predicted = prediction_bytes(validation if chosen is None else judges, self.data["num_labels"], len(candidates))
+        predicted = prediction_bytes(validation if chosen is None else judges, self.data, len(candidates))
         return Plan(
             facts={
                 "candidates": rows,

@@ -18,6 +18,7 @@ from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.executor import driven
+from raydisc.stages.facts import TaskFacts
 from raydisc.stages.problem import Subject, inspect, student_scales
 
 FLOPS = {"importance": 1e6, "teacher_outputs": 1e7, "once_for_all": 1e9, "distil": 1e8}
@@ -48,10 +49,12 @@ def made_up_facts(request: Stage, subject: Subject) -> dict[str, Any]:
     if request.kind == "tokenise":
         kind = {"span_f1": "tokens", "token_likelihood": "language"}.get(subject.metric, "classification")
         rows, tokens = ({"train": 1000 * factor, "validation": 100 * factor, "test": 100 * factor} for factor in (1, 9))
-        return {"kind": kind, "num_labels": 3, "rows": rows, "tokens": tokens, "tags": tokens, "vocab_size": 300}
+        facts = TaskFacts(kind, ["a", "b", "c"], 3, subject.metric, 32, ["text"], 0, 300, rows, tokens)
+        return {**facts.to_json(), "tags": tokens}
     if request.kind == "once_for_all":
         scales = request.settings()["scales"]
-        return {"candidates": [{"scale": s, "metric": 1 - 0.3 * (1 - s) ** 2, "reference": 1.0} for s in scales]}
+        rows = [{"scale": scale, "metric": 1 - 0.3 * (1 - scale) ** 2, "reference": 1.0} for scale in scales]
+        return {"candidates": rows, "outputs_flops": 0.0}
     return {}
 
 

@@ -8,11 +8,13 @@ from raydisc.report.ledger import Ledger
 from raydisc.runs.recorder import Recorder
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.facts import ModelFacts, Score
 from raydisc.stages.problem import inspect
 from raydisc.stages.store import ArtifactStore
 
 TRIAL = kd_trial(0.25)
-STUDENT, OTHER = (Artifact(key, "distil", facts={"evaluations": [{"metric": 0.5}], "parameters": 7}) for key in "so")
+FACTS = ModelFacts(parameters=7, evaluations=[Score(None, "validation", 0.5, 0.1)]).to_json()
+STUDENT, OTHER = (Artifact(key, "distil", facts=FACTS) for key in "so")
 TEST = Artifact("t", "evaluate")
 
 

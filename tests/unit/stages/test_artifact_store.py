@@ -203,7 +203,9 @@ def test_a_candidate_is_cut_from_its_supernet(tmp_path):
     half = candidate(importance, 0.5).structure
     rows = [{"scale": 0.5, "heads": list(half.heads), "neurons": list(half.neurons)}]
     store = ArtifactStore(tmp_path)
-    found = store.commit(PROMISE, {"candidates": rows}, Cost(), weight_blobs(config, whole, 1.0, state))
+    found = store.commit(
+        PROMISE, {"candidates": rows, "outputs_flops": 0.0}, Cost(), weight_blobs(config, whole, 1.0, state)
+    )
     for asked in (None, 1.0):
         weights = read_weights(store, Model(found, asked))
         assert (weights.structure, weights.scale) == (whole, 1.0)

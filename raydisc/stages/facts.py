@@ -1,0 +1,204 @@
+"""Facts: what stages find, as records; in an artifact they are JSON objects with the same names.
+
+A record reads what it needs of an artifact and checks its type; facts that a kind of task or a later version adds are
+left alone.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from raydisc.config.sections import Allocation
+from raydisc.stages.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of a kind of stage; the base class of all."""
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Self:
+        """Read the facts of an artifact.
+
+        Raises:
+            NotYetKnown: The stage has not been computed.
+            ValueError: The artifact does not have such facts.
+        """
+        names = [item.name for item in fields(cls)]
+        try:
+            found = _reader(cls).validate_python({name: it for name, it in artifact.known.items() if name in names})
+        except ValidationError as error:
+            told = f"artifact {artifact.kind} {artifact.key} does not have the facts of its kind"
+            raise ValueError(f"{told}: {error.errors()[0]['loc']}") from error
+        assert isinstance(found, cls)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as JSON values; optional ones are left out where they are None."""
+        found: dict[str, Any] = _plain(self)
+        return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    pairs = [(item, getattr(value, item.name)) for item in fields(value)]
+    return {item.name: _plain(it) for item, it in pairs if it is not None or item.default is not None}
+
+
+_READERS: dict[type[Facts], TypeAdapter[Any]] = {}
+
+
+def _reader(facts: type[Facts]) -> TypeAdapter[Any]:
+    if facts not in _READERS:
+        _READERS[facts] = TypeAdapter(facts)
+    return _READERS[facts]
+
+
+@dataclass(frozen=True)
+class TaskFacts(Facts):
+    """The facts of a tokenised task.
+
+    Attributes:
+        kind: The kind of task.
+        classes: The names of the classes, in the order of their numbers.
+        num_labels: The outputs of a head.
+        metric: The name of the metric.
+        max_length: The most tokens of a row.
+        text: The columns with text.
+        pad_id: The tokenizer's padding token.
+        vocab_size: The tokens that the tokenizer knows.
+        rows: The number of rows of each split.
+        tokens: The number of tokens of each split.
+    """
+
+    kind: str
+    classes: list[str]
+    num_labels: int
+    metric: str
+    max_length: int
+    text: list[str]
+    pad_id: int
+    vocab_size: int
+    rows: dict[str, int]
+    tokens: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The evaluation of a model on a split.
+
+    Attributes:
+        step: The step after which it was evaluated; None at the end of a stage.
+        split: The name of the split.
+        metric: The value of the task's metric.
+        se: The metric's standard error.
+        scale: The scale of a candidate; None where the stage has one model.
+    """
+
+    step: int | None
+    split: str
+    metric: float
+    se: float
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class EvaluatedFacts(Facts):
+    """The evaluations among the facts of any stage.
+
+    Attributes:
+        evaluations: The evaluations in order, the last of them that of the weights that were kept; empty for a stage
+            that evaluates nothing.
+    """
+
+    evaluations: list[Score] = field(default_factory=list)
+
+    @property
+    def last(self) -> Score:
+        """The evaluation of the weights that were kept."""
+        return self.evaluations[-1]
+
+
+@dataclass(frozen=True)
+class ModelFacts(Facts):
+    """The facts that all stages share which leave a model: the teacher, an assistant or a student.
+
+    Attributes:
+        parameters: The parameters of the model, with the task's head.
+        evaluations: The evaluations in order; the last is that of the weights that were kept.
+    """
+
+    parameters: int
+    evaluations: list[Score]
+
+
+@dataclass(frozen=True)
+class DistilFacts(Facts):
+    """The facts of a stage that distils a model.
+
+    Attributes:
+        scale: The scale asked for.
+        measured_scale: The share of the prunable parameters that the model has.
+        parameters: See ``ModelFacts``.
+        steps: The optimiser steps that were done.
+        evaluations: See ``ModelFacts``.
+    """
+
+    scale: float
+    measured_scale: float
+    parameters: int
+    steps: int
+    evaluations: list[Score]
+
+
+@dataclass(frozen=True)
+class ImportanceFacts(Facts):
+    """The facts of the teacher's importance.
+
+    Attributes:
+        parameters: The parameters of the teacher.
+        method: The method by which units were scored.
+        reference: The metric that candidates' metrics are divided by in the tradeoff.
+        allocation: The rule by which a scale is allocated to layers; earlier artifacts do not name it.
+    """
+
+    parameters: int
+    method: str
+    reference: float = 1.0
+    allocation: Allocation = "global"
+
+
+@dataclass(frozen=True)
+class OutputsFacts(Facts):
+    """The facts of a model's outputs on the training rows.
+
+    Attributes:
+        bytes: The size of all outputs.
+        positions: The positions whose hidden states are among them.
+        source: The place where they are kept: ``memory``, ``disk``, or nowhere (``online``).
+        dtype: The type of the hidden states; None without any.
+        error: The error that this type brings, relative to float32; None without hidden states.
+    """
+
+    bytes: int
+    positions: list[int]
+    source: str
+    dtype: str | None = None
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class SupernetFacts(Facts):
+    """The facts of a supernet that other stages and schedules read.
+
+    Attributes:
+        candidates: The candidates as the choice saw them, each with its scale, its evaluation and its structure.
+        outputs_flops: The FLOPs of the teacher's outputs that it was trained towards.
+    """
+
+    candidates: list[dict[str, Any]]
+    outputs_flops: float
