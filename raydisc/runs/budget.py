@@ -1,4 +1,4 @@
-"""What a run has spent of its budget."""
+"""The part of its budget that a run has spent."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,13 @@ _HOUR_S = 3600.0
 
 
 class Spending:
-    """Compares what a run has spent, by all its drivers, with its budget of hours.
+    """The hours that all drivers of a run have spent, compared with its budget.
 
     Args:
-        budget: of the run.
-        ledger: of the storage.
-        run: the run's name.
-        wall_before: seconds of earlier drivers.
+        budget: The budget of the run.
+        ledger: The ledger of the storage.
+        run: The name of the run.
+        wall_before: The seconds that earlier drivers of the run have spent.
     """
 
     def __init__(self, budget: BudgetConfig, ledger: Ledger, run: str, wall_before: float) -> None:
@@ -31,30 +31,30 @@ class Spending:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds that all drivers of the run have been at it."""
+        """The seconds that all drivers of the run have run."""
         return self._wall_before + time.monotonic() - self._begun
 
     @property
     def device_seconds(self) -> float:
-        """Device-seconds of the run's stages: those in the ledger, and those that run so far."""
+        """The device-seconds of the run's stages: those in the ledger and those of the stages that are running."""
         now = time.monotonic()
         spent = sum(self._finished.values()) + sum(self._broken_off.values())
         running = (it for it in self._running.values() if it[0] not in self._finished)
         return spent + sum((now - since) * devices for _, since, devices in running)
 
     def runs(self, job: str, key: str, devices: int) -> None:
-        """A job has told of its stage, for which it holds so many devices."""
+        """Note that a job runs a stage on a number of devices."""
         if key != self._running.get(job, ("",))[0]:
             self._running[job] = (key, time.monotonic(), devices)
             self._read()
 
     def ends(self, job: str) -> None:
-        """A job has ended."""
+        """Note that a job has ended."""
         self._running.pop(job, None)
         self._read()
 
     def is_spent(self) -> bool:
-        """Whether no hours are left."""
+        """Whether the budget of hours is spent."""
         limits = (self._budget.device_hours, self._budget.wall_hours)
         spent = (self.device_seconds, self.wall_seconds)
         return any(limit is not None and it >= limit * _HOUR_S for limit, it in zip(limits, spent, strict=True))
@@ -66,7 +66,7 @@ class Spending:
 
 
 def _by_stage(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Device-seconds by key of finished stages, which hold those of the tries that they went on from, and of others."""
+    """Return device-seconds by key of finished stages, earlier attempts included, and of unfinished ones."""
     finished: dict[str, float] = {}
     broken_off: dict[str, float] = {}
     for row in rows:

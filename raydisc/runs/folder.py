@@ -19,11 +19,14 @@ RESOLVED = "experiment.yaml"
 
 @contextmanager
 def claimed_folder(storage: Storage, experiment: Experiment) -> Iterator[Storage]:
-    """The run's folder, with the resolved experiment in it, held against other drivers meanwhile.
+    """Write the resolved experiment into a run's folder, and hold the folder against other drivers meanwhile.
+
+    Yields:
+        The run's folder.
 
     Raises:
-        InputError: the storage cannot be written, is full, has a run of this name with another experiment, or that run
-            is running.
+        InputError: The storage cannot be written, is full, or has a run of this name that has another experiment or is
+            still running.
     """
     run = storage / experiment.name
     try:
@@ -75,7 +78,7 @@ def _settle(run: Storage, experiment: Experiment) -> None:
 
 
 def _fingerprint(resolved: Path) -> str | None:
-    """Of the experiment in a file; None where this version of raydisc cannot read it."""
+    """Return the fingerprint of the experiment in a file; None if this version of raydisc cannot read it."""
     try:
         return load_experiment(resolved).fingerprint()
     except InputError:

@@ -1,4 +1,4 @@
-"""What of a storage no run needs any more: found, listed, and removed if that is wanted."""
+"""Folders of a storage that no run needs any more: found, listed and, if wanted, removed."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ _ARTIFACTS = "artifacts"
 
 @dataclass(frozen=True)
 class Litter:
-    """A folder that may go.
+    """A folder that may be removed.
 
     Attributes:
-        name: of it, in the storage.
-        why: it may.
-        size: bytes.
-        lock: whoever uses the folder holds this name.
+        name: The folder's name in the storage.
+        why: The reason why it may be removed.
+        size: Its size in bytes.
+        lock: The name that users of the folder hold.
     """
 
     name: str
@@ -34,23 +34,24 @@ class Litter:
 
 
 def find_litter(storage: Storage, outputs: bool = False) -> list[Litter]:
-    """Folders that may go, the largest first; nothing that a driver or a stage holds just now.
+    """Return the folders that may be removed, the largest first, without those that a driver or a stage holds.
 
-    A run is one that has its folder: what only removed ones used may go. Of artifacts nothing may while a run is under
-    way, which may have found one of which its ledger does not tell yet; checkpoints stay while a run has to go on.
+    A run exists as long as its folder does, so what only removed runs used may go. While a run is under way no artifact
+    may go, since the run may have found one that its ledger does not name yet; checkpoints stay while a run is
+    unfinished.
 
     Args:
-        storage: the storage.
-        outputs: also the kept outputs of teachers and assistants where every run that uses them has finished.
+        storage: The storage to search.
+        outputs: Whether to include the kept outputs of teachers and assistants whose runs have all finished.
     """
     found = [litter for litter in _candidates(storage, outputs) if _is_free(storage, litter.lock)]
     return sorted(found, key=lambda litter: -litter.size)
 
 
 def remove(storage: Storage, litter: Litter) -> bool:
-    """Remove a folder, unless somebody has begun to use it meanwhile; whether it is gone.
+    """Remove a folder unless it has come into use meanwhile, and return whether it was removed.
 
-    An artifact's manifest goes first, so that nobody finds half of one.
+    An artifact's manifest is removed first, so that no process finds half of an artifact.
     """
     try:
         with storage.holding(litter.lock, wait=False):
@@ -93,7 +94,7 @@ def _artifacts(storage: Storage, runs: set[str], finished: set[str], outputs: bo
 
 
 def _referred(stages: Iterable[Mapping[str, Any]], trials: Iterable[Mapping[str, Any]], runs: set[str]) -> set[str]:
-    """Keys of all that these runs computed, asked for or depend on."""
+    """Return the keys of all stages that these runs have computed, asked for or depend on."""
     stages = list(stages)
     keys = [row["key"] for row in stages if row["run"] in runs]
     for trial in trials:

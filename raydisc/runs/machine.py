@@ -1,4 +1,4 @@
-"""What a machine can do for a trial, and what a trial's process is held to."""
+"""The resources of a machine, and the share of them that a trial's process takes."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from raydisc.models.precision import Precision, has_bfloat16
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -23,7 +23,7 @@ def refuse_beyond_machine(resources: ResourcesConfig) -> None:
     """Refuse a trial that this machine cannot run, before Ray is started.
 
     Raises:
-        InputError: more threads or workers than cores, or bfloat16 on a processor without it.
+        InputError: The trial asks for more threads or workers than cores, or for bfloat16 on a processor without it.
     """
     if resources.cpus > cores():
         raise InputError(f"resources.cpus: a trial asks for {resources.cpus}, but this machine has {cores()} to use")
@@ -41,7 +41,7 @@ def refuse_without(precision: Precision, device: torch.device) -> None:
     """Refuse a precision that a device of this process does not have.
 
     Raises:
-        InputError: it would have to be emulated.
+        InputError: The precision would have to be emulated.
     """
     if precision == "bfloat16" and not has_bfloat16(device):
         kind = "GPU" if device.type == "cuda" else "processor"
@@ -51,12 +51,12 @@ def refuse_without(precision: Precision, device: torch.device) -> None:
 
 
 def bound_threads(threads: int) -> None:
-    """Keep a trial's process to its share of the machine, whichever library would take more.
+    """Bound the threads of every library in this process to a trial's share of the machine.
 
-    Ray bounds OpenMP by the environment, unless that bounds it already, to whatever number.
+    Ray bounds OpenMP through the environment only where the environment does not bound it already.
     """
     torch.set_num_threads(threads)
     pa.set_cpu_count(threads)
-    os.environ["RAYON_NUM_THREADS"] = str(threads)  # the tokenizers', which read it when they first need them
-    with suppress(RuntimeError):  # can be said once, and a process may run one trial after the other
+    os.environ["RAYON_NUM_THREADS"] = str(threads)  # read by tokenizers when they start their threads
+    with suppress(RuntimeError):  # it can be set once, and a process may run several trials
         torch.set_num_interop_threads(1)

@@ -1,4 +1,4 @@
-"""SIGTERM, as a spot node or `ray job stop` sends it before the process is killed."""
+"""SIGTERM, which a spot node or ``ray job stop`` sends before it kills a process."""
 
 import os
 import signal
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 GRACE_S = 20.0
-"""Seconds that a process told to go takes at most: a spot node gives half a minute or more."""
+"""The most seconds between SIGTERM and the end of a process; a spot node leaves half a minute or more."""
 
 _GOING = threading.Event()
 
 
 @contextmanager
 def on_sigterm(act: Callable[[], None]) -> Iterator[None]:
-    """Have SIGTERM call a function meanwhile; only the main thread can, elsewhere nothing changes."""
+    """Call a function on SIGTERM within a ``with`` block; this has an effect on the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -27,34 +27,37 @@ def on_sigterm(act: Callable[[], None]) -> Iterator[None]:
 
 
 def interrupt() -> None:
-    """Do as Ctrl-C does.
+    """Do what Ctrl-C does.
 
     Raises:
-        KeyboardInterrupt: always.
+        KeyboardInterrupt: Always.
     """
     raise KeyboardInterrupt
 
 
 def is_going() -> bool:
-    """Whether this process, a trial's or one of its workers', was told to go."""
+    """Whether this process, which runs a trial or one of its workers, has received SIGTERM."""
     return _GOING.is_set()
 
 
 def leave() -> NoReturn:
-    """End this process at once, for another to go on from what it has kept."""
+    """End this process at once; another continues from its last checkpoint."""
     os._exit(1)
 
 
 def heed_sigterm() -> None:
-    """Have SIGTERM ask this process to go, and end it some time later; Ray would end it at once. On the main thread."""
+    """Let this process write a checkpoint on SIGTERM before it ends; Ray would end it at once.
+
+    This must be called on the main thread.
+    """
     signal.signal(signal.SIGTERM, _told_to_go)
 
 
 class Preemptible:
-    """Of a Tune trainable, whose set-up is on its process's main thread: SIGTERM has its stage keep a checkpoint."""
+    """A mixin of a Tune trainable, whose stage writes a checkpoint on SIGTERM."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the signal from Ray."""
+        """Take the signal's handling over from Ray; Tune calls this on the main thread."""
         heed_sigterm()
         super().setup(config)  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""Hot copies of artifacts in Ray's object store: one shared-memory copy a node, read without a private copy."""
+"""Hot copies of artifacts in Ray's object store: one copy in shared memory for all processes of a node."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -14,20 +14,20 @@ from raydisc.storage.address import open_storage
 from raydisc.storage.folder import Storage
 
 _SMALL_BYTES = 2**20
-"""Files up to this size are read from the durable copy: an object of their own would cost more than it saves."""
+"""The size up to which files are read from the durable copy, since an object would cost more than it saves."""
 
 _READ_TIMEOUT_S = 120.0
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class HotCopies:
-    """Owns the objects, so that they outlive the trials; restarted empty, it reads the durable copies again.
+    """An actor that owns the objects, so that they outlive trials; after a restart it reads the durable copies again.
 
-    It also hands on to the trials that the driver wants them to stop.
+    It also passes the driver's request to stop on to the trials.
 
     Args:
-        storage: the storage's path or address.
-        capacity_bytes: objects kept; those read least recently are let go first.
+        storage: The storage's path or address.
+        capacity_bytes: The bytes of objects to keep; the least recently read ones are released first.
     """
 
     def __init__(self, storage: str, capacity_bytes: int) -> None:
@@ -38,18 +38,18 @@ class HotCopies:
         self._stopping = False
 
     def reference(self, artifact: Artifact, name: str) -> list[Any]:
-        """A list of one reference (so that Ray hands over the reference, not the value) to a file's bytes.
+        """Return a list with one reference to a file's bytes; inside a list, Ray passes references, not values.
 
-        The list is empty where the file is larger than all that may be kept.
+        The list is empty if the file is larger than the capacity.
 
         Raises:
-            AlteredArtifact: the durable copy is not what was written.
+            AlteredArtifact: The durable copy is not what was written.
         """
         sha256 = artifact.blobs[name]
         if sha256 not in self._held:
             if self._store.size(artifact, name) > self._capacity:
                 return []
-            # a map, so that the bytes are in no private memory; a plain array, whose bytes Ray copies once
+            # a map keeps the bytes out of private memory, and Ray copies the bytes of a plain array once
             image = np.asarray(self._store.map_blob(artifact, name))
             self._make_room(len(image))
             self._held[sha256] = (ray.put(image), len(image))
@@ -57,11 +57,11 @@ class HotCopies:
         return [self._held[sha256][0]]
 
     def stop(self) -> None:
-        """The driver wants all trials to stop; it says so again and again, as this actor may be restarted."""
+        """Note that all trials have to stop; the driver repeats this, since the actor may be restarted."""
         self._stopping = True
 
     def stopping(self) -> bool:
-        """Whether it does."""
+        """Whether all trials have to stop."""
         return self._stopping
 
     def _make_room(self, size: int) -> None:
@@ -70,14 +70,14 @@ class HotCopies:
 
 
 def hot_store(storage: Storage | Path, copies: Any) -> ArtifactStore:
-    """An artifact store whose large files are read from the object store.
+    """Return an artifact store whose large files are read from the object store.
 
     Args:
-        storage: of the run, or its folder.
-        copies: the handle of a ``HotCopies`` actor.
+        storage: The storage of the run, or its folder.
+        copies: The handle of a ``HotCopies`` actor.
     """
     store: ArtifactStore
-    # only what a stage is using: more would keep objects that were let go in the object store
+    # weak references, since others would keep released objects in the object store
     read: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
 
     def read_blob(artifact: Artifact, name: str) -> np.ndarray:
@@ -94,7 +94,7 @@ def hot_store(storage: Storage | Path, copies: Any) -> ArtifactStore:
 
 
 def _shared(copies: Any, artifact: Artifact, name: str, store: ArtifactStore) -> np.ndarray:
-    """The object's bytes; where it is lost, late or too large, a map of the durable copy, which is shared as well."""
+    """Return an object's bytes, or a map of the durable copy where the object is lost, late or too large."""
     try:
         references = ray.get(copies.reference.remote(artifact, name), timeout=_READ_TIMEOUT_S)
         if references:

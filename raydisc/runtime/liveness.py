@@ -1,7 +1,7 @@
-"""Noticing that the session's cluster is gone.
+"""Noticing that the cluster of a session has gone.
 
-Ray tells a driver so by ending its process a minute later. The processes of a node that is cut off it ends after many:
-until then they would hold their stages, and the processes that are to go on with these elsewhere would wait.
+Ray itself ends a driver only a minute later, and the processes of a node that is cut off many minutes later. Until then
+they would hold their stages, and the processes that continue these stages elsewhere would have to wait.
 """
 
 import os
@@ -19,25 +19,25 @@ from raydisc.runtime.ray_internals import raylet_socket
 
 _ASK_EVERY_S = 2.0
 _TRIAL_ASKS_EVERY_S = 10.0
-"""There may be a thousand of them."""
+"""Longer than the driver's interval, since there may be a thousand trials."""
 
 _ANSWER_S = 5.0
 
 _NODE_SILENT_S = 6.0
-"""A raylet that this process was connected to, and that does not listen any more, never comes back."""
+"""The silence after which a node is lost: a raylet that has stopped listening never comes back."""
 
 _HEAD_SILENT_S = 0.75 * float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", "60"))
-"""A head may be started anew (Ray's fault tolerance of the GCS); Ray waits for it a little longer than this."""
+"""The silence after which the head is lost; Ray waits a little longer for a head that is restarted."""
 
 
 @contextmanager
 def on_loss(act: Callable[[], NoReturn]) -> Iterator[None]:
-    """Have a function called once the cluster that this process has joined does not answer any more.
+    """Call a function when the cluster that this process has joined stops answering.
 
-    It is called on a thread of its own and is to end the process: a call of Ray may never return then.
+    The function runs on a thread of its own and has to end the process, because a pending call of Ray may never return.
     """
     left = threading.Event()
-    threading.Thread(target=watch, args=(_places(_ASK_EVERY_S), left, act), daemon=True).start()
+    threading.Thread(target=watch, args=(_listeners(_ASK_EVERY_S), left, act), daemon=True).start()
     try:
         yield
     finally:
@@ -46,16 +46,13 @@ def on_loss(act: Callable[[], NoReturn]) -> Iterator[None]:
 
 @cache
 def leave_on_loss() -> None:
-    """Have this process, a trial's or one of its workers', end once the cluster it is of does not answer any more."""
-    words = (_places(_TRIAL_ASKS_EVERY_S), threading.Event(), leave, _TRIAL_ASKS_EVERY_S)
+    """End this process, which runs a trial or one of its workers, when its cluster stops answering."""
+    words = (_listeners(_TRIAL_ASKS_EVERY_S), threading.Event(), leave, _TRIAL_ASKS_EVERY_S)
     threading.Thread(target=watch, args=words, daemon=True).start()
 
 
-def _places(every_s: float) -> list["Place"]:
-    """Where this process's node and the head listen, to be asked every so often.
-
-    Nowhere for a client (ray://), which is none of the cluster.
-    """
+def _listeners(every_s: float) -> list["Listener"]:
+    """Return the listeners of this process's node and of the head, or nothing for a Ray client (``ray://``)."""
     import ray
 
     socket_name = raylet_socket()
@@ -63,13 +60,17 @@ def _places(every_s: float) -> list["Place"]:
         return []
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return [
-        Place(partial(knock, socket_name), max(_NODE_SILENT_S, 2.5 * every_s)),
-        Place(partial(_call, host.strip("[]"), int(port)), _HEAD_SILENT_S),
+        Listener(partial(knock, socket_name), max(_NODE_SILENT_S, 2.5 * every_s)),
+        Listener(partial(_call, host.strip("[]"), int(port)), _HEAD_SILENT_S),
     ]
 
 
 def knock(socket_name: str) -> None:
-    """Connect to a socket of this machine; an ``OSError`` where nobody listens."""
+    """Connect to a socket of this machine.
+
+    Raises:
+        OSError: No process listens there.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.settimeout(_ANSWER_S)
         asking.connect(socket_name)
@@ -80,13 +81,13 @@ def _call(host: str, port: int) -> None:
 
 
 @dataclass
-class Place:
-    """Where somebody listens.
+class Listener:
+    """A process that listens for connections.
 
     Attributes:
-        ask: raises an ``OSError`` where nobody does.
-        patience: for how many seconds nobody may before all is lost.
-        heard: when somebody was there.
+        ask: Connects to the listener; raises an ``OSError`` where it does not answer.
+        patience: The seconds without an answer after which the listener is lost.
+        heard: The time of the last answer.
     """
 
     ask: Callable[[], None]
@@ -94,7 +95,7 @@ class Place:
     heard: float = field(default_factory=time.monotonic)
 
     def is_lost(self) -> bool:
-        """Whether nobody has listened for longer than that, asked now."""
+        """Whether the listener, asked now, has been silent for longer than its patience."""
         try:
             self.ask()
         except OSError:
@@ -104,9 +105,9 @@ class Place:
 
 
 def watch(
-    places: Sequence[Place], left: threading.Event, act: Callable[[], NoReturn], every_s: float = _ASK_EVERY_S
+    listeners: Sequence[Listener], left: threading.Event, act: Callable[[], NoReturn], every_s: float = _ASK_EVERY_S
 ) -> None:
-    """Act once one of the places is lost, unless it was left before; looks every so many seconds."""
+    """Ask the listeners every ``every_s`` seconds until ``left`` is set, and act once one of them is lost."""
     while not left.wait(every_s):
-        if any(place.is_lost() for place in places) and not left.is_set():
+        if any(listener.is_lost() for listener in listeners) and not left.is_set():
             act()

@@ -1,4 +1,4 @@
-"""A forecast for the devices that are meant: those told of, a cluster's, or this machine's."""
+"""The plan of an experiment for given devices, for those of a cluster, or for this machine's."""
 
 import math
 import os
@@ -26,21 +26,21 @@ def forecast(
     probed: bool = False,
     price: float | None = None,
 ) -> dict[str, Any]:
-    """What ``raydisc plan --json`` prints.
+    """Return what ``raydisc plan --json`` prints.
 
     Args:
-        experiment: to plan.
-        gpus: so many, of ``gpu_memory`` each.
-        gpu_memory: such as ``80GiB``.
-        address: of a Ray cluster to ask for its devices instead.
-        probed: time steps on this machine's device.
-        price: of a device-hour.
+        experiment: The experiment to plan.
+        gpus: The number of GPUs, of ``gpu_memory`` each.
+        gpu_memory: The memory of one GPU, such as ``80GiB``.
+        address: The address of a Ray cluster, whose devices are used instead.
+        probed: Whether to time steps on this machine's device.
+        price: The price of a device-hour.
 
     Raises:
-        InputError: the experiment or the devices cannot work.
+        InputError: The experiment or the devices cannot work.
     """
     if price is not None and not (math.isfinite(price) and price >= 0):
-        raise InputError(f"--price: {price} is no price of a device-hour")
+        raise InputError(f"`--price` must be a number of at least 0, the price of a device-hour, but is {price}")
     if price is not None and not probed:
         raise InputError("--price needs --probe: without seconds on this machine's device there is nothing to multiply")
     devices = _devices(gpus, gpu_memory, address)
@@ -62,7 +62,7 @@ def _devices(gpus: int | None, gpu_memory: str | None, address: str | None) -> D
 
 
 def _prober(experiment: Experiment) -> Prober:
-    """Times steps on this machine's GPU where there is one, else on as many threads as a trial has."""
+    """Return a function that times steps on this machine's GPU, or without one on the threads of a trial."""
     here = local_devices()
     device = torch.device("cuda" if here.kind == "gpu" else "cpu")
     if here.kind == "cpu":

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from raydisc.runtime.liveness import Place, knock, watch
+from raydisc.runtime.liveness import Listener, knock, watch
 
 
 @pytest.fixture
@@ -22,41 +22,41 @@ def raylet(tmp_path: Path) -> Iterator[socket.socket]:
         yield listening
 
 
-def place_of(listening: socket.socket, patience: float) -> Place:
-    return Place(partial(knock, listening.getsockname()), patience)
+def listener_at(listening: socket.socket, patience: float) -> Listener:
+    return Listener(partial(knock, listening.getsockname()), patience)
 
 
-def test_a_place_is_lost_once_nobody_listened_for_longer_than_patience(raylet: socket.socket) -> None:
-    place = place_of(raylet, patience=0.3)
+def test_a_listener_is_lost_once_nobody_listened_for_longer_than_patience(raylet: socket.socket) -> None:
+    listener = listener_at(raylet, patience=0.3)
     time.sleep(0.4)
-    assert not place.is_lost()
+    assert not listener.is_lost()
     raylet.close()
-    assert not place.is_lost(), "it may be started again"
+    assert not listener.is_lost(), "it may be started again"
     time.sleep(0.4)
-    assert place.is_lost()
+    assert listener.is_lost()
 
 
-def test_the_loss_of_any_place_is_acted_upon_and_not_after_the_end(raylet: socket.socket, tmp_path: Path) -> None:
-    gone, lost = Place(partial(knock, str(tmp_path / "nobody")), 0.0), threading.Event()
+def test_the_loss_of_any_listener_is_acted_upon_and_not_after_the_end(raylet: socket.socket, tmp_path: Path) -> None:
+    gone, lost = Listener(partial(knock, str(tmp_path / "nobody")), 0.0), threading.Event()
 
     def act() -> NoReturn:
         lost.set()
         raise SystemExit
 
-    def watched(places: list[Place], left: threading.Event) -> threading.Thread:
+    def watched(listeners: list[Listener], left: threading.Event) -> threading.Thread:
         def run() -> None:
             with suppress(SystemExit):
-                watch(places, left, act, 0.05)
+                watch(listeners, left, act, 0.05)
 
         thread = threading.Thread(target=run)
         thread.start()
         return thread
 
     left = threading.Event()
-    thread = watched([place_of(raylet, 0.0)], left)
+    thread = watched([listener_at(raylet, 0.0)], left)
     time.sleep(0.5)
     left.set()
     thread.join(10)
     assert not lost.is_set()
-    watched([place_of(raylet, 0.0), gone], threading.Event()).join(10)
+    watched([listener_at(raylet, 0.0), gone], threading.Event()).join(10)
     assert lost.is_set()
