@@ -13,23 +13,23 @@ from raydisc.registry import nearest
 from raydisc.tasks.kinds.base import TaskKind
 
 _SIZES = ("num_", "n_", "d_", "head_dim", "hidden_size", "intermediate_size", "hidden_dim", "dim", "max_position")
-"""Beginnings of the settings that count something."""
+"""Beginnings of the names of settings that are sizes or counts."""
 
 
 def from_architecture(
     architecture: dict[str, Any], vocab_size: int, kind: TaskKind, num_labels: int, pad_id: int | None
 ) -> Config:
-    """The configuration of a teacher to be trained from scratch.
+    """Return the configuration of a teacher that is trained from scratch.
 
     Args:
-        architecture: the settings asked for, its ``model_type`` among them.
-        vocab_size: of its tokenizer.
-        kind: of the task.
-        num_labels: outputs that the task needs.
-        pad_id: the tokenizer's padding token; None where it has none.
+        architecture: The settings from the experiment file, ``model_type`` among them.
+        vocab_size: The number of tokens of its tokenizer.
+        kind: The kind of task.
+        num_labels: The number of outputs that the task needs.
+        pad_id: The padding token; None if the tokenizer does not have one.
 
     Raises:
-        InputError: unknown ``model_type`` or setting, or a value that is none.
+        InputError: The ``model_type`` or a setting is unknown, or a value is impossible.
     """
     settings = {name: value for name, value in architecture.items() if name != "model_type"}
     model_type = str(architecture.get("model_type"))
@@ -56,7 +56,7 @@ def from_architecture(
             f"teacher.architecture: {config.hidden_size} hidden units cannot be shared by "
             f"{config.num_attention_heads} heads; give a multiple"
         )
-    family_of(config).layers(config)  # refuses what cannot be
+    family_of(config).layers(config)  # refuses impossible sizes
     if config.pad_token_id is not None and config.pad_token_id >= vocab_size:
         config.pad_token_id = pad_id  # the default is another vocabulary's
     suit(config, kind, num_labels, pad_id)

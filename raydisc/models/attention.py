@@ -9,7 +9,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 SDPA_OR_NOTHING = "sdpa_or_nothing"
-"""Its name among the attention implementations of transformers."""
+"""The name of this implementation in transformers."""
 
 
 def sdpa_or_nothing(
@@ -20,17 +20,17 @@ def sdpa_or_nothing(
     attention_mask: torch.Tensor | None,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention; without heads nothing is computed.
+    """Compute scaled dot-product attention; without heads nothing is computed.
 
     A GPU's fused kernels need not take empty tensors (https://github.com/pytorch/pytorch/issues/133780).
 
     Args:
-        module: the attention layer.
-        query: ``[B, H, S, d]`` with batch B, H heads, S tokens and head size d, as are ``key`` and ``value``.
-        key: see ``query``.
-        value: see ``query``.
-        attention_mask: of the tokens, or None.
-        settings: the rest of what transformers gives an attention implementation.
+        module: The attention layer.
+        query: A tensor ``[B, H, S, d]`` with batch B, H heads, S tokens and head size d, as are ``key`` and ``value``.
+        key: See ``query``.
+        value: See ``query``.
+        attention_mask: The mask of the tokens, or None.
+        settings: The other arguments that transformers passes to an attention implementation.
 
     Returns:
         ``[B, S, H, d]``, and no weights.

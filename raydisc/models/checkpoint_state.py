@@ -1,4 +1,4 @@
-"""A checkpoint's weights by name, read from its files one tensor at a time; what is missing is made anew."""
+"""The weights of a checkpoint by name, read from its files one tensor at a time; missing ones are initialised."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +19,16 @@ from raydisc.tensors.lazy_state import State
 
 
 class CheckpointState(State):
-    """The float32 weights of a classifier or language model as a checkpoint has them, whatever type it keeps them in.
+    """The float32 weights of a classifier or language model in a checkpoint, whatever their type in its files.
 
     Args:
-        folder: the checkpoint; an encoder's own files may leave out the encoder's name.
-        config: of the model.
-        finetuned: whether all must be there and fit; else torch's random state decides what a new head is.
+        folder: The checkpoint; an encoder's own files may leave out the encoder's name.
+        config: The configuration of the model.
+        finetuned: Whether all weights must be there and fit; otherwise a missing head is initialised by torch's random
+            state.
 
     Raises:
-        InputError: weights are missing that are no head, or the head of a finished teacher.
+        InputError: Weights of the encoder are missing, or those of the head of a finished teacher.
     """
 
     def __init__(self, folder: Path, config: Config, finetuned: bool) -> None:
@@ -55,7 +56,7 @@ class CheckpointState(State):
         self._new = self._initialised(model, missing | mismatched)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        """A weight."""
+        """Return a weight."""
         if name in self._new:
             return self._new[name]
         found = self._named[name]
@@ -64,17 +65,17 @@ class CheckpointState(State):
         return tensor.float() if tensor.is_floating_point() else tensor
 
     def __iter__(self) -> Iterator[str]:
-        """Names, as the model has them."""
+        """Iterate over the names, in the order of the model."""
         return iter(self._order)
 
     def __len__(self) -> int:
-        """How many weights there are."""
+        """Return the number of weights."""
         return len(self._order)
 
     def _initialised(self, model: PreTrainedModel, missing: set[str]) -> dict[str, torch.Tensor]:
-        """Weights that no file holds, as the model's own code initialises them, in the library's order.
+        """Initialise the weights that no file has by the model's own code, in the order of transformers.
 
-        The word embedding is read for it, since some are made from that.
+        The word embedding is read for this, since some weights are made from it.
         """
         if not missing:
             return {}

@@ -1,4 +1,4 @@
-"""What a model says of a batch, in one shape for every family."""
+"""The outputs of a model for a batch, in one shape for every family."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ from raydisc.tasks.tokenised import Batch
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits and the hidden states that losses compare, float32 whatever they were computed in.
+    """Logits and the hidden states that losses compare, in float32 whatever they were computed in.
 
     Shapes: B rows, S tokens, D hidden size, C classes (1 for regression), L tokens with a tag, P predicted tokens,
     V vocabulary, k likeliest tokens.
 
     Attributes:
-        logits: ``[B, C]``; of a token classifier ``[L, C]``; of a language model ``[P, V]``, or what ``likeliest`` says
-            of them ``[P, k + 1]``.
-        hidden: one ``[B, S, D]`` tensor for each matched position (0 is the embeddings' output).
-        tokens: the likeliest tokens ``[P, k]``, where ``logits`` are of them and of all others together.
+        logits: Logits ``[B, C]``; of a token classifier ``[L, C]``; of a language model ``[P, V]``, or those of the
+            likeliest tokens and of all others together ``[P, k + 1]``.
+        hidden: A tensor ``[B, S, D]`` for each matched position; position 0 is the output of the embeddings.
+        tokens: The likeliest tokens ``[P, k]``, if ``logits`` are reduced to them.
     """
 
     logits: torch.Tensor
@@ -34,11 +34,10 @@ def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision:
     """Run a Hugging Face sequence classifier, token classifier or language model.
 
     Args:
-        model: it; on rows of a language task a language model, which predicts each token but a row's first, on those of
-            a token task a token classifier.
-        batch: its input, on the model's device.
-        matched: the positions whose hidden states are kept.
-        precision: to compute in.
+        model: The model, with the head that the batch's kind of task needs.
+        batch: The input, on the model's device.
+        matched: The positions whose hidden states are kept.
+        precision: The precision to compute in.
     """
     mask = _attention_mask(batch, family_of(model.config).mask(model.config))
     inputs = batch.inputs() | {"attention_mask": mask} | batch.kind.inputs(batch)
@@ -52,10 +51,10 @@ def forward(model: nn.Module, batch: Batch, matched: tuple[int, ...], precision:
 
 
 def _attention_mask(batch: Batch, kind: Mask) -> torch.Tensor | None:
-    """What the model is given of padding, none where there is none.
+    """Return the attention mask of a batch; None if it has no padding.
 
-    An additive mask ``[B, 1, 1, S]`` the models would make of ones and zeros ``[B, S]`` themselves, but larger, and not
-    before they have asked the device whether there is padding at all.
+    Models would make an additive mask ``[B, 1, 1, S]`` of ones and zeros ``[B, S]`` themselves, but a larger one, and
+    only after waiting for the device to report whether there is any padding.
     """
     if kind == "none" or batch.real_tokens == batch.tokens:
         return None

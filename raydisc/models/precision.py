@@ -1,4 +1,4 @@
-"""In what precision models compute.
+"""The precision that models compute in.
 
 In bfloat16 every model runs under autocast, the frozen ones too: matrix multiplications are in bfloat16; parameters,
 gradients, optimiser state, norms, the residual stream, losses and metrics stay in float32. A frozen model's weights lie
@@ -17,18 +17,19 @@ from typing import Literal
 import torch
 
 Precision = Literal["float32", "bfloat16"]
-"""Type of a forward's and its backward's matrix multiplications."""
+"""The type of the matrix multiplications of forwards and backwards."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What the last bits of a result depend on besides inputs and settings; it enters every stage's key.
+    """The arithmetic that the last bits of a result depend on, besides inputs and settings; part of every stage's key.
 
     Attributes:
-        threads: of the CPU that computes; None on other devices.
-        precision: of the models.
-        layout: of the workers that share a stage (``parallel.mesh.Layout``), since sums depend on it; None of one.
-        teacher_layout: of those that share a stage of the teacher's.
+        threads: The number of threads of the CPU that computes; None on other devices.
+        precision: The precision of the models.
+        layout: The layout of the workers that share a stage (``parallel.mesh.Layout``), since sums depend on it; None
+            for a single worker.
+        teacher_layout: The layout of the workers that share a stage of the teacher.
     """
 
     threads: int | None
@@ -38,7 +39,7 @@ class Arithmetic:
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """The context of a forward; losses and backwards are left out of it."""
+    """Return the context of a forward; losses and backwards are computed outside of it."""
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 
@@ -46,6 +47,6 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether a device of this process multiplies bfloat16 matrices itself, instead of emulating it."""
     if device.type == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    if platform.machine() in ("x86_64", "AMD64"):  # oneDNN counts those in that emulate it with AVX-512
+    if platform.machine() in ("x86_64", "AMD64"):  # oneDNN also counts CPUs that emulate it with AVX-512
         return torch.cpu._is_avx512_bf16_supported()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

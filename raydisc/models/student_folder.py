@@ -1,4 +1,4 @@
-"""Finished students: a folder that holds all that is needed to use one, without a Ray cluster or a run."""
+"""Finished students: folders that hold all that is needed to use them, without a Ray cluster or a run."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -23,9 +23,9 @@ from raydisc.tasks.kinds import TASK_KINDS, task_kind
 _SUBNET = TypeAdapter(dict[str, Any])
 
 CARD = "raydisc.json"
-"""The file by which a student's folder is known."""
+"""The file that marks the folder of a student."""
 
-_AGAIN = "`raydisc resume` writes the student anew where its folder is missing"
+_AGAIN = "`raydisc resume` writes the student again where its folder is missing"
 
 
 def _known_kind(name: str) -> str:
@@ -36,20 +36,20 @@ def _known_kind(name: str) -> str:
 
 @dataclass(frozen=True)
 class StudentCard:
-    """What a student says of itself.
+    """The description of a student in its folder.
 
     Attributes:
-        key: of the stage that made it.
-        schedule: how it was made.
-        path: scales of its assistants.
-        scale: its own.
+        key: The key of the stage that made it.
+        schedule: The name of the schedule that made it.
+        path: The scales of its assistants.
+        scale: Its scale.
         kind: ``classification``, ``regression``, ``tokens`` or ``language``.
-        classes: names of its outputs.
-        text: the one or two columns that its inputs come from.
-        max_length: longest input in tokens.
-        metric: the task's.
-        validation_metric: on the run's validation rows.
-        plain: whether transformers' auto classes load it too, without raydisc.
+        classes: The names of its outputs.
+        text: The one or two columns that its inputs come from.
+        max_length: The length of the longest input in tokens.
+        metric: The metric of the task.
+        validation_metric: Its metric on the run's validation rows.
+        plain: Whether transformers' auto classes load it too, without raydisc.
     """
 
     key: str
@@ -65,7 +65,7 @@ class StudentCard:
     plain: bool = False
 
     def write(self, folder: Path) -> None:
-        """Write it into a student's folder."""
+        """Write the card into a student's folder."""
         (folder / CARD).write_text(json.dumps(asdict(self), indent=1))
 
 
@@ -78,7 +78,7 @@ def plain_config(config: Config, structure: Structure) -> Config | None:
 
 
 def student_folder(student: str | Path) -> Path:
-    """A student's folder on this machine; one behind an address is brought here."""
+    """Return the folder of a student on this machine; one behind an address is fetched."""
     if "://" not in str(student):
         return Path(student)
     storage = open_storage(str(student))
@@ -87,10 +87,10 @@ def student_folder(student: str | Path) -> Path:
 
 
 def read_card(folder: str | Path) -> StudentCard:
-    """What the student in a folder says of itself.
+    """Read the card of the student in a folder.
 
     Raises:
-        InputError: the folder holds no student, or its card is not what was written.
+        InputError: The folder does not hold a student, or its card was altered.
     """
     path = Path(folder) / CARD
     if not path.is_file():
@@ -98,7 +98,7 @@ def read_card(folder: str | Path) -> StudentCard:
     try:
         return TypeAdapter(StudentCard).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"'{path}' is no student's card ({_first_reason(error)}); {_AGAIN}") from error
+        raise InputError(f"'{path}' is not a student's card ({_first_reason(error)}); {_AGAIN}") from error
 
 
 def _first_reason(error: ValidationError) -> str:
@@ -107,7 +107,7 @@ def _first_reason(error: ValidationError) -> str:
 
 
 def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
-    """A student as a Hugging Face sequence classifier, token classifier or language model, in evaluation mode.
+    """Load a student as a Hugging Face sequence classifier, token classifier or language model, in evaluation mode.
 
     Its tokenizer lies beside it: ``AutoTokenizer.from_pretrained(folder)``. The folder may be an address.
 
@@ -116,7 +116,7 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> nn.M
         >>> student(**tokenizer("the food was good", return_tensors="pt")).logits  # doctest: +SKIP
 
     Raises:
-        InputError: the folder holds no student, or a file of it is not what was written.
+        InputError: The folder does not hold a student, or one of its files was altered.
     """
     folder = student_folder(folder)
     card = read_card(folder)
@@ -143,10 +143,10 @@ def _refuse_other_outputs(config: Config, card: StudentCard) -> None:
 
 
 def load_student_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies beside a student.
+    """Load the tokenizer that lies beside a student.
 
     Raises:
-        InputError: there is none that can be read.
+        InputError: The tokenizer is missing or cannot be read.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

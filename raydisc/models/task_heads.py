@@ -24,7 +24,7 @@ from raydisc.tasks.kinds.base import TaskKind
 
 @dataclass(frozen=True)
 class HeadReads:
-    """How many weights of a head multiply what, for the cost of a forward.
+    """The weights of a head by what they multiply, for the cost of a forward.
 
     Attributes:
         rows: Weights of the linears that read one vector for each row.
@@ -43,7 +43,7 @@ class TaskHead(ABC):
     """The part of a model that answers a task.
 
     Attributes:
-        architecture: How the names of classes with this head end, in a configuration's `architectures`; empty for the
+        architecture: How the names of classes with this head end, in a configuration's ``architectures``; empty for the
             head of a configuration that names no other.
         finished: What a fine-tuned model with this head is called in messages.
         labels: What it labels, in messages; empty where it labels nothing.
@@ -161,8 +161,8 @@ class LanguageModelHead(TaskHead):
         if not family_of(config).predicts_next:
             known = ", ".join(sorted(family.model_type for family in FAMILIES if family.predicts_next))
             raise InputError(
-                f"teacher: a language task needs a model that predicts the next token, but '{config.model_type}' is "
-                f"none; families that are: {known}"
+                f"teacher: a language task needs a model that predicts the next token, which '{config.model_type}' "
+                f"does not have; families that have one: {known}"
             )
         classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING
         config.use_cache, config.architectures = False, [classes[type(config)].__name__]
@@ -204,11 +204,11 @@ def suit(config: Config, kind: TaskKind, num_labels: int, pad_id: int | None) ->
         config: The configuration, changed in place.
         kind: The kind of task.
         num_labels: The number of outputs that a classifier needs.
-        pad_id: The tokenizer's padding token; None where it has none.
+        pad_id: The padding token; None if the tokenizer does not have one.
 
     Raises:
-        InputError: The family has no model with the head that the task needs, or is a decoder that needs a padding
-            token, and the tokenizer has none.
+        InputError: The family has no model with the head that the task needs, or needs a padding token that the
+            tokenizer does not have.
     """
     HEADS[kind.head].suit(config, num_labels, pad_id)
 
@@ -226,14 +226,14 @@ def _token_classifier_of(config: Config) -> str:
     classes: Any = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
     if type(config) not in classes:
         raise InputError(
-            f"teacher: a token task needs a model that classifies tokens, and transformers has none of the family "
-            f"'{config.model_type}'; take an encoder"
+            "teacher: a token task needs a model that classifies tokens, which transformers does not have for the "
+            f"family '{config.model_type}'; use an encoder"
         )
     return str(classes[type(config)].__name__)
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A model's weights, views of them: those that are tied (a language model's head to its embedding) once."""
+    """Return views of a model's weights; tied ones, such as a language model's head and embedding, only once."""
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tied -= {name for name, _ in model.named_parameters()}
     return {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
@@ -243,12 +243,12 @@ def put_weights(model: nn.Module, state: Mapping[str, torch.Tensor], assign: boo
     """Give a model its weights back.
 
     Args:
-        model: changed in place.
-        state: as ``weights_of`` gives it.
-        assign: alias the tensors of ``state`` instead of copying them.
+        model: The model, changed in place.
+        state: Its weights, as ``weights_of`` returns them.
+        assign: Whether parameters alias the tensors of ``state`` instead of copying them.
 
     Raises:
-        RuntimeError: a weight is missing, of another shape, or not the model's.
+        RuntimeError: A weight is missing, has another shape, or is not the model's.
     """
     own = set(weights_of(model))
     missing, unknown = model.load_state_dict(state, strict=False, assign=assign)

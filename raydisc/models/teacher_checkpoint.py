@@ -1,4 +1,4 @@
-"""Teachers: where a checkpoint lies, whether it is one, and loading it."""
+"""Teachers: finding, checking and loading checkpoints."""
 
 import hashlib
 import importlib.util
@@ -26,28 +26,28 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def locate(model: str, weights: bool = True) -> Path:
-    """The local folder of a checkpoint: a folder, ``package:NAME/FOLDER``, or a hub name (downloaded).
+    """Return the local folder of a checkpoint: a folder, ``package:NAME/FOLDER``, or a hub name, which is downloaded.
 
     Args:
-        model: its name.
-        weights: whether its weights are needed; without them its configuration and its tokenizer do.
+        model: The name of the checkpoint.
+        weights: Whether its weights are needed, besides its configuration and its tokenizer.
 
     Raises:
-        InputError: nothing of that name can be found, or what is there is not a safe checkpoint.
+        InputError: The name cannot be found, or is not that of a safe checkpoint.
     """
     folder = _find(model, "teacher.model", [WEIGHTS, *BESIDE_WEIGHTS] if weights else BESIDE_WEIGHTS)
     if not (folder / "config.json").is_file():
-        raise InputError(f"teacher.model: '{folder}' is no checkpoint: it has no config.json")
+        raise InputError(f"teacher.model: '{folder}' is not a checkpoint: it has no config.json")
     if weights:
         _check_weights(folder)
     return folder
 
 
 def locate_tokenizer(tokenizer: str) -> Path:
-    """The local folder of a tokenizer that may have no weights beside it; named as in ``locate``.
+    """Return the local folder of a tokenizer, which may have no weights beside it; named as in ``locate``.
 
     Raises:
-        InputError: nothing of that name can be found.
+        InputError: The name cannot be found.
     """
     return _find(tokenizer, "teacher.tokenizer", BESIDE_WEIGHTS)
 
@@ -106,7 +106,7 @@ class _Index(BaseModel):
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """SHA-256 over a checkpoint's configuration, weights and tokenizer files."""
+    """Return the SHA-256 of a checkpoint's configuration, weights and tokenizer files."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob(WEIGHTS), *folder.glob("*.txt")]):
         digest.update(path.name.encode())
@@ -116,10 +116,10 @@ def checkpoint_fingerprint(folder: Path) -> str:
 
 
 def load_config(folder: Path, trust_remote_code: bool = False) -> Config:
-    """The configuration of a checkpoint whose family has an adapter.
+    """Return the configuration of a checkpoint whose family has an adapter.
 
     Raises:
-        InputError: unreadable configuration or unknown family.
+        InputError: The configuration cannot be read, or its family is unknown.
     """
     path = folder / "config.json"
     try:
@@ -127,16 +127,16 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Config:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"teacher.model: '{path}' is no configuration ({reason_of(error)})") from error
+        raise InputError(f"teacher.model: '{path}' is not a configuration ({reason_of(error)})") from error
     family_of(config)
     return config
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder.
+    """Load the tokenizer in a folder.
 
     Raises:
-        InputError: there is none, or it cannot be read.
+        InputError: The tokenizer is missing or cannot be read.
     """
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(
@@ -158,20 +158,20 @@ def load_teacher(
     finetuned: bool,
     trust_remote_code: bool = False,
 ) -> nn.Module:
-    """A checkpoint as a float32 language model, or classifier of rows or tokens with ``num_labels`` outputs.
+    """Load a checkpoint as a float32 language model, or classifier of rows or tokens.
 
     Args:
-        folder: the checkpoint.
-        kind: of the task.
-        num_labels: outputs that the task needs.
-        pad_id: the padding token of its batches; None where its tokenizer has none.
-        finetuned: the checkpoint is a teacher already, so that its head must be there and fit; else a
-            head that is missing or for other labels is initialised anew.
-        trust_remote_code: run code that lies beside the checkpoint.
+        folder: The checkpoint.
+        kind: The kind of task.
+        num_labels: The number of outputs that the task needs.
+        pad_id: The padding token of its batches; None if the tokenizer does not have one.
+        finetuned: Whether the checkpoint is a teacher already, whose head must be there and fit; otherwise a head that
+            is missing or for other labels is initialised.
+        trust_remote_code: Whether to run code that lies beside the checkpoint.
 
     Raises:
-        InputError: a finetuned teacher without a head, or with one for another number of labels; weights that are
-            not those of the configuration.
+        InputError: A finished teacher has no head or one for another number of labels, or weights are not those of the
+            configuration.
     """
     config = suited_config(folder, kind, num_labels, pad_id, finetuned, trust_remote_code)
     model, info = model_class(config).from_pretrained(
@@ -198,7 +198,7 @@ def suited_config(
     finetuned: bool,
     trust_remote_code: bool = False,
 ) -> Config:
-    """The configuration of a checkpoint, as a model of a task needs it; arguments and errors as of ``load_teacher``."""
+    """Return the configuration of a checkpoint as a task needs it; for arguments and errors see ``load_teacher``."""
     config = load_config(folder, trust_remote_code)
     if finetuned:
         check_outputs(config, kind, num_labels, folder)
@@ -210,7 +210,7 @@ def refuse_unfinished(config: Config, missing: Collection[str], folder: Path) ->
     """Refuse a finished teacher that lacks weights.
 
     Raises:
-        InputError: it does.
+        InputError: Weights are missing.
     """
     if missing:
         raise InputError(
@@ -220,16 +220,16 @@ def refuse_unfinished(config: Config, missing: Collection[str], folder: Path) ->
 
 
 def refuse_other_weights(model: Any, missing: Set[str], mismatched: Set[str], folder: Path) -> None:
-    """Refuse weights that do not fit the configuration; only a head may be made anew.
+    """Refuse weights that do not fit the configuration; only a head may be initialised.
 
     Args:
-        model: of the configuration.
-        missing: names of weights that the checkpoint does not have.
-        mismatched: of those that it has in another shape.
-        folder: the checkpoint.
+        model: The model of the configuration.
+        missing: The names of weights that the checkpoint does not have.
+        mismatched: The names of weights that it has in another shape.
+        folder: The checkpoint.
 
     Raises:
-        InputError: they do not.
+        InputError: The weights do not fit.
     """
     needed = {f"{linear.path}.weight" for units in layers_of(model.config) for linear in units.linears}
     of_encoder = {name for name in mismatched if name.startswith(f"{model.base_model_prefix}.")}
@@ -244,7 +244,7 @@ def check_head(folder: Path, config: Config) -> None:
     """Refuse a finished teacher whose files hold no head of its kind, without loading it.
 
     Raises:
-        InputError: there is none, or a weights file is no safetensors file.
+        InputError: The head is missing, or a file of weights is not a safetensors file.
     """
     with torch.device("meta"):
         model = model_class(config).from_config(config)
@@ -256,7 +256,7 @@ def check_units(folder: Path, config: Config) -> None:
     """Refuse weights whose heads and neurons are not those of the configuration, without loading them.
 
     Raises:
-        InputError: a layer is missing or of another shape, or a weights file is no safetensors file.
+        InputError: A layer is missing or has another shape, or a file of weights is not a safetensors file.
     """
     stored, full, family = stored_tensors(folder), Widths.full(config), family_of(config)
     for index, units in enumerate(layers_of(config)):
@@ -274,17 +274,17 @@ def check_units(folder: Path, config: Config) -> None:
 
 
 class StoredTensor(NamedTuple):
-    """Where a tensor lies, and its shape."""
+    """The file of a tensor, and its shape."""
 
     path: Path
     shape: tuple[int, ...]
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor in a checkpoint's weights, by name; none is read.
+    """Return the place of every tensor in a checkpoint's weights, by name, without reading them.
 
     Raises:
-        InputError: a file is no safetensors file.
+        InputError: A file is not a safetensors file.
     """
     stored: dict[str, StoredTensor] = {}
     for path in sorted(folder.glob(WEIGHTS)):
@@ -294,7 +294,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
                     stored[name] = StoredTensor(path, tuple(file.get_slice(name).get_shape()))
         except (SafetensorError, OSError) as error:
             raise InputError(
-                f"teacher.model: '{path}' is no safetensors file ({reason_of(error)}); "
+                f"teacher.model: '{path}' is not a safetensors file ({reason_of(error)}); "
                 "it may be cut short, or a Git LFS pointer instead of the weights"
             ) from error
     return stored

@@ -44,10 +44,10 @@ def encoder_folder(tmp_path):
 
 
 def test_a_folder_without_configuration(tmp_path):
-    with pytest.raises(InputError, match="is no checkpoint: it has no config.json"):
+    with pytest.raises(InputError, match="is not a checkpoint: it has no config.json"):
         locate(str(tmp_path))
     (tmp_path / "config.txt").touch()
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         locate(str(tmp_path / "config.txt"))
 
 
@@ -114,7 +114,7 @@ def test_units_of_another_configuration_are_refused_unloaded(tmp_path, family):
 def test_weights_that_are_no_safetensors(teacher_folder, content):
     path = teacher_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
-    with pytest.raises(InputError, match=r"model.safetensors' is no safetensors file .*Git LFS"):
+    with pytest.raises(InputError, match=r"model.safetensors' is not a safetensors file .*Git LFS"):
         stored_tensors(teacher_folder)
 
 
@@ -123,7 +123,7 @@ def test_weights_that_are_no_safetensors(teacher_folder, content):
 )
 def test_configurations_that_are_none(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(InputError, match="config.json' is no configuration") as raised:
+    with pytest.raises(InputError, match="config.json' is not a configuration") as raised:
         load_config(tmp_path)
     assert "\n" not in str(raised.value)
 

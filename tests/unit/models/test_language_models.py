@@ -158,5 +158,5 @@ def test_a_student_is_used_from_its_folder(tmp_path):
 
 
 def test_an_encoder_is_no_language_model():
-    with pytest.raises(InputError, match="'bert' is none; families that are: gemma"):
+    with pytest.raises(InputError, match="which 'bert' does not have; families that have one: gemma"):
         suit(tiny_config("bert"), task_kind("language"), 0, 0)

@@ -86,7 +86,7 @@ def test_a_card_of_another_student(tmp_path, change, said):
 @pytest.mark.parametrize("change", [{"kind": "pictures"}, {"text": ()}, {"text": ("a", "b", "c")}, {"max_length": 0}])
 def test_a_card_that_no_student_has(tmp_path, change):
     replace(CARD, **change).write(tmp_path)
-    with pytest.raises(InputError, match=rf"is no student's card \({next(iter(change))} .*`raydisc resume` writes"):
+    with pytest.raises(InputError, match=rf"is not a student's card \({next(iter(change))} .*`raydisc resume` writes"):
         read_card(tmp_path)
 
 

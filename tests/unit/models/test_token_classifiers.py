@@ -173,7 +173,7 @@ def test_a_token_classifier_is_a_finished_teacher_of_a_token_task_alone(tmp_path
 
 
 def test_a_family_without_token_classifiers_is_refused():
-    with pytest.raises(InputError, match="transformers has none of the family 'gemma3_text'"):
+    with pytest.raises(InputError, match="transformers does not have for the family 'gemma3_text'"):
         suit(tiny_config("gemma3_text"), task_kind("tokens"), 3, 0)
 
 

@@ -92,14 +92,14 @@ def test_a_teacher_without_a_tokenizer(folder):
 
 
 def test_a_teacher_that_is_none(tmp_path):
-    with pytest.raises(InputError, match="is no checkpoint: it has no config.json"):
+    with pytest.raises(InputError, match="is not a checkpoint: it has no config.json"):
         inspect(with_teacher(tmp_path))
 
 
 @pytest.mark.parametrize("finetune", [None, FineTuneConfig()])
 def test_weights_that_cannot_be_read(folder, finetune):
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(InputError, match="is no safetensors file"):
+    with pytest.raises(InputError, match="is not a safetensors file"):
         inspect(with_teacher(folder, finetune=finetune))
 
 
