@@ -26,20 +26,20 @@ KEPT = ("tokenise", "finetune")
 def peak_of_trial(
     experiment: Experiment, storage: Path, schedule: str, scale: float, path: Sequence[float], steps: int
 ) -> float:
-    """The most bytes that the search of one trial needs, beyond its imports; on a GPU those allocated there.
+    """Return the peak memory of the search of one trial beyond its imports, in bytes; on a GPU what is allocated there.
 
     Memory does not depend on how long a stage trains, so each trains a few steps only.
 
     Args:
-        experiment: of the run that the trial belongs to.
-        storage: where its teacher lies.
-        schedule: the trial's.
-        scale: the student's.
-        path: the assistants' scales, where the schedule is given them.
-        steps: training steps of each stage.
+        experiment: The experiment of the run to which the trial belongs.
+        storage: The storage that holds its teacher.
+        schedule: The schedule of the trial.
+        scale: The scale of the student.
+        path: The scales of the assistants, if the schedule is given any.
+        steps: The number of training steps of each stage.
 
     Raises:
-        InputError: there is no such trial, or the process died.
+        InputError: There is no such trial, or the process died.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -81,10 +81,10 @@ def _child(
 
 
 def find_trial(trials: Sequence[Trial], schedule: str, path: Sequence[float]) -> Trial:
-    """The first trial of a schedule, with this path where it is given one.
+    """Return the first trial of a schedule, with this path if the schedule is given one.
 
     Raises:
-        InputError: there is none.
+        InputError: There is no such trial.
     """
     for trial in trials:
         if trial.schedule.name == schedule and trial.path in ((), tuple(path)):

@@ -29,10 +29,10 @@ _DATA = ("signals/source.py", "tasks/tokenised.py")
 
 
 def group_of(path: Sequence[str]) -> str:
-    """The group of an operator.
+    """Return the group of an operator.
 
     Args:
-        path: its name, then the names of what called it, operators, modules and lines of Python; for an operator of
+        path: Its name, then the names of what called it, operators, modules and lines of Python; for an operator of
             the backward the names of the forward operator whose gradient it computes, and of its callers, follow.
     """
     own = path[0]
@@ -53,7 +53,7 @@ def group_of(path: Sequence[str]) -> str:
 
 
 def profiler(device: torch.device) -> torch.profiler.profile:
-    """A profiler that knows which line of Python called an operator."""
+    """Return a profiler that knows which line of Python called an operator."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
@@ -79,8 +79,8 @@ def seconds_by_group(events: Iterable[Any], on_gpu: bool) -> Counter[str]:
     """Seconds that operators took themselves, callees left out, by group.
 
     Args:
-        events: the profiler's ``events()``.
-        on_gpu: count what operators took on the GPU.
+        events: The ``events()`` of the profiler.
+        on_gpu: Whether to count the time of operators on the GPU.
     """
     events = [event for event in events if event.device_type == torch._C._autograd.DeviceType.CPU]
     forwards: dict[int, Any] = {}
@@ -96,7 +96,7 @@ def seconds_by_group(events: Iterable[Any], on_gpu: bool) -> Counter[str]:
 
 
 def _path(event: Any, forwards: dict[int, Any]) -> Iterator[str]:
-    """The names that ``group_of`` takes."""
+    """Return the names that ``group_of`` takes."""
     forward, current = None, event
     while current is not None:
         yield current.name
@@ -109,12 +109,12 @@ def _path(event: Any, forwards: dict[int, Any]) -> Iterator[str]:
 
 
 def shares(operators: Counter[str], seconds: float) -> dict[str, float]:
-    """The share of each group in some steps; ``other`` is also what no operator accounts for.
+    """Return the share of each group in some steps; ``other`` includes the time that no operator accounts for.
 
     Args:
-        operators: seconds by group.
-        seconds: what the same steps take without the profiler; where operators took more under it, which slows small
-            ones a little, they make up all.
+        operators: The seconds of each group.
+        seconds: The seconds of the same steps without the profiler; where operators took more under it, which slows
+            small ones a little, they make up all.
     """
     whole = max(seconds, sum(operators.values()))
     found = {group: operators[group] / whole for group in GROUPS}

@@ -21,7 +21,7 @@ from raydisc.training.optimiser import OptimiserSettings, adamw
 NAME = "checkpoints"
 
 ABOUT = """\
-A checkpoint of a model of so many parameters (its weights, AdamW's two moments, the best weights so far), written as a
+A checkpoint of a model of a given size (its weights, AdamW's two moments, the best weights so far), written as a
 stage writes it, in turns with a bare write of the same bytes; and the share of a minute, the usual time between two."""
 
 EXAMPLES = """\
@@ -33,7 +33,7 @@ _MINUTE_S = 60.0
 
 
 def state_of(millions: float) -> TrainingState:
-    """The state of a training of linear layers with so many million parameters."""
+    """Return the state of a training of linear layers with this number of million parameters."""
     layers = max(1, round(millions * 1e6 / _WIDTH**2))
     model = nn.Sequential(*(nn.Linear(_WIDTH, _WIDTH, bias=False) for _ in range(layers)))
     optimiser = adamw(list(model.parameters()), OptimiserSettings(1e-4, 0.0, 0.0, 1.0, 0.999))
@@ -72,7 +72,7 @@ def measure(folder: Path, millions: float, repetitions: int) -> list[Row]:
 
 
 def sheet(rows: Sequence[Row]) -> Sheet:
-    """What people are shown."""
+    """Return the tables that are printed."""
     lines = []
     for millions in dict.fromkeys(row["millions"] for row in rows):
         same = [row for row in rows if row["millions"] == millions]

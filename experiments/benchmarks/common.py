@@ -57,9 +57,9 @@ class Parser(argparse.ArgumentParser):
     """Options that every benchmark has.
 
     Args:
-        name: of the benchmark, which its results bear.
-        about: what it measures.
-        examples: commands, one a line.
+        name: The name of the benchmark and of its results.
+        about: A description of what it measures.
+        examples: Commands, one on each line.
     """
 
     def __init__(self, name: str, about: str, examples: str) -> None:
@@ -94,7 +94,7 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
 
     Ray's workers find the modules beside it by ``PYTHONPATH``, as raydisc keeps a script's folder off their path.
     """
-    transformers.logging.set_verbosity_error()  # its reports on checkpoints are no result
+    transformers.logging.set_verbosity_error()  # its reports on checkpoints do not belong to the results
     transformers.logging.disable_progress_bar()
     here, before = str(Path(__file__).parent), os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([here, before] if before else [here])
@@ -107,24 +107,24 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
 
 
 def read_experiment(options: argparse.Namespace) -> Experiment:
-    """The experiment that the options stand for.
+    """Return the experiment that the options stand for.
 
     Raises:
-        InputError: it cannot work.
+        InputError: The experiment cannot work.
     """
     default = EXPERIMENTS / ("quickstart.yaml" if options.train is None else "sst2_cpu.yaml")
     return load_experiment(options.experiment or default, overrides_of(options)).with_absolute_paths()
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
-    """The overrides of the options, the files of the task among them."""
+    """Return the overrides of the options, including the files of the task."""
     named = {split: getattr(options, split) for split in ("train", "validation", "test")}
     return [*options.overrides, *(f"task.{split}={json.dumps(path)}" for split, path in named.items() if path)]
 
 
 @contextmanager
 def storage_of(options: argparse.Namespace) -> Iterator[Path]:
-    """The folder of artifacts; a temporary one goes with the context."""
+    """Provide the folder of artifacts; a temporary one is removed at the end of the context."""
     if options.storage is not None:
         yield options.storage.absolute()
         return
@@ -133,7 +133,7 @@ def storage_of(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def untrained(experiment: Experiment) -> Experiment:
-    """The experiment with a teacher of one step, for benchmarks that look at no metric."""
+    """Return the experiment with a teacher of one step, for benchmarks that do not look at metrics."""
     if experiment.teacher.finetune is None:
         return experiment
     finetune = experiment.teacher.finetune.model_copy(update={"epochs": 1e-9})
@@ -141,18 +141,18 @@ def untrained(experiment: Experiment) -> Experiment:
 
 
 def of_rows(experiment: Experiment, rows: int) -> Experiment:
-    """The experiment with at most so many training rows."""
+    """Return the experiment with at most this number of training rows."""
     rows = min(rows, experiment.task.train_rows or rows)
     return experiment.model_copy(update={"task": experiment.task.model_copy(update={"train_rows": rows})})
 
 
 def of_length(experiment: Experiment, length: int, folder: Path) -> Experiment:
-    """The experiment with rows of exactly so many tokens: each row's text goes on with those of the rows after it.
+    """Return the experiment with rows of exactly this length: each row's text continues with those of the next rows.
 
     Args:
-        experiment: any.
-        length: tokens of a row.
-        folder: where the longer texts and, if need be, the tokenizer are put.
+        experiment: Any experiment.
+        length: The number of tokens of a row.
+        folder: The folder for the longer texts and, if necessary, the tokenizer.
     """
     task, teacher = load_task(experiment.task), experiment.teacher
     files = {}
@@ -175,7 +175,7 @@ def of_length(experiment: Experiment, length: int, folder: Path) -> Experiment:
 
 
 def joined(texts: Sequence[str], words: int) -> list[str]:
-    """For each text, it and those after it (round to the first) until there are so many words."""
+    """Return each text followed by the next ones (the first follows the last) up to this number of words."""
     counts = [max(1, len(text.split())) for text in texts]
     found = []
     for first in range(len(texts)):
@@ -189,7 +189,7 @@ def joined(texts: Sequence[str], words: int) -> list[str]:
 
 
 def with_steps(section: Section, rows: int, steps: int) -> Section:
-    """A training section of exactly so many steps over a split of so many rows, never evaluated on the way."""
+    """Return a training section with exactly these steps over a split of these rows, without evaluations on the way."""
     epochs = steps / math.ceil(rows / section.batch_size)
     return section.model_copy(update={"epochs": epochs, **({"patience": None} if hasattr(section, "patience") else {})})
 
@@ -199,13 +199,13 @@ class Bench:
     """An experiment with its storage, on a device.
 
     Attributes:
-        experiment: resolved.
-        subject: its task and teacher.
-        storage: of artifacts.
-        device: to compute on.
-        threads: of the CPU.
-        precision: of the models' matrix multiplications.
-        hot: the artifact store to read from, instead of the storage's files.
+        experiment: The resolved experiment.
+        subject: Its task and teacher.
+        storage: The storage of artifacts.
+        device: The device to compute on.
+        threads: The number of threads of the CPU.
+        precision: The precision of the models' matrix multiplications.
+        hot: The artifact store to read from, instead of the files of the storage.
     """
 
     experiment: Experiment
@@ -218,10 +218,10 @@ class Bench:
 
     @staticmethod
     def of(options: argparse.Namespace, experiment: Experiment, storage: Path) -> Bench:
-        """The bench that the options stand for; sets torch's threads.
+        """Return the bench that the options stand for, and set torch's threads.
 
         Raises:
-            InputError: no such device, more threads than cores, or an experiment that cannot work.
+            InputError: There is no such device, there are more threads than cores, or the experiment cannot work.
         """
         bound_threads(check_threads(options.threads))
         return Bench(experiment, inspect(experiment), storage, choose_device(options.device), options.threads)
@@ -237,7 +237,7 @@ class Bench:
         return student_scales(self.experiment, self.subject)[0]
 
     def executor(self, tick: Tick | None = None) -> Executor:
-        """An executor for stages in this process, that never writes a checkpoint and tells of every step."""
+        """Return an executor for stages in this process that never writes a checkpoint and reports every step."""
 
         def progress(state: Mapping[str, Any]) -> None:
             if tick is not None and "step" in state:
@@ -249,13 +249,13 @@ class Bench:
         return Executor(self.store, worker, arithmetic, progress, lambda *_: None)
 
     def search(self, seed: int = 0, **sections: Any) -> Search:
-        """The search for the student, with some sections of the experiment replaced."""
+        """Return the search for the student, with some sections of the experiment replaced."""
         experiment = self.experiment.model_copy(update=sections)
         return Search(experiment, self.subject, self.student_scale, seed)
 
     @cached_property
     def ready(self) -> Ready:
-        """What every schedule starts from, computed once in the storage."""
+        """Return the preparation of every schedule, computed once in the storage."""
         return self.executor().run(self.search().prepare())
 
     @cached_property
@@ -264,24 +264,24 @@ class Bench:
         return self.executor().run(self.search().outputs_of(self.ready, self.ready.teacher))
 
     def split(self, name: str) -> Split:
-        """A tokenised split."""
+        """Return a tokenised split."""
         return read_split(self.store, self.ready.data, name)
 
     def computing_in(self, precision: Precision) -> Bench:
-        """The same bench in another precision.
+        """Return the same bench in another precision.
 
         Raises:
-            InputError: the device would have to emulate it.
+            InputError: The device would have to emulate it.
         """
         refuse_without(precision, self.device)
         return replace(self, precision=precision)
 
     def of_experiment(self, experiment: Experiment) -> Bench:
-        """The same bench for an experiment with the same task and teacher."""
+        """Return the same bench for an experiment with the same task and teacher."""
         return replace(self, experiment=experiment)
 
     def linked(self, storage: Path, kinds: Sequence[str], *others: Artifact) -> Bench:
-        """The same bench on a fresh storage that sees the prepared stages of these kinds, and others, as links."""
+        """Provide the same bench on a fresh storage with links to the prepared stages of these kinds and to others."""
         ready = self.ready
         prepared = [ready.data, ready.finetuned, ready.importance]
         prepared += [self.outputs] if "teacher_outputs" in kinds else []
@@ -295,10 +295,10 @@ def finish(name: str, rows: Sequence[Row], sheets: Sequence[Sheet], options: arg
     """Write the rows as Parquet and show them; gives the file.
 
     Args:
-        name: of the benchmark.
-        rows: all with the same columns.
-        sheets: what people are shown.
-        options: the command's.
+        name: The name of the benchmark.
+        rows: The rows, all with the same columns.
+        sheets: The tables that are printed.
+        options: The options of the command.
     """
     options.output.mkdir(parents=True, exist_ok=True)
     path: Path = options.output / f"{name}.parquet"

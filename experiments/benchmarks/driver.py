@@ -29,11 +29,11 @@ from raydisc.runtime.driver import run_experiment
 NAME = "driver"
 
 ABOUT = """\
-So many queued trials of a trivial stage (one training step of a tiny student), one at a time, in turn with as many
+Many queued trials of a trivial stage (one training step of a tiny student), one at a time, in turn with as many
 trials of an empty Ray Tune experiment, whose function reports once: seconds and the driver's CPU seconds from one
 trial's end to the next one's, and what the driver, the artifact store's actor and the object store hold at the end. A
-trial of more stages goes through that many assistants. Then: how many results a second the driver takes in from so
-many trials that do nothing but report, and what waiting for so many of them costs it."""
+trial of more stages goes through that many assistants. Then: how many results a second the driver takes in from
+many trials that do nothing but report, and what it costs to wait for that many of them."""
 
 EXAMPLES = """\
   python experiments/benchmarks/driver.py
@@ -97,7 +97,7 @@ class Noting(LiveReporter):
 
 
 def held() -> Row:
-    """What the driver, the artifact store's actor and the object store hold now."""
+    """Return the memory that the driver, the artifact store's actor and the object store hold now."""
     return {
         "driver_bytes": resident_bytes(),
         "owner_bytes": resident_of("ray::HotCopies"),
@@ -106,14 +106,14 @@ def held() -> Row:
 
 
 def once(config: dict[str, Any]) -> None:
-    """A trial that only reports."""
+    """Report, and do nothing else."""
     from ray import tune
 
     tune.report({"value": config["number"]})
 
 
 def by_tune(trials: int) -> Row:
-    """An empty experiment of so many trials, with the settings that a run has."""
+    """Run an empty experiment with this number of trials and the settings that a run has."""
     from ray import tune
 
     ends = Ends()
@@ -137,7 +137,7 @@ def by_tune(trials: int) -> Row:
 
 
 def by_raydisc(bench: Bench, trials: int, stages: int) -> Row:
-    """A run of so many trials of so many stages each; its storage is fresh but for what every trial starts from."""
+    """Run an experiment of these trials and stages; its storage has only the stages that all trials start from."""
     assistants = (stages - 1) // 2
     schedule = (
         ScheduleConfig.model_validate({"takd": {"path": list(PATH[:assistants])}})
@@ -166,7 +166,7 @@ def by_raydisc(bench: Bench, trials: int, stages: int) -> Row:
 
 
 def by_reports(trials: int, seconds: float) -> Row:
-    """So many trials at once that report without a pause: results a second, the driver's CPU time of each."""
+    """Run trials at once that report without a pause: results a second, and the driver's CPU time of each."""
     from ray import tune
 
     ends = Ends()
@@ -201,7 +201,7 @@ def by_reports(trials: int, seconds: float) -> Row:
 
 
 def by_waiting(waited_for: int, times: int = 200) -> Row:
-    """What it costs to learn which of so many calls has ended, as Tune's driver does for every result."""
+    """Measure the cost of learning which of many calls has ended, as Tune's driver does for every result."""
     import ray
 
     class Calls:
@@ -247,7 +247,7 @@ def measured(bench: Bench, folder: Path, options: argparse.Namespace) -> list[Ro
 
 
 def sheets(rows: Sequence[Row]) -> list[Sheet]:
-    """What people are shown."""
+    """Return the tables that are printed."""
     lines, others = [], []
     for way, stages in dict.fromkeys((row["way"], row["stages"]) for row in rows if row["way"] in ("tune", "raydisc")):
         same = [row for row in rows if (row["way"], row["stages"]) == (way, stages)]
@@ -291,7 +291,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def trivial(options: argparse.Namespace) -> Experiment:
-    """The experiment whose stages take next to nothing."""
+    """Return the experiment whose stages take next to nothing."""
     return load_experiment(EXPERIMENTS / "quickstart.yaml", [*TRIVIAL, *options.overrides]).with_absolute_paths()
 
 
@@ -299,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every way.
 
     Raises:
-        InputError: the options cannot work.
+        InputError: The options cannot work.
     """
     options = parse(arguments)
     if options.trials < 2:

@@ -23,7 +23,7 @@ from raydisc.runs.jobs import Job
 NAME = "filling"
 
 ABOUT = """\
-Independent jobs that sleep, handed out as a run hands out its plan, on a node that is said to have so many slots:
+Independent jobs that sleep, handed out as a run hands out its plan, on a node with a given number of slots:
 share of the slots that work until the last job has begun, and seconds until all of them do. In turn with Ray Tune's
 own setting, by which one trial at a time waits for its process. --start adds seconds to the start of every process:
 those in which a node reads its packages. Then, without Ray: what handing out a plan costs the driver, by its length."""
@@ -36,7 +36,7 @@ WAYS = ("one by one", "as in a run")
 
 
 def filled(way: str, slots: int, jobs: int, seconds: float) -> Row:
-    """Have so many jobs sleep; gives how the slots were used."""
+    """Let jobs sleep, and return the use of the slots."""
     from ray import tune
 
     from raydisc.runtime.cluster import with_waiting
@@ -73,12 +73,12 @@ def filled(way: str, slots: int, jobs: int, seconds: float) -> Row:
 
 
 def used(worked: Sequence[tuple[float, float]], slots: int, begun: float) -> Row:
-    """How slots were used until the last job began, of which all could have worked so far.
+    """Return the use of the slots until the last job began, up to which all could have worked.
 
     Args:
-        worked: when each job began and ended.
-        slots: that there are.
-        begun: when the experiment did.
+        worked: The start and the end of each job.
+        slots: The number of slots.
+        begun: The start of the experiment.
     """
     first, last = min(begin for begin, _ in worked), max(begin for begin, _ in worked)
     busy = sum(min(end, last) - begin for begin, end in worked)
@@ -95,7 +95,7 @@ def used(worked: Sequence[tuple[float, float]], slots: int, begun: float) -> Row
 
 
 def handed_out(trials: int, at_once: int) -> Row:
-    """Hand out a plan of so many trials and their tests, as Tune's loop asks for it: after each end; CPU seconds."""
+    """Hand out a plan of trials and their tests after each end, as Tune's loop asks for it; return the CPU seconds."""
     from raydisc.runtime.job_searcher import PlanSearcher
 
     schedules = [Job(f"trial-{number}", "", needs=("prepare",)) for number in range(trials)]
@@ -120,7 +120,7 @@ def handed_out(trials: int, at_once: int) -> Row:
 
 
 def start_slowly(seconds: float) -> None:
-    """Have every process that Ray starts from now on take so many seconds more."""
+    """Delay every process that Ray starts from now on by these seconds."""
     import ray
 
     def wait() -> None:
@@ -142,7 +142,7 @@ def measured(options: argparse.Namespace) -> list[Row]:
 
 
 def sheets(rows: Sequence[Row], options: argparse.Namespace) -> list[Sheet]:
-    """What people are shown."""
+    """Return the tables that are printed."""
     lines = []
     for way in WAYS:
         same = [row for row in rows if row["way"] == way]
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure both ways.
 
     Raises:
-        InputError: the options cannot work.
+        InputError: The options cannot work.
     """
     options = parse(arguments)
     if options.jobs < options.slots:

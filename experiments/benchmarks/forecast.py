@@ -1,4 +1,4 @@
-"""How far `raydisc plan` is from what a run then costs: FLOPs, seconds and peak memory of every stage."""
+"""The error of ``raydisc plan`` beside what a run then costs: FLOPs, seconds and peak memory of every stage."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def beside(forecaster: Forecaster, ran: Ran) -> Iterator[tuple[Planned, Artifact
 
 
 def peaks_of(experiment: Experiment, steps: int) -> list[Row]:
-    """Predicted and measured peak memory of each stage, in a process of its own, over so many steps a stage."""
+    """Return predicted and measured peak memory of each stage, in a process of its own, over these steps a stage."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, experiment, steps))
@@ -199,7 +199,7 @@ def anonymous_bytes() -> int:
 
 
 def shortened(experiment: Experiment, steps: int) -> Experiment:
-    """The experiment with so many steps of each training stage, on as many rows as they need."""
+    """Return the experiment with these steps in each training stage, on as many rows as they need."""
     rows = steps * max(experiment.once_for_all.batch_size, experiment.distillation.batch_size)
     task = experiment.task.model_copy(update={"train_rows": min(rows, experiment.task.train_rows or rows)})
     sections = {name: with_steps(getattr(experiment, name), rows, steps) for name in ("once_for_all", "distillation")}
@@ -242,12 +242,12 @@ def file_sizes(storage: Path, artifact: Artifact) -> Iterator[int]:
 
 
 def error(predicted: float | None, measured: float | None) -> str:
-    """A relative error for a table."""
+    """Return a relative error for a table."""
     return formats.DASH if predicted is None or not measured else f"{predicted / measured - 1:+.1%}"
 
 
 def sheet(experiment: Experiment, lines: Sequence[Row], peaks: Sequence[Row]) -> Sheet:
-    """What people are shown."""
+    """Return the tables that are printed."""
     by_stage = {row["stage"]: row for row in peaks}
     shown = []
     for line in lines:
@@ -274,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Plan, run, compare.
 
     Raises:
-        InputError: the options or the experiment cannot work.
+        InputError: The options or the experiment cannot work.
     """
     options = parse(arguments)
     bound_threads(check_threads(options.threads))

@@ -23,10 +23,10 @@ _LEAST_SECONDS = 0.05  # of one measurement of a peak, so that a clock's grain d
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` takes a GPU where there is one.
+    """Return the device of a name; ``auto`` takes a GPU where there is one.
 
     Raises:
-        InputError: a GPU is asked for where there is none.
+        InputError: A GPU is asked for, but there is no GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -39,7 +39,7 @@ def check_threads(threads: int) -> int:
     """Threads that the machine has cores for.
 
     Raises:
-        InputError: more threads than cores, or none.
+        InputError: There are more threads than cores, or fewer than one.
     """
     if not 1 <= threads <= cores():
         raise InputError(f"--threads: {threads} is not between 1 and the {cores()} cores that there are to use")
@@ -58,7 +58,7 @@ class Clock:
     threads: int = 1
 
     def __call__(self) -> float:
-        """The time now, seconds from an arbitrary start."""
+        """Return the time now in seconds from an arbitrary start."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             return time.perf_counter()
@@ -69,9 +69,9 @@ class Peak:
     """The matrix-multiply peak of a device, by square matrices that are large enough.
 
     Args:
-        clock: of the device.
-        dtype: of both factors and the product.
-        size: rows and columns; None takes what suits the device.
+        clock: The clock of the device.
+        dtype: The data type of both factors and the product.
+        size: The number of rows and columns; None takes what suits the device.
     """
 
     def __init__(self, clock: Clock, dtype: torch.dtype, size: int | None = None) -> None:
@@ -99,9 +99,9 @@ def copy_bandwidth(clock: Clock, nbytes: int | None = None, repetitions: int = 5
     """Bytes read and written a second by copying a block far larger than any cache; the median.
 
     Args:
-        clock: of the device.
-        nbytes: of the block; None takes what suits the device.
-        repetitions: how often it is measured.
+        clock: The clock of the device.
+        nbytes: The bytes of the block; None takes what suits the device.
+        repetitions: The number of measurements.
     """
     nbytes = nbytes or (2**30 if clock.device.type == "cuda" else 2**28)
     source = torch.ones(nbytes, dtype=torch.uint8, device=clock.device)
@@ -129,7 +129,7 @@ class Spread:
         return Spread(float(median), float(low), float(high))
 
     def text(self, digits: int = 2) -> str:
-        """For a table: the median, and the quartiles in brackets."""
+        """Return the median, and the quartiles in brackets, for a table."""
         return f"{self.median:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
@@ -137,7 +137,7 @@ def private_bytes() -> int:
     """Memory that this process shares with nobody.
 
     Raises:
-        InputError: the system does not say (only Linux does).
+        InputError: The system does not report it (only Linux does).
     """
     path = Path("/proc/self/smaps_rollup")
     if not path.is_file():
@@ -155,7 +155,7 @@ def resident_bytes(peak: bool = False) -> int:
     """Memory that this process has resident, pages that it shares with others included.
 
     Args:
-        peak: the most since the process began, or since ``forget_peak``.
+        peak: The peak since the process began, or since ``forget_peak``.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -167,6 +167,6 @@ def resident_bytes(peak: bool = False) -> int:
 
 
 def forget_peak() -> None:
-    """Let the peak begin anew from what is resident now, where the system can."""
+    """Let the peak begin again from what is resident now, if the system can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

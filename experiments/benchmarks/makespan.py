@@ -20,14 +20,14 @@ SLACK = 0.05  # a schedule this close to a bound is limited by it
 
 @dataclass(frozen=True)
 class Makespan:
-    """How long a plan takes.
+    """The duration of a plan.
 
     Attributes:
-        workers: jobs at once.
-        seconds: from the first job's start to the last one's end.
-        work: seconds of all jobs together.
-        critical: seconds of the longest chain of jobs.
-        chain: names of that chain's jobs in order.
+        workers: The number of jobs at the same time.
+        seconds: The seconds from the first job's start to the last one's end.
+        work: The seconds of all jobs together.
+        critical: The seconds of the longest chain of jobs.
+        chain: The names of that chain's jobs in order.
     """
 
     workers: int
@@ -38,7 +38,7 @@ class Makespan:
 
     @property
     def limit(self) -> str:
-        """What keeps it from being shorter."""
+        """The reason why it is not shorter."""
         if self.seconds <= (1 + SLACK) * self.work / self.workers:
             return "workers: all are busy"
         if self.seconds <= (1 + SLACK) * self.critical:
@@ -50,9 +50,9 @@ def simulate(jobs: Sequence[Job], seconds: Mapping[str, float], workers: int) ->
     """Hand jobs out as a run does: the first of the plan that waits for nothing, whenever a worker is free.
 
     Args:
-        jobs: the plan.
-        seconds: of each job by name; one that is not there takes none.
-        workers: jobs at once.
+        jobs: The plan.
+        seconds: The seconds of each job by name; a job that is not listed takes no time.
+        workers: The number of jobs at the same time.
     """
     waiting, running, ended, now = list(jobs), dict[str, float](), set[str](), 0.0
     while waiting or running:
@@ -69,7 +69,7 @@ def simulate(jobs: Sequence[Job], seconds: Mapping[str, float], workers: int) ->
 
 
 def _critical(jobs: Sequence[Job], seconds: Mapping[str, float]) -> tuple[float, tuple[str, ...]]:
-    """The longest chain; a plan names a job before those that need it."""
+    """Return the longest chain; a plan names a job before those that need it."""
     longest: dict[str, tuple[float, tuple[str, ...]]] = {}
     for job in _in_order(jobs):
         before = max((longest[name] for name in job.needs), default=(0.0, ()))
@@ -87,10 +87,10 @@ def _in_order(jobs: Sequence[Job]) -> list[Job]:
 
 
 def measured_jobs(experiment: Experiment, storage: Path) -> tuple[list[Job], dict[str, float]]:
-    """The plan of a finished run as it was at its start, and the seconds of each job by the ledger.
+    """Return the plan of a finished run as it was at its start, and the seconds of each job by the ledger.
 
     Raises:
-        InputError: the run computed no stage of its own.
+        InputError: The run computed no stage of its own.
     """
     stages = Ledger(storage / "ledger").rows("stages", run=experiment.name, state="finished")
     if not stages:

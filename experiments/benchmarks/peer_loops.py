@@ -32,21 +32,21 @@ class Assignment:
     """One distillation: the same for every way of doing it.
 
     Attributes:
-        teacher: frozen, its units sorted by importance.
-        config: of the teacher.
-        state: the teacher's weights, from which students are cut.
-        widths: units that each scale of the grid keeps.
-        scale: of the student.
-        matched: positions of the hidden states that are compared.
-        train: training rows.
-        validation: rows on which the student is evaluated at the end.
-        pad_id: the tokenizer's padding token.
-        max_length: most tokens of a row.
-        section: learning rate, batch size and the like.
-        steps: optimiser steps.
-        seed: of order and dropout.
-        device: to compute on.
-        precision: of matrix multiplications.
+        teacher: The frozen teacher with its units sorted by importance.
+        config: The configuration of the teacher.
+        state: The weights of the teacher, from which students are cut.
+        widths: The units that each scale of the grid keeps.
+        scale: The scale of the student.
+        matched: The positions of the hidden states that are compared.
+        train: The training rows.
+        validation: The rows on which the student is evaluated at the end.
+        pad_id: The padding token of the tokenizer.
+        max_length: The largest number of tokens of a row.
+        section: The learning rate, the batch size and other settings.
+        steps: The number of optimiser steps.
+        seed: The seed of order and dropout.
+        device: The device to compute on.
+        precision: The precision of matrix multiplications.
     """
 
     teacher: nn.Module
@@ -80,7 +80,7 @@ def load_trainer() -> bool:
 
 
 def sliced(state: Mapping[str, torch.Tensor], config: Config, widths: Widths) -> dict[str, torch.Tensor]:
-    """Views of the first units of every layer; gradients flow through them into the whole weights."""
+    """Return views of the first units of every layer, through which gradients flow into the whole weights."""
     narrow = dict(state)
     for index, units in enumerate(layers_of(config)):
         for linear, kept in widths.of(index, units):
@@ -95,11 +95,11 @@ def kd_loss(mine: Any, theirs: Any, mask: torch.Tensor, matched: Sequence[int], 
     """Soft cross entropy of the logits and squared error of matched hidden states over real tokens.
 
     Args:
-        mine: the student's Hugging Face output, with hidden states.
-        theirs: the teacher's.
-        mask: attention mask ``[B, S]``.
-        matched: positions of the hidden states that are compared.
-        regression: squared error of the logits instead of the cross entropy.
+        mine: The Hugging Face output of the student, with hidden states.
+        theirs: The output of the teacher.
+        mask: The attention mask ``[B, S]``.
+        matched: The positions of the hidden states that are compared.
+        regression: Whether to use the squared error of the logits instead of the cross entropy.
     """
     if regression:
         logits = functional.mse_loss(mine.logits, theirs.logits)
@@ -111,7 +111,7 @@ def kd_loss(mine: Any, theirs: Any, mask: torch.Tensor, matched: Sequence[int], 
 
 
 def by_trainer(assignment: Assignment) -> nn.Module:
-    """A ``transformers.Trainer`` whose loss runs the teacher; batches are padded to their longest row."""
+    """Run a ``transformers.Trainer`` whose loss runs the teacher; batches are padded to their longest row."""
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     train, validation = _Rows(assignment.train, assignment), _Rows(assignment.validation, assignment)
@@ -176,14 +176,14 @@ def _collate(assignment: Assignment) -> Any:
 
 
 def by_plain_loop(assignment: Assignment, scales: Sequence[float]) -> nn.Module:
-    """A loop in the way of MiniDisc's code (arXiv 2205.14570, section 3): nothing is remembered, nothing left out.
+    """Run a loop like that of MiniDisc's code (arXiv 2205.14570, section 3): nothing is kept, nothing is left out.
 
     Every batch is padded to the longest row that the task allows, the teacher runs in every step, and every step
     trains all candidates in shared weights, one after the other.
 
     Args:
-        assignment: what is distilled.
-        scales: the candidates, the student's scale among them.
+        assignment: The distillation.
+        scales: The scales of the candidates, including the student's.
     """
     torch.manual_seed(assignment.seed)
     section, widest = assignment.section, max(scales)

@@ -36,7 +36,7 @@ ABOUT = """\
 One distillation, teacher -> student, the same number of optimiser steps from the same weights: (trainer) a Hugging Face
 Trainer subclass with a KD loss, (plain) a plain loop that pads to max_length and runs the teacher in every step,
 (paper) that loop over all candidates of the grid as MiniDisc's code trains them, and (raydisc). Seconds include what
-each way needs: raydisc's teacher outputs are computed anew in every repetition."""
+each way needs: raydisc's teacher outputs are computed again in every repetition."""
 
 EXAMPLES = """\
   python experiments/benchmarks/peers.py --repetitions 3
@@ -54,7 +54,7 @@ WAYS = {
 
 
 def assignment_of(bench: Bench, seed: int) -> Assignment:
-    """The experiment's distillation of its first student."""
+    """Return the experiment's distillation of its first student."""
     ready, experiment = bench.ready, bench.experiment
     weights = read_weights(bench.store, ready.teacher)
     above = [scale for scale in experiment.grid.scales if scale > bench.student_scale]
@@ -90,7 +90,7 @@ def by_raydisc(bench: Bench, folder: Path, seed: int) -> nn.Module:
 
 
 def metrics_of(bench: Bench, model: nn.Module) -> dict[str, float]:
-    """A student's metric and its standard error on validation and test."""
+    """Return a student's metric and its standard error on validation and test."""
     found: dict[str, float] = {}
     for name in ("validation", "test"):
         split, data = bench.split(name), bench.ready.data
@@ -107,7 +107,7 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
 
 
 def sheet(rows: Sequence[Row], metric: str) -> Sheet:
-    """What people are shown."""
+    """Return the tables that are printed."""
     lines = []
     for way in dict.fromkeys(row["way"] for row in rows):
         same = [row for row in rows if row["way"] == way]
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run every way in turn.
 
     Raises:
-        InputError: the options or the experiment cannot work.
+        InputError: The options or the experiment cannot work.
     """
     options = parse(arguments)
     experiment = read_experiment(options)

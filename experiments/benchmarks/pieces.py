@@ -39,7 +39,7 @@ _FLOAT, _HALF = 4, 2  # bytes of a weight in training, and of a hidden state tha
 
 
 def run_outputs(bench: Bench, scale: float, batches: int, tick: Tick) -> None:
-    """Compute the outputs of the teacher, cut to a scale, on so many batches; each is one step.
+    """Compute the outputs of the teacher, cut to a scale, on some batches; each is one step.
 
     The batches are those of the first rows; the longest comes first, as in a search.
     """
@@ -118,7 +118,7 @@ def outputs_shapes(bench: Bench, batches: int) -> list[Shape]:
 
 
 def first_rows(bench: Bench, count: int) -> Split:
-    """So many training rows, from the first on; the split again from its start where it has fewer."""
+    """Return the first training rows, and the split again from its start if it has fewer."""
     table = read_table(bench.store, bench.ready.data, "train.arrow")
     return Split(table.take(np.arange(count) % table.num_rows), task_kind_of(bench.ready.data))
 
@@ -134,7 +134,7 @@ def padding_shares(bench: Bench, batch_size: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Work:
-    """What the model of a scale has to compute and to move, as if every tensor were read and written once.
+    """The FLOPs and bytes of the model of a scale, as if every tensor were read and written once.
 
     Bytes are counted simply. A forward: each linear reads its input and its weights and writes its output; attention
     reads queries, keys and values and writes its result; the activation reads and writes the neurons; each residual
@@ -145,12 +145,12 @@ class Work:
     embeddings are left out of the last two: a step needs only the rows of its own tokens.
 
     Attributes:
-        cost: the FLOPs formula.
-        widths: units kept.
-        hidden: width of the residual stream.
-        matched: hidden states that are compared.
-        trained: parameters that a step of this scale trains, word embeddings left out.
-        itemsize: bytes of an activation.
+        cost: The formula of the FLOPs.
+        widths: The units that are kept.
+        hidden: The width of the residual stream.
+        matched: The number of hidden states that are compared.
+        trained: The number of parameters that a step of this scale trains, without word embeddings.
+        itemsize: The bytes of an activation.
     """
 
     cost: ForwardCost
@@ -162,7 +162,7 @@ class Work:
 
     @staticmethod
     def of(bench: Bench, scale: float, itemsize: int) -> Work:
-        """The work of an experiment's teacher cut to a scale."""
+        """Return the work of an experiment's teacher cut to a scale."""
         weights = read_weights(bench.store, bench.ready.teacher)
         widths = read_candidate(bench.store, bench.ready.importance, scale).structure
         with torch.device("meta"):
@@ -216,11 +216,11 @@ class Piece:
     """One of the pieces.
 
     Attributes:
-        name: for people.
-        run: runs so many steps at a scale, told of each.
-        shapes: of the batches of so many steps.
-        flops: of a step on a batch.
-        moved: bytes of a step on a batch.
+        name: The name in tables.
+        run: A function that runs a number of steps at a scale and reports each.
+        shapes: The shapes of the batches of a number of steps.
+        flops: The FLOPs of a step on a batch.
+        moved: The bytes of a step on a batch.
     """
 
     name: str

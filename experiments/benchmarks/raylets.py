@@ -16,7 +16,7 @@ import psutil
 from raydisc.runtime.session import ray_session
 
 Node = dict[str, Any]
-"""What a node is said to have: `num_cpus`, `object_store_memory`, `resources`."""
+"""The resources of a node: ``num_cpus``, ``object_store_memory``, ``resources``."""
 
 
 _TRIES = 3
@@ -24,7 +24,7 @@ _TRIES = 3
 
 @contextmanager
 def nodes(head: Node, *others: Node) -> Iterator[None]:
-    """Start so many nodes (raylets) on loopback and join them; they go with the context.
+    """Start nodes (raylets) on loopback and join them; they end with the context.
 
     A node has as many slots as it is said to have: what is measured on them is not the speed of their work.
     """
@@ -54,7 +54,7 @@ def nodes(head: Node, *others: Node) -> Iterator[None]:
 
 
 def _started(head: Node) -> Any:
-    """A cluster of one node; a busy machine may need another try, as Ray gives its processes half a minute."""
+    """Start a cluster of one node; a busy machine may need another try, as Ray gives its processes half a minute."""
     from ray.cluster_utils import Cluster
 
     for left in reversed(range(_TRIES)):
@@ -79,7 +79,7 @@ def object_store_bytes() -> int:
 
 
 def resident_of(title: str) -> int:
-    """Resident bytes of this cluster's processes to which Ray has given such a title, as `ray::HotCopies`."""
+    """Return the resident bytes of this cluster's processes with a title that Ray gives, such as ``ray::HotCopies``."""
     token, found = os.environ["RAY_AUTH_TOKEN_PATH"], 0
     for process in psutil.process_iter(["cmdline", "memory_info"]):
         with suppress(psutil.Error):  # it has ended, or is somebody else's

@@ -27,7 +27,7 @@ from raydisc.report.table import Sheet
 NAME = "reporting"
 
 ABOUT = """\
-A run of so many candidates, each also a path of MaxiDisc with a trial of its own: CPU seconds of the live
+A run of many candidates, each also a path of MaxiDisc with a trial of its own: CPU seconds of the live
 reporter for each event, as plain lines and at a terminal (with what drawing takes while nothing happens), and
 of `raydisc show`, `compare`, `ls` and `report` on its ledger."""
 
@@ -43,7 +43,7 @@ class Terminal(io.StringIO):
     """Takes what a terminal would show."""
 
     def isatty(self) -> bool:
-        """It says that it is one."""
+        """Return True, as a terminal does."""
         return True
 
 
@@ -62,7 +62,7 @@ def candidates(count: int) -> list[Row]:
 
 
 def live_rows(count: int, plain: bool, idle_seconds: float) -> list[Row]:
-    """Each kind of event for so many trials, and how much of a core drawing takes afterwards."""
+    """Measure each kind of event for a number of trials, and the share of a core that drawing takes afterwards."""
     reporter = LiveReporter(plain=plain, file=Terminal())
     way, rows = "plain" if plain else "terminal", candidates(count)
 
@@ -95,7 +95,7 @@ def live_rows(count: int, plain: bool, idle_seconds: float) -> list[Row]:
 
 
 def filled_ledger(storage: Path, count: int, validation_rows: int) -> tuple[Ledger, float, int]:
-    """The ledger of a run of so many candidates and trials; gives it, the seconds it took, and its files."""
+    """Write the ledger of a run of candidates and trials; return it, the seconds that it took, and its files."""
     ledger, random = Ledger(storage / "ledger"), np.random.default_rng(0)
     labels = random.integers(0, 2, validation_rows)
     begun = time.process_time()
@@ -163,7 +163,7 @@ def _trial(number: int, scale: float, student: str, test: str, *stages: str) -> 
 
 
 def ledger_rows(storage: Path, count: int, validation_rows: int) -> list[Row]:
-    """What reading the ledger of so many candidates costs."""
+    """Measure the cost of reading the ledger of a number of candidates."""
     ledger, seconds, files = filled_ledger(storage, count, validation_rows)
     found = [{"what": "write a part of the ledger", "events": files, "seconds": seconds}]
     readings: dict[str, Callable[[], Any]] = {
@@ -183,13 +183,13 @@ def ledger_rows(storage: Path, count: int, validation_rows: int) -> list[Row]:
 
 
 def _one_more(ledger: Ledger) -> None:
-    """As a driver with a budget of hours does whenever a stage begins or ends."""
+    """Read the ledger as a driver with a budget of hours does whenever a stage begins or ends."""
     ledger.write("stages", [_stage("one-more", "distil", [])], "one-more")
     ledger.rows("stages")
 
 
 def sheet(rows: Sequence[Row]) -> Sheet:
-    """What people are shown."""
+    """Return the tables that are printed."""
     counts = list(dict.fromkeys(row["candidates"] for row in rows))
     lines = []
     for what in dict.fromkeys(row["what"] for row in rows):
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every number of candidates.
 
     Raises:
-        InputError: the options cannot work.
+        InputError: The options cannot work.
     """
     options = parse(arguments)
     os.environ.setdefault("TERM", "xterm")

@@ -56,14 +56,14 @@ class Blocks:
     """Times steps in blocks with the machine's peak before and after each, then profiles a few more.
 
     Attributes:
-        clock: of the device.
-        peak: measured between blocks.
-        block: steps of one block.
-        count: blocks.
-        profiled: steps under the profiler, after the last block.
-        seconds: of each block by the clock, filled while it runs.
+        clock: The clock of the device.
+        peak: The peak measured between blocks.
+        block: The number of steps of one block.
+        count: The number of blocks.
+        profiled: The number of steps under the profiler, after the last block.
+        seconds: The seconds of each block by the clock, filled while it runs.
         peaks: FLOP/s before the first block and after each.
-        operators: seconds of the profiled steps by group, by the clock.
+        operators: The seconds of the profiled steps by group, by the clock.
     """
 
     clock: Clock
@@ -83,7 +83,7 @@ class Blocks:
         return WARM_UP + self.block * self.count + self.profiled
 
     def __call__(self, step: int) -> None:
-        """Take note that so many steps are done."""
+        """Note the number of steps that are done."""
         measured, left = divmod(step - WARM_UP, self.block)
         if step < WARM_UP or step > self.steps:
             return
@@ -107,10 +107,10 @@ class Blocks:
             self._profiler = None
 
     def fractions(self, flops: Sequence[float]) -> list[float]:
-        """For each block the achieved FLOP/s over the mean of the peaks around it.
+        """Return the achieved FLOP/s of each block over the mean of the peaks around it.
 
         Args:
-            flops: of each step, the warm-up's left out.
+            flops: The FLOPs of each step, without the warm-up.
         """
         done = [sum(flops[index * self.block : (index + 1) * self.block]) for index in range(self.count)]
         around = [(before + after) / 2 for before, after in zip(self.peaks, self.peaks[1:], strict=False)]
@@ -118,7 +118,7 @@ class Blocks:
 
 
 def roofline_seconds(flops: float, moved: float, peak: float, bandwidth: float) -> float:
-    """The least seconds that so many FLOPs and bytes take on a machine of this peak and bandwidth."""
+    """Return the least seconds that these FLOPs and bytes take on a machine of this peak and bandwidth."""
     return max(flops / peak, moved / bandwidth)
 
 
@@ -160,7 +160,7 @@ def against_whole(rows: Sequence[Row]) -> list[Row]:
 
 
 def sheets(rows: Sequence[Row], padding: dict[str, float]) -> list[Sheet]:
-    """What people are shown."""
+    """Return the tables that are printed."""
     found = []
     for precision in dict.fromkeys(row["precision"] for row in rows):
         same = [row for row in rows if row["precision"] == precision]
@@ -202,11 +202,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--scales", nargs="+", type=float, default=[1.0, 0.5, 0.3, 0.1, 0.05], help="default: 1 ... .05"
     )
     parser.add_argument("--precision", nargs="+", choices=tuple(DTYPES), default=["float32"], help="default: float32")
-    parser.add_argument("--length", type=int, help="join texts so that every row has exactly so many tokens")
+    parser.add_argument("--length", type=int, help="join texts so that every row has exactly this number of tokens")
     parser.add_argument("--rows", type=int, default=1024, help="training rows that are used (default 1024)")
     parser.add_argument("--block", type=int, default=5, help="steps between two measurements of the peak (default 5)")
     parser.add_argument("--blocks", type=int, default=10, help="blocks of each piece and scale (default 10)")
-    parser.add_argument("--profiled", type=int, default=4, help="steps under the profiler; 0 for none (default 4)")
+    parser.add_argument(
+        "--profiled", type=int, default=4, help="steps under the profiler; 0 switches it off (default 4)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -214,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every piece at every scale.
 
     Raises:
-        InputError: the options or the experiment cannot work.
+        InputError: The options or the experiment cannot work.
     """
     options = parse(arguments)
     experiment = of_rows(untrained(read_experiment(options)), options.rows)
@@ -240,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fresh(storage: Path) -> Path:
-    """A folder of the storage that has no stages yet, so that what is measured is computed again."""
+    """Provide a folder of the storage without stages, so that what is measured is computed again."""
     number = sum(1 for _ in storage.glob("measured-*"))
     return storage / f"measured-{number}"
 

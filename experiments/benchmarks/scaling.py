@@ -68,11 +68,11 @@ def trials_per_second(done: Sequence[Done], workers: int) -> float:
     """Throughput while all workers are at work: neither the start of the last one nor the end of the first counts.
 
     Args:
-        done: every trial.
-        workers: trials at once.
+        done: All trials.
+        workers: The number of trials at the same time.
 
     Raises:
-        InputError: they were never all at work together.
+        InputError: They were never all at work together.
     """
     begin = sorted(trial.end - trial.seconds for trial in done)[workers - 1]
     end = sorted(trial.end for trial in done)[-workers]
@@ -83,7 +83,7 @@ def trials_per_second(done: Sequence[Done], workers: int) -> float:
 
 
 def by_ray(bench: Bench, workers: int) -> tuple[list[Done], float]:
-    """Run the experiment's trials so many at once, as `raydisc run` does; gives them and the whole run's seconds."""
+    """Run the experiment's trials as ``raydisc run`` does; return them and the seconds of the whole run."""
     resources = bench.experiment.resources.model_copy(update={"trials": workers, "cpus": bench.threads})
     experiment = bench.experiment.model_copy(update={"storage": str(bench.storage), "resources": resources})
     begun = time.perf_counter()
@@ -97,7 +97,7 @@ def by_ray(bench: Bench, workers: int) -> tuple[list[Done], float]:
 
 
 def by_processes(bench: Bench, workers: int, trials: int, steps: int) -> tuple[list[Done], float]:
-    """The same trials in plain processes; gives them and the seconds from the common start to the last one's end."""
+    """Run the same trials in plain processes; return them and the seconds from the common start to the last end."""
     context = multiprocessing.get_context("spawn")
     barrier, ended = context.Barrier(workers), context.Queue()
     processes = [
@@ -173,7 +173,7 @@ def calculated_rows(jobs: Sequence[Job], seconds: Mapping[str, float]) -> list[R
 
 
 def sheets(rows: Sequence[Row], name: str) -> list[Sheet]:
-    """What people are shown."""
+    """Return the tables that are printed."""
     found = []
     measured = [row for row in rows if row["way"] != "calculated"]
     if measured:
@@ -213,7 +213,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def kd_trials(experiment: Experiment, bench_rows: int, options: argparse.Namespace) -> Experiment:
-    """The experiment as so many independent trials of so many steps."""
+    """Return the experiment as independent trials of a number of steps."""
     section = with_steps(experiment.distillation, bench_rows, options.steps)
     kd = ScheduleConfig.model_validate("kd")
     changes: dict[str, Any] = {"name": RUN, "schedules": [kd], "controls": False, "distillation": section}
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, then calculate.
 
     Raises:
-        InputError: the options, the experiment or the run cannot work.
+        InputError: The options, the experiment or the run cannot work.
     """
     options = parse(arguments)
     if not options.repetitions and not options.run:

@@ -1,6 +1,6 @@
 """What a search costs relative to its oracle path, and the student that it ends with.
 
-Runs are made by `raydisc.run`, and costs are the ledger's: of each schedule as if it had run alone.
+Runs are made by ``raydisc.run``, and costs are the ledger's: of each schedule as if it had run alone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run_settings(
     """Run an experiment file and MiniDisc alone in every setting; gives the names of the runs, the file's first.
 
     Raises:
-        InputError: an experiment cannot work, or a trial failed.
+        InputError: An experiment cannot work, or a trial failed.
     """
     overrides = [*overrides, f"storage={str(storage)!r}"]
     base = load_experiment(path, overrides)
@@ -77,7 +77,7 @@ def _run(experiment: Experiment) -> None:
 
 
 def names_of_settings(runs: Sequence[str]) -> dict[str, str]:
-    """For each run but the first, which is the base, what MiniDisc in its setting is called; the run by that name."""
+    """Return the runs by the name of their setting of MiniDisc; the first run is the base and is left out."""
     return {f"{REFERENCE} {run.removeprefix(f'{runs[0]}-')}": run for run in runs[1:]}
 
 
@@ -85,7 +85,7 @@ def compared(ledger: Ledger, runs: Sequence[str]) -> list[Summary]:
     """One summary for each schedule of the first run, its oracle path among them, and of MiniDisc in the other runs.
 
     Raises:
-        InputError: no such run, or the first has no MaxiDisc to take the oracle path from.
+        InputError: There is no such run, or the first has no MaxiDisc from which to take the oracle path.
     """
     base, rows = runs[0], comparison(ledger, runs)
     kept = [row for row in rows if row.run == base]
@@ -103,11 +103,11 @@ def _is_only_path(summary: Summary) -> bool:
 
 
 def lines_of(summaries: Sequence[Summary], peaks: Mapping[tuple[str, float], float | None]) -> list[Line]:
-    """The result's rows.
+    """Return the rows of the result.
 
     Args:
-        summaries: as from ``compared``.
-        peaks: peak memory in bytes by schedule and student's scale.
+        summaries: The summaries, as from ``compared``.
+        peaks: The peak memory in bytes by schedule and student's scale.
     """
     oracles = {s.student_scale: s for s in summaries if s.oracle or _is_only_path(s)}
     chosen = [s for s in summaries if s.whole or s.oracle]
@@ -157,7 +157,7 @@ def memory(
 
 
 def sheet(lines: Sequence[Line]) -> Sheet:
-    """What people are shown."""
+    """Return the tables that are printed."""
     first = lines[0]
     unit, size = formats.flop_unit(line["flops"] for line in lines)
     shown = []
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for, compare.
 
     Raises:
-        InputError: the options, an experiment or a run cannot work.
+        InputError: The options, an experiment or a run cannot work.
     """
     options = parse(arguments)
     if options.runs and (options.experiments or options.storage is None):
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _made(options: argparse.Namespace, settings: Mapping[str, Sequence[str]], storage: Path) -> list[list[str]]:
-    """The runs of each experiment file; one trial at a time, so that seconds are of trials that ran alone."""
+    """Run each experiment file one trial at a time, so that seconds are of trials that ran alone."""
     resources = ["resources.trials=1", f"resources.cpus={check_threads(options.threads)}"]
     if choose_device(options.device).type == "cuda":
         resources.append("resources.gpus=1")

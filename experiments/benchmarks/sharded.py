@@ -64,7 +64,7 @@ _VALUES, _STATE = 4, 16
 _STUDENT, _LENGTH = 0.1, 8
 
 _NO_CHECKPOINT_S = 1e9
-"""Seconds between checkpoints: writing one is no part of a stage that is measured."""
+"""Seconds between checkpoints: writing one does not belong to a stage that is measured."""
 
 MODELS: dict[str, dict[str, Any]] = {
     "bert-base": {"model_type": "bert"},
@@ -87,14 +87,14 @@ MODELS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What is measured.
+    """The settings of a measurement.
 
     Attributes:
-        model: a name of ``MODELS``.
-        layout: of the workers.
-        rows: of training; validation has half as many.
-        assistant: the largest scale that once-for-all trains.
-        training: whether once-for-all and what follows are run.
+        model: A name of ``MODELS``.
+        layout: The layout of the workers.
+        rows: The number of training rows; validation has half as many.
+        assistant: The largest scale that once-for-all trains.
+        training: Whether once-for-all and what follows are run.
     """
 
     model: str
@@ -104,7 +104,7 @@ class Asked:
     training: bool
 
     def config(self) -> Config:
-        """The model's configuration, as a classifier of two classes."""
+        """Return the model's configuration, as a classifier of two classes."""
         named = dict(MODELS[self.model])
         config = AutoConfig.for_model(named.pop("model_type"), **named, attn_implementation="sdpa")
         suit(config, task_kind("classification"), 2, 0)
@@ -146,7 +146,7 @@ def _anonymous() -> int:
 
 
 def write_checkpoint(asked: Asked, folder: Path) -> None:
-    """A finished teacher of random weights in bfloat16, tensor by tensor into files of its layers."""
+    """Write a finished teacher of random weights in bfloat16, tensor by tensor, into files of its layers."""
     config = asked.config()
     folder.mkdir(parents=True)
     config.save_pretrained(folder)
@@ -186,7 +186,7 @@ def write_data(store: ArtifactStore, asked: Asked) -> Artifact:
 
 
 def measure(asked: Asked, rank: Rank, folder: Path) -> list[Row]:
-    """The peak of each stage on one worker, in the order of a search."""
+    """Return the peak of each stage on one worker, in the order of a search."""
     store = ArtifactStore(folder)
     worker = Worker(store, torch.device("cpu"), Execution(checkpoint_every_s=_NO_CHECKPOINT_S), rank)
     arithmetic = Arithmetic(1, layout=str(rank.layout), teacher_layout=str(rank.layout))
@@ -208,7 +208,7 @@ def measure(asked: Asked, rank: Rank, folder: Path) -> list[Row]:
 
 
 def _warm_up(rank: Rank) -> None:
-    """What torch sets up once: gloo's buffers, the autograd engine's thread."""
+    """Let torch set up gloo's buffers and the autograd engine's thread once."""
     rank.total(torch.ones(1))
     nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()
 
@@ -237,7 +237,7 @@ def _search(asked: Asked, folder: Path, ask: Callable[[str, Stage], Artifact]) -
 
 
 def bounds(asked: Asked) -> dict[str, float]:
-    """The most that each stage may take for what it holds, bytes: 1.2 × (whole / N) and one block.
+    """Return the most that each stage may take for what it holds, in bytes: 1.2 × (whole / N) and one block.
 
     Training holds the whole state of what it trains; gradients that wait for a step's last candidate an unsharded copy
     of weights and gradients.

@@ -30,7 +30,7 @@ from raydisc.stages.artifact import Artifact
 NAME = "store"
 
 ABOUT = """\
-So many trial processes at once on this machine, each reading the teacher's weights, its outputs and the once-for-all
+Several trial processes at once on this machine, each reading the teacher's weights, its outputs and the once-for-all
 weights from the hot store: private memory of a trial beyond its imports as a share of the bytes that all share (at
 most 5% is the goal), and seconds until a trial's first training step. Linux only."""
 
@@ -45,8 +45,8 @@ class Reader:
     """One trial's process.
 
     Args:
-        number: of the trial.
-        called_at: when it was asked for, seconds since the epoch.
+        number: The number of the trial.
+        called_at: The time at which it was asked for, in seconds since the epoch.
     """
 
     def __init__(self, number: int, called_at: float) -> None:
@@ -96,7 +96,7 @@ def _settled_private_bytes() -> int:
 
 
 def shared_files(bench: Bench, supernet: Artifact) -> Iterator[tuple[Artifact, str]]:
-    """The files that all trials of a search read."""
+    """Return the files that all trials of a search read."""
     yield bench.ready.importance, "model.safetensors"  # the teacher, its units sorted
     yield bench.outputs, Logits.file
     yield bench.outputs, HiddenStates.file
@@ -104,7 +104,7 @@ def shared_files(bench: Bench, supernet: Artifact) -> Iterator[tuple[Artifact, s
 
 
 def measure(bench: Bench, supernet: Artifact, trials: int) -> list[Row]:
-    """So many trials at once; gives the line of each. Needs a Ray session."""
+    """Run trials at once and return the line of each; this needs a Ray session."""
     import ray
 
     from raydisc.runtime.hot_store import HotCopies
@@ -123,7 +123,7 @@ def measure(bench: Bench, supernet: Artifact, trials: int) -> list[Row]:
 
 
 def sheet(rows: Sequence[Row]) -> Sheet:
-    """What people are shown."""
+    """Return the tables that are printed."""
     lines = []
     for trials in dict.fromkeys(row["trials"] for row in rows):
         same = [row for row in rows if row["trials"] == trials]
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every number of trials.
 
     Raises:
-        InputError: the options or the experiment cannot work.
+        InputError: The options or the experiment cannot work.
     """
     options = parse(arguments)
     private_bytes()  # refuses a system that does not say, before anything is computed

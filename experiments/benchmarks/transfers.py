@@ -26,7 +26,7 @@ NAME = "transfers"
 
 ABOUT = """\
 A file of an artifact is written to the storage, put into the object store by the artifact store's actor, and read by
-so many processes at once, on the actor's node and on another one (both on this machine, so that the network is its
+several processes at once, on the actor's node and on another one (both on this machine, so that the network is its
 loopback): seconds, CPU seconds, private memory, and how many copies of the file there are in memory."""
 
 EXAMPLES = """\
@@ -77,7 +77,7 @@ def kept(store: ArtifactStore, megabytes: int, repetition: int) -> tuple[Artifac
 
 
 def transferred(storage: Path, megabytes: int, readers: int, repetition: int) -> list[Row]:
-    """Write, put, and read on the first node and on the second. Needs both, with resources `node0` and `node1`."""
+    """Write, put, and read on the first node and on the second; both need the resources ``node0`` and ``node1``."""
     import ray
 
     from raydisc.runtime.hot_store import HotCopies
@@ -123,7 +123,7 @@ def _reader(node: str) -> Any:
 
 
 def sheet(rows: Sequence[Row]) -> Sheet:
-    """What people are shown."""
+    """Return the tables that are printed."""
     lines = []
     for megabytes, what, node in dict.fromkeys((row["megabytes"], row["what"], row["node"]) for row in rows):
         same = [row for row in rows if (row["megabytes"], row["what"], row["node"]) == (megabytes, what, node)]
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every size.
 
     Raises:
-        InputError: the options cannot work.
+        InputError: The options cannot work.
     """
     options = parse(arguments)
     private_bytes()  # refuses a system that does not say
