@@ -1,4 +1,4 @@
-"""Artifacts: what a stage leaves behind."""
+"""Artifacts: the results that stages leave."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,13 +14,13 @@ class NotYetKnown(RuntimeError):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage costs when it is computed once, undisturbed.
+    """The cost of a stage that is computed once, undisturbed.
 
     Attributes:
-        flops: executed matrix-multiply FLOPs, by formula, padding included.
-        device_seconds: seconds times devices held.
-        wall_seconds: seconds.
-        cpu_seconds: process time, user and system.
+        flops: The FLOPs of the matrix multiplications that it executed, by formula, padding included.
+        device_seconds: The seconds times the devices held.
+        wall_seconds: The seconds.
+        cpu_seconds: The seconds of process time, user and system.
     """
 
     flops: float = 0.0
@@ -35,11 +35,11 @@ class Artifact:
 
     Attributes:
         key: SHA-256 of the stage's kind, version, settings and its inputs' keys.
-        kind: the stage's kind.
-        inputs: keys of the stages it was made from.
-        facts: what the stage found (metrics, sizes …), or None before it is computed.
-        cost: what it cost.
-        blobs: SHA-256 of each file by name.
+        kind: The stage's kind.
+        inputs: The keys of the stages that it was made from.
+        facts: The facts that the stage found, as JSON values (see ``raydisc.stages.facts``); None before it is computed.
+        cost: The cost of the stage.
+        blobs: The SHA-256 of each file by name.
     """
 
     key: str
@@ -50,19 +50,19 @@ class Artifact:
     blobs: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
-        """A fact.
+        """Return a fact.
 
         Raises:
-            NotYetKnown: the stage has not been computed.
+            NotYetKnown: The stage has not been computed.
         """
         return self.known[name]
 
     @property
     def flops(self) -> float:
-        """What the stage executed.
+        """The FLOPs that the stage executed.
 
         Raises:
-            NotYetKnown: the stage has not been computed.
+            NotYetKnown: The stage has not been computed.
         """
         _ = self.known
         return self.cost.flops
@@ -72,22 +72,22 @@ class Artifact:
         """The facts.
 
         Raises:
-            NotYetKnown: the stage has not been computed.
+            NotYetKnown: The stage has not been computed.
         """
         if self.facts is None:
             raise NotYetKnown(f"stage {self.kind} {self.key[:12]} has not been computed")
         return self.facts
 
     def manifest(self) -> dict[str, Any]:
-        """The artifact as JSON."""
+        """Return the artifact as JSON values."""
         return asdict(self)
 
     @staticmethod
     def from_manifest(manifest: Any) -> "Artifact":
-        """The artifact from its JSON.
+        """Return the artifact of a manifest.
 
         Raises:
-            ValueError: it is not what ``manifest`` gives, or a file's name leads out of the artifact's folder.
+            ValueError: The manifest is damaged, or a file's name leads out of the artifact's folder.
         """
         read = _Manifest.model_validate(manifest)
         return Artifact(read.key, read.kind, tuple(read.inputs), read.facts, Cost(**dict(read.cost)), read.blobs)
@@ -104,7 +104,7 @@ class Model:
 def _inside(name: str) -> str:
     parts = PurePosixPath(name).parts
     if not name.isprintable() or not parts or name != "/".join(parts) or name.startswith("/") or ".." in parts:
-        raise ValueError(f"{name!r} is no file inside the artifact's folder")
+        raise ValueError(f"{name!r} is not a file inside the artifact's folder")
     return name
 
 

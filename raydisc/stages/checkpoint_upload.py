@@ -23,8 +23,8 @@ def carried_checkpoint(storage: Storage, folder: str) -> Iterator[None]:
     A checkpoint that cannot be brought there is no reason to end a stage: the next one may.
 
     Args:
-        storage: of the artifacts.
-        folder: of the stage's checkpoints in it.
+        storage: The storage of the artifacts.
+        folder: The folder of the stage's checkpoints in it.
     """
     if storage.everywhere:
         yield
@@ -44,7 +44,7 @@ def carried_checkpoint(storage: Storage, folder: str) -> Iterator[None]:
 
 
 def _fetch(storage: Storage, folder: str) -> None:
-    """The storage's counts: this machine may have an older one, from before the stage was elsewhere."""
+    """Fetch the storage's checkpoint: this machine may have an older one, from before the stage was elsewhere."""
     if storage.names(folder):
         shutil.rmtree(storage.path(folder), ignore_errors=True)
         storage.fetch_again(folder)
@@ -84,7 +84,7 @@ def _publish(storage: Storage, folder: str) -> None:
 
 
 def _signs(folder: Path) -> tuple[int, int] | None:
-    """By which one checkpoint differs from the next; none without one."""
+    """Return what distinguishes one checkpoint from the next; None without one."""
     with suppress(FileNotFoundError, IndexError):
         stat = checkpoint_files(folder)[-1].stat()
         return stat.st_mtime_ns, stat.st_size

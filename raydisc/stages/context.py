@@ -1,4 +1,4 @@
-"""What every stage's computation is given and gives back."""
+"""The context that every stage is computed in, and the result that its computation returns."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ from raydisc.training.loop import LoopSettings, Progress, Stops, never
 
 @dataclass(frozen=True)
 class Context:
-    """What the computation of a stage is given.
+    """The context of a stage's computation.
 
     Attributes:
         store: The artifacts.
@@ -94,14 +94,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage's computation gives back.
+    """The result of a stage's computation.
 
     Attributes:
-        facts: JSON values for schedules and the ledger; ``evaluations`` and ``candidates`` have fixed fields.
-        flops: executed.
-        blobs: files of the artifact by name.
-        wall_before: seconds of earlier processes whose work the computation went on from.
-        cpu_before: their process time, seconds.
+        facts: The facts as JSON values (see ``raydisc.stages.facts``).
+        flops: The FLOPs that were executed.
+        blobs: The files of the artifact by name.
+        wall_before: The seconds of earlier processes whose work the computation went on from.
+        cpu_before: The seconds of their process time.
     """
 
     facts: Mapping[str, Any]

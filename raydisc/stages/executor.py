@@ -21,7 +21,7 @@ Schedule = Generator[Stage, Artifact, Outcome]
 """Asks for stages, is sent their artifacts, returns an outcome."""
 
 OnStage = Callable[[Stage, Artifact, bool], None]
-"""Told of every stage that a schedule asked for: the request, its artifact, and whether it was there already."""
+"""Called for every stage that a schedule asked for, with its artifact and whether it was there already."""
 
 Workers = Callable[[Stage, Artifact, Progress, int], Artifact]
 """Compute a stage and keep it, with each batch cut into that number of parts: a ``Worker``, or several."""
@@ -64,11 +64,11 @@ class Executor:
         self._arithmetic, self._progress, self._on_stage = arithmetic, progress, on_stage
 
     def execute(self, request: Stage) -> Artifact:
-        """The stage's artifact: found, waited for while another process computes it, or computed here.
+        """Find a stage's artifact, wait for it while another process computes the stage, or compute it here.
 
         Raises:
-            OutOfMemory: it is not there, and needs more memory than there is, also with the smallest micro-batches.
-            Stopped: it is not there, and this process was asked to stop.
+            OutOfMemory: The stage needs more memory than there is, also with the smallest micro-batches.
+            Stopped: The stage is not computed yet, and this process was asked to stop.
         """
         promise = request.promise(self._arithmetic)
         artifact = self.store.find(promise.key)
@@ -77,7 +77,7 @@ class Executor:
                 artifact = self.store.find(promise.key)
                 if artifact is None:
                     artifact = self._compute(request, promise)
-                    # told while the key is held, so that nobody finds an artifact of which nothing is told yet
+                    # recorded while the key is held, so that no process finds an artifact that the ledger does not have yet
                     self._on_stage(request, artifact, False)
                     return artifact
         self._on_stage(request, artifact, True)

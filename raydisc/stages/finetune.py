@@ -130,7 +130,7 @@ class FineTune(Stage):
 
 
 def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> nn.Module:
-    """The model as it is before the stage; one from scratch is whole on every worker before it is sharded."""
+    """Return the model as it is before the stage; one from scratch is whole on every worker before it is sharded."""
     facts, kind = TaskFacts.of(data), task_kind_of(data)
     num_labels, pad_id = facts.num_labels, facts.pad_id
     alone = context.rank.mesh is None

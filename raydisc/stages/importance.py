@@ -63,7 +63,7 @@ class Importance(Stage):
 
     @staticmethod
     def of(data: Artifact, teacher: Artifact, grid: GridConfig, seed: int) -> "Importance":
-        """The request that an experiment's grid section stands for."""
+        """Return the request that an experiment's grid section stands for."""
         return Importance(data, teacher, grid.importance, grid.importance_rows, seed, grid.allocation)
 
     def compute(self, context: Context) -> Result:
@@ -121,19 +121,19 @@ def _score(request: Importance, weights: Weights, context: Context) -> tuple[Sco
 
 
 def importance_batches(request: Importance, split: Split) -> list[np.ndarray]:
-    """Row numbers of each batch that gradient importance looks at."""
+    """Return the row numbers of each batch that gradient importance looks at."""
     chosen = sampled(len(split), request.rows, request.seed)
     return [chosen[rows] for rows in evaluation_batches(split.lengths[chosen], EVALUATION_BATCH)]
 
 
 def named_scores(scores: Scores) -> dict[str, torch.Tensor]:
-    """The scores as they are kept, by name."""
+    """Return the scores as they are kept, by name."""
     named = {f"heads.{layer:03}": score for layer, score in enumerate(scores.heads)}
     return named | {f"neurons.{layer:03}": score for layer, score in enumerate(scores.neurons)}
 
 
 def read_scores(store: ArtifactStore, importance: Artifact) -> Scores:
-    """The scores of an importance artifact."""
+    """Read the scores of an importance artifact."""
     named = read_tensors(store, importance, "scores.safetensors")
     return Scores(
         heads=tuple(named[name] for name in sorted(named) if name.startswith("heads")),
@@ -142,5 +142,5 @@ def read_scores(store: ArtifactStore, importance: Artifact) -> Scores:
 
 
 def read_candidate(store: ArtifactStore, importance: Artifact, scale: float) -> Candidate:
-    """The candidate that the scores give at a scale."""
+    """Return the candidate that the scores give at a scale."""
     return candidate(read_scores(store, importance), scale, ImportanceFacts.of(importance).allocation)

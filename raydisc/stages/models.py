@@ -14,7 +14,7 @@ from raydisc.tensors.lazy_state import State
 
 
 def frozen_model(weights: Weights, context: Context) -> nn.Module:
-    """A model in evaluation mode, never to be trained; it shares the artifact's memory where that is possible."""
+    """Return a model in evaluation mode, never to be trained; it shares the artifact's memory where it can."""
     if context.rank.mesh is None:
         return load_frozen(weights.config, weights.structure, weights.state).to(context.device)
     model = _sharded(weights.config, weights.structure, weights.state, context, frozen=True)
@@ -22,7 +22,7 @@ def frozen_model(weights: Weights, context: Context) -> nn.Module:
 
 
 def trainable_model(config: Config, structure: Structure, state: State, context: Context) -> nn.Module:
-    """A model with its own copy of some weights, to be trained."""
+    """Return a model with its own copy of some weights, to be trained."""
     if context.rank.mesh is None:
         return to_train(load_trainable(config, structure, state), context)
     return to_train(_sharded(config, structure, state, context, frozen=False), context)

@@ -37,14 +37,14 @@ class Subject:
     """The task and the teacher of an experiment, small enough to send to every trial.
 
     Attributes:
-        task_name: for tables.
-        metric: the task's metric.
+        task_name: The name in tables.
+        metric: The task's metric.
         task_fingerprint: SHA-256 of the rows.
         tokenizer_fingerprint: SHA-256 of the tokenizer's files.
         weights_fingerprint: SHA-256 of the checkpoint, or of the architecture to be trained from scratch.
-        config: the teacher's configuration as a dictionary.
-        teacher_parameters: of the whole model, with the task's head.
-        notices: what the user should be told.
+        config: The teacher's configuration as a dictionary.
+        teacher_parameters: The parameters of the whole model, with the task's head.
+        notices: The sentences that the user should read.
     """
 
     task_name: str
@@ -71,11 +71,11 @@ def inspect(experiment: Experiment, weights: bool = True) -> Subject:
     """Read the task and the teacher's files, and refuse what cannot work.
 
     Args:
-        experiment: what is asked for.
-        weights: whether the teacher's weights are looked at too; without them its configuration stands for them.
+        experiment: The experiment.
+        weights: Whether the teacher's weights are looked at too; otherwise its configuration stands for them.
 
     Raises:
-        InputError: one sentence about the task, the teacher or its tokenizer.
+        InputError: The task, the teacher or its tokenizer cannot work; the sentence says why.
     """
     task = load_task(experiment.task)
     tokenizer = tokenizer_of(experiment.teacher)
@@ -137,10 +137,10 @@ def _refuse_too_small(model: nn.Module, config: Config, vocab_size: int, max_len
 
 
 def student_scales(experiment: Experiment, subject: Subject) -> tuple[float, ...]:
-    """The scales of the students wanted, whether given as scales or as parameters.
+    """Return the scales of the students wanted, whether given as scales or as parameters.
 
     Raises:
-        InputError: a number of parameters that no scale gives.
+        InputError: No scale gives a number of parameters that is asked for.
     """
     if experiment.student.scale is not None:
         return tuple(experiment.student.scale)

@@ -29,8 +29,8 @@ class AlteredArtifact(StorageError):
     """A file of an artifact is not what was written.
 
     Attributes:
-        key: of the artifact.
-        file: its name.
+        key: The key of the artifact.
+        file: The name of the file.
     """
 
     def __init__(self, message: str, key: str, file: str) -> None:
@@ -39,20 +39,20 @@ class AlteredArtifact(StorageError):
         self.key, self.file = key, file
 
     def __str__(self) -> str:
-        """The message."""
+        """Return the message."""
         return str(self.args[0])
 
 
 def computed_anew(error: AlteredArtifact) -> str:
-    """What people are told of an artifact that was altered and removed."""
-    return f"storage: the file {error.file} of artifact {error.key} was not what was written; it is computed anew"
+    """Return the sentence on an artifact that was altered and removed."""
+    return f"storage: the file {error.file} of artifact {error.key} was not what was written; it is computed again"
 
 
 class BlobReader(Protocol):
-    """Gives the bytes of an artifact's file as a read-only array that is not to be written to."""
+    """Reads the bytes of an artifact's file as a read-only array."""
 
     def __call__(self, artifact: Artifact, name: str) -> np.ndarray:
-        """The file as ``[bytes]`` uint8."""
+        """Return the file as ``[bytes]`` uint8."""
         ...
 
 
@@ -60,8 +60,8 @@ class ArtifactStore:
     """Durable artifacts under ``STORAGE/artifacts``.
 
     Args:
-        storage: the storage, or its folder.
-        read_blob: where the bytes of files are read from; by default this machine's files, memory-mapped.
+        storage: The storage, or its folder.
+        read_blob: Reads the bytes of files; by default this machine's files are mapped into memory.
     """
 
     def __init__(self, storage: Storage | Path, read_blob: BlobReader | None = None) -> None:
@@ -74,10 +74,10 @@ class ArtifactStore:
         self._checked: set[tuple[str, str, str]] = set()
 
     def find(self, key: str) -> Artifact | None:
-        """A finished stage's artifact, or none.
+        """Find a finished stage's artifact; None where it is not there.
 
         Raises:
-            AlteredArtifact: its manifest cannot be read, or is another artifact's.
+            AlteredArtifact: Its manifest cannot be read, or is another artifact's.
         """
         manifest = self._artifacts.read(f"{key}/{MANIFEST}")
         if manifest is None:
@@ -91,11 +91,11 @@ class ArtifactStore:
             raise self._altered(f"artifact {key}:", key, MANIFEST) from error
 
     def blob(self, artifact: Artifact, name: str) -> np.ndarray:
-        """A file's bytes ``[bytes]`` uint8, shared and read-only."""
+        """Return a file's bytes ``[bytes]`` uint8, shared and read-only."""
         return self._read_blob(artifact, name)
 
     def json(self, artifact: Artifact, name: str) -> Any:
-        """A JSON file's content."""
+        """Read a JSON file's content."""
         with self.reading(artifact, name):
             return json.loads(self.blob(artifact, name).tobytes())
 
@@ -104,7 +104,7 @@ class ArtifactStore:
         """While what a file says is made out.
 
         Raises:
-            AlteredArtifact: it does not say what such a file does, whatever its hash.
+            AlteredArtifact: The file does not say what such a file does, whatever its hash.
         """
         try:
             yield
@@ -115,7 +115,7 @@ class ArtifactStore:
         """Map a file into memory, after its hash was checked once in this process.
 
         Raises:
-            AlteredArtifact: the file is missing, truncated or altered, or lies elsewhere.
+            AlteredArtifact: The file is missing, truncated or altered, or lies elsewhere.
         """
         path = self.path(artifact, name)
         sha256 = artifact.blobs.get(name, "")
@@ -136,7 +136,7 @@ class ArtifactStore:
     def _altered(self, what: str, key: str, name: str) -> AlteredArtifact:
         return AlteredArtifact(
             f"{what} {name} is not what was written; remove the folder '{self._artifacts / key}' and run again to "
-            "compute it anew",
+            "compute it again",
             key,
             name,
         )
@@ -145,7 +145,7 @@ class ArtifactStore:
         """Remove a finished stage's artifact if a file of it is not what was written; whether it was so.
 
         Raises:
-            Held: somebody holds the key, and is computing it anew, it may be.
+            Held: Another process holds the key; it may be computing the stage again.
         """
         with self.holding(key, wait=False):
             try:
@@ -161,10 +161,10 @@ class ArtifactStore:
         return False
 
     def path(self, artifact: Artifact, name: str) -> Path:
-        """Where a file lies on this machine, if it does.
+        """Return the path of a file on this machine, where it may be missing.
 
         Raises:
-            AlteredArtifact: a link leads out of the artifact's folder.
+            AlteredArtifact: A link leads out of the artifact's folder.
         """
         folder = self.root / artifact.key
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -177,7 +177,7 @@ class ArtifactStore:
         return path.stat().st_size if path.is_file() else self._artifacts.size(f"{artifact.key}/{name}")
 
     def checkpoint_folder(self, key: str) -> Path:
-        """Where the stage keeps what it needs to go on after a crash, on this machine."""
+        """Return the folder on this machine of what a stage needs to go on after a crash."""
         return self.root / f"{key}.partial"
 
     def carrying(self, key: str) -> AbstractContextManager[None]:

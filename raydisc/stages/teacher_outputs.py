@@ -35,7 +35,7 @@ _GIB = 2**30
 
 
 def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int, top_tokens: int) -> OutputsShape:
-    """The size of a model's outputs on a task's training rows; in a language task it names so many tokens."""
+    """Return the size of a model's outputs on a task's training rows; a language model's name ``top_tokens`` tokens."""
     facts, kind = TaskFacts.of(data), task_kind_of(data)
     sizes = (facts.rows["train"], facts.tokens["train"], len(positions), hidden_size)
     labels = kind.label_total(data.known, "train")
@@ -46,13 +46,13 @@ def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int, 
 
 
 def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:
-    """Where outputs of a size are kept: ``memory``, ``disk``, or nowhere (``online``).
+    """Decide whether outputs of a size are kept in ``memory``, on ``disk`` or nowhere (``online``).
 
     Logits without the hidden states that a loss compares would save nothing, as the teacher would be run anyway: they
     are kept together or not at all.
 
     Raises:
-        InputError: they do not fit where they are to be kept, or a budget would not even hold one batch.
+        InputError: They do not fit where they are to be kept, or a budget would not even hold one batch.
     """
     budgets = {"memory": ("budget_gib", config.budget_gib), "disk": ("disk_budget_gib", config.disk_budget_gib)}
     asked = list(budgets) if config.source == "auto" else [config.source]
@@ -98,14 +98,14 @@ class TeacherOutputs(Stage):
 
     @property
     def of_teacher(self) -> bool:
-        """Not for an assistant's outputs."""
+        """Whether the outputs are the teacher's, not an assistant's."""
         return kind_named(self.teacher.artifact.kind).makes_teacher
 
     def compute(self, context: Context) -> Result:
         """Compute the outputs and keep them, unless the model is to be run in every step.
 
         Raises:
-            InputError: they do not fit where they are to be kept.
+            InputError: They do not fit where they are to be kept.
         """
         weights = read_weights(context.store, self.teacher)
         shape = outputs_shape(self.data, self.positions, weights.config.hidden_size, self.top_tokens)
@@ -175,17 +175,17 @@ def has_room(config: TeacherOutputsConfig, folder: Path, shape: OutputsShape) ->
     """Whether the storage has room for outputs; where nobody asked for them by name, half of it is left to others.
 
     Raises:
-        InputError: it has none, and they were asked for.
+        InputError: There is no room, and the outputs were asked to be kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return fits(config, shape, shutil.disk_usage(folder).free)
 
 
 def fits(config: TeacherOutputsConfig, shape: OutputsShape, free: int) -> bool:
-    """Whether outputs fit so many free bytes, as in ``has_room``.
+    """Whether outputs fit into this number of free bytes, as in ``has_room``.
 
     Raises:
-        InputError: they do not, and were asked for.
+        InputError: They do not, and were asked to be kept.
     """
     if config.source == "auto":
         return shape.bytes <= free / 2
@@ -198,7 +198,7 @@ def fits(config: TeacherOutputsConfig, shape: OutputsShape, free: int) -> bool:
 
 
 def _moved_blob(path: Path) -> Blob:
-    """A file that lies in the storage already."""
+    """Return a file that lies in the storage already, and is moved."""
     return lambda target: os.replace(path, target)
 
 

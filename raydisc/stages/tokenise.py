@@ -26,10 +26,10 @@ TOKENIZER_PREFIX = "tokenizer/"
 
 
 def tokenizer_of(teacher: TeacherConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of a teacher section; a teacher from scratch without one has the embedded task's.
+    """Return the tokenizer of a teacher section; a teacher from scratch without one has the embedded task's.
 
     Raises:
-        InputError: the named tokenizer is not there.
+        InputError: The named tokenizer is not there.
     """
     if teacher.tokenizer is not None:
         return load_tokenizer(locate_tokenizer(teacher.tokenizer), teacher.trust_remote_code)
@@ -47,7 +47,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
-    """The tokenizer's files by name."""
+    """Return the tokenizer's files by name."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
@@ -58,10 +58,10 @@ class Tokenise(Stage):
     """Tokenise every split of the task once.
 
     Attributes:
-        task_fingerprint: of the rows and what is done with them.
-        tokenizer_fingerprint: of the tokenizer's files.
-        task: where the rows are.
-        teacher: where the tokenizer is.
+        task_fingerprint: The fingerprint of the rows and of how they are read.
+        tokenizer_fingerprint: The fingerprint of the tokenizer's files.
+        task: The section that says where the rows are.
+        teacher: The section that says where the tokenizer is.
     """
 
     kind: ClassVar[str] = "tokenise"

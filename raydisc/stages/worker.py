@@ -73,7 +73,7 @@ class Worker:
         context = Context(
             store=self.store,
             device=self.device,
-            progress=progress if rank.leads else _tell_nobody,
+            progress=progress if rank.leads else _ignore,
             checkpoint_folder=self.store.checkpoint_folder(promise.key),
             execution=replace(self.execution, micro_batches=micro_batches),
             rank=rank,
@@ -97,8 +97,8 @@ class Worker:
         return self.rank.from_leader(artifact)
 
 
-def _tell_nobody(_: dict[str, Any]) -> None:
-    """The progress of a worker that does not lead."""
+def _ignore(_: dict[str, Any]) -> None:
+    """Ignore the progress of a worker that does not lead."""
 
 
 def _written_along(promise: Artifact, blobs: Mapping[str, Blob]) -> Artifact:

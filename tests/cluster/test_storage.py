@@ -70,7 +70,7 @@ def test_an_altered_artifact_is_named_and_computed_anew_or_refused(desk: Desk) -
     process = desk.start(*words)
     _, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
-    assert f"the file model.safetensors of artifact {key} was not what was written; it is computed anew" in told
+    assert f"the file model.safetensors of artifact {key} was not what was written; it is computed again" in told
     stages = Ledger(desk.folder / "runs" / "ledger").read("stages", latest=False, state="finished")
     assert list(stages["kind"][stages["key"].duplicated()]) == ["importance"]
     assert student_hashes(desk) == before
