@@ -37,7 +37,7 @@ class Artifact:
         key: SHA-256 of the stage's kind, version, settings and its inputs' keys.
         kind: The stage's kind.
         inputs: The keys of the stages that it was made from.
-        facts: The facts that the stage found, as JSON values (see ``raydisc.stages.facts``); None before it is computed.
+        facts: The facts that the stage found, as JSON values (see ``raydisc.stages.facts``); None for a promise.
         cost: The cost of the stage.
         blobs: The SHA-256 of each file by name.
     """

@@ -77,7 +77,7 @@ class Executor:
                 artifact = self.store.find(promise.key)
                 if artifact is None:
                     artifact = self._compute(request, promise)
-                    # recorded while the key is held, so that no process finds an artifact that the ledger does not have yet
+                    # recorded while the key is held, so that no process finds an artifact that the ledger lacks
                     self._on_stage(request, artifact, False)
                     return artifact
         self._on_stage(request, artifact, True)
