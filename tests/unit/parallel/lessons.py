@@ -32,6 +32,7 @@ from raydisc.stages.once_for_all.lessons import Lesson, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
+from raydisc.tasks.kinds import task_kind
 from raydisc.training.loop import LoopSettings, no_evaluation, train
 from raydisc.training.optimiser import OptimiserSettings
 
@@ -41,7 +42,9 @@ LENGTHS = (12, 12, 9, 9, 7, 6, 6, 4, 3, 2, 1)
 SCALES = (0.9, 0.5, 0.2)
 POSITIONS = (0, 2, 3)
 LOSS = WeightedLoss.of(
-    {"hidden_mse": 1.0, "hidden_cosine": 1.0, "soft_cross_entropy": 0.5, "label": 0.25, "logit_mse": 0.1}, 2.0, False
+    {"hidden_mse": 1.0, "hidden_cosine": 1.0, "soft_cross_entropy": 0.5, "label": 0.25, "logit_mse": 0.1},
+    2.0,
+    task_kind("classification"),
 )
 
 
