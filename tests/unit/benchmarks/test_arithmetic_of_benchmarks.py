@@ -164,7 +164,7 @@ def test_bytes_of_a_forward_are_counted_as_described():
     assert work.forward_bytes((rows, length)) == forward
     assert work.outputs_bytes((rows, length)) == forward + states * (4 + 2)
     assert work.step_bytes((rows, length)) == STEP_FORWARDS * forward + states * (2 * 4 + 2) + 10 * 4 * 10
-    assert work.step_flops((rows, length)) == STEP_FORWARDS * work.cost.flops(work.structure, rows, length)
+    assert work.step_flops((rows, length)) == STEP_FORWARDS * work.cost.flops(work.widths, rows, length)
 
 
 # --- breakdown ---
@@ -251,7 +251,7 @@ def test_the_plain_loop_trains_the_student(way):
     widths = {0.5: Widths((4, 2, 0), (20, 3, 7)), 0.25: Widths((2, 1, 0), (10, 3, 2))}
     split = tiny_split([5, 3, 4, 2] * 3)
     assignment = peer_loops.Assignment(
-        teacher=teacher, config=config, state=teacher.state_dict(), structure=widths, scale=0.25, matched=(0, 3),
+        teacher=teacher, config=config, state=teacher.state_dict(), widths=widths, scale=0.25, matched=(0, 3),
         train=split, validation=split, pad_id=0, max_length=8, section=DistillationConfig(batch_size=4, lr=1e-2),
         steps=20, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
