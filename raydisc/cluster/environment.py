@@ -8,17 +8,22 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from raydisc.cluster.extensions import extensions
 from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
 
 
 def pinned(experiment: Experiment) -> list[str]:
-    """Return requirements for the installed versions of raydisc's dependencies and of packages that hold a teacher.
+    """Return the installed versions of all that a job needs, as requirements.
 
-    Builds of one version count as one, so that torch for a CPU here and for a GPU there agree.
+    These are raydisc's own requirements, packages that hold a teacher, and packages that extend raydisc, or what those
+    require that travel with the job. Builds of one version count as one, so that torch for a CPU here and for a GPU
+    there agree.
     """
-    names = [requirement.name for requirement in _requirements() if requirement.name != "ray"]
-    return sorted(f"{name}=={Version(metadata.version(name)).public}" for name in {*names, *_holding(experiment)})
+    names = {requirement.name for requirement in _requirements() if requirement.name != "ray"}
+    return sorted(
+        f"{name}=={Version(metadata.version(name)).public}" for name in {*names, *_holding(experiment), *_extending()}
+    )
 
 
 def ray_wanted() -> str:
@@ -55,6 +60,22 @@ def _requirements() -> Iterator[Requirement]:
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield requirement
+
+
+def _extending() -> Iterator[str]:
+    for extension in extensions():
+        if not extension.local:
+            yield extension.name
+            continue
+        for requirement in extension.requirements():
+            try:
+                metadata.version(requirement.name)
+            except metadata.PackageNotFoundError as error:
+                raise InputError(
+                    f"the package '{extension.name}', which extends raydisc, requires '{requirement.name}', which is "
+                    "not installed here; install it, or uninstall the package"
+                ) from error
+            yield requirement.name
 
 
 def _holding(experiment: Experiment) -> Iterator[str]:

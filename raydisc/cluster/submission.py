@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from raydisc.cluster.client import OURS, connect, in_one_sentence, named_address
 from raydisc.cluster.environment import pinned, ray_wanted
-from raydisc.cluster.pack import pack, pack_code, storage_seen
+from raydisc.cluster.extensions import pack_extensions
+from raydisc.cluster.pack import LIMIT_BYTES, pack, pack_code, storage_seen
 from raydisc.config.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def submit(
 ) -> str:
     """Send an experiment to a cluster, which runs it; stages that its storage has are not computed again.
 
-    The code that runs is this raydisc's. With it go the resolved experiment and the small local files that it names.
+    The code that runs is this raydisc's. With it go the resolved experiment, the small local files that it names, and
+    packages that extend raydisc and were installed from a folder; such packages from an index are named.
 
     Args:
         experiment: What to run.
@@ -50,7 +52,7 @@ def submit(
         The job's id.
 
     Raises:
-        InputError: The storage cannot be the cluster's, a file is too large to be sent, or the cluster cannot be
+        InputError: The storage cannot be the cluster's, a file or package cannot be sent, or the cluster cannot be
             reached or refuses this client.
     """
     here = named_address(address) == "auto"
@@ -59,9 +61,10 @@ def submit(
     with tempfile.TemporaryDirectory(prefix="raydisc-") as made:
         work = Path(made) / "work"
         pack(experiment, [*requirements, ray_wanted()], work, shared)
+        carried = pack_extensions(Path(made) / "extensions", LIMIT_BYTES)
         environment: dict[str, Any] = {
             "working_dir": str(work),
-            "py_modules": [str(pack_code(Path(made)))],
+            "py_modules": [str(folder) for folder in (pack_code(Path(made)), *carried)],
             "env_vars": _STOPPING,
         }
         if pip == "auto":

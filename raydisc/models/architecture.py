@@ -36,7 +36,8 @@ def from_architecture(
     if model_type in FAMILIES:
         family_named(model_type)
     if model_type not in CONFIG_MAPPING:
-        raise InputError(f"teacher.architecture: model_type '{model_type}' is unknown to transformers")
+        hint = nearest(model_type, FAMILIES.names())
+        raise InputError(f"teacher.architecture: model_type '{model_type}' is unknown to transformers{hint}")
     known = AutoConfig.for_model(model_type)
     family_of(known)
     for name in settings:

@@ -1,0 +1,1 @@
+"""One schedule, family, loss, task and metric that raydisc finds by their entry points."""
