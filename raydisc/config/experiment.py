@@ -83,10 +83,8 @@ class Experiment(Section):
     """One experiment: a task, a teacher, the sizes wanted, and the schedules to compare.
 
     Example:
-        >>> experiment = Experiment(
-        ...     task=TaskConfig(reviews=ReviewsConfig()),
-        ...     teacher=TeacherConfig(model="my-teacher"),
-        ...     student=StudentConfig(scale=[0.1]),
+        >>> experiment = Experiment.model_validate(
+        ...     {"task": {"reviews": {}}, "teacher": {"model": "my-teacher"}, "student": {"scale": 0.1}}
         ... )
         >>> experiment.grid.scales[0]
         0.9
