@@ -14,6 +14,7 @@ import argparse
 import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -62,6 +63,11 @@ def _options() -> argparse.Namespace:
 
 
 def _refuse_if_impossible(port: int) -> None:
+    if shlex.quote(sys.executable) != sys.executable:  # Ray gives it to a shell, unquoted, to start a job's workers
+        sys.exit(
+            f"Ray cannot start the workers of jobs with the Python at '{sys.executable}', as a shell would not take "
+            "this path as one word; use an environment in a folder without spaces in its name"
+        )
     if importlib.util.find_spec("aiohttp") is None:
         sys.exit("jobs are submitted to Ray's dashboard, which is not installed: pip install 'ray[default]'")
     with socket.socket() as probe:

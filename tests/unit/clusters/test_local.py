@@ -1,0 +1,18 @@
+"""What `clusters/local.py` refuses before it starts anything."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[3] / "clusters" / "local.py"
+
+
+def test_a_python_that_ray_cannot_start_the_workers_of_jobs_with_is_refused(tmp_path: Path) -> None:
+    python = tmp_path / "my environment" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    done = subprocess.run([python, SCRIPT], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert f"the Python at '{python}'" in done.stderr
+    assert "use an environment in a folder without spaces" in done.stderr
