@@ -114,7 +114,7 @@ def _growing(node_types: dict[str, Any], port: int) -> dict[str, Any]:
 
 
 def _start(command: list[str], environment: dict[str, str], folder: Path) -> None:
-    """Start it, and again where a busy machine did not have Ray's agents ready in the 15 s that a raylet gives them."""
+    """Start it, and again where a busy machine was too slow for the times that Ray gives its parts."""
     for _ in range(_TRIES):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -152,6 +152,7 @@ def clean_environment() -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a job's `python`
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",  # the machine may be full of others
+        "RAY_agent_register_timeout_ms": "120000",  # or busy: a raylet ends if its agents need more than this
         "OMP_NUM_THREADS": "1",
     }
 

@@ -38,8 +38,8 @@ while True:
 
 _TRIES = 4
 
-_PATIENT = {"RAY_agent_register_timeout_ms": "120000", "RAY_worker_niceness": "0"}
-"""On a busy machine Ray's own settings let nodes die as they start, and leave the trials to wait for everybody else."""
+_NOT_NICE = {"RAY_worker_niceness": "0"}
+"""On a busy machine Ray's own setting leaves the trials to wait for everybody else."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _started(folder: Path, head_cpus: int) -> Nodes:
     for _ in range(_TRIES):
         script = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(head_cpus)],
-            env={**clean_environment(), **_PATIENT, **_told(folder), "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**clean_environment(), **_NOT_NICE, **_told(folder), "PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
