@@ -8,6 +8,6 @@ except ImportError as error:
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{name}"
-        for name in ("families", "losses", "metrics", "schedules", "stages", "storage", "tasks", "tolerance")
+        for name in ("families", "losses", "metrics", "schedules", "storage", "tasks", "tolerance")
     )
 )
