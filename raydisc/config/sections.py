@@ -34,9 +34,9 @@ Allocation = Literal["global", "uniform"]
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names in quotes for a message, such as ``'a', 'b' and 'c'``; ``none`` if there are no names."""
+    """Return names in quotes for a message, such as ``'a', 'b' and 'c'``, or ``no such key``."""
     quoted = [f"'{name}'" for name in names]
-    return " and ".join(filter(None, [", ".join(quoted[:-1]), *quoted[-1:]])) or "none"
+    return " and ".join(filter(None, [", ".join(quoted[:-1]), *quoted[-1:]])) or "no such key"
 
 
 class Section(BaseModel):

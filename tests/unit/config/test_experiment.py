@@ -195,7 +195,7 @@ def test_unknown_names(refusal):
         ),
         ("name=ledger", "a run cannot be named 'ledger': the storage has a folder of that name"),
         ("task.metric=[a]", "task.metric is ['a'], but should be text"),
-        ("teacher.model=null", "teacher: needs exactly one of 'model' and 'architecture', but has none"),
+        ("teacher.model=null", "teacher: needs exactly one of 'model' and 'architecture', but has no such key"),
     ],
 )
 def test_wrong_values(refusal, override, sentence):
@@ -233,7 +233,7 @@ def test_a_missing_section(refusal):
 @pytest.mark.parametrize(
     ("task", "sentence"),
     [
-        ("{}", "task: needs exactly one of 'train', 'glue', 'reviews' and 'name', but has none"),
+        ("{}", "task: needs exactly one of 'train', 'glue', 'reviews' and 'name', but has no such key"),
         (
             "{glue: sst2, reviews: {}}",
             "task: needs exactly one of 'train', 'glue', 'reviews' and 'name', but has 'glue' and 'reviews'",
