@@ -6,5 +6,8 @@ except ImportError as error:
     raise ImportError("raydisc.testing needs pytest; install it with `pip install pytest`") from error
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("families", "losses", "metrics", "schedules", "storage", "tasks", "tolerance"))
+    *(
+        f"{__name__}.{name}"
+        for name in ("families", "losses", "metrics", "schedules", "stages", "storage", "tasks", "tolerance")
+    )
 )
