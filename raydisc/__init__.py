@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raydisc.losses import LOSSES
     from raydisc.losses.base import Loss
     from raydisc.models.student_folder import load_student
+    from raydisc.runs.proposals import Proposals, TrialResult
     from raydisc.runtime.driver import RunResult
     from raydisc.runtime.driver import check_experiment as validate
     from raydisc.runtime.driver import run_experiment as run
@@ -46,6 +47,7 @@ __all__ = [
     "Metric",
     "Model",
     "Outcome",
+    "Proposals",
     "RunResult",
     "Schedule",
     "ScheduleOptions",
@@ -53,6 +55,7 @@ __all__ = [
     "Task",
     "TaskSource",
     "Trial",
+    "TrialResult",
     "__version__",
     "load_experiment",
     "load_student",
@@ -77,6 +80,7 @@ _PLACES = {
     "Metric": "raydisc.tasks.metrics:Metric",
     "Model": "raydisc.stages.artifact:Model",
     "Outcome": "raydisc.schedules.steps:Outcome",
+    "Proposals": "raydisc.runs.proposals:Proposals",
     "RunResult": "raydisc.runtime.driver:RunResult",
     "Schedule": "raydisc.schedules.base:Schedule",
     "ScheduleOptions": "raydisc.config.schedules:ScheduleOptions",
@@ -84,6 +88,7 @@ _PLACES = {
     "Task": "raydisc.tasks.named:Task",
     "TaskSource": "raydisc.tasks.source:TaskSource",
     "Trial": "raydisc.schedules.base:Trial",
+    "TrialResult": "raydisc.runs.proposals:TrialResult",
     "load_experiment": "raydisc.config.experiment:load_experiment",
     "load_student": "raydisc.models.student_folder:load_student",
     "plan": "raydisc.runtime.planning:forecast",

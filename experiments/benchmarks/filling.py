@@ -19,6 +19,7 @@ from raylets import nodes
 from raydisc.errors import InputError
 from raydisc.report.table import Sheet
 from raydisc.runs.jobs import Job
+from raydisc.runs.proposals import TrialResult
 
 NAME = "filling"
 
@@ -35,15 +36,34 @@ EXAMPLES = """\
 WAYS = ("one by one", "as in a run")
 
 
+class Known:
+    """Jobs that are all known from the beginning."""
+
+    over = True
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        """Keep the jobs until they are asked for."""
+        self._jobs = jobs
+
+    def more(self) -> Sequence[Job]:
+        """Return all jobs the first time."""
+        jobs, self._jobs = self._jobs, []
+        return jobs
+
+    def ended(self, job: Job, result: TrialResult) -> None:
+        """Plan nothing further."""
+
+
 def filled(way: str, slots: int, jobs: int, seconds: float) -> Row:
     """Let jobs sleep, and return the use of the slots."""
     from ray import tune
 
     from raydisc.runtime.cluster import with_waiting
+    from raydisc.runtime.job_searcher import JobSearcher
     from raydisc.runtime.tuning import tune_config
 
-    plan = [Job(f"job-{number}", "") for number in range(jobs)]
-    config = tune_config(plan, lambda: with_waiting(slots), lambda: False)
+    plan = Known([Job(f"job-{number}", "") for number in range(jobs)])
+    config = tune_config(JobSearcher(plan, lambda: with_waiting(slots), lambda: False))
     if way == "one by one":
         config = replace(config, max_concurrent_trials=None)
     worked: list[tuple[float, float]] = []
@@ -96,19 +116,19 @@ def used(worked: Sequence[tuple[float, float]], slots: int, begun: float) -> Row
 
 def handed_out(trials: int, at_once: int) -> Row:
     """Hand out a plan of trials and their tests after each end, as Tune's loop asks for it; return the CPU seconds."""
-    from raydisc.runtime.job_searcher import PlanSearcher
+    from raydisc.runtime.job_searcher import JobSearcher
 
     schedules = [Job(f"trial-{number}", "", needs=("prepare",)) for number in range(trials)]
     names = tuple(job.name for job in schedules)
     tests = [Job(f"test-{number}", "", needs=names, test=True) for number in range(trials)]
     began = time.process_time()
-    searcher = PlanSearcher([Job("prepare", ""), *schedules, *tests], lambda: at_once, lambda: False)
+    searcher = JobSearcher(Known([Job("prepare", ""), *schedules, *tests]), lambda: at_once, lambda: False)
     running: list[str] = []
     asked = 0
     while True:
         asked += 1
         given = searcher.suggest(str(asked))
-        if given == PlanSearcher.FINISHED:
+        if given == JobSearcher.FINISHED:
             break
         if given is not None:
             running.append(str(asked))

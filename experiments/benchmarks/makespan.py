@@ -11,7 +11,7 @@ from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
 from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger
-from raydisc.runs.jobs import Job, make_plan
+from raydisc.runs.jobs import Job, Jobs
 from raydisc.schedules.trials import expand
 from raydisc.stages.problem import inspect, student_scales
 
@@ -101,4 +101,7 @@ def measured_jobs(experiment: Experiment, storage: Path) -> tuple[list[Job], dic
     arithmetic = Arithmetic(**json.loads(stages[0]["settings"])["arithmetic"])  # in which jobs have their names
     subject = inspect(experiment)
     trials = expand(experiment, student_scales(experiment, subject))
-    return make_plan(experiment, subject, trials, arithmetic, lambda key: None), seconds
+    jobs = Jobs(experiment, subject, arithmetic, lambda key: None)
+    jobs.add(trials)
+    jobs.close()
+    return jobs.planned, seconds

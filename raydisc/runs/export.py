@@ -1,4 +1,4 @@
-"""Writing finished students where users find them."""
+"""The export of finished students to where users find them."""
 
 import json
 import shutil
@@ -25,14 +25,14 @@ def export_student(
     """Write a student with its tokenizer and its card; all of it or nothing.
 
     Args:
-        store: artifacts.
-        data: the tokenised task, whose tokenizer goes along.
-        trial: that made the student.
-        outcome: of the trial.
-        students: the run's, or their folder.
+        store: The artifacts.
+        data: The tokenised task, whose tokenizer goes along.
+        trial: The trial that made the student.
+        outcome: The outcome of the trial.
+        students: The part of the storage for the run's students, or their folder.
 
     Returns:
-        Where it is on this machine.
+        The student's folder on this machine.
     """
     students = storage_at(students)
     student, folder = outcome.student, students.folder

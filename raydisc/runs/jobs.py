@@ -1,6 +1,7 @@
-"""The plan of a run: its jobs, each a Ray Tune trial, and what each waits for.
+"""The jobs of a run, each a Ray Tune trial, and what each waits for.
 
-What several trials need runs first, as a trial of its own, so that no trial holds devices while it waits.
+A stage that several trials need is a job of its own that runs before them, so that no trial holds devices while it
+waits.
 """
 
 from collections import Counter
@@ -11,8 +12,7 @@ from raydisc.config.experiment import Experiment
 from raydisc.models.precision import Arithmetic
 from raydisc.schedules.base import Trial
 from raydisc.schedules.foresight import foresee
-from raydisc.schedules.search import Search
-from raydisc.schedules.trials import steps_of
+from raydisc.schedules.trials import preparation, steps_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.problem import Subject
@@ -26,115 +26,182 @@ class Job:
     """One Ray Tune trial of a run.
 
     Attributes:
-        name: unique within the run.
-        label: for people.
-        needs: names of the jobs that must have ended before.
-        trial: the schedule's trial that the job is, belongs to or tests; None for the common ones.
-        until: for a stage that several trials share, its key: the trial is run up to there.
-        test: whether the job reads the test split, of the trial's student or (without a trial) of the teacher.
-        of_teacher: whether it is one for the teacher's workers.
+        name: The name, unique within the run.
+        label: The name for people.
+        needs: The names of the jobs that must have ended before; where one failed, so does this job.
+        after: The names of further jobs that must have ended before, whatever came of them.
+        trial: The trial that the job is, computes a stage of or tests; None for the jobs of all trials.
+        until: The key of the stage up to which the trial is run, where several trials share that stage.
+        test: Whether the job reads the test split, for the trial's student or (without a trial) the teacher.
+        of_teacher: Whether it is for the teacher's own workers.
     """
 
     name: str
     label: str
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     trial: Trial | None = None
     until: str | None = None
     test: bool = False
     of_teacher: bool = False
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether the job is a whole trial of a schedule."""
+        return self.trial is not None and self.until is None and not self.test
+
+    def __str__(self) -> str:
+        """Return the name, which Tune makes a part of its own names."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class Ended:
-    """How the jobs of a run have ended.
+    """The end of a run's jobs.
 
     Attributes:
-        failures: one sentence for each that failed.
-        following: names of those that were not run to their end, as the budget was spent.
+        failures: One sentence for each job that failed.
+        following: The names of the jobs that were not run to their end, since the budget was spent.
     """
 
     failures: list[str]
     following: list[str]
 
 
-def make_plan(
-    experiment: Experiment,
-    subject: Subject,
-    trials: Sequence[Trial],
-    arithmetic: Arithmetic,
-    find: Callable[[str], Artifact | None],
-) -> list[Job]:
-    """All jobs of a run: preparation, shared stages, schedules, controls, and the tests after every choice.
+Foreseen = Sequence[tuple[Stage, Artifact]]
+"""The stages that a trial will ask for."""
+
+
+class Jobs:
+    """The jobs of a run: preparation, shared stages, trials, and the tests after every choice.
 
     Where the teacher has workers of its own, each of its stages is a job for them.
+
+    Args:
+        experiment: The experiment.
+        subject: Its task and its teacher.
+        arithmetic: How stages will be computed.
+        find: Returns a finished stage's artifact by its key, or None.
+        most: The number of trials within the budget; None for all.
     """
-    some = trials[0]
-    search = Search(experiment, subject, some.student_scale, some.seed)
-    common = {artifact.key for _, artifact in foresee(search.prepare(), arithmetic, find)}
-    foreseen = {
-        trial.name: [
-            (request, artifact)
-            for request, artifact in foresee(steps_of(trial, experiment, subject), arithmetic, find)
-            if artifact.key not in common
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        subject: Subject,
+        arithmetic: Arithmetic,
+        find: Callable[[str], Artifact | None],
+        most: int | None = None,
+    ) -> None:
+        """Start without trials."""
+        self._experiment, self._subject, self._arithmetic, self._find = experiment, subject, arithmetic, find
+        self._most = most
+        self._common = {artifact.key for _, artifact in foresee(preparation(experiment, subject), arithmetic, find)}
+        self._shared: dict[str, str] = {}
+        self._owners: dict[str, str] = {}
+        self._trials: list[Trial] = []
+        self._closed = False
+        self.planned: list[Job] = []
+        """The jobs within the budget."""
+        self.left: list[Job] = []
+        """The jobs beyond it."""
+
+    @property
+    def expected(self) -> int:
+        """The number of jobs within the budget, with the tests still to come."""
+        tests_to_come = 0 if self._closed or self.left else len(self._trials) + 1
+        return len(self.planned) + tests_to_come
+
+    def add(self, trials: Sequence[Trial]) -> list[Job]:
+        """Plan further trials, and return their jobs that are within the budget.
+
+        A stage that two or more of these trials will ask for is a job of its own. A stage that an earlier trial will
+        compute is waited for.
+        """
+        foreseen = {trial.name: self._foreseen(trial) for trial in trials}
+        jobs = [] if self._trials else [Job(PREPARE, "prepare", of_teacher=True)]
+        jobs += self._shared_jobs(trials, foreseen)
+        jobs += [self._trial_job(trial, foreseen[trial.name], trials) for trial in trials]
+        for trial in trials:
+            for _, artifact in foreseen[trial.name]:
+                self._owners.setdefault(artifact.key, trial.name)
+        self._trials += trials
+        begun = sum(job.is_trial for job in self.planned)
+        kept = within(jobs, None if self._most is None else self._most - begun)
+        names = {job.name for job in kept}
+        self.planned += kept
+        self.left += [job for job in jobs if job.name not in names]
+        return kept
+
+    def close(self) -> list[Job]:
+        """Plan the tests of all students and of the teacher, and return them if every trial is within the budget."""
+        if self._closed:
+            return []
+        self._closed = True
+        ended = tuple(trial.name for trial in self._trials)
+        tests = [
+            Job(f"test-of-{trial.name}", f"test {trial.name}", needs=ended, trial=trial, test=True)
+            for trial in self._trials
         ]
-        for trial in trials
-    }
-    shared = _shared_jobs(trials, foreseen, apart=experiment.resources.teacher_workers is not None)
-    schedules = [_schedule_job(trial, foreseen[trial.name], shared) for trial in trials]
-    finished = tuple(job.name for job in schedules)
-    tests = [
-        Job(f"test-of-{trial.name}", f"test {trial.name}", needs=finished, trial=trial, test=True) for trial in trials
-    ]
-    teacher = Job(TEST_OF_TEACHER, "test the teacher", needs=finished, test=True, of_teacher=True)
-    return [Job(PREPARE, "prepare", of_teacher=True), *shared.values(), *schedules, *tests, teacher]
+        tests.append(Job(TEST_OF_TEACHER, "test the teacher", needs=ended, test=True, of_teacher=True))
+        if self.left:
+            self.left += tests
+            return []
+        self.planned += tests
+        return tests
+
+    def _foreseen(self, trial: Trial) -> Foreseen:
+        """Return the stages that a trial will ask for and that have not been computed."""
+        steps = steps_of(trial, self._experiment, self._subject)
+        found = foresee(steps, self._arithmetic, self._find)
+        return [it for it in found if it[1].key not in self._common and it[1].facts is None]
+
+    def _shared_jobs(self, trials: Sequence[Trial], foreseen: Mapping[str, Foreseen]) -> list[Job]:
+        """Return a job for each stage that two or more trials will ask for, and for those of the teacher's workers.
+
+        Stages that most others wait for come first (see ``Stage.comes_first``).
+        """
+        wanted = Counter(key for stages in foreseen.values() for key in {artifact.key for _, artifact in stages})
+        apart = self._experiment.resources.teacher_workers is not None
+        jobs: list[Job] = []
+        first: set[str] = set()
+        for trial in trials:
+            for stage, artifact in foreseen[trial.name]:
+                alone = wanted[artifact.key] < 2 and not (apart and stage.of_teacher)
+                if alone or artifact.key in self._shared or artifact.key in self._owners:
+                    continue
+                before = tuple(self._shared[key] for key in artifact.inputs if key in self._shared)
+                name = self._shared[artifact.key] = f"{artifact.kind}-{artifact.key[:12]}"
+                label, needs = f"{artifact.kind} seed {trial.seed}", (PREPARE, *before)
+                jobs.append(Job(name, label, needs, (), trial, until=artifact.key, of_teacher=stage.of_teacher))
+                first |= {name} if stage.comes_first else set()
+        return sorted(jobs, key=lambda job: job.name not in first)
+
+    def _trial_job(self, trial: Trial, foreseen: Foreseen, others: Sequence[Trial]) -> Job:
+        keys = [artifact.key for _, artifact in foreseen]
+        needs = [PREPARE, *(self._shared[key] for key in keys if key in self._shared)]
+        after = [self._owners[key] for key in keys if key in self._owners and key not in self._shared]
+        if trial.rival is not None and trial.rival in (*self._trials, *others):
+            needs.append(trial.rival.name)
+        return Job(trial.name, trial.name, tuple(dict.fromkeys(needs)), tuple(dict.fromkeys(after)), trial)
 
 
 def within(jobs: Sequence[Job], trials: int | None) -> list[Job]:
-    """The jobs of a plan's first schedule trials, so many of them: they, and what they need.
+    """Return the jobs of the first trials of a plan, with the jobs that they wait for.
 
-    Tests are left out with the trials that they wait for.
+    Args:
+        jobs: The plan, or a part of it.
+        trials: The number of trials; None for all of them.
     """
-    schedules = [job for job in jobs if job.trial is not None and job.until is None and not job.test]
-    if trials is None or trials >= len(schedules):
+    whole = [job for job in jobs if job.is_trial]
+    if trials is None or trials >= len(whole):
         return list(jobs)
     by_name = {job.name: job for job in jobs}
     wanted: set[str] = {PREPARE}
-    begun = [job.name for job in schedules[:trials]]
+    begun = [job.name for job in whole[: max(0, trials)]]
     while begun:
         name = begun.pop()
         wanted.add(name)
-        begun += [need for need in by_name[name].needs if need not in wanted]
+        job = by_name[name]
+        begun += [other for other in (*job.needs, *job.after) if other in by_name and other not in wanted]
     return [job for job in jobs if job.name in wanted]
-
-
-Foreseen = Sequence[tuple[Stage, Artifact]]
-"""Stages that a trial will ask for."""
-
-
-def _shared_jobs(trials: Sequence[Trial], foreseen: Mapping[str, Foreseen], apart: bool) -> dict[str, Job]:
-    """A job for each unfinished stage that two trials or more will ask for, by the stage's key; also for the teacher's.
-
-    Stages that most others wait for come first (see ``Stage.comes_first``).
-    """
-    wanted = Counter(key for stages in foreseen.values() for key in {artifact.key for _, artifact in stages})
-    jobs: dict[str, Job] = {}
-    first: set[str] = set()
-    for trial in trials:
-        for request, artifact in foreseen[trial.name]:
-            alone = wanted[artifact.key] < 2 and not (apart and request.of_teacher)
-            if alone or artifact.facts is not None or artifact.key in jobs:
-                continue
-            before = tuple(jobs[key].name for key in artifact.inputs if key in jobs)
-            label = f"{artifact.kind} seed {trial.seed}"
-            name = f"{artifact.kind}-{artifact.key[:12]}"
-            needs = (PREPARE, *before)
-            jobs[artifact.key] = Job(name, label, needs, trial, until=artifact.key, of_teacher=request.of_teacher)
-            first |= {artifact.key} if request.comes_first else set()
-    return dict(sorted(jobs.items(), key=lambda item: item[0] not in first))
-
-
-def _schedule_job(trial: Trial, foreseen: Foreseen, shared: dict[str, Job]) -> Job:
-    needs = [PREPARE, *(shared[artifact.key].name for _, artifact in foreseen if artifact.key in shared)]
-    if trial.rival is not None:
-        needs.append(trial.rival.name)
-    return Job(trial.name, trial.name, needs=tuple(dict.fromkeys(needs)), trial=trial)

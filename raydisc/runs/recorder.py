@@ -1,6 +1,7 @@
-"""What a run writes into the ledger."""
+"""The rows that a run writes into the ledger."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,17 +19,20 @@ from raydisc.stages.kinds import kind_named
 from raydisc.stages.problem import Subject
 from raydisc.stages.store import ArtifactStore
 
+STOPPED_EARLY = "stopped early"
+"""The state of a trial that the scheduler of trials has ended."""
+
 
 class Recorder:
     """Writes one job's stages and its end.
 
     Args:
-        ledger: of the storage.
-        store: artifacts.
-        run: the run's name.
-        job: the job's name.
-        arithmetic: of the stages that it computes.
-        metric: the task's.
+        ledger: The ledger of the storage.
+        store: The artifacts.
+        run: The run's name.
+        job: The job's name.
+        arithmetic: The arithmetic of the stages that it computes.
+        metric: The name of the task's metric.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Recorder:
         self.reused: list[str] = []
 
     def stage(self, request: Stage, artifact: Artifact, found: bool) -> None:
-        """A stage is there: note that it was asked for, and all it found if it was computed now.
+        """Note that a stage was asked for, and write its results if it was computed now.
 
         The ledger of a storage whose artifacts were copied in lacks their rows: they are written as well.
         """
@@ -66,47 +70,66 @@ class Recorder:
         self._ledger.write("stages", [self._stage_row(request, artifact)], artifact.key)
 
     def failed_stage(self, key: str, kind: str, message: str, seconds: float) -> None:
-        """A stage has failed after so many seconds, which were spent all the same."""
+        """Write that a stage has failed, with the seconds that it took, which count as spent."""
         row = self._broken_off(key, kind, "failed", message, seconds, seconds)
         self._ledger.write("stages", [row], f"failed-{key}")
 
     def stopped_stage(self, key: str, kind: str, message: str, device_seconds: float, wall_seconds: float) -> None:
-        """A stage has been asked to stop after so many seconds, which count until it is finished."""
+        """Write that a stage was asked to stop, with its seconds, which count until it is finished."""
         row = self._broken_off(key, kind, "stopped", message, device_seconds, wall_seconds)
         self._ledger.write("stages", [row], f"stopped-{key}")
 
-    def trial(
-        self,
-        trial: Trial,
-        subject: Subject,
-        outcome: Outcome | None,
-        message: str = "",
-        test: Artifact | None = None,
-    ) -> None:
-        """How a trial stands: failed (no outcome), finished, or finished and tested, which it stays."""
-        if outcome is not None and test is None and self._is_tested(trial, outcome):
+    def trial(self, trial: Trial, subject: Subject, outcome: Outcome, test: Artifact | None = None) -> None:
+        """Write that a trial is finished, or finished and tested, which it stays."""
+        if test is None and self._is_tested(trial, outcome):
             return
-        row: dict[str, Any] = {
+        student = ModelFacts.of(outcome.student)
+        row = {
+            "path": list(outcome.path), "student_parameters": student.parameters,
+            "initialisation": outcome.initialisation, "student": outcome.student.key,
+            "supernet": outcome.supernet.key if outcome.supernet else None, "state": "finished",
+            "validation_metric": student.evaluations[-1].metric, "test": test.key if test else None,
+        }  # fmt: skip
+        self._write_trial(trial, subject, row)
+
+    def failed_trial(self, trial: Trial, subject: Subject, message: str) -> None:
+        """Write that a trial has failed."""
+        self._write_trial(trial, subject, {"state": "failed", "message": message})
+
+    def stopped_trial(self, trial: Trial, subject: Subject, metric: float | None, message: str) -> None:
+        """Write that a trial was stopped early, which it stays.
+
+        Args:
+            trial: The trial.
+            subject: Its task and its teacher.
+            metric: The validation metric of its last evaluation, if there was one.
+            message: Where it was stopped.
+        """
+        row = {"state": STOPPED_EARLY, "message": message, "validation_metric": metric}
+        self._write_trial(trial, subject, row)
+
+    def stopped_before(self, trial: Trial) -> Mapping[str, Any] | None:
+        """Return the row of a trial that was stopped early, or None where it was not."""
+        rows = self._rows_of(trial)
+        return rows[0] if rows and rows[0]["state"] == STOPPED_EARLY else None
+
+    def _write_trial(self, trial: Trial, subject: Subject, row: Mapping[str, Any]) -> None:
+        whole: dict[str, Any] = {
             "run": self._run, "trial": trial.name, "task": subject.task_name, "metric": subject.metric,
             "schedule": trial.schedule.name, "path": list(trial.path), "student_scale": trial.student_scale,
-            "lam": trial.schedule.lam, "seed": trial.seed, "state": "failed", "message": message,
-            "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)),
+            "lam": trial.schedule.lam, "seed": trial.seed, "message": "",
+            "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)), **row,
         }  # fmt: skip
-        if outcome is not None:
-            student = ModelFacts.of(outcome.student)
-            row |= {
-                "path": list(outcome.path), "student_parameters": student.parameters,
-                "initialisation": outcome.initialisation, "student": outcome.student.key,
-                "supernet": outcome.supernet.key if outcome.supernet else None, "state": "finished",
-                "validation_metric": student.evaluations[-1].metric, "test": test.key if test else None,
-            }  # fmt: skip
-        self._ledger.write("trials", [row], f"{self._run}.{trial.name}")
+        self._ledger.write("trials", [whole], f"{self._run}.{trial.name}")
+
+    def _rows_of(self, trial: Trial) -> list[dict[str, Any]]:
+        if not self._ledger.has("trials", f"{self._run}.{trial.name}"):
+            return []
+        return self._ledger.rows("trials", run=self._run, trial=trial.name)
 
     def _is_tested(self, trial: Trial, outcome: Outcome) -> bool:
-        """Whether the trial's last row tells of a test of this student: the same row is never written again."""
-        if not self._ledger.has("trials", f"{self._run}.{trial.name}"):
-            return False
-        rows = self._ledger.rows("trials", run=self._run, trial=trial.name)
+        """Whether the trial's last row has a test of this student: the same row is never written again."""
+        rows = self._rows_of(trial)
         return any(row["test"] is not None and row["student"] == outcome.student.key for row in rows)
 
     def _broken_off(

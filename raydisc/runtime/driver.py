@@ -1,11 +1,11 @@
-"""The driver: checks an experiment, runs its plan, gathers what it left."""
+"""The driver: checks an experiment, runs its jobs, and gathers the results."""
 
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 
@@ -23,8 +23,9 @@ from raydisc.report.runs import RunState, State, read_state
 from raydisc.report.show import show
 from raydisc.runs.budget import Spending
 from raydisc.runs.folder import RESOLVED, claimed_folder
-from raydisc.runs.jobs import Ended, make_plan, within
+from raydisc.runs.jobs import Ended, Jobs
 from raydisc.runs.machine import refuse_beyond_machine
+from raydisc.runs.proposals import Grid, Planner, Proposals
 from raydisc.runs.termination import interrupt, on_sigterm
 from raydisc.runtime.liveness import on_loss
 from raydisc.runtime.session import ray_session, starts_here
@@ -38,23 +39,26 @@ from raydisc.storage.faults import sentence
 from raydisc.storage.folder import Held, Storage
 from raydisc.tradeoff import DEFAULT_LAM
 
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
 REPORT = "report.html"
 """The report in a run's folder."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves.
+    """The result of a run.
 
     Attributes:
-        name: the run's.
-        comparison: one row for each schedule, path and seed, as ``raydisc compare --json`` prints them.
-        show: what ``raydisc show --json`` prints: stages, candidates, trials.
-        students: the folder of each finished student by trial name, for ``raydisc.load_student``; or its address.
-        places: where students, ledger and report lie.
-        failures: one sentence for each job that failed.
-        following: names of the jobs that were not run to their end, as the budget was spent; they are run once there is
-            more of it.
+        name: The run's name.
+        comparison: One row for each schedule, path and seed, as ``raydisc compare --json`` prints them.
+        show: The output of ``raydisc show --json``: stages, candidates, trials.
+        students: The folder of each finished student by trial name, for ``raydisc.load_student``; or its address.
+        places: The places of students, ledger and report.
+        failures: One sentence for each job that failed.
+        following: The names of the jobs that were not run to their end, as the budget was spent; they are run once
+            there is more of it.
     """
 
     name: str
@@ -72,10 +76,10 @@ class RunResult:
 
 
 def check_experiment(experiment: Experiment) -> list[str]:
-    """Everything that can be refused before any training; gives notices.
+    """Refuse everything that can be refused before any training, and return notices.
 
     Raises:
-        InputError: one sentence.
+        InputError: The experiment cannot work.
     """
     open_storage(experiment.storage)
     _refuse_beyond_machine(experiment.resources)
@@ -84,7 +88,7 @@ def check_experiment(experiment: Experiment) -> list[str]:
 
 
 def _refuse_beyond_machine(resources: ResourcesConfig) -> None:
-    """What another machine's trials may have is known once Ray has been joined."""
+    """Refuse what this machine lacks; of another machine that is known once Ray has been joined."""
     if starts_here():
         refuse_beyond_machine(resources)
 
@@ -94,28 +98,40 @@ def _inspected(experiment: Experiment) -> tuple[Subject, list[Trial]]:
     return subject, expand(experiment, student_scales(experiment, subject))
 
 
-def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None, keep_names: bool = False) -> RunResult:
+def run_experiment(
+    experiment: Experiment,
+    reporter: LiveReporter | None = None,
+    keep_names: bool = False,
+    proposals: Proposals | None = None,
+    trial_scheduler: "TrialScheduler | None" = None,
+) -> RunResult:
     """Run an experiment, or go on with it where it was; finished stages are not computed again.
 
     Where its budget is spent it stops, and the result says what would be next.
 
     Args:
-        experiment: what to run.
-        reporter: shows progress; plain lines on standard error unless given.
-        keep_names: leave relative names of files as they are, for a job whose every process starts in one folder.
+        experiment: The experiment.
+        reporter: Shows progress; plain lines on standard error if left out.
+        keep_names: Whether relative names of files stay as they are, for a job whose every process starts in one
+            folder.
+        proposals: The source of trials; the experiment's schedules and controls if left out.
+        trial_scheduler: A scheduler of Ray Tune that stops trials early, such as ``ASHAScheduler``. It hears of every
+            evaluation of a trial: of the validation ``metric``, which is better when it is higher, and of its number
+            as ``training_iteration``.
 
     Raises:
-        InputError: the experiment, its data, its teacher, the storage or the resources cannot work.
-        StorageError: the storage has failed meanwhile.
-        KeyboardInterrupt: the run was interrupted; it goes on when it is run again.
+        InputError: The experiment, its data, its teacher, the storage, the resources or the proposals cannot work.
+        StorageError: The storage has failed meanwhile.
+        KeyboardInterrupt: The run was interrupted; it goes on when it is run again.
     """
     reporter = reporter or LiveReporter(plain=True)
     experiment = experiment if keep_names else experiment.with_absolute_paths()
     storage = open_storage(experiment.storage).absolute()
     _refuse_beyond_machine(experiment.resources)
     subject, trials = _inspected(experiment)
+    planner = Planner(proposals or Grid(trials))
     try:
-        return _run_claimed(experiment, subject, storage, trials, reporter)
+        return _run_claimed(experiment, subject, storage, planner, reporter, trial_scheduler)
     except OSError as error:
         told = sentence(error, str(storage))
         if told is None:
@@ -124,7 +140,12 @@ def run_experiment(experiment: Experiment, reporter: LiveReporter | None = None,
 
 
 def _run_claimed(
-    experiment: Experiment, subject: Subject, storage: Storage, trials: Sequence[Trial], reporter: LiveReporter
+    experiment: Experiment,
+    subject: Subject,
+    storage: Storage,
+    planner: Planner,
+    reporter: LiveReporter,
+    trial_scheduler: "TrialScheduler | None",
 ) -> RunResult:
     with claimed_folder(storage, experiment) as folder:
         for notice in (*experiment.notices(), *subject.notices):
@@ -135,7 +156,7 @@ def _run_claimed(
         spending = Spending(experiment.budget, ledger, experiment.name, before.wall_seconds if before else 0.0)
 
         def note(state: State = "running") -> None:
-            RunState(subject.task_name, state, len(trials), spending.wall_seconds).write(folder)
+            RunState(subject.task_name, state, len(planner.trials), spending.wall_seconds).write(folder)
 
         def lose() -> NoReturn:
             with suppress(OSError, StorageError):
@@ -149,24 +170,25 @@ def _run_claimed(
 
         note()
         try:
-            ended = _run_plan(experiment, subject, storage, trials, reporter, spending, note, lose)
+            ended = _run_jobs(experiment, subject, storage, planner, reporter, spending, note, lose, trial_scheduler)
         except BaseException as error:
             with suppress(OSError, StorageError):  # the first error counts
                 note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         note("stopped: budget" if ended.following else "failed" if ended.failures else "finished")
-        return _result(experiment.name, storage, trials, ended)
+        return _result(experiment.name, storage, planner.trials, ended)
 
 
-def _run_plan(
+def _run_jobs(
     experiment: Experiment,
     subject: Subject,
     storage: Storage,
-    trials: Sequence[Trial],
+    planner: Planner,
     reporter: LiveReporter,
     spending: Spending,
     note: Callable[[], None],
     lose: Callable[[], NoReturn],
+    trial_scheduler: "TrialScheduler | None",
 ) -> Ended:
     with ray_session(), on_loss(lose), on_sigterm(interrupt):
         from raydisc.runtime.cluster import arithmetic_of, await_room, worker_memory
@@ -176,24 +198,23 @@ def _run_plan(
         await_room(experiment.resources, not storage.everywhere, reporter.notice)
         alone = arithmetic_of(experiment.resources)
         memory = worker_memory(experiment.resources)
-        layouts = settled_layouts(experiment, subject, trials, alone.precision, memory)
+        layouts = settled_layouts(experiment, subject, planner.trials, alone.precision, memory)
         named = [str(it) if it.workers > 1 else None for it in (layouts.trial, layouts.teacher)]
         arithmetic = replace(alone, layout=named[0], teacher_layout=named[1])
-        plan = make_plan(experiment, subject, trials, arithmetic, _finder(experiment, storage, reporter))
-        jobs = within(plan, experiment.budget.trials)
-        lam = next((trial.schedule.lam for trial in trials if trial.schedule.lam is not None), DEFAULT_LAM)
-        reporter.start(experiment.name, len(jobs), lam)
+        find = _finder(experiment, storage, reporter)
+        jobs = Jobs(experiment, subject, arithmetic, find, most=experiment.budget.trials)
+        planner.begin(jobs, reporter.expect)
+        lam = next((trial.schedule.lam for trial in planner.trials if trial.schedule.lam is not None), DEFAULT_LAM)
+        reporter.start(experiment.name, jobs.expected, lam)
+        run = Run(experiment, subject, str(storage), arithmetic, layouts, ends_trials=trial_scheduler is not None)
         try:
-            run = Run(experiment, subject, str(storage), {job.name: job for job in jobs}, arithmetic, layouts)
-            ended = tune_jobs(run, jobs, reporter, spending, note)
+            return tune_jobs(run, planner, reporter, spending, note, trial_scheduler)
         finally:
             reporter.stop()
-        done = {job.name for job in jobs}.difference(ended.following)
-        return replace(ended, following=[job.name for job in plan if job.name not in done])
 
 
 def _finder(experiment: Experiment, storage: Storage, reporter: LiveReporter) -> Callable[[str], Artifact | None]:
-    """Finds artifacts; one that was altered is computed anew if the user has it so."""
+    """Return a function that finds artifacts; one that was altered is removed if the experiment has it so."""
     store = ArtifactStore(storage)
 
     def find(key: str) -> Artifact | None:
@@ -202,7 +223,7 @@ def _finder(experiment: Experiment, storage: Storage, reporter: LiveReporter) ->
         except AlteredArtifact as error:
             if experiment.altered_artifacts == "refuse":
                 raise
-            with suppress(Held):  # by who computes it anew
+            with suppress(Held):  # by the process that computes it again
                 if not store.discard_altered(key):
                     raise
                 reporter.notice(computed_anew(error))
@@ -233,7 +254,7 @@ def _result(name: str, storage: Storage, trials: Sequence[Trial], ended: Ended) 
 
 
 def _shown(place: Storage) -> str:
-    """As people see it from where they are."""
+    """Return a place as people see it from the current folder."""
     here = Path.cwd()
     if place.everywhere and place.folder.is_relative_to(here):
         return str(place.folder.relative_to(here))

@@ -36,6 +36,7 @@ class HotCopies:
         self._capacity = capacity_bytes
         self._held: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._stopping = False
+        self._ended: set[str] = set()
 
     def reference(self, artifact: Artifact, name: str) -> list[Any]:
         """Return a list with one reference to a file's bytes; inside a list, Ray passes references, not values.
@@ -63,6 +64,14 @@ class HotCopies:
     def stopping(self) -> bool:
         """Whether all trials have to stop."""
         return self._stopping
+
+    def end(self, job: str) -> None:
+        """End a job before its time, as the scheduler of trials has decided."""
+        self._ended.add(job)
+
+    def is_ended(self, job: str) -> bool:
+        """Whether a job has been ended before its time."""
+        return job in self._ended
 
     def _make_room(self, size: int) -> None:
         while self._held and size + sum(held for _, held in self._held.values()) > self._capacity:

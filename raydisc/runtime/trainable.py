@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -25,11 +26,12 @@ from raydisc.runtime.callbacks.stopping import StopAsked
 from raydisc.runtime.gang import START_TIMEOUT_S, Team, gang_of
 from raydisc.runtime.hot_store import hot_store
 from raydisc.runtime.liveness import leave_on_loss
+from raydisc.runtime.metric_reports import MetricReports
 from raydisc.runtime.ray_internals import mix_into_trainable
 from raydisc.schedules.base import Trial
-from raydisc.schedules.search import Ready, Search
+from raydisc.schedules.search import Ready
 from raydisc.schedules.steps import Outcome, Steps
-from raydisc.schedules.trials import steps_of
+from raydisc.schedules.trials import preparation, steps_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
@@ -46,39 +48,39 @@ from raydisc.training.execution import Execution
 
 _REPORT_EVERY_S = 0.5
 _REPORT_SHARE = 20
-"""So many times longer than a report has taken: it waits for the driver, which hears of all trials of a cluster."""
+"""The pause after a report, in times that the report took: it waits for the driver, which serves all trials."""
 
 _REPORT_AT_LEAST_EVERY_S = 30.0
-"""Who tells of nothing is taken to hang."""
+"""The longest pause: a trial that reports nothing is taken to hang."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What every job of a run is given.
+    """The facts that all jobs of a run share.
 
     Attributes:
-        experiment: the resolved experiment.
-        subject: its task and teacher.
-        storage: its path or address.
-        jobs: the plan, by name.
-        arithmetic: in which stages are computed.
-        layouts: of workers.
+        experiment: The resolved experiment.
+        subject: Its task and its teacher.
+        storage: The storage's path or address.
+        arithmetic: The arithmetic that stages are computed in.
+        layouts: The layouts of workers.
+        ends_trials: Whether a scheduler may end trials early.
     """
 
     experiment: Experiment
     subject: Subject
     storage: str
-    jobs: dict[str, Job]
     arithmetic: Arithmetic
     layouts: Layouts = Layouts()
+    ends_trials: bool = False
 
     def layout_of(self, job: Job) -> Layout:
-        """How the workers of a job are laid out."""
+        """Return the layout of a job's workers."""
         return self.layouts.teacher if job.of_teacher else self.layouts.trial
 
     @property
     def device(self) -> torch.device:
-        """What a trial of one worker computes on."""
+        """The device of a trial with one worker."""
         return torch.device("cuda" if self.experiment.resources.gpus else "cpu")
 
     @property
@@ -95,18 +97,18 @@ class Run:
 class Reporting:
     """Passes a stage's state on to Tune, not more often than people can read; its begin and candidates always.
 
-    Keeps what it last heard, so that a failure can name its stage.
+    It keeps the last state, so that a failure can name its stage.
 
     Args:
-        tell: Tune's way to report.
+        report: Tune's function for reports.
     """
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
-        """Start with nothing heard."""
-        self._tell = tell
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+        """Start without a state."""
+        self._report = report
         self.last: dict[str, Any] = {}
         self.since = time.monotonic()
-        self._told, self._pause = 0.0, _REPORT_EVERY_S
+        self._reported, self._pause = 0.0, _REPORT_EVERY_S
 
     def __call__(self, state: dict[str, Any]) -> None:
         """Take the state of the running stage."""
@@ -114,71 +116,120 @@ class Reporting:
         if begins:
             self.since = now
         self.last = state
-        if begins or {"candidates", "notice"} & set(state) or now - self._told > self._pause:
-            self._tell({name: value for name, value in state.items() if name != "evaluations"})
-            self._told = time.monotonic()
-            self._pause = report_pause(self._told - now)
+        if begins or {"candidates", "notice"} & set(state) or now - self._reported > self._pause:
+            self._report({name: value for name, value in state.items() if name != "evaluations"})
+            self._reported = time.monotonic()
+            self._pause = report_pause(self._reported - now)
 
 
 def report_pause(took_s: float) -> float:
-    """Seconds until the next report, after one that took so many."""
+    """Return the seconds until the next report, after one that took ``took_s``."""
     return min(max(_REPORT_EVERY_S, _REPORT_SHARE * took_s), _REPORT_AT_LEAST_EVERY_S)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of a job that did not fail.
+
+    Attributes:
+        message: The result for people.
+        metric: The validation metric of the trial's student, or of its last evaluation.
+        stopped_early: Whether the scheduler of trials has ended the trial.
+    """
+
+    message: str = ""
+    metric: float | None = None
+    stopped_early: bool = False
 
 
 def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     """Run a job; a failure ends it with a sentence, not with an exception, and leaves the other jobs running.
 
     Args:
-        config: ``job``, its name, and ``inherited_failure`` of a job that it waited for.
-        run: the run.
-        copies: the handle of the ``HotCopies`` actor.
+        config: The ``job``; the ``inherited_failure`` of a job that it needs; and ``inherited_stop``, whether the rival
+            of its trial was stopped early.
+        run: The run.
+        copies: The handle of the ``HotCopies`` actor.
     """
     leave_on_loss()
-    job = run.jobs[config["job"]]
+    job: Job = config["job"]
     bound_threads(run.experiment.resources.cpus)
     reporting = Reporting(tune.report)
+    metrics = MetricReports(tune.report, lambda: run.ends_trials and _is_ended(job, copies))
     try:
-        executor, recorder = _equipped(job, run, copies, reporting)
+        executor, recorder = _equipped(job, run, copies, reporting, metrics)
     except (OSError, InputError, StorageError) as error:
-        told = sentence(error, run.storage) or masked(str(error))
-        tune.report({"stage": "done", "key": "", "failure": told, "message": ""})
+        _report_done(Done(), sentence(error, run.storage) or masked(str(error)))
         return
-    failure, message = config.get("inherited_failure"), ""
+    inherited = failure = config.get("inherited_failure")
+    done = Done()
     try:
         if failure is None:
-            if run.layout_of(job).workers == 1:
-                refuse_without(run.arithmetic.precision, run.device)
-            message = _perform_whole(job, run, executor, recorder)
+            done = _stopped_before(config, run, recorder) or _perform_whole(job, run, executor, recorder)
     except Stopped as stop:
         if is_going():
             leave()
         _record_stop(executor.store, run.layout_of(job), str(stop), recorder, reporting)
-        tune.report({"stage": "done", "key": "", "stopped": True, "message": str(stop)})
-        return
+        if not metrics.ended or job.trial is None:
+            tune.report({"stage": "done", "key": "", "stopped": True, "message": str(stop)})
+            return
+        done = Done(f"stopped early ({stop})", metrics.last, stopped_early=True)
+        recorder.stopped_trial(job.trial, run.subject, done.metric, done.message)
     except (InputError, NonFiniteLoss, OutOfMemory, StorageError) as error:
         failure = str(error)
     except Exception as error:
         failure = sentence(error, run.storage) or masked(f"{type(error).__name__}: {error}{_keep_traceback(run, job)}")
     if failure is not None:
         try:
-            _record_failure(job, run, failure, recorder, reporting if config.get("inherited_failure") is None else None)
+            _record_failure(job, run, failure, recorder, reporting if inherited is None else None)
         except (OSError, StorageError) as error:
             if sentence(error, run.storage) != failure:  # which says it already
                 failure = f"{failure} (and the ledger cannot be written: {masked(str(error))})"
-    tune.report({"stage": "done", "key": "", "failure": failure, "message": message})
+    _report_done(done, failure)
 
 
-def _equipped(job: Job, run: Run, copies: Any, reporting: Reporting) -> tuple[Executor, Recorder]:
-    """What computes a job's stages, and what writes them down.
+def _report_done(done: Done, failure: str | None) -> None:
+    tune.report({
+        "stage": "done", "key": "", "failure": failure, "message": done.message, "value": done.metric,
+        "stopped_early": done.stopped_early,
+    })  # fmt: skip
+
+
+def _is_ended(job: Job, copies: Any) -> bool:
+    try:
+        return bool(ray.get(copies.is_ended.remote(job.name)))
+    except ray.exceptions.RayError:  # the actor is being restarted
+        return False
+
+
+def _stopped_before(config: dict[str, Any], run: Run, recorder: Recorder) -> Done | None:
+    """Return the end of a trial that is not to be run: it was stopped early before, or its rival was."""
+    job: Job = config["job"]
+    if job.trial is None or not job.is_trial:
+        return None
+    row = recorder.stopped_before(job.trial)
+    if row is not None:
+        return Done(row["message"], row["validation_metric"], stopped_early=True)
+    if not config.get("inherited_stop"):
+        return None
+    done = Done("stopped early with the trial that it stands beside", stopped_early=True)
+    recorder.stopped_trial(job.trial, run.subject, done.metric, done.message)
+    return done
+
+
+def _equipped(
+    job: Job, run: Run, copies: Any, reporting: Reporting, metrics: MetricReports
+) -> tuple[Executor, Recorder]:
+    """Return the executor of a job's stages, and the recorder that writes them down.
 
     Raises:
-        StorageError: the storage cannot be reached.
-        OSError: this machine's folder for it cannot be written.
+        StorageError: The storage cannot be reached.
+        OSError: This machine's folder for it cannot be written.
     """
     resources, layout, asked = run.experiment.resources, run.layout_of(job), StopAsked(copies)
 
     def stops() -> bool:
-        return is_going() or asked()
+        return is_going() or asked() or metrics.ended
 
     execution = Execution.of(resources, run.arithmetic.precision)
     storage = open_storage(run.storage)
@@ -188,14 +239,25 @@ def _equipped(job: Job, run: Run, copies: Any, reporting: Reporting) -> tuple[Ex
         patience_s = max(START_TIMEOUT_S, 60 * resources.wait_minutes)
         workers = gang_of(Team(layout, resources, execution, run.storage, patience_s), copies, stops)
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
-    return Executor(store, workers, run.arithmetic, reporting, recorder.stage, stops), recorder
+
+    def progress(state: dict[str, Any]) -> None:
+        reporting(state)
+        if job.is_trial:
+            metrics.progress(state)
+
+    def on_stage(stage: Stage, artifact: Artifact, found: bool) -> None:
+        recorder.stage(stage, artifact, found)
+        if job.is_trial:
+            metrics.finished(stage, artifact)
+
+    return Executor(store, workers, run.arithmetic, progress, on_stage, stops), recorder
 
 
 mix_into_trainable(run_job, Preemptible)
 
 
 def _record_stop(store: ArtifactStore, layout: Layout, message: str, recorder: Recorder, reporting: Reporting) -> None:
-    """What the stage that was broken off has cost; one that ended before the stop is in the ledger already."""
+    """Write what the stage that was broken off has cost; one that ended before is in the ledger already."""
     key = reporting.last.get("key")
     if key is not None and store.find(key) is None:
         seconds = time.monotonic() - reporting.since
@@ -206,12 +268,14 @@ def _record_failure(job: Job, run: Run, failure: str, recorder: Recorder, report
     if reporting is not None and reporting.last:
         seconds = time.monotonic() - reporting.since
         recorder.failed_stage(reporting.last["key"], reporting.last["stage"], failure, seconds)
-    if job.trial is not None and job.until is None and not job.test:
-        recorder.trial(job.trial, run.subject, None, failure)
+    if job.trial is not None and job.is_trial:
+        recorder.failed_trial(job.trial, run.subject, failure)
 
 
-def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:
-    """Do what the job is for; from its start, where finished stages are found, once what was altered is removed."""
+def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Done:
+    """Do what the job is for; once altered artifacts are removed, do it again from its start."""
+    if run.layout_of(job).workers == 1:
+        refuse_without(run.arithmetic.precision, run.device)
     removed: set[str] = set()
     while True:
         try:
@@ -223,24 +287,24 @@ def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -
                 if executor.store.discard_altered(error.key):  # else another job was faster
                     tune.report({"stage": "altered", "key": error.key, "notice": computed_anew(error)})
                 removed.add(error.key)
-            except Held:  # by a job that computes it anew
+            except Held:  # by a job that computes it again
                 tune.report({"stage": "altered", "key": error.key})
                 time.sleep(_REPORT_EVERY_S)
 
 
-def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> str:
-    """Do what the job is for; gives what people should hear of it."""
+def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Done:
+    """Do what the job is for."""
     if job.test:
-        return _found(_test(job, run, executor, recorder))
+        return Done(_found(_test(job, run, executor, recorder)))
     if job.trial is None:
-        return _found(executor.run(_search(run).prepare()).finetuned)
+        return Done(_found(executor.run(preparation(run.experiment, run.subject)).finetuned))
     if job.until is not None:
         executor.run(_up_to(steps_of(job.trial, run.experiment, run.subject), job.until))
-        return ""
+        return Done()
     outcome = executor.run(steps_of(job.trial, run.experiment, run.subject))
     recorder.trial(job.trial, run.subject, outcome)
     _export(job.trial, run, executor, outcome)
-    return _found(outcome.student)
+    return Done(_found(outcome.student), EvaluatedFacts.of(outcome.student).last.metric)
 
 
 def _found(artifact: Artifact | None) -> str:
@@ -248,11 +312,6 @@ def _found(artifact: Artifact | None) -> str:
         return "nothing to test"
     last = EvaluatedFacts.of(artifact).last
     return f"{last.split} {last.metric:.3f} ±{last.se:.3f}"
-
-
-def _search(run: Run) -> Search:
-    trial = next(job.trial for job in run.jobs.values() if job.trial is not None)
-    return Search(run.experiment, run.subject, trial.student_scale, trial.seed)
 
 
 def _up_to(steps: Steps[Outcome], key: str) -> Steps[None]:
@@ -268,12 +327,12 @@ def _up_to(steps: Steps[Outcome], key: str) -> Steps[None]:
 def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifact | None:
     """Read the test split once for a finished student (or the teacher), after all choices are in the ledger."""
     if job.trial is None:
-        ready: Ready = executor.run(_search(run).prepare())
+        ready: Ready = executor.run(preparation(run.experiment, run.subject))
         return executor.execute(Evaluate(ready.data, ready.finetuned))
     rows = Ledger(open_storage(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
     if not rows or rows[0]["state"] != "finished":
         return None
-    ready = executor.run(_search(run).prepare())
+    ready = executor.run(preparation(run.experiment, run.subject))
     outcome = executor.run(steps_of(job.trial, run.experiment, run.subject))
     test = executor.execute(Evaluate(ready.data, outcome.student))
     recorder.trial(job.trial, run.subject, outcome, test=test)
@@ -281,12 +340,12 @@ def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifac
 
 
 def _export(trial: Trial, run: Run, executor: Executor, outcome: Outcome) -> None:
-    ready: Ready = executor.run(_search(run).prepare())
+    ready: Ready = executor.run(preparation(run.experiment, run.subject))
     export_student(executor.store, ready.data, trial, outcome, run.files / "students")
 
 
 def _keep_traceback(run: Run, job: Job) -> str:
-    """Where the traceback is kept, for the message; nothing where it cannot be."""
+    """Keep the traceback, and return its place for the message; empty where it cannot be kept."""
     errors, name = run.files / "errors", f"{job.name}.txt"
     try:
         errors.folder.mkdir(parents=True, exist_ok=True)

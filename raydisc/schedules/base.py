@@ -8,7 +8,7 @@ neither Ray nor torch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -251,18 +251,30 @@ class Trial:
         student_scale: The scale of the student wanted.
         seed: The seed of batches, dropout and the sandwich.
         path: The scales of the assistants in order, where the trial is given them.
+        settings: Settings of the experiment that the trial has for itself, by their dotted names, such as
+            ``distillation.lr``, in alphabetical order; see ``with_settings``.
     """
 
     schedule: Schedule[Any]
     student_scale: float
     seed: int
     path: tuple[float, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
         """A name that is one word, unique within an experiment and fit for a folder."""
         path = "".join(f"-via-{scale:.15g}" for scale in self.path)
-        return f"{self.schedule.label}{path}-to-{self.student_scale:.15g}-seed-{self.seed}"
+        settings = "".join(f"-{name}-{_worded(value)}" for name, value in self.settings)
+        return f"{self.schedule.label}{path}{settings}-to-{self.student_scale:.15g}-seed-{self.seed}"
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Trial:
+        """Return the trial with settings of its own, which become a part of its name and of its stages' keys.
+
+        Args:
+            settings: The values by the settings' dotted names, of the sections ``once_for_all`` and ``distillation``.
+        """
+        return replace(self, settings=tuple(sorted({**dict(self.settings), **settings}.items())))
 
     @property
     def rival(self) -> Trial | None:

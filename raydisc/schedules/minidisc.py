@@ -36,11 +36,11 @@ class MinidiscOptions(ScheduleOptions):
 
 
 class Contest(NamedTuple):
-    """What a supernet is trained for.
+    """The purpose of a supernet.
 
     Attributes:
         scales: The scales of the candidates that may be chosen, descending.
-        lam: λ of a choice before the end of the training; None where the choice is made after it.
+        lam: The λ of a choice before the end of the training; None where the choice is made after it.
     """
 
     scales: tuple[float, ...]

@@ -63,7 +63,7 @@ class Search:
 
     @property
     def from_teacher(self) -> bool:
-        """Whether every student is cut from the teacher, whichever model teaches it."""
+        """Whether every student is cut from the teacher, whichever model it is trained towards."""
         return self.experiment.distillation.initialisation == "teacher"
 
     def prepare(self) -> Steps[Ready]:
@@ -83,7 +83,7 @@ class Search:
         Args:
             ready: The preparation.
             scales: The scales of the candidates, descending; the student's own scale is added.
-            lam: λ, where the assistant may be chosen before the end of the training; None where it is not.
+            lam: The λ by which the assistant may be chosen before the end of the training; None where it is not.
 
         Returns:
             The supernet's artifact.

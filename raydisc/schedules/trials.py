@@ -4,12 +4,18 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from raydisc.config.experiment import Experiment
+from raydisc.config.yaml_file import explain
 from raydisc.errors import InputError
 from raydisc.schedules.base import Schedule, Trial
-from raydisc.schedules.search import Search
+from raydisc.schedules.search import Ready, Search
 from raydisc.schedules.steps import Outcome, Steps, scales_above
 from raydisc.stages.problem import Subject
+
+SETTABLE = ("once_for_all", "distillation")
+"""The sections whose settings a trial may have for itself: all trials share what comes before these stages."""
 
 
 def schedules_of(experiment: Experiment) -> list[Schedule[Any]]:
@@ -60,7 +66,34 @@ def _controls(trials: Sequence[Trial], experiment: Experiment) -> list[Trial]:
     return list(found.values())
 
 
+def preparation(experiment: Experiment, subject: Subject) -> Steps[Ready]:
+    """Return the steps that all trials of an experiment begin with, whatever their student and their seed."""
+    return Search(experiment, subject, student_scale=1.0, seed=experiment.seeds[0]).prepare()
+
+
 def steps_of(trial: Trial, experiment: Experiment, subject: Subject) -> Steps[Outcome]:
-    """Return the steps of a trial, ready to ask for its first stage."""
-    search = Search(experiment, subject, trial.student_scale, trial.seed, trial.path)
+    """Return the steps of a trial, ready to ask for its first stage.
+
+    Raises:
+        InputError: The trial has a setting that no trial may have, or that cannot have the value.
+    """
+    search = Search(_experiment_of(trial, experiment), subject, trial.student_scale, trial.seed, trial.path)
     return trial.schedule.steps(search)
+
+
+def _experiment_of(trial: Trial, experiment: Experiment) -> Experiment:
+    """Return the experiment with the trial's own settings."""
+    for place, value in trial.settings:
+        section, _, field = place.partition(".")
+        if section not in SETTABLE or field not in type(getattr(experiment, section)).model_fields:
+            raise InputError(
+                f"trial {trial.name}: the setting '{place}' is not one that a trial may have; "
+                f"give a setting of {' or '.join(SETTABLE)}"
+            )
+        changed = getattr(experiment, section).model_dump() | {field: value}
+        try:
+            settings = type(getattr(experiment, section)).model_validate(changed)
+        except ValidationError as error:
+            raise InputError(f"trial {trial.name}: {section}.{explain(error, changed)}") from error
+        experiment = experiment.model_copy(update={section: settings})
+    return experiment

@@ -181,7 +181,8 @@ def _train(
         progress(told)
         if evaluates:
             _evaluate(model, state, settings, evaluate)
-            progress({"step": state.step, "steps": settings.total_steps, **state.evaluations[-1]})
+            told = {"steps": settings.total_steps, **state.evaluations[-1], "evaluation": len(state.evaluations)}
+            progress(told)
         if folder is not None and saves:
             writes = time.monotonic()
             _save(model, optimiser, state, folder, begun, rank)

@@ -16,8 +16,9 @@ import ray
 from raydisc.config.experiment import load_experiment
 from raydisc.forecast.memory import Allocations
 from raydisc.models.precision import Arithmetic
-from raydisc.runs.jobs import PREPARE, make_plan
+from raydisc.runs.jobs import PREPARE, Jobs
 from raydisc.runtime.hot_store import HotCopies
+from raydisc.runtime.metric_reports import MetricReports
 from raydisc.runtime.trainable import Run, _equipped
 from raydisc.schedules.search import Search
 from raydisc.schedules.trials import expand
@@ -26,10 +27,12 @@ from raydisc.stages.problem import inspect
 experiment = load_experiment("tiny.yaml", [f"resources.checkpointing={sys.argv[1]}", "task.max_length=32"])
 subject, storage = inspect(experiment), f"storage-{sys.argv[1]}"
 trials, arithmetic = expand(experiment, [0.25]), Arithmetic(1)
-jobs = {job.name: job for job in make_plan(experiment, subject, trials, arithmetic, lambda key: None)}
+jobs = {job.name: job for job in Jobs(experiment, subject, arithmetic, lambda key: None).add(trials)}
 ray.init(num_cpus=1, log_to_driver=False)
-run = Run(experiment, subject, storage, jobs, arithmetic)
-executor, _ = _equipped(jobs[PREPARE], run, HotCopies.remote(storage, 2**28), lambda state: None)
+run = Run(experiment, subject, storage, arithmetic)
+copies = HotCopies.remote(storage, 2**28)
+metrics = MetricReports(lambda report: None, lambda: False)
+executor, _ = _equipped(jobs[PREPARE], run, copies, lambda state: None, metrics)
 schedule = Search(experiment, subject, 0.25, 0).prepare()
 teacher = schedule.send(executor.execute(next(schedule)))
 with Allocations() as counted:

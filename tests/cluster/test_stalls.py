@@ -90,5 +90,5 @@ def test_silence_is_counted_from_what_was_told_last_and_is_the_reason_that_is_gi
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert {reason for second, reason in said["told"] if second < 7} == {None}
-    assert said["told"][-1][1] == "it told of nothing for 0.05 minutes (resources.stall_minutes)"
+    assert said["told"][-1][1] == "it reported nothing for 0.05 minutes (resources.stall_minutes)"
     assert not said["alive"]

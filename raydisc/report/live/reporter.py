@@ -50,6 +50,10 @@ class LiveReporter:
         self._view.begin()
         self._showing = True
 
+    def expect(self, total_trials: int) -> None:
+        """Take the number of trials that there will be, which may grow while a run goes on."""
+        self._board.total = total_trials
+
     def update(self, trial_id: str, label: str, stage: str, step: int, steps: int) -> None:
         """Show that a trial has done ``step`` of the ``steps`` of a stage (0 for a stage without steps)."""
         running = self._board.running.get(trial_id)

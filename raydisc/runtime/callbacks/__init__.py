@@ -1,1 +1,1 @@
-"""Callbacks of Ray Tune. Import these inside a `ray_session`: Ray reads its settings when imported."""
+"""Callbacks of Ray Tune. Import these inside a ``ray_session``: Ray reads its settings when imported."""

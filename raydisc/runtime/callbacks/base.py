@@ -1,4 +1,4 @@
-"""What raydisc's callbacks of Tune have in common. Import this inside a ``ray_session``, as Tune is."""
+"""The base class of raydisc's callbacks of Tune. Import this inside a ``ray_session``, as Tune is."""
 
 from typing import Any
 
@@ -9,5 +9,5 @@ class Watcher(tune.Callback):
     """A callback that is not kept: Tune pickles its callbacks with its state, which is never restored."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: terminals, threads and handles have no pickle."""
+        """Return nothing to keep: terminals, threads and handles have no pickle."""
         return {}

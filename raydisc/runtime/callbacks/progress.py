@@ -1,4 +1,4 @@
-"""Passes what Tune hears of the trials on to the reporter."""
+"""Passes the reports of trials to Tune on to the live reporter."""
 
 import contextlib
 import re
@@ -11,27 +11,25 @@ from raydisc.runtime.callbacks.base import Watcher
 
 
 class ReporterCallback(Watcher):
-    """Tells the reporter of progress, candidates, ends and failures.
+    """Passes progress, candidates, ends and failures of jobs on to the reporter.
 
     Tune charges a callback's exception to the trial, so nothing that goes wrong in the reporter may leave it.
 
     Args:
-        reporter: takes the news.
-        jobs: the plan, by name.
-        hung: says of a Tune trial by its number why its process was ended, if it hung.
+        reporter: The live reporter.
+        hung: Returns why the process of a Tune trial was ended, by the trial's number, if it hung; else None.
     """
 
-    def __init__(
-        self, reporter: LiveReporter, jobs: dict[str, Job], hung: Callable[[str], str | None] = lambda trial: None
-    ) -> None:
+    def __init__(self, reporter: LiveReporter, hung: Callable[[str], str | None] = lambda trial: None) -> None:
         """Start silent."""
-        self._reporter, self._jobs, self._hung = reporter, jobs, hung
-        self.failures: dict[str, str] = {}
+        self._reporter, self._hung = reporter, hung
+        self.failures: list[str] = []
+        """One sentence for each job that failed by itself."""
         self.ended: set[str] = set()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """A trial has reported."""
-        job = self._jobs[trial.config["job"]]
+        """Pass on the report of a trial."""
+        job: Job = trial.config["job"]
         if result.get("stopped"):
             with contextlib.suppress(Exception):
                 self._reporter.stopped(job.name, job.label, result["message"])
@@ -50,14 +48,14 @@ class ReporterCallback(Watcher):
                 self._reporter.candidates(result["candidates"], result["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A trial's process died more often than it may."""
+        """Pass on that a trial's process died more often than it may."""
         why = self._hung(trial.trial_id) or cause_of_death(trial.get_error())
-        self._end(self._jobs[trial.config["job"]], f"its process died again and again: {why}")
+        self._end(trial.config["job"], f"its process died again and again: {why}")
 
     def _end(self, job: Job, failure: str | None, message: str = "", inherited: str | None = None) -> None:
         self.ended.add(job.name)
         if failure is not None and inherited is None:
-            self.failures[job.name] = failure
+            self.failures.append(f"{job.label}: {failure}")
         with contextlib.suppress(Exception):
             if failure is None:
                 self._reporter.finished(job.name, job.label, message)
@@ -66,7 +64,7 @@ class ReporterCallback(Watcher):
 
 
 def cause_of_death(error: object) -> str:
-    """Why a process died, as far as Ray tells; of a process that has not even started it tells nothing."""
+    """Return why a process died, as far as Ray says; of a process that has not even started it says nothing."""
     if re.search(r"out of memory|low on memory|OutOfMemory|\bOOM\b", str(error)):
         return (
             "the machine ran out of memory; run fewer trials at once (resources.trials), or give each more workers "

@@ -1,4 +1,4 @@
-"""Which crashes of trials count. Import this inside a ``ray_session``: Ray reads its settings when imported."""
+"""The crashes of trials that count. Import this inside a ``ray_session``: Ray reads its settings when imported."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from raydisc.runtime.callbacks.base import Watcher
 from raydisc.runtime.ray_internals import forget_failures
 
 CRASHES_FORGIVEN = 2
-"""Of one trial, while it gets no further: what crashes it is then more likely in it than around it."""
+"""The crashes of one trial that are forgiven while it gets no further; one more is more likely its own fault."""
 
 
 class Forgiveness(Watcher):
@@ -18,7 +18,7 @@ class Forgiveness(Watcher):
         self._stages: dict[str, list[str]] = {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """A trial tells of a step of a stage; stages are numbered as they come, for the first time or again."""
+        """Take the report of a step of a stage; stages are numbered as they come, for the first time or again."""
         stages = self._stages.setdefault(trial.trial_id, [])
         if result["key"] not in stages:
             stages.append(result["key"])

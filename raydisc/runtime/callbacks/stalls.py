@@ -10,12 +10,12 @@ from raydisc.runtime.ray_internals import actor_of
 
 
 class StallWatch(Watcher):
-    """Ends the process of a trial that has told of nothing for too long; Tune starts it anew, as after a crash.
+    """Ends the process of a trial that has reported nothing for too long; Tune starts it again, as after a crash.
 
-    Every batch of a stage tells something, and so does a wait for a stage that another process computes.
+    A trial reports every batch of a stage, and while it waits for a stage that another process computes.
 
     Args:
-        minutes: how long a trial may be silent; None watches none.
+        minutes: The longest silence of a trial; None watches no trial.
     """
 
     def __init__(self, minutes: float | None) -> None:
@@ -25,22 +25,22 @@ class StallWatch(Watcher):
         self._ended: set[str] = set()
 
     def hung(self, trial_id: str) -> str | None:
-        """Why a trial's process was ended; None where it was not ended here."""
+        """Return why a trial's process was ended; None where it was not ended here."""
         if trial_id not in self._ended:
             return None
-        return f"it told of nothing for {self._silence_s / 60:g} minutes (resources.stall_minutes)"
+        return f"it reported nothing for {self._silence_s / 60:g} minutes (resources.stall_minutes)"
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A process begins."""
+        """Note that a process begins."""
         self._heard[trial.trial_id] = time.monotonic()
         self._ended.discard(trial.trial_id)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """It has told of something."""
+        """Note that a trial has reported something."""
         self._heard[trial.trial_id] = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Tune looks after its trials, several times a second."""
+        """End the trials that have been silent for too long; Tune calls this several times a second."""
         now = time.monotonic()
         for trial in trials:
             silent = now - self._heard.get(trial.trial_id, now) > self._silence_s

@@ -13,40 +13,38 @@ from raydisc.runs.jobs import Job
 from raydisc.runs.termination import GRACE_S
 from raydisc.runtime.callbacks.base import Watcher
 
-_TELL_EVERY_S = 1.0
+_ASK_TO_STOP_EVERY_S = 1.0
 _ASK_EVERY_S = 0.5
 
 Reason = Literal["budget", "signal"]
 
 
 class Overseer(Watcher):
-    """Tells a run's jobs to stop when its budget is spent, or when its driver is told to go.
+    """Asks a run's jobs to stop when its budget is spent, or when its driver gets SIGTERM.
 
     Args:
-        spending: of the run.
-        jobs: the plan, by name.
-        devices: how many a job holds.
-        copies: the handle of the ``HotCopies`` actor, which hands it on.
-        note: told after every job.
+        spending: What the run has spent.
+        devices: Returns the number of devices that a job holds.
+        copies: The handle of the ``HotCopies`` actor, which trials ask whether to stop.
+        note: Called after every job.
     """
 
     def __init__(
         self,
         spending: Spending,
-        jobs: dict[str, Job],
         devices: Callable[[Job], int],
         copies: Any,
         note: Callable[[], None],
     ) -> None:
         """Start with nothing to say."""
-        self._spending, self._jobs, self._devices = spending, jobs, devices
+        self._spending, self._devices = spending, devices
         self._copies, self._note = copies, note
-        self._told = 0.0
+        self._asked_at = 0.0
         self._last = float("inf")
         self.reason: Reason | None = None
 
     def go(self) -> None:
-        """The driver is to go: the jobs keep what they have, and those that take too long are left."""
+        """Have the jobs keep what they have and stop; those that take too long are left."""
         self.reason, self._last = "signal", time.monotonic() + GRACE_S
 
     def stopping(self) -> bool:
@@ -56,25 +54,25 @@ class Overseer(Watcher):
         return self.reason is not None
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Tune looks after its trials, several times a second."""
-        if self.stopping() and time.monotonic() - self._told > _TELL_EVERY_S:
-            self._told = time.monotonic()
+        """Ask the jobs to stop, or end without them; Tune calls this several times a second."""
+        if self.stopping() and time.monotonic() - self._asked_at > _ASK_TO_STOP_EVERY_S:
+            self._asked_at = time.monotonic()
             self._copies.stop.remote()
         if time.monotonic() > self._last:
             self._last = float("inf")
             os.kill(os.getpid(), signal.SIGINT)  # upon which Tune ends without waiting for them
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """A job has told of its stage, or that it has ended."""
-        job = self._jobs[trial.config["job"]]
+        """Note the stage that a job is running, or that the job has ended."""
+        job: Job = trial.config["job"]
         if result.get("stage") == "done":
             self._end(job)
         else:
             self._spending.runs(job.name, result["key"], self._devices(job))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A job's process died more often than it may."""
-        self._end(self._jobs[trial.config["job"]])
+        """Note that a job's process died more often than it may."""
+        self._end(trial.config["job"])
 
     def _end(self, job: Job) -> None:
         self._spending.ends(job.name)
@@ -82,10 +80,10 @@ class Overseer(Watcher):
 
 
 class StopAsked:
-    """Whether the driver has told the jobs to stop; asks now and then, without waiting for the answer.
+    """Whether the driver has asked the jobs to stop; asks now and then, without waiting for the answer.
 
     Args:
-        copies: the handle of the ``HotCopies`` actor.
+        copies: The handle of the ``HotCopies`` actor.
     """
 
     def __init__(self, copies: Any) -> None:
@@ -96,7 +94,7 @@ class StopAsked:
         self._asked = False
 
     def __call__(self) -> bool:
-        """Whether it has, as far as is known."""
+        """Whether the jobs are to stop, as far as is known."""
         if not self._asked and time.monotonic() > self._next:
             self._next = time.monotonic() + _ASK_EVERY_S
             self._ask()

@@ -1,16 +1,18 @@
 """The plan of a run, and the searcher that hands it out."""
 
 import time
+from collections.abc import Sequence
 
 import pytest
 
-from raydisc.config.experiment import load_experiment
+from raydisc.config.experiment import Experiment, load_experiment
 from raydisc.models.precision import Arithmetic
-from raydisc.runs.jobs import PREPARE, Job, make_plan, within
+from raydisc.runs.jobs import PREPARE, Job, Jobs, within
+from raydisc.runs.proposals import TrialResult
 from raydisc.runtime.cluster import with_waiting
-from raydisc.runtime.job_searcher import PlanSearcher
+from raydisc.runtime.job_searcher import JobSearcher
 from raydisc.schedules.trials import expand
-from raydisc.stages.problem import inspect
+from raydisc.stages.problem import Subject, inspect
 from raydisc.training.loop import never
 
 OVERRIDES = ["task.reviews={train: 60, validation: 20, test: 20}", "grid.scales=[0.8, 0.5, 0.2, 0.1]"]
@@ -20,7 +22,31 @@ OVERRIDES = ["task.reviews={train: 60, validation: 20, test: 20}", "grid.scales=
 def jobs() -> list[Job]:
     experiment = load_experiment("experiments/quickstart.yaml", [*OVERRIDES, "student.scale=[0.2, 0.1]"])
     subject = inspect(experiment)
-    return make_plan(experiment, subject, expand(experiment, [0.2, 0.1]), Arithmetic(1), lambda key: None)
+    return planned(experiment, subject, [0.2, 0.1])
+
+
+def planned(experiment: Experiment, subject: Subject, students: list[float]) -> list[Job]:
+    """All jobs of an experiment of which nothing has been computed."""
+    jobs = Jobs(experiment, subject, Arithmetic(1), lambda key: None)
+    jobs.add(expand(experiment, students))
+    jobs.close()
+    return jobs.planned
+
+
+class Known:
+    """Jobs that are all known from the beginning."""
+
+    over = True
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = jobs
+
+    def more(self) -> Sequence[Job]:
+        jobs, self._jobs = self._jobs, []
+        return jobs
+
+    def ended(self, job: Job, result: TrialResult) -> None:
+        pass
 
 
 def needs(jobs: list[Job], name: str) -> set[str]:
@@ -49,7 +75,7 @@ def test_what_several_trials_share_is_a_job_of_its_own(jobs: list[Job]) -> None:
 
 
 def test_a_budget_of_trials_has_the_first_of_them_with_what_they_need_and_nothing_else(jobs: list[Job]) -> None:
-    schedules = [job for job in jobs if job.trial is not None and job.until is None and not job.test]
+    schedules = [job for job in jobs if job.is_trial]
     assert len(schedules) > 3
     kept = within(jobs, 3)
     first = {job.name for job in schedules[:3]}
@@ -62,14 +88,13 @@ def test_a_teacher_s_own_workers_have_a_job_for_each_of_its_stages() -> None:
     """Though a single trial wants them; no other job computes with the whole teacher."""
     settings = [*OVERRIDES, "schedules=[{minidisc: {lam: 0.2}}]", "controls=false", "student.scale=0.1"]
 
-    def planned(*more: str) -> list[Job]:
+    def jobs_of(*more: str) -> list[Job]:
         experiment = load_experiment("experiments/quickstart.yaml", [*settings, *more])
-        subject = inspect(experiment)
-        return make_plan(experiment, subject, expand(experiment, [0.1]), Arithmetic(1), lambda key: None)
+        return planned(experiment, inspect(experiment), [0.1])
 
-    shared = [job for job in planned() if job.until]
+    shared = [job for job in jobs_of() if job.until]
     assert shared == []
-    apart = planned("resources.teacher_workers=2")
+    apart = jobs_of("resources.teacher_workers=2")
     [outputs] = [job for job in apart if job.until]
     assert outputs.name.startswith("teacher_outputs")
     assert outputs.name in needs(apart, "minidisc-lam-0.2-to-0.1-seed-0")
@@ -90,34 +115,34 @@ def endless() -> int:
     return 10**9
 
 
-def finish(searcher: PlanSearcher, failing: str = "") -> list[dict[str, str]]:
+def finish(searcher: JobSearcher, failing: str = "") -> list[dict[str, str]]:
     """Hand out everything, one at a time; gives the configurations in order."""
     given = []
-    while (config := searcher.suggest(str(len(given)))) != PlanSearcher.FINISHED:
+    while (config := searcher.suggest(str(len(given)))) != JobSearcher.FINISHED:
         assert config is not None, "everything waits, yet nothing runs"
-        failure = config["inherited_failure"] or ("broken" if config["job"] == failing else None)
+        failure = config["inherited_failure"] or ("broken" if config["job"].name == failing else None)
         searcher.on_trial_complete(str(len(given)), {"failure": failure})
         given.append(config)
     return given
 
 
 def test_every_job_is_handed_out_once_after_what_it_needs(jobs: list[Job]) -> None:
-    order = [config["job"] for config in finish(PlanSearcher(jobs, endless, never))]
+    order = [config["job"].name for config in finish(JobSearcher(Known(jobs), endless, never))]
     assert sorted(order) == sorted(job.name for job in jobs)
     for job in jobs:
         assert all(order.index(need) < order.index(job.name) for need in job.needs)
 
 
 def test_nothing_but_the_preparation_starts_before_it_has_ended(jobs: list[Job]) -> None:
-    searcher = PlanSearcher(jobs, endless, never)
-    assert searcher.suggest("a")["job"] == PREPARE
+    searcher = JobSearcher(Known(jobs), endless, never)
+    assert searcher.suggest("a")["job"].name == PREPARE
     assert searcher.suggest("b") is None
     searcher.on_trial_complete("a", {"failure": None})
     assert searcher.suggest("b") is not None
 
 
 def test_at_most_so_many_run_at_once(jobs: list[Job]) -> None:
-    searcher = PlanSearcher(jobs, lambda: 2, never)
+    searcher = JobSearcher(Known(jobs), lambda: 2, never)
     for name in "ab":  # the preparation and the teacher's outputs, for which everything else waits
         searcher.suggest(name)
         searcher.on_trial_complete(name, {})
@@ -126,7 +151,7 @@ def test_at_most_so_many_run_at_once(jobs: list[Job]) -> None:
 
 def test_a_cluster_that_grows_is_given_more(jobs: list[Job]) -> None:
     room = [1]
-    searcher = PlanSearcher(jobs, lambda: room[0], never)
+    searcher = JobSearcher(Known(jobs), lambda: room[0], never)
     for name in "ab":
         searcher.suggest(name)
         searcher.on_trial_complete(name, {})
@@ -138,8 +163,8 @@ def test_a_cluster_that_grows_is_given_more(jobs: list[Job]) -> None:
 def test_what_begins_to_be_ready_stands_where_the_plan_has_it() -> None:
     """Not behind what has been waiting for room."""
     plan = [Job("first", ""), Job("long", "", needs=("first",)), Job("short", ""), Job("shorter", "")]
-    searcher = PlanSearcher(plan, lambda: 1, never)
-    order = [config["job"] for config in finish(searcher)]
+    searcher = JobSearcher(Known(plan), lambda: 1, never)
+    order = [config["job"].name for config in finish(searcher)]
     assert order == ["first", "long", "short", "shorter"]
 
 
@@ -149,8 +174,8 @@ def test_asking_takes_no_longer_in_a_long_plan() -> None:
     schedules = [Job(f"trial-{number}", "", needs=(PREPARE,)) for number in range(count)]
     names = tuple(job.name for job in schedules)
     tests = [Job(f"test-{number}", "", needs=names, test=True) for number in range(count)]
-    searcher = PlanSearcher([Job(PREPARE, ""), *schedules, *tests], endless, never)
-    assert searcher.suggest("first")["job"] == PREPARE
+    searcher = JobSearcher(Known([Job(PREPARE, ""), *schedules, *tests]), endless, never)
+    assert searcher.suggest("first")["job"].name == PREPARE
     searcher.on_trial_complete("first", {})
     for number in range(count):
         assert searcher.suggest(str(number)) is not None
@@ -158,7 +183,7 @@ def test_asking_takes_no_longer_in_a_long_plan() -> None:
     for number in range(count):
         assert searcher.suggest("early") is None
         searcher.on_trial_complete(str(number), {})
-    assert searcher.suggest("early")["job"] == "test-0"
+    assert searcher.suggest("early")["job"].name == "test-0"
     assert time.process_time() - begun < 5.0
 
 
@@ -170,7 +195,8 @@ def test_a_failure_reaches_what_waits_for_it_and_nothing_else(jobs: list[Job]) -
     [supernet] = [job.name for job in jobs if job.name in needs(jobs, "minidisc-lam-0.2-to-0.1-seed-0")
                   and job.name.startswith("once_for_all")]  # fmt: skip
     given = {
-        config["job"]: config["inherited_failure"] for config in finish(PlanSearcher(jobs, endless, never), supernet)
+        config["job"].name: config["inherited_failure"]
+        for config in finish(JobSearcher(Known(jobs), endless, never), supernet)
     }
     failed = {name for name, failure in given.items() if failure}
     assert failed == {

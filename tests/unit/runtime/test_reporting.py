@@ -57,8 +57,8 @@ def test_nobody_is_silent_for_long_though_a_report_took_minutes() -> None:
 def test_a_stage_that_goes_on_without_a_step_leaves_the_picture_as_it_is() -> None:
     stream = io.StringIO()
     reporter = LiveReporter(file=stream)
-    callback = ReporterCallback(reporter, {"kd": Job("kd", "kd")})
-    trial = Trial("run_job", config={"job": "kd"}, stub=True)
+    callback = ReporterCallback(reporter)
+    trial = Trial("run_job", config={"job": Job("kd", "kd")}, stub=True)
     reporter.start("quick", 1)
     callback.on_trial_result(0, [trial], trial, {**TRAINS, "step": 7, "steps": 10})
     callback.on_trial_result(0, [trial], trial, TRAINS)

@@ -1,0 +1,69 @@
+"""Reports of a trial's evaluations to Ray Tune, which its schedulers decide by."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from raydisc.stages.artifact import Artifact
+from raydisc.stages.base import Stage
+from raydisc.stages.facts import EvaluatedFacts
+
+METRIC_REPORT = "metric"
+"""The value of ``report`` in a report of an evaluation."""
+
+
+class MetricReports:
+    """Reports every evaluation of a trial's own stages, each once, and never throttled.
+
+    Evaluations are numbered through the stages of the trial, so that those of a stage that is found, is resumed or is
+    computed by another job have the same numbers. A report is a dictionary with ``report`` ("metric"), ``stage``,
+    ``key``, ``evaluation`` (from 1) and ``metric`` (on validation rows, of candidates their mean).
+
+    Args:
+        report: Tune's function for reports.
+        is_ended: Whether a scheduler has ended the trial; asked after every report.
+    """
+
+    def __init__(self, report: Callable[[dict[str, Any]], None], is_ended: Callable[[], bool]) -> None:
+        """Start with no evaluation reported."""
+        self._report, self._is_ended = report, is_ended
+        self._before = 0
+        self._reported: dict[str, int] = {}
+        self._done: set[str] = set()
+        self.last: float | None = None
+        """The metric of the last report."""
+        self.ended = False
+        """Whether the trial has been ended."""
+
+    def progress(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a running stage, which has ``evaluation`` (its number) and ``metric`` after one."""
+        if "evaluation" in state:
+            self._evaluated(state["stage"], state["key"], state["evaluation"], state["metric"])
+
+    def finished(self, stage: Stage, artifact: Artifact) -> None:
+        """Take a finished stage with all its evaluations, of which some may have been reported."""
+        if stage.prepares or artifact.key in self._done:
+            return
+        metrics = metrics_of(artifact)
+        for number, metric in enumerate(metrics, 1):
+            self._evaluated(stage.kind, artifact.key, number, metric)
+        self._done.add(artifact.key)
+        self._before += len(metrics)
+
+    def _evaluated(self, kind: str, key: str, number: int, metric: float) -> None:
+        if number <= self._reported.get(key, 0) or key in self._done:
+            return
+        self._reported[key] = number
+        self.last = metric
+        self._report({
+            "report": METRIC_REPORT, "stage": kind, "key": key, "evaluation": self._before + number, "metric": metric,
+        })  # fmt: skip
+        self.ended = self.ended or self._is_ended()
+
+
+def metrics_of(artifact: Artifact) -> list[float]:
+    """Return the metric of each of a stage's evaluations on validation rows, in order; of candidates their mean."""
+    by_step: dict[int | None, list[float]] = {}
+    for score in EvaluatedFacts.of(artifact).evaluations:
+        if score.split == "validation":
+            by_step.setdefault(score.step, []).append(score.metric)
+    return [sum(metrics) / len(metrics) for metrics in by_step.values()]

@@ -1,0 +1,91 @@
+"""Schedulers of Ray Tune that end trials early. Import this inside a ``ray_session``, as Tune is."""
+
+from typing import Any
+
+import ray
+from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, PopulationBasedTraining, TrialScheduler
+
+from raydisc.errors import InputError
+from raydisc.runs.jobs import Job
+from raydisc.runtime.metric_reports import METRIC_REPORT
+
+
+class JobScheduler(FIFOScheduler):
+    """Lets a scheduler of Tune decide by the metric reports of trials, and asks the trials that it ends to stop.
+
+    The scheduler sees the trials of schedules alone, neither the other jobs of a run nor controls, and of their reports
+    the evaluations alone, with ``training_iteration`` as the number of the evaluation. Tune would end a trial's process
+    or leave it within a step; a trial that is asked to stop notes where it was.
+
+    Args:
+        scheduler: Decides; one that stops trials, such as ``ASHAScheduler`` or ``MedianStoppingRule``.
+        copies: The handle of the ``HotCopies`` actor, which trials ask whether they are ended.
+
+    Raises:
+        InputError: The scheduler would pause trials or change them.
+    """
+
+    def __init__(self, scheduler: TrialScheduler, copies: Any) -> None:
+        """Start with no trial ended."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        refuse_unsuitable(scheduler)
+        scheduler.set_search_properties("metric", "max")
+        self._scheduler, self._copies = scheduler, copies
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._ended: set[str] = set()
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Pass on that there is a trial."""
+        if _decides(trial):
+            self._scheduler.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Pass on an evaluation, and end the trial if the scheduler would."""
+        job: Job = trial.config["job"]
+        if not _decides(trial) or result.get("report") != METRIC_REPORT:
+            return str(TrialScheduler.CONTINUE)
+        if result["evaluation"] > self._seen.get(job.name, {"evaluation": 0})["evaluation"]:
+            seen = self._seen[job.name] = {**result, "training_iteration": result["evaluation"]}
+            if self._scheduler.on_trial_result(tune_controller, trial, seen) == TrialScheduler.STOP:
+                self._ended.add(job.name)
+        if job.name in self._ended:
+            ray.get(self._copies.end.remote(job.name))  # known before the trial goes on, which waits for this report
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Pass on that a trial has ended, with its last evaluation."""
+        if _decides(trial):
+            self._scheduler.on_trial_complete(tune_controller, trial, self._seen.get(trial.config["job"].name, {}))
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Pass on that a trial has failed."""
+        if _decides(trial):
+            self._scheduler.on_trial_error(tune_controller, trial)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Pass on that a trial is given up."""
+        if _decides(trial):
+            self._scheduler.on_trial_remove(tune_controller, trial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing to keep: what Tune keeps of a run is never restored."""
+        return {}
+
+
+def refuse_unsuitable(scheduler: object) -> None:
+    """Refuse a scheduler that does more than to stop trials.
+
+    Raises:
+        InputError: It would pause trials or change them.
+    """
+    if isinstance(scheduler, HyperBandScheduler | PopulationBasedTraining) or not isinstance(scheduler, TrialScheduler):
+        raise InputError(
+            f"trial_scheduler is a {type(scheduler).__name__}, but should be a scheduler of Ray Tune that only stops "
+            "trials, such as ASHAScheduler or MedianStoppingRule"
+        )
+
+
+def _decides(trial: Any) -> bool:
+    """Whether a trial of Tune is a trial of a schedule that may be ended."""
+    job: Job = trial.config["job"]
+    return job.is_trial and job.trial is not None and not job.trial.schedule.is_control

@@ -1,0 +1,154 @@
+"""Reports of evaluations, by which schedulers of Tune decide; and jobs that come while others run."""
+
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
+from tiny_schedules import kd_trial
+
+from raydisc.errors import InputError
+from raydisc.runs.jobs import Job
+from raydisc.runs.proposals import TrialResult
+from raydisc.runtime.job_searcher import JobSearcher
+from raydisc.runtime.metric_reports import MetricReports
+from raydisc.runtime.trial_scheduler import refuse_unsuitable
+from raydisc.stages.artifact import Artifact
+from raydisc.training.loop import never
+
+
+class Computed:
+    """A stage of a kind that is, or is not, a part of the preparation."""
+
+    def __init__(self, kind: str, prepares: bool = False) -> None:
+        self.kind, self.prepares = kind, prepares
+
+
+def artifact(key: str, metrics: dict[int | None, list[float]]) -> Artifact:
+    rows = [
+        {"split": "validation", "step": step, "metric": metric, "se": 0.0}
+        for step, found in metrics.items()
+        for metric in found
+    ]
+    return Artifact(key, "distil", facts={"evaluations": rows})
+
+
+class Heard:
+    def __init__(self, ends_at: int | None = None) -> None:
+        self.reports: list[dict[str, Any]] = []
+        self.metrics = MetricReports(self.reports.append, lambda: len(self.reports) == ends_at)
+
+    @property
+    def values(self) -> list[tuple[str, int, float]]:
+        return [(report["key"], report["evaluation"], round(report["metric"], 6)) for report in self.reports]
+
+
+SUPERNET = artifact("s", {3: [0.5, 0.7], None: [0.6, 0.8]})
+STUDENT = artifact("d", {2: [0.3], 4: [0.4], None: [0.4]})
+EXPECTED = [("s", 1, 0.6), ("s", 2, 0.7), ("d", 3, 0.3), ("d", 4, 0.4), ("d", 5, 0.4)]
+
+
+def evaluated(heard: Heard, key: str, number: int, metric: float) -> None:
+    heard.metrics.progress({"key": key, "stage": "distil", "step": 7, "evaluation": number, "metric": metric})
+
+
+def test_every_evaluation_is_reported_once_as_it_comes() -> None:
+    heard = Heard()
+    heard.metrics.finished(Computed("finetune", prepares=True), artifact("t", {None: [0.9]}))  # type: ignore[arg-type]
+    evaluated(heard, "s", 1, 0.6)
+    heard.metrics.progress({"key": "s", "stage": "distil", "step": 8})
+    heard.metrics.finished(Computed("once_for_all"), SUPERNET)  # type: ignore[arg-type]
+    evaluated(heard, "d", 1, 0.3)
+    evaluated(heard, "d", 2, 0.4)
+    heard.metrics.finished(Computed("distil"), STUDENT)  # type: ignore[arg-type]
+    heard.metrics.finished(Computed("distil"), STUDENT)  # type: ignore[arg-type]
+    assert heard.values == EXPECTED
+    assert heard.metrics.last == 0.4
+    assert {report["report"] for report in heard.reports} == {"metric"}
+
+
+def test_numbers_are_the_same_where_stages_are_found_or_resumed() -> None:
+    found = Heard()
+    for kind, made in (("once_for_all", SUPERNET), ("distil", STUDENT)):
+        found.metrics.finished(Computed(kind), made)  # type: ignore[arg-type]
+    resumed = Heard()
+    resumed.metrics.finished(Computed("once_for_all"), SUPERNET)  # type: ignore[arg-type]
+    evaluated(resumed, "d", 2, 0.4)  # the first was before the process
+    resumed.metrics.finished(Computed("distil"), STUDENT)  # type: ignore[arg-type]
+    assert found.values == EXPECTED
+    assert [number for _, number, _ in resumed.values] == [1, 2, 4, 5]
+
+
+def test_a_trial_that_is_ended_stays_so() -> None:
+    heard = Heard(ends_at=1)
+    evaluated(heard, "d", 1, 0.3)
+    assert heard.metrics.ended
+    evaluated(heard, "d", 2, 0.4)
+    assert heard.metrics.ended
+
+
+@pytest.mark.parametrize(
+    "scheduler", [HyperBandScheduler(), PopulationBasedTraining(hyperparam_mutations={"lr": [1, 2]}), object()]
+)
+def test_schedulers_that_do_more_than_to_stop_trials_are_refused(scheduler: object) -> None:
+    with pytest.raises(InputError, match="should be a scheduler of Ray Tune that only stops trials"):
+        refuse_unsuitable(scheduler)
+    refuse_unsuitable(ASHAScheduler())
+
+
+class Growing:
+    """One trial, and another one after the first has ended; the source may fail then."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails, self.over = fails, False
+        self.results: list[tuple[str, TrialResult]] = []
+        self.new = [Job("first", "", trial=kd_trial(0.25))]
+
+    def more(self) -> list[Job]:
+        new, self.new = self.new, []
+        return new
+
+    def ended(self, job: Job, result: TrialResult) -> None:
+        self.results.append((job.name, result))
+        if self.fails:
+            raise ValueError("broken")
+        if len(self.results) == 1:
+            self.new = [Job("second", "", after=("first",), trial=kd_trial(0.25, 1))]
+        self.over = len(self.results) == 2
+
+
+def test_jobs_that_are_planned_later_are_handed_out_and_results_passed_on() -> None:
+    source = Growing()
+    searcher = JobSearcher(source, lambda: 9, never)
+    assert searcher.suggest("a")["job"].name == "first"
+    assert searcher.suggest("b") is None, "neither another job nor the end"
+    searcher.on_trial_complete("a", {"failure": None, "value": 0.5, "stopped_early": True, "message": "said"})
+    given = searcher.suggest("b")
+    assert (given["job"].name, given["inherited_failure"], given["inherited_stop"]) == ("second", None, False)
+    assert searcher.suggest("c") is None
+    searcher.on_trial_complete("b", error=True)
+    assert searcher.suggest("c") == JobSearcher.FINISHED
+    assert source.results == [
+        ("first", TrialResult("stopped early", 0.5, "said")),
+        ("second", TrialResult("failed", None, "its process died")),
+    ]
+
+
+def test_a_control_of_a_stopped_trial_is_not_run() -> None:
+    class Known(Growing):
+        def __init__(self) -> None:
+            super().__init__()
+            control = Job("control", "", needs=("first",), trial=kd_trial(0.25, 1))
+            self.new.append(control)
+
+    searcher = JobSearcher(Known(), lambda: 9, never)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"stopped_early": True})
+    assert searcher.suggest("b")["inherited_stop"]
+
+
+def test_an_error_of_the_source_ends_the_run_and_is_no_trial_s() -> None:
+    searcher = JobSearcher(Growing(fails=True), lambda: 9, never)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {})
+    assert isinstance(searcher.error, ValueError)
+    assert searcher.suggest("b") == JobSearcher.FINISHED
