@@ -98,7 +98,7 @@ class StageContract:
             assert {artifact.key for artifact in stage.inputs()} == set(example.artifact.inputs)
 
     def test_its_facts_come_back_from_the_store(self, example: Example) -> None:
-        """What is read from the manifest is what was written."""
+        """The manifest is read as it was written."""
         found = ArtifactStore(example.storage).find(example.artifact.key)
         assert found == example.artifact
         assert found.facts == example.artifact.facts
