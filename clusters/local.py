@@ -34,7 +34,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="raydisc-"))  # for its user alone; short, as Ray's sockets lie below it
     cluster = None
     try:
-        _prepare_environment(folder / "token")
+        _prepare_environment(folder)
         cluster = _start(options, folder / "ray")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's own handler would stop the head alone
         print(_said(options, cluster.address, folder / "token"), flush=True)
@@ -78,14 +78,16 @@ def _refuse_if_impossible(port: int) -> None:
             sys.exit(f"--port {port}: {error.strerror}; name a free one")
 
 
-def _prepare_environment(token: Path) -> None:
+def _prepare_environment(folder: Path) -> None:
     """Set the variables that Ray reads when it is imported and that its nodes pass to the jobs."""
+    token = folder / "token"
     with os.fdopen(os.open(token, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):  # another cluster's
         os.environ.pop(name, None)
     os.environ.update(_environment(token))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_TMPDIR"] = str(folder)  # or Ray would write the address where everybody can change it
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a job's `python`
 
 

@@ -36,6 +36,7 @@ def nodes(head: Node, *others: Node) -> Iterator[None]:
         RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(folder / "token"), RAY_USAGE_STATS_ENABLED="0",
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # Ray's name for: listen on loopback, not on every interface
         RAY_memory_monitor_refresh_ms="0",  # the machine may be full of others
+        RAY_TMPDIR=str(folder),  # or Ray would write the address where everybody can change it
     )  # fmt: skip
     cluster = None
     try:

@@ -28,6 +28,7 @@ from raydisc.runs.machine import refuse_beyond_machine
 from raydisc.runs.proposals import Grid, Planner, Proposals
 from raydisc.runs.termination import interrupt, on_sigterm
 from raydisc.runtime.liveness import on_loss
+from raydisc.runtime.private_folder import remove_private_folder
 from raydisc.runtime.session import ray_session, starts_here
 from raydisc.schedules.base import Trial
 from raydisc.schedules.trials import expand
@@ -166,6 +167,7 @@ def _run_claimed(
                 "there once it does or on another"
             )
             reporter.stop()
+            remove_private_folder()
             os._exit(STOPPED)
 
         note()

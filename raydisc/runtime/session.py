@@ -1,19 +1,17 @@
 """A Ray session: the one that is there, a cluster's, or a local one that listens on loopback only."""
 
-import atexit
 import logging
 import os
 import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 
 from raydisc.errors import InputError, reason_of
 from raydisc.runs.machine import cores
+from raydisc.runtime.private_folder import private_folder, remove_folder
 from raydisc.runtime.ray_internals import isolated_job, reread_loopback_setting
 
 _QUIET = {
@@ -47,7 +45,8 @@ def ray_session() -> Iterator[None]:
     before, workers import nothing from the current folder.
 
     Raises:
-        InputError: no cluster answers at the address, or it does not let this process in.
+        InputError: no cluster answers at the address, or it does not let this process in; or there is no folder for
+            the temporary files of a local session.
     """
     local = not os.environ.get("RAY_ADDRESS")
     for name, value in {**_QUIET, **(_LOOPBACK if local else {})}.items():
@@ -61,9 +60,26 @@ def ray_session() -> Iterator[None]:
         yield
         return
     if local:
-        reread_loopback_setting()
-        # told of fewer cores only where this process may not use them all, as Ray does not look at that
-        limit = cores() if cores() < (os.cpu_count() or 1) else None
+        with _local_session():
+            yield
+        return
+    _join(os.environ["RAY_ADDRESS"])
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _local_session() -> Iterator[None]:
+    """Start Ray on this machine and end it; its files and sockets are in a folder of this user's alone, and go too."""
+    import ray
+
+    reread_loopback_setting()
+    # told of fewer cores only where this process may not use them all, as Ray does not look at that
+    limit = cores() if cores() < (os.cpu_count() or 1) else None
+    folder = private_folder().path / "ray"
+    try:
         ray.init(
             address="local",
             num_cpus=limit,
@@ -71,13 +87,14 @@ def ray_session() -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
             job_config=isolated_job(),
+            _temp_dir=str(folder),
         )
-    else:
-        _join(os.environ["RAY_ADDRESS"])
-    try:
         yield
     finally:
-        ray.shutdown()
+        try:
+            ray.shutdown()
+        finally:
+            remove_folder(folder)
 
 
 def _join(address: str) -> None:
@@ -102,14 +119,12 @@ def _join(address: str) -> None:
 
 @cache
 def _token() -> str:
-    """A token file that only this user can read, and that goes with this process.
+    """Return the path of a token file in the private folder of this process.
 
-    One for all sessions of the process, since Ray keeps the first that it has read. Left to itself, Ray writes one
-    that everybody on the machine can read.
+    There is one for all sessions of the process, since Ray keeps the first that it has read. Left to itself, Ray writes
+    one that everybody on the machine can read.
     """
-    folder = tempfile.TemporaryDirectory(prefix="raydisc-")
-    atexit.register(folder.cleanup)
-    path = Path(folder.name) / "token"
+    path = private_folder().path / "token"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))

@@ -1,5 +1,8 @@
 """Desks with the tiny experiment: a fresh one, and one on which it has ended; one with the lasting experiment."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long and by which choices `test_soak.py` goes on."""
     parser.addoption("--kills", type=int, default=30, help="kills of the soak (default: 30)")
     parser.addoption("--seed", type=int, help="of the soak's choices (default: another each time)")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_of_ray() -> Iterator[None]:
+    """Keep the files of every Ray that tests start in a folder that no other user can enter."""
+    folder = tempfile.mkdtemp(prefix="rd-")  # a short name: Ray puts sockets there
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
