@@ -35,7 +35,7 @@ def main() -> int:
     cluster = None
     try:
         _prepare_environment(folder)
-        cluster = _start(options, folder / "ray")
+        cluster = _start(options, folder)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's own handler would stop the head alone
         print(_said(options, cluster.address, folder / "token"), flush=True)
         threading.Event().wait()
@@ -89,6 +89,9 @@ def _prepare_environment(folder: Path) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_TMPDIR"] = str(folder)  # or Ray would write the address where everybody can change it
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a job's `python`
+    if path := os.environ.get("PYTHONPATH"):
+        os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in path.split(os.pathsep))
+    os.chdir(folder)  # Ray's own jobs import modules from the current folder, whatever lies there
 
 
 def _environment(token: Path) -> dict[str, str]:
@@ -104,9 +107,11 @@ def _start(options: argparse.Namespace, folder: Path) -> Any:
 
     node = {"num_cpus": options.cpus, "num_gpus": options.gpus, "object_store_memory": _OBJECT_STORE_BYTES}
     dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": options.port}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, **dashboard, "temp_dir": str(folder)})
-    for _ in range(options.nodes):
-        cluster.add_node(**node)
+    dashboard["dashboard_agent_listen_port"] = None  # any: another Ray on this machine may have the usual one
+    # a folder for each node, as on machines of their own: Ray's nodes remove and unpack anew what others work in
+    cluster = Cluster(initialize_head=True, head_node_args={**node, **dashboard, "temp_dir": str(folder / "ray")})
+    for number in range(options.nodes):
+        cluster.add_node(**node, temp_dir=str(folder / f"node{number}"))
     return cluster
 
 

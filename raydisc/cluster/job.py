@@ -1,4 +1,4 @@
-"""The program of a job on the cluster, run in the packed folder: ``python -m raydisc.cluster.job``."""
+"""The program of a job on the cluster, which starts from the packed folder: ``python -P -m raydisc.cluster.job``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from raydisc.cluster.environment import refuse_other_versions
 from raydisc.cluster.pack import EXPERIMENT_FILE, REQUIREMENTS_FILE
 from raydisc.exit_codes import exit_code_of, exit_code_of_run
+from raydisc.runtime.job_folder import enter_job_folder
 
 RESULT = "------ result ------"
 """The line of a job's log after which only the comparison follows, as a table or as JSON."""
@@ -24,6 +25,7 @@ def main(as_json: bool) -> int:
 
 
 def _run(as_json: bool) -> int:
+    enter_job_folder()
     refuse_other_versions(Path(REQUIREMENTS_FILE).read_text().splitlines())
     # Imported only now, because other versions may not even be importable.
     from raydisc.config.experiment import load_experiment

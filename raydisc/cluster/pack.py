@@ -44,7 +44,7 @@ def storage_seen(storage: str, here: bool) -> str:
 
 
 def pack(experiment: Experiment, requirements: Iterable[str], folder: Path, shared: Sequence[Path] = ()) -> None:
-    """Write a job's working folder.
+    """Write the folder that travels with a job.
 
     Args:
         experiment: What is to be run, its storage as the cluster sees it.
@@ -87,8 +87,8 @@ _CHECKPOINTS = {"model": (WEIGHTS, *BESIDE_WEIGHTS), "tokenizer": BESIDE_WEIGHTS
 class _Packing:
     """Copies what an experiment names into the pack, and says what it is called there.
 
-    Names in the pack are relative: every process of the job starts in the unpacked folder, on whichever node. They
-    keep a file's own folder, which names the task.
+    Names in the pack are relative: every process of the job that reads files enters the unpacked folder, on whichever
+    node it is. They keep a file's own folder, which names the task.
     """
 
     folder: Path

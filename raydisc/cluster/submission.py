@@ -15,6 +15,7 @@ from raydisc.cluster.environment import pinned, ray_wanted
 from raydisc.cluster.extensions import pack_extensions
 from raydisc.cluster.pack import LIMIT_BYTES, pack, pack_code, storage_seen
 from raydisc.config.experiment import Experiment
+from raydisc.runtime.job_folder import JOB_FOLDER
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -59,12 +60,11 @@ def submit(
     experiment = experiment.model_copy(update={"storage": storage_seen(experiment.storage, here)})
     requirements = pinned(experiment)
     with tempfile.TemporaryDirectory(prefix="raydisc-") as made:
-        work = Path(made) / "work"
-        pack(experiment, [*requirements, ray_wanted()], work, shared)
+        files = Path(made) / JOB_FOLDER
+        pack(experiment, [*requirements, ray_wanted()], files, shared)
         carried = pack_extensions(Path(made) / "extensions", LIMIT_BYTES)
         environment: dict[str, Any] = {
-            "working_dir": str(work),
-            "py_modules": [str(folder) for folder in (pack_code(Path(made)), *carried)],
+            "py_modules": [str(folder) for folder in (pack_code(Path(made)), files, *carried)],
             "env_vars": _STOPPING,
         }
         if pip == "auto":
@@ -73,7 +73,8 @@ def submit(
         with in_one_sentence(client.get_address()):
             return _accepted(
                 client,
-                entrypoint="exec python -m raydisc.cluster.job" + (" --json" if json else ""),
+                # without `-P` the folder that the head was started in would be first on the driver's import path
+                entrypoint="exec python -P -m raydisc.cluster.job" + (" --json" if json else ""),
                 submission_id=f"{experiment.name}-{secrets.token_hex(4)}",
                 runtime_env=environment,
                 metadata={OURS: metadata.version("raydisc"), "run": experiment.name, "storage": experiment.storage},

@@ -113,8 +113,7 @@ def run_experiment(
     Args:
         experiment: The experiment.
         reporter: Shows progress; plain lines on standard error if left out.
-        keep_names: Whether relative names of files stay as they are, for a job whose every process starts in one
-            folder.
+        keep_names: Whether relative names of files stay as they are, for a job whose processes all enter one folder.
         proposals: The source of trials; the experiment's schedules and controls if left out.
         trial_scheduler: A scheduler of Ray Tune that stops trials early, such as ``ASHAScheduler``. It hears of every
             evaluation of a trial: of the validation ``metric``, which is better when it is higher, and of its number

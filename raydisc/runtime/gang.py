@@ -24,6 +24,7 @@ from raydisc.parallel.rank import Rank
 from raydisc.runs.machine import bound_threads, refuse_without
 from raydisc.runs.termination import GRACE_S, heed_sigterm, is_going
 from raydisc.runtime.hot_store import hot_store
+from raydisc.runtime.job_folder import enter_job_folder
 from raydisc.runtime.liveness import leave_on_loss
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
@@ -82,6 +83,7 @@ class GangWorker:
         self._stop = threading.Event()
         heed_sigterm()
         leave_on_loss()
+        enter_job_folder()
 
     def node(self) -> str:
         """The machine that the worker is on."""

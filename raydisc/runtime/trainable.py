@@ -25,6 +25,7 @@ from raydisc.runs.termination import Preemptible, is_going, leave
 from raydisc.runtime.callbacks.stopping import StopAsked
 from raydisc.runtime.gang import START_TIMEOUT_S, Team, gang_of
 from raydisc.runtime.hot_store import hot_store
+from raydisc.runtime.job_folder import enter_job_folder
 from raydisc.runtime.liveness import leave_on_loss
 from raydisc.runtime.metric_reports import MetricReports
 from raydisc.runtime.ray_internals import mix_into_trainable
@@ -152,6 +153,7 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         copies: The handle of the ``HotCopies`` actor.
     """
     leave_on_loss()
+    enter_job_folder()
     job: Job = config["job"]
     bound_threads(run.experiment.resources.cpus)
     reporting = Reporting(tune.report)

@@ -68,7 +68,7 @@ def running_head(node_types: dict[str, Any] | None = None) -> Iterator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short, as Ray's sockets lie below it
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(token := secrets.token_hex(32))
-    port, dashboard, agent, client = _free_ports(4)
+    port, dashboard, agent, client = free_ports(4)
     head = Head(f"http://127.0.0.1:{dashboard}", folder, token)
     options: dict[str, Any] = {
         "port": port,
@@ -157,7 +157,7 @@ def clean_environment() -> dict[str, str]:
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from head import clean_environment, told_of
+from head import clean_environment, free_ports, told_of
 from surviving import kill
 
 SCRIPT = """
@@ -26,7 +26,10 @@ def added(cluster, tries=4):
             raise
         return added(cluster, tries - 1)
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": int(sys.argv[1]), "include_dashboard": False})
+port = int(sys.argv[2])
+dashboard = {"include_dashboard": bool(port), "dashboard_host": "127.0.0.1", "dashboard_port": port or None}
+dashboard["dashboard_agent_listen_port"] = None  # any: another Ray on this machine may have the usual one
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": int(sys.argv[1]), **dashboard})
 node = cluster.head_node
 while True:
     print(cluster.address, node.all_processes["raylet"][0].process.pid, flush=True)
@@ -44,12 +47,16 @@ _NOT_NICE = {"RAY_worker_niceness": "0"}
 
 @dataclass(frozen=True)
 class Nodes:
-    """A running one: its folder with the token, its head's address and raylet, the process that adds nodes."""
+    """A running one: its folder with the token, its head's address and raylet, the process that adds nodes.
+
+    The session folder, where Ray unpacks what travels with a job, is one for all nodes.
+    """
 
     folder: Path
     address: str
     head: psutil.Process
     script: "subprocess.Popen[str]"
+    dashboard: str
 
     @property
     def access(self) -> dict[str, str]:
@@ -86,24 +93,29 @@ class Nodes:
 
 
 @contextmanager
-def running_nodes(head_cpus: int = 1) -> Iterator[Nodes]:
-    """Start a head; afterwards all processes of the cluster have ended and its folder is gone."""
+def running_nodes(head_cpus: int = 1, dashboard: bool = False) -> Iterator[Nodes]:
+    """Start a head; afterwards all processes of the cluster have ended and its folder is gone.
+
+    Args:
+        head_cpus: CPUs that the head is said to have.
+        dashboard: Whether jobs can be submitted.
+    """
     folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short, as Ray's sockets lie below it
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
     try:
-        yield _started(folder, head_cpus)
+        yield _started(folder, head_cpus, free_ports(1)[0] if dashboard else 0)
     finally:
         kill(told_of(folder / "token"))
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(folder: Path, head_cpus: int) -> Nodes:
+def _started(folder: Path, head_cpus: int, port: int) -> Nodes:
     """Start a head, and again where a busy machine was too slow for the times that Ray gives its parts."""
     said = ""
     for _ in range(_TRIES):
         script = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(head_cpus)],
+            [sys.executable, "-c", SCRIPT, str(head_cpus), str(port)],
             env={**clean_environment(), **_NOT_NICE, **_told(folder), "PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -112,7 +124,8 @@ def _started(folder: Path, head_cpus: int) -> Nodes:
         )
         assert script.stdout is not None
         if words := script.stdout.readline().split():
-            return Nodes(folder, words[0], psutil.Process(int(words[1])), script)
+            head = psutil.Process(int(words[1]))
+            return Nodes(folder, words[0], head, script, f"http://127.0.0.1:{port}" if port else "")
         said = script.communicate()[1]
         kill(told_of(folder / "token"))
     raise AssertionError(f"a head could not be started {_TRIES} times: {said}")

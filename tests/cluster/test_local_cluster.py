@@ -17,6 +17,10 @@ from typing import Any
 
 import psutil
 import pytest
+from files import write_files
+from head import Client
+from nodes import running_nodes
+from poison import poison, run_from
 
 pytestmark = pytest.mark.cluster
 pytest.importorskip("aiohttp", reason="job submission needs ray[default]")
@@ -100,9 +104,10 @@ def _free_port() -> int:
 
 
 def _start(home: Path, *words: str) -> "tuple[subprocess.Popen[str], LocalCluster]":
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--port", str(_free_port()), *words], stdout=subprocess.PIPE, text=True
-    )
+    """Start it in a folder of modules with the names of packages, which no process of Ray's may import."""
+    poison(home)
+    words = (sys.executable, str(SCRIPT), "--port", str(_free_port()), *words)
+    process = subprocess.Popen(words, cwd=home, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = ""
     while "# stop it" not in said:
@@ -120,12 +125,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A head and two more nodes; afterwards nothing of them may be left."""
     process, running = _start(tmp_path_factory.mktemp("home"), "--nodes", "2")
     yield running
+    _end(process, running)
+
+
+def _end(process: "subprocess.Popen[str]", running: LocalCluster) -> None:
     started = running.processes()
     process.send_signal(signal.SIGTERM)
     code = process.wait(timeout=60)
     left = psutil.wait_procs(started, timeout=10)[1]
     assert (code, left, running.folder.exists()) == (0, [], False)
     assert len(started) > 10, "not all of the cluster's processes were looked at"
+    assert run_from(running.home) == []
 
 
 def _token(cluster: LocalCluster) -> str:
@@ -146,6 +156,48 @@ def test_a_client_with_the_token_is_served_by_job_submission(cluster: LocalClust
     assert answers["echo"][0] == answers["nodes"][0] == "SUCCEEDED", answers
     assert "served" in answers["echo"][1].splitlines()
     assert "3" in answers["nodes"][1].splitlines(), "the head and two more nodes are alive"
+
+
+SUBMITTED = ("submit", "files.yaml", "--no-pip", "--wait")
+
+
+def _submit(folder: Path, variables: dict[str, str]) -> None:
+    """Have a user send an experiment with files of his own, and wait for its end."""
+    folder.mkdir()
+    write_files(folder)
+    user = Client(folder, variables)
+    assert "files: accuracy on data" in user.run(*SUBMITTED, "--storage", str(folder / "runs"))
+    assert len(list((folder / "runs/files/students").iterdir())) == 1
+
+
+def test_a_job_with_files_ends_well_on_two_nodes(cluster: LocalCluster, tmp_path: Path) -> None:
+    _submit(tmp_path / "user", cluster.exported)
+
+
+def test_a_job_with_files_ends_well_on_four_nodes(tmp_path: Path) -> None:
+    process, cluster = _start(tmp_path, "--nodes", "4")
+    try:
+        _submit(tmp_path / "user", cluster.exported)
+    finally:
+        _end(process, cluster)
+
+
+def test_a_job_with_files_ends_well_where_nodes_share_a_folder_and_one_comes_late(tmp_path: Path) -> None:
+    """Each node unpacks what travels with the job there, the last while others are at work in it."""
+    write_files(tmp_path)
+    with running_nodes(dashboard=True) as nodes:
+        nodes.add()
+        user = Client(tmp_path, {**nodes.access, "RAY_ADDRESS": nodes.dashboard})
+        waiting = user.start(*SUBMITTED, "--storage", str(tmp_path / "runs"))
+        assert waiting.stderr is not None
+        said = ""
+        while "finetune" not in said:
+            line = waiting.stderr.readline()
+            assert line, f"{waiting.wait()}: {said}"
+            said += line
+        nodes.add()
+        _, rest = waiting.communicate(timeout=300)
+        assert waiting.returncode == 0, said + rest
 
 
 def test_a_driver_without_the_token_is_refused_and_one_with_it_joins(cluster: LocalCluster) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from desk import EXPERIMENT, student_hashes
+from files import write_files
 from head import Client, Head, running_head
 from s3_server import Server
 
@@ -208,23 +209,10 @@ async def cell():  # a notebook runs its cells inside an event loop
 print(asyncio.run(cell()))
 """
 
-FILES = """
-task:
-  {train: data/train.csv, validation: data/validation.csv, test: data/test.csv, text: [text], metric: accuracy,
-   max_length: 16}
-teacher: {model: teacher}
-student: {scale: 0.5}
-grid: {scales: [0.5]}
-schedules: [kd]
-distillation: {epochs: 1}
-storage: files
-"""
-
 
 @pytest.mark.slow
 def test_files_of_the_user_reach_every_process_from_a_notebook_too(user: Client, head: Head) -> None:
-    _write_files(user.folder)
-    (user.folder / "files.yaml").write_text(FILES)
+    write_files(user.folder)
     clean = {"HOME": str(user.folder), "PATH": "/usr/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", FROM_PYTHON],
@@ -239,21 +227,3 @@ def test_files_of_the_user_reach_every_process_from_a_notebook_too(user: Client,
     assert (user.folder / "files/files/students").is_dir(), "a cluster of this machine sees the user's folder"
     written = (user.folder / "files/files/experiment.yaml").read_text()
     assert "train: inputs/task.train/data/train.csv" in written
-
-
-def _write_files(folder: Path) -> None:
-    """A task and a tiny teacher with its tokenizer, none of them of any use."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder / "teacher")
-    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
-    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, **shape)
-    BertForSequenceClassification(config).save_pretrained(folder / "teacher")
-    (folder / "data").mkdir()
-    for split in ("train", "validation", "test"):
-        (folder / "data" / f"{split}.csv").write_text("text,label\n" + "good,1\nbad,0\n" * 40)
