@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from raydisc.config.resources import BudgetConfig, ResourcesConfig
 from raydisc.config.schedules import ScheduleConfig, default_schedules
 from raydisc.config.sections import (
-    BudgetConfig,
     DistillationConfig,
     FineTuneConfig,
     GridConfig,
     OnceForAllConfig,
-    ResourcesConfig,
     ReviewsConfig,
     Section,
     Seed,

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from raydisc.config.sections import ResourcesConfig
+from raydisc.config.resources import ResourcesConfig
 from raydisc.errors import InputError
 from raydisc.models.precision import Precision
 

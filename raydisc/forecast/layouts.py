@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raydisc.config.experiment import Experiment
-from raydisc.config.sections import ResourcesConfig
+from raydisc.config.resources import ResourcesConfig
 from raydisc.errors import InputError
 from raydisc.forecast.dry_run import Forecast, Forecaster, Planned, label_of
 from raydisc.forecast.footprints import Footprints

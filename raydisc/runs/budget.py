@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from raydisc.config.sections import BudgetConfig
+from raydisc.config.resources import BudgetConfig
 from raydisc.report.ledger import Ledger
 
 _HOUR_S = 3600.0

@@ -9,7 +9,7 @@ import torch
 from ray.exceptions import GetTimeoutError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from raydisc.config.sections import ResourcesConfig
+from raydisc.config.resources import ResourcesConfig
 from raydisc.errors import InputError
 from raydisc.forecast.devices import Devices
 from raydisc.models.precision import Arithmetic, Precision, has_bfloat16

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pandas as pd
 
 from raydisc.config.experiment import Experiment
-from raydisc.config.sections import ResourcesConfig
+from raydisc.config.resources import ResourcesConfig
 from raydisc.errors import StorageError
 from raydisc.exit_codes import STOPPED
 from raydisc.forecast.layouts import settled_layouts

@@ -16,7 +16,7 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 from torch import distributed
 
-from raydisc.config.sections import ResourcesConfig
+from raydisc.config.resources import ResourcesConfig
 from raydisc.errors import InputError, NonFiniteLoss, OutOfMemory, Stopped, StorageError
 from raydisc.parallel.malloc import return_freed_memory
 from raydisc.parallel.mesh import Layout

@@ -11,7 +11,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from raydisc.config.sections import ResourcesConfig
+from raydisc.config.resources import ResourcesConfig
 from raydisc.parallel.mesh import Layout
 from raydisc.report.live.reporter import LiveReporter
 from raydisc.runs.budget import Spending

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from raydisc.config.sections import ResourcesConfig
+from raydisc.config.resources import ResourcesConfig
 from raydisc.models.precision import Precision
 
 

@@ -6,7 +6,8 @@ import pytest
 from tiny_runs import ARCHITECTURE, STUDENT, changed, tiny_experiment
 from tiny_schedules import minidisc_trial
 
-from raydisc.config.sections import ResourcesConfig, TeacherConfig
+from raydisc.config.resources import ResourcesConfig
+from raydisc.config.sections import TeacherConfig
 from raydisc.errors import InputError
 from raydisc.forecast.dry_run import Forecaster
 from raydisc.forecast.footprints import Footprints

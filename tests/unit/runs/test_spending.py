@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from raydisc.config.sections import BudgetConfig
+from raydisc.config.resources import BudgetConfig
 from raydisc.report.ledger import Ledger
 from raydisc.runs.budget import Spending
 from raydisc.runs.jobs import PREPARE, Job, within

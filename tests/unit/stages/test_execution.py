@@ -10,7 +10,7 @@ from tiny_runs import ARCHITECTURE, ONE_THREAD, Told, changed, search_of, tiny_e
 from tiny_schedules import minidisc
 
 from raydisc.config.experiment import load_experiment
-from raydisc.config.sections import ResourcesConfig
+from raydisc.config.resources import ResourcesConfig
 from raydisc.forecast.memory import Allocations
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
