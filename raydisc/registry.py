@@ -73,7 +73,8 @@ class Registry(Generic[T]):
         """Add a member; usable as a decorator of its class.
 
         A class that is defined again in the same place, such as a notebook cell that is run twice, replaces its former
-        self.
+        self. Entry points are not imported here, since the module of one may be what registers the member: whether an
+        installed package offers another member of the same name is found when the name is asked for.
 
         Args:
             member: A subclass of the base class, or an instance where the registry holds instances.
@@ -85,8 +86,7 @@ class Registry(Generic[T]):
             InputError: The member does not derive from the base class, is abstract, has no name, or has the name of
                 another member.
         """
-        name = self._name_of(member, _described(member))
-        self._load(name)
+        self._load_shipped(self._name_of(member, _described(member)))
         self._add(member, _described(member))
         return member
 
@@ -127,6 +127,16 @@ class Registry(Generic[T]):
         others = {*self._members, *self._installed} - {*self._shipped}
         return (*self._shipped, *sorted(others))
 
+    def hint(self, name: str, known: Iterable[str] | None = None) -> str:
+        """Return what a message adds to an unknown name in an experiment file.
+
+        Args:
+            name: The unknown name.
+            known: The names that would be right; those of all members by default.
+        """
+        own = f"; a {self.noun} of your own has to be installed as an entry point in the group {self.group}"
+        return nearest(name, self.names() if known is None else known, own)
+
     def __contains__(self, name: object) -> bool:
         """Whether a member has this name."""
         return name in self.names()
@@ -153,18 +163,23 @@ class Registry(Generic[T]):
         """Import the members that are shipped or installed under a name, unless that was done before."""
         if name in self._loaded:
             return
-        if name in self._shipped:
-            point = EntryPoint(name, self._shipped[name], self.group)
-            self._add(point.load(), point.value, name)
+        self._load_shipped(name)
         for point in self._installed.get(name, ()):
             self._add_installed(point)
         self._loaded.add(name)
+
+    def _load_shipped(self, name: str) -> None:
+        if name in self._shipped and name not in self._members:
+            point = EntryPoint(name, self._shipped[name], self.group)
+            self._add(point.load(), point.value, name)
 
     def _add_installed(self, point: EntryPoint) -> None:
         package = f"the package '{point.dist.name}'" if point.dist else "an installed package"
         origin = f"{point.value}, an entry point of {package} in the group '{self.group}',"
         try:
             member = point.load()
+        except InputError:
+            raise  # it names the member itself
         except Exception as error:
             raise InputError(
                 f"{origin} cannot be imported ({type(error).__name__}: {reason_of(error)}); repair or uninstall it"
@@ -195,11 +210,17 @@ class Registry(Generic[T]):
         return name
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint in brackets: the known name most like ``name``, or all of them when none is like it."""
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return a hint in brackets: the known name most like ``name``, or all of them when none is like it.
+
+    Args:
+        name: The unknown name.
+        known: The known names.
+        otherwise: Text that follows where no known name is like it.
+    """
     names = list(known)
     close = get_close_matches(name, names, n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(names)})"
+    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(names)}){otherwise}"
 
 
 def _described(member: Any) -> str:

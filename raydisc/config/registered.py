@@ -7,7 +7,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from raydisc.registry import Registry, nearest
+from raydisc.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,6 @@ class NameIn:
 
     def _checked(self, name: str) -> str:
         if name not in self.registry:
-            noun, context = self.registry.noun, {"key": name[:60], "hint": nearest(name, self.registry.names())}
+            noun, context = self.registry.noun, {"key": name[:60], "hint": self.registry.hint(name)}
             raise PydanticCustomError(f"unknown_{noun}", f"unknown {noun} '{{key}}'{{hint}}", context)
         return name

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from pydantic import SerializeAsAny, model_serializer, model_validator
+from pydantic import SerializeAsAny, TypeAdapter, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from raydisc.config.sections import Section
-from raydisc.registry import Registry, nearest
+from raydisc.registry import Registry
 
 
 class ScheduleOptions(Section):
@@ -81,14 +81,16 @@ class ScheduleConfig(Section):
         else:
             raise PydanticCustomError("schedule", "Input should be a schedule's name, or one name with its options")
         if not isinstance(name, str) or name not in SCHEDULES or SCHEDULES.get(name).is_control:
-            context = {"key": str(name)[:60], "hint": nearest(str(name), options_by_name())}
+            context = {"key": str(name)[:60], "hint": SCHEDULES.hint(str(name), options_by_name())}
             raise PydanticCustomError("unknown_schedule", "unknown schedule '{key}'{hint}", context)
         wanted = SCHEDULES.get(name).Options
         if isinstance(options, ScheduleOptions):
             if type(options) is not wanted:
                 raise PydanticCustomError("schedule", "Input should have the options of '{name}'", {"name": name})
             return {"name": name, "options": options}
-        return {"name": name, "options": wanted.model_validate(options or {})}
+        # an error names the option's place as it is written: `schedules[0].takd.path`
+        key = "options" if isinstance(data, Mapping) and "name" in data else name
+        return {"name": name, "options": TypeAdapter(dict[str, wanted]).validate_python({key: options or {}})[key]}  # type: ignore[valid-type]
 
     @model_serializer
     def _written(self) -> str | dict[str, Any]:

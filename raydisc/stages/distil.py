@@ -189,7 +189,10 @@ class Distil(Stage):
         path = f"{name_of(self.teacher)} → {CHOSEN if undecided else format(self.scale, 'g')}"
         if self.budget_flops is not None:
             return f"{path}, equal compute"
-        return f"{path}, from the supernet" if kind_named(self.start.artifact.kind).supernet else path
+        if kind_named(self.start.artifact.kind).supernet:
+            return f"{path}, from the supernet"
+        starts_from_another_student = self.start.artifact.kind == Distil.kind and self.start != self.teacher
+        return f"{path}, from {name_of(self.start)}" if starts_from_another_student else path
 
 
 def _evaluation_of_what_is_kept(

@@ -4,6 +4,7 @@ import doctest
 import sys
 import textwrap
 from abc import ABC, abstractmethod
+from importlib import import_module
 
 import pytest
 
@@ -46,7 +47,7 @@ def install(tmp_path, monkeypatch):
 
     def installed(package: str, source: str, points: dict[str, str]) -> None:
         module = f"{package}_shapes"
-        modules.append(module)
+        modules.extend([module, package])
         (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
         metadata = tmp_path / f"{package}-1.0.dist-info"
         metadata.mkdir()
@@ -83,6 +84,14 @@ def test_an_unknown_name_names_the_nearest_one_or_all(registry):
     with pytest.raises(InputError, match=r"^unknown shape 'x' \(known: square, triangle\)$"):
         registry.get("x")
     assert nearest("x", ["a", "b"]) == " (known: a, b)"
+
+
+def test_the_hint_for_a_file_says_how_to_add_a_member_unless_a_name_is_near(registry):
+    registry.register(Square)
+    assert registry.hint("sqare") == " (did you mean 'square'?)"
+    added = "; a shape of your own has to be installed as an entry point in the group raydisc_tests.shapes"
+    assert registry.hint("x") == f" (known: square){added}"
+    assert registry.hint("x", ["a"]) == f" (known: a){added}"
 
 
 def test_a_name_can_be_had_once(registry):
@@ -167,6 +176,39 @@ def test_an_installed_package_adds_a_member(registry, install):
     assert registry.get("circle")().area() == 2.0
     assert registry.get("circle") is sys.modules["acme_shapes"].Circle
     registry.register(sys.modules["acme_shapes"].Circle)  # as a decorator in that module does
+
+
+@pytest.mark.parametrize("point", ["acme_shapes", "acme"])
+@pytest.mark.parametrize("imported_first", [True, False])
+def test_a_class_may_be_registered_and_be_an_entry_point_of_the_same_name(
+    registry, install, tmp_path, monkeypatch, point, imported_first
+):
+    """The module of the entry point, or a package that passes the class on, is half imported at that moment."""
+    source = source_of(("Circle", "circle")) + f"\nimport {__name__}\n{__name__}.DECORATING.register(Circle)\n"
+    monkeypatch.setattr(sys.modules[__name__], "DECORATING", registry, raising=False)
+    install("acme", source, {"circle": "Circle"})
+    if point == "acme":
+        (tmp_path / "acme.py").write_text("from acme_shapes import Circle\n")
+        (tmp_path / "acme-1.0.dist-info" / "entry_points.txt").write_text("[raydisc_tests.shapes]\ncircle=acme:Circle")
+    if imported_first:
+        import_module(point)
+    assert registry.get("circle") is import_module(point).Circle
+    assert registry.names() == ("circle",)
+
+
+def test_a_registered_class_with_the_name_of_an_installed_one_is_refused_when_it_is_asked_for(registry, install):
+    install("acme", source_of(("Circle", "circle")), {"circle": "Circle"})
+    registry.register(type("Mine", (Square,), {"name": "circle"}))
+    assert "acme_shapes" not in sys.modules
+    with pytest.raises(InputError, match=r"acme_shapes:Circle, .* the name 'circle' of another shape, .*Mine; rename"):
+        registry.get("circle")
+
+
+def test_an_entry_point_that_refuses_itself_is_explained_once(registry, install):
+    reason = "a licence is missing, " + "which is explained at length, " * 10 + "buy one"
+    install("acme", f"from raydisc.errors import InputError\nraise InputError({reason!r})", {"circle": "Circle"})
+    with pytest.raises(InputError, match=f"^{reason}$"):
+        registry.get("circle")
 
 
 def test_an_entry_point_that_cannot_be_imported_is_named(registry, install):

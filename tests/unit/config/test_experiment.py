@@ -99,7 +99,7 @@ def test_a_key_like_no_other_lists_the_known_ones(refusal):
 
 def test_an_unknown_key_deep_in_a_list(refusal):
     text = REVIEWS + "schedules: [kd, {minidisc: {lamb: 0.2}}]\n"
-    assert refusal(text) == "unknown key 'lamb' in schedules[1] (did you mean 'lam'?)"
+    assert refusal(text) == "unknown key 'lamb' in schedules[1].minidisc (did you mean 'lam'?)"
 
 
 def test_unknown_names(refusal):
@@ -177,17 +177,30 @@ def test_unknown_names(refusal):
             "distillation: every weight in 'losses' is 0, so nothing would be learned",
         ),
         ("seeds=[1, 1]", "seeds names a seed twice: [1, 1]"),
-        ("schedules=[{name: [1]}]", "unknown schedule '[1]' in schedules[0] (known: kd, takd, maxidisc, minidisc)"),
+        (
+            "schedules=[{name: [1]}]",
+            "unknown schedule '[1]' in schedules[0] (known: kd, takd, maxidisc, minidisc); "
+            "a schedule of your own has to be installed as an entry point in the group raydisc.schedules",
+        ),
         ("seeds=[-1]", "seeds[0] is -1, but should be greater than or equal to 0"),
         ("schedules=[kd, kd]", "schedules names one schedule twice with the same options"),
         (
             "schedules=[{kd: {}, takd: {}}]",
             "schedules[0] is {'kd': {}, 'takd': {}}, but should be a schedule's name, or one name with its options",
         ),
-        ("schedules=[{takd: {}}]", "schedules[0] needs the key 'path'"),
+        ("schedules=[{takd: {}}]", "schedules[0].takd needs the key 'path'"),
+        ("schedules=[takd]", "schedules[0] needs the key 'path'"),
+        (
+            "schedules=[{minidisc: {lam: -1}}]",
+            "schedules[0].minidisc.lam is -1, but should be greater than or equal to 0",
+        ),
+        (
+            "schedules=[{name: minidisc, options: {lam: -1}}]",
+            "schedules[0].options.lam is -1, but should be greater than or equal to 0",
+        ),
         (
             "schedules=[{takd: {path: [0.3, 0.5]}}]",
-            "schedules[0]: the path [0.3, 0.5] must fall from each assistant to the next",
+            "schedules[0].takd: the path [0.3, 0.5] must fall from each assistant to the next",
         ),
         (
             "schedules=[{takd: {path: [0.1]}}]",

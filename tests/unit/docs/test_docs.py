@@ -51,6 +51,17 @@ def test_python_runs(page: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.integration
+def test_the_contract_tests_of_the_page_on_extending_pass(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(blocks(ROOT / "docs/extending/index.md", "python")[0], encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+    assert re.search(r"^\d\d passed", ran.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=named)
 def test_settings_are_valid(page: Path, tmp_path: Path) -> None:
     base = read_yaml(ROOT / "experiments" / "quickstart.yaml")
