@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,21 @@ COMPARISON_FIELDS = {
 CANDIDATE_FIELDS = {"scale", "measured_scale", "parameters", "flops", "metric", "tradeoff", "place"}
 
 
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def compared(finished: Desk) -> Rows:
+    """What ``raydisc compare --json`` prints of the finished run."""
+    return list(finished.json("compare", "tiny", "--json"))
+
+
+@pytest.fixture(scope="module")
+def shown(finished: Desk) -> dict[str, Any]:
+    """What ``raydisc show --json`` prints of the finished run."""
+    return dict(finished.json("show", "tiny", "--json"))
+
+
 def ledger_of(desk: Desk) -> Ledger:
     return Ledger(desk.folder / "runs" / "ledger")
 
@@ -41,20 +57,18 @@ def test_run_ends_with_the_comparison_and_where_things_lie(finished: Desk) -> No
     assert (finished.folder / "runs/tiny/report.html").stat().st_size > 10_000
 
 
-def test_compare_json_has_a_row_for_each_schedule_and_path(finished: Desk) -> None:
-    rows = finished.json("compare", "tiny", "--json")
-    assert all(set(row) == COMPARISON_FIELDS for row in rows)
-    asked = sorted((row["schedule"], tuple(row["path"])) for row in rows if row["schedule"] != "minidisc")
+def test_compare_json_has_a_row_for_each_schedule_and_path(compared: Rows) -> None:
+    assert all(set(row) == COMPARISON_FIELDS for row in compared)
+    asked = sorted((row["schedule"], tuple(row["path"])) for row in compared if row["schedule"] != "minidisc")
     assert asked == [
         ("kd", ()), ("kd_equal_compute", ()), ("kd_supernet_init", ()), ("maxidisc", (0.5,)), ("maxidisc", (0.8,)),
     ]  # fmt: skip
-    [chosen] = [row for row in rows if row["schedule"] == "minidisc"]
+    [chosen] = [row for row in compared if row["schedule"] == "minidisc"]
     assert chosen["path"] in ([0.8], [0.5])
-    assert all(np.isfinite(row["test_metric"]) and row["test_se"] > 0 for row in rows)
+    assert all(np.isfinite(row["test_metric"]) and row["test_se"] > 0 for row in compared)
 
 
-def test_the_chosen_assistant_leads_the_ranking(finished: Desk) -> None:
-    shown = finished.json("show", "tiny", "--json")
+def test_the_chosen_assistant_leads_the_ranking(compared: Rows, shown: dict[str, Any]) -> None:
     candidates = shown["candidates"]
     assert all(set(candidate) >= CANDIDATE_FIELDS for candidate in candidates)
     for candidate in candidates:
@@ -62,12 +76,12 @@ def test_the_chosen_assistant_leads_the_ranking(finished: Desk) -> None:
         assert candidate["tradeoff"] == pytest.approx(expected)
     assistants = [candidate for candidate in candidates if candidate["scale"] > 0.25]
     first = min(assistants, key=lambda candidate: candidate["place"])
-    [minidisc] = [row for row in finished.json("compare", "tiny", "--json") if row["schedule"] == "minidisc"]
+    [minidisc] = [row for row in compared if row["schedule"] == "minidisc"]
     assert minidisc["path"] == [first["scale"]]
 
 
-def test_outputs_of_the_teacher_and_of_assistants_are_in_memory(finished: Desk) -> None:
-    stages = [stage for stage in finished.json("show", "tiny", "--json")["stages"] if stage["kept"]]
+def test_outputs_of_the_teacher_and_of_assistants_are_in_memory(shown: dict[str, Any]) -> None:
+    stages = [stage for stage in shown["stages"] if stage["kept"]]
     assert {stage["kind"] for stage in stages} == {"teacher_outputs"}
     assert {stage["kept"] for stage in stages} == {"memory"}
     assert {stage["scale"] for stage in stages} == {None, 0.8, 0.5}
@@ -75,10 +89,10 @@ def test_outputs_of_the_teacher_and_of_assistants_are_in_memory(finished: Desk) 
     assert all(stage["kept_bytes"] > 100_000 for stage in stages)
 
 
-def test_search_cost_is_the_sum_of_the_stages_it_stands_on(finished: Desk) -> None:
+def test_search_cost_is_the_sum_of_the_stages_it_stands_on(finished: Desk, compared: Rows) -> None:
     stages = ledger_of(finished).read("stages").set_index("key")
     trials = ledger_of(finished).rows("trials", run="tiny")
-    rows = {(row["schedule"], tuple(row["path"])): row for row in finished.json("compare", "tiny", "--json")}
+    rows = {(row["schedule"], tuple(row["path"])): row for row in compared}
 
     def closure(key: str) -> set[str]:
         return {key}.union(*(closure(parent) for parent in stages.loc[key, "inputs"]))
@@ -93,8 +107,8 @@ def test_search_cost_is_the_sum_of_the_stages_it_stands_on(finished: Desk) -> No
     assert paths[0]["schedule_flops"] > max(row["search_flops"] for row in paths)
 
 
-def test_the_control_trains_with_the_compute_of_minidisc(finished: Desk) -> None:
-    rows = {row["schedule"]: row for row in finished.json("compare", "tiny", "--json")}
+def test_the_control_trains_with_the_compute_of_minidisc(compared: Rows) -> None:
+    rows = {row["schedule"]: row for row in compared}
     assert rows["kd_equal_compute"]["search_flops"] == pytest.approx(rows["minidisc"]["search_flops"], rel=0.05)
     assert rows["kd_equal_compute"]["search_flops"] > 1.5 * rows["kd"]["search_flops"]
 
