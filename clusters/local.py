@@ -108,7 +108,7 @@ def _start(options: argparse.Namespace, folder: Path) -> Any:
     node = {"num_cpus": options.cpus, "num_gpus": options.gpus, "object_store_memory": _OBJECT_STORE_BYTES}
     dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": options.port}
     dashboard["dashboard_agent_listen_port"] = None  # any: another Ray on this machine may have the usual one
-    # a folder for each node, as on machines of their own: Ray's nodes remove and unpack anew what others work in
+    # a folder for each node, as on separate machines: a node unpacks again what processes of another work in
     cluster = Cluster(initialize_head=True, head_node_args={**node, **dashboard, "temp_dir": str(folder / "ray")})
     for number in range(options.nodes):
         cluster.add_node(**node, temp_dir=str(folder / f"node{number}"))

@@ -1,4 +1,4 @@
-"""The devices that a forecast is made for: as told, or this machine's."""
+"""The devices that a forecast is made for: those given by options, or this machine's."""
 
 import os
 import re
@@ -20,10 +20,10 @@ class Devices:
     """Devices of one kind.
 
     Attributes:
-        kind: what they are.
-        count: how many.
-        memory: bytes of one.
-        name: for people.
+        kind: Whether they are GPUs or CPUs.
+        count: The number of devices.
+        memory: The bytes of one device.
+        name: The name for people.
     """
 
     kind: Literal["gpu", "cpu"]
@@ -32,40 +32,40 @@ class Devices:
     name: str
 
     def precision(self, resources: ResourcesConfig) -> Precision:
-        """What a run on them computes in; a GPU that is only told of is taken to have bfloat16."""
+        """Return the precision of a run on them; a GPU that is given by options is assumed to have bfloat16."""
         if resources.precision != "auto":
             return resources.precision
         return "bfloat16" if self.kind == "gpu" else "float32"
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes, from ``80GiB``, ``512 MB`` and the like.
+    """Return the bytes in a text such as ``80GiB`` or ``512 MB``.
 
     Raises:
-        InputError: no such amount.
+        InputError: The text is not an amount of memory.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
     unit = _UNITS.get(found[2].upper()) if found else None
     if found is None or unit is None or float(found[1]) == 0:
-        raise InputError(f"--gpu-memory: '{text}' is no amount of memory; write it as 80GiB or 40000MB")
+        raise InputError(f"`--gpu-memory` must be an amount of memory such as 80GiB or 40000MB, but is '{text}'")
     return round(float(found[1]) * unit)
 
 
-def told_devices(gpus: int | None, memory: str | None) -> Devices:
-    """So many GPUs with so much memory each.
+def given_devices(gpus: int | None, memory: str | None) -> Devices:
+    """Return a number of GPUs with the same memory each.
 
     Raises:
-        InputError: none, or one of the two is missing.
+        InputError: The number is below 1, or one of the two is missing.
     """
     if gpus is None or memory is None:
         raise InputError("--gpus and --gpu-memory belong together: how many there are, and how much memory each has")
     if gpus < 1:
-        raise InputError(f"--gpus: {gpus} are none; give at least 1, or leave it out to plan for this machine")
+        raise InputError(f"`--gpus` must be at least 1, but is {gpus}; leave it out to plan for this machine")
     return Devices("gpu", gpus, parse_bytes(memory), f"{gpus} GPU{'s' if gpus > 1 else ''} of {memory.strip()}")
 
 
 def local_devices() -> Devices:
-    """This machine's GPUs, else its memory as that of one worker."""
+    """Return this machine's GPUs, or without any the machine itself as one worker."""
     if torch.cuda.is_available():
         memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count()))
         return Devices("gpu", torch.cuda.device_count(), memory, "this machine's GPUs")

@@ -1,4 +1,4 @@
-"""Driving schedules without computing their stages: what each asks for, what that costs, and what it leaves."""
+"""Driving schedules without computing their stages: the stages they ask for, with their costs and their files."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from raydisc.storage.address import folder_here
 from raydisc.supernet.importance import Importance as Scores
 
 _ARITHMETIC = Arithmetic(threads=None)
-"""Of the forecast's keys, by which stages are told apart; they are no run's keys."""
+"""The arithmetic in the forecast's keys, which only distinguish stages and are not the keys of a run."""
 
 _CHOICES = 12
 """The most choices of a trial that are looked at, the first and the last among them."""
@@ -69,10 +69,10 @@ class Forecast:
     """One trial, for one way in which its choices may fall.
 
     Attributes:
-        trial: it.
-        choice: that it is taken to make.
-        stages: all that it asks for, each once, in order; the student's test last.
-        student: the key of its student.
+        trial: The trial.
+        choice: The choice that the trial is assumed to make.
+        stages: The stages that it asks for, each once, in order; the test of its student comes last.
+        student: The key of its student.
     """
 
     trial: Trial
@@ -82,17 +82,17 @@ class Forecast:
 
     @property
     def assistants(self) -> tuple[float, ...]:
-        """The scales that it is taken to choose; empty where it chooses nothing."""
+        """The scales of the assistants in that choice; empty where the trial chooses nothing."""
         return self.choice.path
 
     @property
     def flops(self) -> float:
-        """Of its search as if it had run alone."""
+        """The FLOPs of its search as if it had run alone."""
         return search_cost(self.stages, [self.student]).flops
 
     @property
     def needed(self) -> tuple[Planned, ...]:
-        """The stages that its student depends on, and the student's test; not those that it only looks at."""
+        """The stages that its student depends on and the student's test, without stages that it only compares with."""
         keys = _graph(self.stages).closure([self.student])
         return tuple(stage for stage in self.stages if stage.key in keys or kind_named(stage.request.kind).tests)
 
@@ -104,13 +104,13 @@ def label_of(ways: Sequence[Planned]) -> str:
 
 
 class Forecaster:
-    """Foresees the trials of an experiment.
+    """A planner of an experiment's trials.
 
     Args:
-        experiment: what is asked for.
-        subject: its task and teacher.
-        scratch: a folder for the tokenised data; of models it is given structures, no weights.
-        scores: of the units, where they are known.
+        experiment: The experiment.
+        subject: Its task and teacher.
+        scratch: A folder for the tokenised data and for the structures of models, without weights.
+        scores: The importance of the units, where it is known.
     """
 
     def __init__(self, experiment: Experiment, subject: Subject, scratch: Path, scores: Scores | None = None) -> None:
@@ -131,7 +131,7 @@ class Forecaster:
         self._stages: dict[tuple[object, ...], Planned] = {}
 
     def forecasts(self, trial: Trial) -> list[Forecast]:
-        """The trial, once for each way in which its choices may fall."""
+        """Return one forecast of a trial for each way in which its choices may fall."""
         return [self._forecast(trial, choice) for choice in self._choices(trial)]
 
     def _forecast(self, trial: Trial, choice: Choice) -> Forecast:
@@ -150,7 +150,7 @@ class Forecaster:
         return Forecast(trial, choice, stages, outcome.student.key)
 
     def _choices(self, trial: Trial) -> Sequence[Choice]:
-        """The choices that the trial may make; one empty choice where it trains no supernet."""
+        """Return the choices that a trial may make; one empty choice where it trains no supernet."""
         scales = self._scales_of_supernet(trial)
         if scales is None:
             return [Choice()]
@@ -214,7 +214,7 @@ def _stored(store: ArtifactStore, artifact: Artifact) -> int:
 def search_cost(
     stages: Iterable[Planned], ends: Iterable[str], seconds: Callable[[Planned], float] = lambda stage: 0.0
 ) -> SearchCost:
-    """The cost of the search that ends with stages of these keys, as the ledger would count it."""
+    """Return the cost of the search that ends with stages of these keys, as the ledger would count it."""
     return _graph(stages, seconds).search_cost(ends)
 
 

@@ -1,4 +1,4 @@
-"""The layouts of a run's workers, settled before device time is spent by what its stages need in memory."""
+"""The layouts of a run's workers, decided by the memory of its stages before device time is spent."""
 
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -17,15 +17,15 @@ from raydisc.schedules.base import Trial
 from raydisc.stages.problem import Subject
 
 _STATE_BYTES = 16
-"""Of a parameter that is trained: weight, gradient and AdamW's two moments in float32."""
+"""The bytes of a trained parameter: weight, gradient and AdamW's two moments in float32."""
 
 _SMALL = 0.25
-"""Share of a device's memory: of a smaller state nobody needs to ask whether it fits one device."""
+"""The share of a device's memory below which a state fits one device without further question."""
 
 
 @dataclass(frozen=True)
 class Layouts:
-    """How workers are laid out: a trial's, and those of the teacher's own stages."""
+    """The layouts of a trial's workers and of the workers of the teacher's own stages."""
 
     trial: Layout = Layout()
     teacher: Layout = Layout()
@@ -34,17 +34,17 @@ class Layouts:
 def settled_layouts(
     experiment: Experiment, subject: Subject, trials: Sequence[Trial], precision: Precision, memory: float
 ) -> Layouts:
-    """The layouts that the settings of resources stand for.
+    """Return the layouts that the settings of resources ask for.
 
     Args:
-        experiment: whose stages are foreseen.
-        subject: its task and teacher.
-        trials: of the experiment.
-        precision: to compute in.
-        memory: bytes of a worker's device.
+        experiment: The experiment whose stages are planned.
+        subject: Its task and teacher.
+        trials: The trials of the experiment.
+        precision: The precision to compute in.
+        memory: The bytes of a worker's device.
 
     Raises:
-        InputError: a stage does not fit; says how many workers it takes.
+        InputError: A stage does not fit; the message says how many workers it needs.
     """
     resources = experiment.resources
     alone = max(resources.workers, resources.teacher_workers or 1) == 1
@@ -59,7 +59,11 @@ def settled_layouts(
 
 
 def layouts_for(heaviest: Sequence[tuple[Footprint, Planned]], resources: ResourcesConfig, memory: float) -> Layouts:
-    """The layouts with which such stages fit workers with so much memory each; errors as of ``settled_layouts``."""
+    """Return the layouts with which the heaviest stages fit workers of some memory.
+
+    Raises:
+        InputError: A stage does not fit.
+    """
     workers, teachers = resources.workers, resources.teacher_workers or resources.workers
     own, shared = ([it for it in heaviest if it[1].request.of_teacher is of_teacher] for of_teacher in (True, False))
     if resources.teacher_workers is None:
@@ -68,7 +72,7 @@ def layouts_for(heaviest: Sequence[tuple[Footprint, Planned]], resources: Resour
 
 
 def heaviest_stages(forecasts: Iterable[Sequence[Forecast]], footprints: Footprints) -> list[tuple[Footprint, Planned]]:
-    """Of each kind, the teacher's own and others, the stage that needs the most memory."""
+    """Return the stage of each kind that needs the most memory, the teacher's own stages apart from others."""
     heaviest: dict[tuple[str, bool], tuple[Footprint, Planned]] = {}
     for ways in forecasts:
         for way in (ways[0], ways[-1]):  # of the largest and of the smallest choice
@@ -81,7 +85,11 @@ def heaviest_stages(forecasts: Iterable[Sequence[Forecast]], footprints: Footpri
 
 
 def fit_of(footprint: Footprint, stage: Planned, workers: int, memory: float, allowed: Allowed = ANY_LAYOUT) -> Fit:
-    """How a stage fits workers; errors as of ``lay_out``."""
+    """Return the layout with which a stage fits workers.
+
+    Raises:
+        InputError: No layout fits.
+    """
     elastic = stage.plan.training is not None and stage.plan.training.elastic
     return lay_out(footprint, stage.plan.work.rows, workers, memory, elastic, allowed)
 
@@ -89,7 +97,7 @@ def fit_of(footprint: Footprint, stage: Planned, workers: int, memory: float, al
 def _layout(
     stages: Sequence[tuple[Footprint, Planned]], workers: int, memory: float, resources: ResourcesConfig
 ) -> Layout:
-    """As few shards as the neediest stage will do with."""
+    """Return a layout with as few shards as the stage with the most memory allows."""
     asked = {"auto": None, "data": 1, "shard": workers, "hybrid": resources.shard}[resources.parallel]
     synchronises = None if resources.synchronise == "auto" else resources.synchronise
     fits = []

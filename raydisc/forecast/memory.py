@@ -1,7 +1,7 @@
-"""Memory of a stage: its step is run on tensors without contents, and every allocation is counted.
+"""The memory of a stage: its step runs on tensors without contents, and every allocation is counted.
 
-PyTorch's fake tensors have shapes and lifetimes but no bytes, so that a model of any size is measured on any machine,
-whatever its family, by the code that trains it.
+PyTorch's fake tensors have shapes and lifetimes but no bytes, so the code that trains a model of any size and family
+measures its memory on any machine.
 """
 
 import weakref
@@ -21,13 +21,13 @@ from raydisc.tasks.tokenised import Batch
 
 
 class Allocations(TorchDispatchMode):
-    """Counts the bytes of the tensors that live, and their peak.
+    """A counter of the bytes of live tensors and of their peak.
 
     Attributes:
-        now: bytes that live.
-        peak: the most since ``forget``.
-        gradients: bytes of parameters' gradients that live.
-        gradients_at_peak: those that lived at the peak.
+        now: The bytes of live tensors.
+        peak: The most such bytes since ``forget``.
+        gradients: The bytes of live gradients of parameters.
+        gradients_at_peak: The bytes of gradients that were live at the peak.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Allocations(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run an operation and count what it made; views, of whatever memory, are not made."""
+        """Run an operation and count the tensors that it allocates; views allocate nothing."""
         given = {it.untyped_storage()._cdata for it in tree_leaves((args, kwargs)) if isinstance(it, torch.Tensor)}
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
@@ -64,12 +64,12 @@ class Allocations(TorchDispatchMode):
         self.now -= self._live.pop(key)
 
     def watch(self, model: nn.Module) -> None:
-        """Count a model that is there already."""
+        """Count the tensors of an existing model."""
         for tensor in (*model.parameters(), *model.buffers()):
             self.note(tensor)
 
     def watch_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Know when parameters get their gradients."""
+        """Count the gradients of parameters as they are computed."""
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self._has_gradient)
 
@@ -78,18 +78,18 @@ class Allocations(TorchDispatchMode):
         self.gradients = sum(self._with_gradient.values())
 
     def gradients_gone(self) -> None:
-        """Tell that parameters have no gradients any more."""
+        """Note that the gradients of parameters are gone."""
         self._with_gradient.clear()
         self.gradients = 0
 
     def forget(self) -> None:
-        """Let the peak begin anew."""
+        """Restart the peak from what is live now."""
         self.peak, self.gradients_at_peak = self.now, self.gradients
 
 
 @contextmanager
 def without_contents() -> Iterator[None]:
-    """Tensors that are made here have no bytes."""
+    """Make tensors without contents within a ``with`` block."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
 
@@ -114,5 +114,5 @@ def empty_batch(rows: int, length: int, types: bool, kind: TaskKind) -> Batch:
 
 
 def bytes_of(model: nn.Module) -> int:
-    """Bytes of a model's parameters and buffers."""
+    """Return the bytes of a model's parameters and buffers."""
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

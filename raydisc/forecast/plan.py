@@ -1,4 +1,4 @@
-"""The plan of an experiment: candidates, stages, search costs and how stages fit devices, as JSON values."""
+"""The plan of an experiment as JSON values: candidates, stages, search costs, and the fit of stages on devices."""
 
 import tempfile
 from collections import defaultdict
@@ -27,10 +27,10 @@ from raydisc.stages.problem import inspect, student_scales
 from raydisc.supernet.candidates import candidate
 
 Row = dict[str, Any]
-"""A line of a plan: name → JSON value."""
+"""A row of a plan: JSON values by name."""
 
 Seconds = Callable[[Planned], float]
-"""Device-seconds of a stage."""
+"""Returns the device-seconds of a stage."""
 
 Prober = Callable[[Sequence[Sequence[Forecast]], Outlook], Pace]
 """Times steps of forecast trials."""
@@ -50,7 +50,7 @@ def shown_beside(experiment: Experiment, students: Sequence[float]) -> list[Tria
 
 
 def candidate_rows(outlook: Outlook, data: Artifact, grid: GridConfig, students: Sequence[float]) -> list[Row]:
-    """Each scale of the grid and each student's: sizes, and FLOPs of a forward at the data's mean length."""
+    """Return each scale of the grid and each student's: sizes, and FLOPs of a forward at the data's mean length."""
     length = round(float(read_split(outlook.store, data, "train").lengths.mean()))
     whole = outlook.cost.flops(full_structure(outlook.config), 1, length)
     rows = [_teacher_row(outlook.teacher_parameters, whole)]
@@ -77,7 +77,7 @@ def _teacher_row(parameters: int, flops: int) -> Row:
 def schedule_rows(
     forecasts: Sequence[Sequence[Forecast]], wanted: Sequence[Trial], seconds: Seconds | None
 ) -> list[Row]:
-    """One row for each schedule and student: its search cost, the mean over seeds, beside the cheapest path's.
+    """Return the search cost of each schedule and student, as a mean over seeds, beside that of the cheapest path.
 
     Choices that are not yet made are taken to be equally likely by ``expected``.
     """
@@ -111,12 +111,12 @@ def _schedule(trial: Trial) -> tuple[Any, ...]:
 
 
 def _assistants(trials: Sequence[Sequence[Forecast]]) -> list[list[float]]:
-    """The assistants of each trial, or those that it may choose."""
+    """Return the assistants of each trial, or those that it may choose."""
     return [list(way.assistants or way.trial.path) for ways in trials for way in ways]
 
 
 def _cost(trials: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> dict[str, dict[str, float]]:
-    """Search cost of all trials of a schedule with one seed; only a schedule of one trial has choices."""
+    """Return the search cost of all trials of a schedule with one seed; only a schedule of one trial has choices."""
     if len(trials) == 1:
         costs = [search_cost(way.stages, [way.student], seconds or _no_seconds) for way in trials[0]]
     else:
@@ -146,7 +146,7 @@ def _path_costs(groups: dict[Any, dict[int, list[Sequence[Forecast]]]]) -> dict[
 
 
 def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, seconds: Seconds | None) -> list[Row]:
-    """One row for each distinct stage of one seed: what it is, who asks for it, what it costs and leaves."""
+    """Return one row for each distinct stage of one seed, with its schedules, its cost and its files."""
     lines: dict[tuple[str, str], dict[tuple[str, ...], list[Planned]]] = defaultdict(dict)
     askers: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     peaks: dict[tuple[str, str], int] = defaultdict(int)
@@ -173,7 +173,7 @@ def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, 
 
 
 def _aligned(ways: Sequence[Forecast]) -> list[list[tuple[Planned, Forecast]]]:
-    """The stages of a trial, each as it is for every way in which its choices may fall."""
+    """Return the stages of a trial, each as it is for every way in which its choices may fall."""
     needed = [(way.needed, way) for way in ways]
     most = max(len(stages) for stages, _ in needed)
     alike = [(stages, way) for stages, way in needed if len(stages) == most]
@@ -186,7 +186,7 @@ def _summed(found: Iterable[Sequence[Planned]], amount: Callable[[Planned], floa
 
 
 def total_row(forecasts: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> Row:
-    """What the experiment as it is asked for spends and leaves, every stage once, of all seeds."""
+    """Return the cost and the files of the experiment as it stands, with every stage of all seeds once."""
     found: dict[tuple[str, ...], list[Planned]] = {}
     for ways in forecasts:
         for same in _aligned(ways):
@@ -200,7 +200,7 @@ def total_row(forecasts: Sequence[Sequence[Forecast]], seconds: Seconds | None) 
 
 
 def fit_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, devices: Devices) -> list[Row]:
-    """For each kind of stage, the teacher's own and others, the neediest one, and how it fits the devices."""
+    """Return how the stage of each kind with the most memory fits the devices, the teacher's own apart from others."""
     return [_fit_row(*found, devices) for found in heaviest_stages(forecasts, footprints)]
 
 
@@ -218,16 +218,16 @@ def _fit_row(footprint: Footprint, stage: Planned, devices: Devices) -> Row:
 
 
 def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None, price: float | None = None) -> Row:
-    """Everything that ``raydisc plan`` tells.
+    """Return everything that ``raydisc plan`` prints.
 
     Args:
-        asked: the experiment.
-        devices: that it is to fit.
-        prober: times steps on the device at hand, where seconds are wanted.
-        price: of a device-hour, where money is wanted.
+        asked: The experiment.
+        devices: The devices that it has to fit.
+        prober: A function that times steps on the device at hand, where seconds are wanted.
+        price: The price of a device-hour, where money is wanted.
 
     Raises:
-        InputError: the experiment cannot work.
+        InputError: The experiment cannot work.
     """
     subject = inspect(asked, weights=False)
     students = student_scales(asked, subject)
@@ -259,7 +259,7 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
 
 
 def _priced(plan: Row, price: float) -> Row:
-    """Money of schedules and of the whole, from their device-seconds."""
+    """Return the plan's money, that of schedules and of the whole experiment, from device-seconds."""
 
     def money(row: Row) -> Row:
         return row | {"money": {bound: price * row["device_seconds"][bound] / 3600 for bound in _BOUNDS}}

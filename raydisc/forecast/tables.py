@@ -1,4 +1,4 @@
-"""A plan as tables."""
+"""The tables that show a plan."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +10,16 @@ from raydisc.report.table import Sheet, Style
 _MIB, _GIB = 2**20, 2**30
 
 _PARTS = ("weights", "gradients", "optimiser", "activations", "targets")
-"""Of a footprint."""
+"""The parts of a footprint that have a column."""
 
 
 def plan_sheets(plan: Mapping[str, Any]) -> list[Sheet]:
-    """The tables of a plan, in the order in which they are read."""
+    """Return the tables of a plan in the order in which people read them."""
     return [_candidates(plan), _stages(plan), _schedules(plan), _fits(plan)]
 
 
 def size(count: float | None) -> str:
-    """Bytes in the unit that suits them."""
+    """Return bytes in the unit that suits them."""
     if count is None:
         return formats.DASH
     unit, one = ("GiB", _GIB) if count >= _GIB else ("MiB", _MIB)
@@ -27,7 +27,7 @@ def size(count: float | None) -> str:
 
 
 def _range(bounds: Mapping[str, float], show: Any) -> str:
-    """What is expected, and from where to where it may go."""
+    """Return the expected value, and the range that it may lie in."""
     low, expected, high = (show(bounds[name]) for name in ("low", "expected", "high"))
     return expected if low == high else f"{expected} [{low}, {high}]"
 
@@ -65,7 +65,7 @@ def _stages(plan: Mapping[str, Any]) -> Sheet:
     columns = ["<stage", "<asked for by", unit, *(["device s"] if timed else []), "kept", "peak memory"]
     notes = [
         "Each stage once, of the first seed; (n) are n of a kind. Tokenising, the teacher's training and the reading "
-        "of the test set are no part of a search's cost.",
+        "of the test set do not belong to the cost of a search.",
         "Peak memory: weights, gradients, AdamW's moments and activations of one worker; a process's own half GiB and "
         "the kept outputs, which lie in shared memory, are not in it.",
     ]
@@ -94,12 +94,12 @@ def _schedules(plan: Mapping[str, Any]) -> Sheet:
 
 
 def hours(seconds: float) -> str:
-    """Seconds as hours."""
+    """Return seconds as hours."""
     return formats.significant(seconds / 3600, 2)
 
 
 def _path(row: Mapping[str, Any]) -> str:
-    """The assistants, or, of several possible ones, the first and the last."""
+    """Return the assistants, or, of several possible ones, the first and the last."""
     known = [formats.path(path) for path in row["assistants"] if path]
     if not known:
         return formats.DASH

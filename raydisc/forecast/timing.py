@@ -1,6 +1,6 @@
-"""Seconds of a stage on the device at hand: a few real steps are timed, and the rest follows from what they compute.
+"""The seconds of a stage on the device at hand: a few real steps are timed, and the others follow from their work.
 
-A step's time is taken to be a sum of parts that grow with its lessons, the parameters that the optimiser goes over,
+The time of a step is a sum of parts that grow with its lessons, the parameters that the optimiser goes over,
 the tokens (what does not shrink with the scale: norms, residuals, losses) and the FLOPs.
 """
 
@@ -34,10 +34,10 @@ from raydisc.training.dropout import set_dropout
 from raydisc.training.optimiser import adamw, descend
 
 _ROUNDS = 4
-"""Timed repetitions of each block, after one that is not timed; their median counts."""
+"""The timed repetitions of each block, after one that is not timed; the median counts."""
 
 _QUANTILES = (0.1, 0.5, 0.9)
-"""Which of the data's batches are timed, by their length."""
+"""The quantiles of the length at which the data's batches are timed."""
 
 _SCALES = 4
 """The most scales whose steps are timed."""
@@ -45,14 +45,14 @@ _SCALES = 4
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a device computes.
+    """The speed of a device.
 
     Attributes:
-        device: its name.
-        train: seconds for each lesson, parameter of each lesson, token and FLOP of training.
-        run: seconds for each batch, token, token of which outputs are kept, and FLOP where nothing is trained.
-        samples: blocks that were timed.
-        error: mean relative error of the fit on them.
+        device: Its name.
+        train: Seconds for each lesson, parameter of each lesson, token and FLOP of training.
+        run: Seconds for each batch, token, token of which outputs are kept, and FLOP where nothing is trained.
+        samples: Blocks that were timed.
+        error: Mean relative error of the fit on them.
     """
 
     device: str
@@ -69,14 +69,14 @@ class _Block:
 
 
 class Clock:
-    """Seconds of this process's work: its CPU time by threads, so that neighbours do not count; on a GPU wall time."""
+    """A clock of this process's work: wall time on a GPU, otherwise CPU time divided by threads, without neighbours."""
 
     def __init__(self, device: torch.device, threads: int) -> None:
         """See the class."""
         self._device, self._threads = device, threads
 
     def __call__(self) -> float:
-        """Seconds since some moment."""
+        """Return seconds since an arbitrary moment."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
             return time.perf_counter()
@@ -135,7 +135,7 @@ def _spread(by_size: Mapping[int, Training]) -> list[Training]:
 
 
 def _fit(blocks: Sequence[_Block]) -> tuple[tuple[float, ...], list[float]]:
-    """What each feature costs, none less than nothing, and the relative error of each block."""
+    """Return the non-negative cost of each feature and the relative error of each block."""
     seconds = np.array([block.seconds for block in blocks])
     features = np.array([block.features for block in blocks], dtype=float)
     size = features.max(axis=0) + (features.max(axis=0) == 0)
@@ -145,7 +145,7 @@ def _fit(blocks: Sequence[_Block]) -> tuple[tuple[float, ...], list[float]]:
 
 
 class _Timer:
-    """Builds models of random weights and times their steps."""
+    """A builder of models with random weights that times their steps."""
 
     def __init__(self, outlook: Outlook, device: torch.device, precision: Precision, clock: Clock) -> None:
         self._outlook, self._device, self._precision, self._clock = outlook, device, precision, clock

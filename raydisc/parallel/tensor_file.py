@@ -41,7 +41,8 @@ class TensorFile:
     def __call__(self, path: Path) -> None:
         """Write the file; where all workers write together, the leader's path counts."""
         if not self.together:
-            _write(path, self.state, self.rank)
+            if self.rank.leads:  # another worker that has the same tensors would empty the file as it opens it
+                _write(path, self.state, self.rank)
             return
         path = self.rank.from_leader(path)
         if self.rank.leads:

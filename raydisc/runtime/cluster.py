@@ -1,4 +1,4 @@
-"""What the cluster can do for a trial. Import this inside a ``ray_session``: Ray reads its settings when imported."""
+"""The resources of a cluster. Import this inside a ``ray_session``, since Ray reads its settings when imported."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -18,22 +18,22 @@ from raydisc.runs.machine import refuse_without
 Found = TypeVar("Found")
 
 _FREE_S = 60.0
-"""Seconds that a plan waits for a GPU that it may ask; a run waits for as long as it takes."""
+"""The seconds that a plan waits for a free GPU; a run waits without a limit."""
 
 _LOOK_EVERY_S = 2.0
 
 
 def await_room(resources: ResourcesConfig, one_machine: bool, notice: Callable[[str], None]) -> None:
-    """Refuse a trial that no machine has room for; or ask the cluster's autoscaler for machines, and wait for them.
+    """Wait for machines with room for a trial where the cluster may grow, and otherwise refuse the trial.
 
     Args:
-        resources: of a trial; with how long may be waited.
-        one_machine: whether a trial's workers must be on one, since they write files together and the storage is no
-            folder that all see.
-        notice: told what is waited for.
+        resources: The resources of a trial, and the minutes to wait.
+        one_machine: Whether a trial's workers must share a machine, since they write files together and the storage is
+            not a folder that every node sees.
+        notice: Shows the user what the run waits for.
 
     Raises:
-        InputError: there is no room, and none has come: Tune would wait for ever.
+        InputError: There is not enough room, and waiting has not changed this; Tune would wait for ever.
     """
     lack, minutes = _lack_of_room(resources, one_machine), resources.wait_minutes
     if lack is None:
@@ -56,7 +56,7 @@ def await_room(resources: ResourcesConfig, one_machine: bool, notice: Callable[[
 
 
 def _lack_of_room(resources: ResourcesConfig, one_machine: bool) -> str | None:
-    """What a trial asks for and the machines that are there have not, as a sentence; None where there is room."""
+    """Return a sentence on what the machines lack for a trial, or None where there is room."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for name, asked, kind in (("cpus", resources.cpus, "CPU"), ("gpus", resources.gpus, "GPU")):
         most = max((machine.get(kind, 0) for machine in machines), default=0)
@@ -87,22 +87,22 @@ def _workers_on(machine: Mapping[str, float], resources: ResourcesConfig) -> int
 
 
 class Room:
-    """How many trials are handed out at a time: those that the cluster has room for just now, and half as many again.
+    """The number of trials to hand out: those that the cluster has room for now, and half as many that wait.
 
-    The latter wait: they begin at once where others end, and an autoscaler sees by them how much more there is to do.
+    Waiting trials start as soon as others end, and show an autoscaler how much work is left.
 
     Args:
-        resources: of a trial.
-        workers: of a trial.
+        resources: The resources of a trial.
+        workers: The workers of a trial.
     """
 
     def __init__(self, resources: ResourcesConfig, workers: int) -> None:
-        """Look when asked."""
+        """Create it; the cluster is asked at the first call."""
         self._resources, self._workers = resources, workers
         self._trials, self._next = 1, 0.0
 
     def __call__(self) -> int:
-        """So many; the cluster may have grown or shrunk since it was last looked at."""
+        """Return the number of trials; the cluster may have grown or shrunk since the last call."""
         if time.monotonic() > self._next:
             self._trials = with_waiting(_workers_on(ray.cluster_resources(), self._resources) // self._workers)
             self._next = time.monotonic() + _LOOK_EVERY_S
@@ -110,12 +110,12 @@ class Room:
 
 
 def with_waiting(trials: int) -> int:
-    """So many, and half as many again, at least one."""
+    """Return a number of trials increased by half, and at least by one."""
     return trials + max(1, trials // 2)
 
 
 def worker_memory(resources: ResourcesConfig) -> float:
-    """Bytes that a trial's worker has: those of its GPU, else its share of the memory that Ray gives of its machine."""
+    """Return the bytes of a worker: those of its GPU, or without one its share of its machine's memory."""
     if resources.gpus:
         return float(_on_gpu(1, _memory_of_gpu))
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -125,12 +125,12 @@ def worker_memory(resources: ResourcesConfig) -> float:
 
 
 def arithmetic_of(resources: ResourcesConfig) -> Arithmetic:
-    """The arithmetic of a run's stages, settled before a key is made of it.
+    """Return the arithmetic of a run's stages, which is part of their keys.
 
-    Whether a GPU has bfloat16 is asked of one that a trial would get: the driver need not have any.
+    A GPU that a trial would get is asked whether it has bfloat16, since the driver may be without a GPU.
 
     Raises:
-        InputError: the GPU cannot be used, or lacks the precision that is asked for.
+        InputError: The GPU cannot be used, or lacks the precision that is asked for.
     """
     asked = resources.precision
     if not resources.gpus:
@@ -139,10 +139,10 @@ def arithmetic_of(resources: ResourcesConfig) -> Arithmetic:
 
 
 def devices_of_cluster() -> Devices:
-    """The GPUs of the cluster, of which one is asked for its memory; without any, its machines' memory.
+    """Return the GPUs of the cluster, one of which is asked for its memory, or else the memory of its machines.
 
     Raises:
-        InputError: the GPU cannot be asked.
+        InputError: The GPU cannot be asked.
     """
     total = ray.cluster_resources()
     if count := int(total.get("GPU", 0)):
@@ -154,10 +154,10 @@ def devices_of_cluster() -> Devices:
 
 
 def _on_gpu(share: float, ask: Callable[..., Found], *words: object, within_s: float | None = None) -> Found:
-    """What a function says on a GPU of the cluster, or a share of one, once one is free.
+    """Call a function on a GPU of the cluster, or on a share of one, as soon as one is free.
 
     Raises:
-        InputError: the function does, or no GPU is free within so many seconds.
+        InputError: The function raises it, or no GPU is free within ``within_s`` seconds.
     """
     remote: Any = ray.remote(num_cpus=0, num_gpus=share, max_calls=1)(ask)
     try:
@@ -165,7 +165,7 @@ def _on_gpu(share: float, ask: Callable[..., Found], *words: object, within_s: f
     except GetTimeoutError as error:
         raise InputError(
             f"the cluster's GPUs: none was free within {within_s:g} s to be asked for its memory; try again when one "
-            "is, or tell of them by --gpus and --gpu-memory"
+            "is, or give --gpus and --gpu-memory"
         ) from error
     except RayTaskError as error:
         if isinstance(error.cause, InputError):

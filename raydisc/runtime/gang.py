@@ -36,28 +36,28 @@ from raydisc.training.loop import Progress, Stops, never
 
 _NEWS_EVERY_S = 0.5
 _LOSS_SHOWS_S = 10.0
-"""By then a worker that was killed is known to be gone: the others may notice before Ray does."""
+"""The seconds after which Ray knows of a killed worker, which the other workers may notice earlier."""
 
 _LOSSES_FORGIVEN = 2
-"""In one stage, while it gets no further."""
+"""The losses that a stage may have without making progress."""
 
 START_TIMEOUT_S = 180.0
-"""Within which processes start on machines that are there."""
+"""The seconds within which processes start on machines that are running."""
 
 _PEER_TIMEOUT = timedelta(hours=12)
-"""Workers wait for one that writes or tokenises alone; a lost one shows at once."""
+"""Long, since workers wait for one that writes or tokenises alone; a lost worker shows at once."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """What every worker of a gang is given.
+    """The settings that every worker of a gang receives.
 
     Attributes:
         layout: The layout of the workers.
         resources: The resources of a trial.
         execution: How the workers compute.
         storage: The storage's path or address.
-        start_timeout_s: Seconds within which workers must be there.
+        start_timeout_s: The seconds within which workers must have started.
     """
 
     layout: Layout
@@ -72,10 +72,10 @@ class WorkerLost(RuntimeError):
 
 
 class GangWorker:
-    """One worker; an actor whose news can be asked for while it computes."""
+    """A worker: an actor that can be asked for its news while it computes."""
 
     def __init__(self, team: Team, copies: Any) -> None:
-        """Start without peers."""
+        """Create a worker that has not joined the others yet."""
         self._team, self._copies = team, copies
         self._worker: Worker | None = None
         self._news: list[dict[str, Any]] = []
@@ -86,14 +86,14 @@ class GangWorker:
         enter_job_folder()
 
     def node(self) -> str:
-        """The machine that the worker is on."""
+        """Return the machine that the worker is on."""
         return str(ray.get_runtime_context().get_node_id())
 
     def meet(self, index: int, layout: Layout, meeting: str, one_machine: bool) -> None:
-        """Join the workers of a layout at a file that all see.
+        """Join the other workers of a layout through a file that all of them see.
 
         Raises:
-            InputError: the device lacks the precision.
+            InputError: The device lacks the precision.
         """
         team = self._team
         device = torch.device("cuda" if team.resources.gpus else "cpu")
@@ -127,44 +127,44 @@ class GangWorker:
             self._news = [*kept, state]
 
     def stop(self) -> None:
-        """Have all workers write a checkpoint after this step, and stop."""
+        """Make all workers write a checkpoint after this step and stop."""
         self._stop.set()
 
     def news(self) -> list[dict[str, Any]]:
-        """What there is to tell since the last time: all candidates, and the latest state."""
+        """Return the news since the last call: all evaluations of candidates, and the latest state."""
         with self._lock:
             news, self._news = self._news, []
         return news
 
 
 class Gang:
-    """Computes stages by the workers of a trial; they are started when the first is wanted.
+    """The workers of a trial, which compute its stages together; they are started with the first stage.
 
-    A lost worker has all of them started anew, and the stage goes on from its last checkpoint. One that gets SIGTERM
-    has all of them write a checkpoint first.
+    After the loss of a worker all are started again, and the stage continues from its last checkpoint. When a worker
+    gets SIGTERM, all write a checkpoint first.
 
     Args:
-        team: what workers are told.
-        copies: the handle of the ``HotCopies`` actor.
-        stops: whether the workers are to stop.
+        team: The settings of the workers.
+        copies: The handle of the ``HotCopies`` actor.
+        stops: Whether the workers are to stop.
     """
 
     def __init__(self, team: Team, copies: Any, stops: Stops = never) -> None:
-        """Start nothing yet."""
+        """Create the gang; no worker is started yet."""
         self._team, self._copies, self._stops = team, copies, stops
         self._workers: list[Any] = []
 
     def __call__(self, request: Stage, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
-        """The stage's artifact, computed and kept.
+        """Compute a stage, keep its artifact, and return it.
 
         Raises:
-            WorkerLost: workers died more often than they may, or too few can be had.
-            OutOfMemory: a worker's device had no room.
-            Stopped: they were asked to.
+            WorkerLost: Workers died more often than they may, or too few could be started.
+            OutOfMemory: The memory of a worker's device was not enough.
+            Stopped: The workers were asked to stop.
         """
         furthest = losses = 0
 
-        def told(state: dict[str, Any]) -> None:
+        def reported(state: dict[str, Any]) -> None:
             nonlocal furthest, losses
             if state.get("step", 0) > furthest:
                 furthest, losses = state["step"], 0
@@ -173,10 +173,10 @@ class Gang:
         while True:
             try:
                 self._workers = self._workers or self._started()
-                return self._computed(request, promise, told, micro_batches)
+                return self._computed(request, promise, reported, micro_batches)
             except BaseException as error:
                 self.disband()
-                if isinstance(error, Stopped) and not self._stops():  # a worker was told to go, and not this trial
+                if isinstance(error, Stopped) and not self._stops():  # a worker got SIGTERM, and not this trial
                     continue
                 losses += 1
                 if not isinstance(error, WorkerLost) or losses > _LOSSES_FORGIVEN:
@@ -189,7 +189,7 @@ class Gang:
         self._workers = []
 
     def _started(self) -> list[Any]:
-        """Workers that have met, by rank; those of one machine are neighbours."""
+        """Start the workers and return them by rank; those of one machine are neighbours."""
         resources, layout = self._team.resources, self._team.layout
         actor: Any = ray.remote(GangWorker)
         options = actor.options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_concurrency=2)
@@ -240,16 +240,16 @@ class Gang:
 
 
 _HELD: list[tuple[Team, Gang]] = []
-"""This process's gang: its next job takes it over, since starting one takes seconds."""
+"""This process's gang, which its next job takes over, since starting one takes seconds."""
 
 
 def gang_of(team: Team, copies: Any, stops: Stops) -> Gang:
-    """The gang that this process's jobs share; it ends with the process, and by ``disband`` after a failure.
+    """Return the gang that this process's jobs share; it ends with the process, and by ``disband`` after a failure.
 
     Args:
-        team: see ``Gang``.
-        copies: see ``Gang``.
-        stops: see ``Gang``.
+        team: See ``Gang``.
+        copies: See ``Gang``.
+        stops: See ``Gang``.
     """
     if not _HELD or _HELD[0][0] != team:
         for _, gang in _HELD:
@@ -259,7 +259,7 @@ def gang_of(team: Team, copies: Any, stops: Stops) -> Gang:
 
 
 def _answers(references: Sequence[Any], timeout: float) -> list[Any]:
-    """What has come of each within some seconds; None of what has not, or failed."""
+    """Return the answers that have come within some seconds, with None for those missing or failed."""
     ray.wait(list(references), num_returns=len(references), timeout=timeout)
     answers: list[Any] = []
     for reference in references:
@@ -271,11 +271,11 @@ def _answers(references: Sequence[Any], timeout: float) -> list[Any]:
 
 
 def all_or_raise(references: list[Any], workers: Sequence[Any], meanwhile: Any) -> list[Any]:
-    """The workers' answers, all of them.
+    """Return the workers' answers, all of them.
 
     Raises:
-        WorkerLost: one has died, which the others may have been the first to notice.
-        Exception: what one has raised.
+        WorkerLost: A worker has died, which the others may have noticed first.
+        Exception: The error that a worker has raised.
     """
     waiting = list(references)
     while waiting:
@@ -296,7 +296,7 @@ def all_or_raise(references: list[Any], workers: Sequence[Any], meanwhile: Any) 
 
 
 def _one_is_gone(workers: Sequence[Any]) -> bool:
-    """Whether a worker has died; asked for a while, since Ray may be the last to know."""
+    """Whether a worker has died, found out over some seconds, since Ray may be the last to know."""
     end = time.monotonic() + _LOSS_SHOWS_S
     while time.monotonic() < end:
         for worker in workers:

@@ -10,9 +10,9 @@ JOB_FOLDER = "raydisc_job"
 def enter_job_folder() -> None:
     """Make the job's folder the current one, where relative names of files start; without a job, change nothing.
 
-    Ray's ``working_dir`` would do so by itself, but each node that hears of a job removes and unpacks that folder
-    anew: where nodes share a session folder, as several on one machine do, under processes that are at work in it.
-    A package that is there already is left alone.
+    Ray's own ``working_dir`` is removed and unpacked again by each node that hears of a job. Nodes on one machine may
+    share a session folder, so that one of them would remove the folder that processes of another work in. A package
+    that is already there is left alone.
     """
     found = find_spec(JOB_FOLDER)
     if found is not None and found.submodule_search_locations:

@@ -9,7 +9,7 @@ import torch
 
 from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
-from raydisc.forecast.devices import Devices, local_devices, told_devices
+from raydisc.forecast.devices import Devices, given_devices, local_devices
 from raydisc.forecast.dry_run import Forecast
 from raydisc.forecast.plan import Prober, make_plan
 from raydisc.forecast.timing import Pace, probe
@@ -49,7 +49,7 @@ def forecast(
 
 def _devices(gpus: int | None, gpu_memory: str | None, address: str | None) -> Devices:
     if address is None:
-        return local_devices() if gpus is None and gpu_memory is None else told_devices(gpus, gpu_memory)
+        return local_devices() if gpus is None and gpu_memory is None else given_devices(gpus, gpu_memory)
     if gpus is not None or gpu_memory is not None:
         raise InputError("--address asks the cluster for its devices; leave --gpus and --gpu-memory out")
     if not address:

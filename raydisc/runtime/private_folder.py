@@ -56,7 +56,7 @@ class PrivateFolder:
         self._owner = os.getpid()
 
     def remove(self) -> None:
-        """Remove it with all that is in it, unless this is a mere copy of the process that made it (`os.fork`)."""
+        """Remove the folder with everything in it, unless this process is a fork of the one that made it."""
         if os.getpid() == self._owner:
             remove_folder(self.path)
 

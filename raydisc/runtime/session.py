@@ -1,4 +1,4 @@
-"""A Ray session: the one that is there, a cluster's, or a local one that listens on loopback only."""
+"""A Ray session: the one that the process has, a cluster's, or a local one that listens on loopback only."""
 
 import logging
 import os
@@ -41,12 +41,12 @@ def starts_here() -> bool:
 def ray_session() -> Iterator[None]:
     """Use the session that this process has, or the cluster that ``RAY_ADDRESS`` names, or start a local one.
 
-    A local one ends with the context. It asks for a token, as Ray does by default. Unless the process had joined Ray
-    before, workers import nothing from the current folder.
+    A local session ends with the ``with`` block, and asks for a token, as Ray does by default. Workers import nothing
+    from the current folder, unless the process had joined Ray before.
 
     Raises:
-        InputError: no cluster answers at the address, or it does not let this process in; or there is no folder for
-            the temporary files of a local session.
+        InputError: No cluster answers at the address, the cluster refuses this process, or there is no folder for the
+            temporary files of a local session.
     """
     local = not os.environ.get("RAY_ADDRESS")
     for name, value in {**_QUIET, **(_LOOPBACK if local else {})}.items():
@@ -72,11 +72,11 @@ def ray_session() -> Iterator[None]:
 
 @contextmanager
 def _local_session() -> Iterator[None]:
-    """Start Ray on this machine and end it; its files and sockets are in a folder of this user's alone, and go too."""
+    """Start Ray on this machine and end it, with its files and sockets in a folder that only this user can read."""
     import ray
 
     reread_loopback_setting()
-    # told of fewer cores only where this process may not use them all, as Ray does not look at that
+    # Ray does not notice when this process may use only some of the cores
     limit = cores() if cores() < (os.cpu_count() or 1) else None
     folder = private_folder().path / "ray"
     try:
@@ -98,7 +98,7 @@ def _local_session() -> Iterator[None]:
 
 
 def _join(address: str) -> None:
-    """Connect to a cluster; one that does not answer is found out at once, for which Ray takes minutes."""
+    """Connect to a cluster; one that does not answer is noticed at once, while Ray would take minutes."""
     import ray
     from ray.job_config import JobConfig
 

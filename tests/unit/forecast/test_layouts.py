@@ -84,9 +84,9 @@ def test_less_memory_means_more_parts_and_then_more_messages(stages):
 
 def test_a_model_that_does_not_fit_says_how_many_workers_it_takes(stages):
     least = needed(stages, workers=8, **LEAST)
-    with pytest.raises(InputError, match=r"resources.workers: .*, even sharded; sharded over all, it takes") as refused:
+    with pytest.raises(InputError, match=r"resources.workers: .*, even sharded; sharded over all, it needs") as refused:
         settled(stages, least, workers=2)
-    takes = int(re.search(r"takes (\d+) of them", str(refused.value))[1])
+    takes = int(re.search(r"needs (\d+) of them", str(refused.value))[1])
     assert 2 < takes <= 8
     settled(stages, least, workers=8)
     with pytest.raises(InputError, match=r"does not fit 8 devices .* with a whole copy on each; sharded over all"):

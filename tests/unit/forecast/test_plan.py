@@ -1,4 +1,4 @@
-"""`raydisc plan`: what it tells, what it refuses, and that it trains and reads no weights."""
+"""`raydisc plan`: what it prints, what it refuses, and that it trains and reads no weights."""
 
 import json
 import re
@@ -166,17 +166,20 @@ def refusal_of_validate(capsys, *words):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--gpus", "0", "--gpu-memory", "80GiB"], "--gpus: 0 are none; give at least 1"),
-        (["--gpus", "-2", "--gpu-memory", "80GiB"], "--gpus: -2 are none"),
+        (["--gpus", "0", "--gpu-memory", "80GiB"], "`--gpus` must be at least 1, but is 0"),
+        (["--gpus", "-2", "--gpu-memory", "80GiB"], "`--gpus` must be at least 1, but is -2"),
         (["--gpus", "8"], "--gpus and --gpu-memory belong together"),
         (["--gpu-memory", "80GiB"], "--gpus and --gpu-memory belong together"),
-        (["--gpus", "8", "--gpu-memory", "80 bananas"], "--gpu-memory: '80 bananas' is no amount of memory"),
-        (["--gpus", "8", "--gpu-memory", "80"], "write it as 80GiB or 40000MB"),
+        (
+            ["--gpus", "8", "--gpu-memory", "80 bananas"],
+            "`--gpu-memory` must be an amount of memory such as 80GiB or 40000MB, but is '80 bananas'",
+        ),
+        (["--gpus", "8", "--gpu-memory", "80"], "such as 80GiB or 40000MB, but is '80'"),
         (["--address", "auto", "--gpus", "8"], "--address asks the cluster for its devices"),
         (["--address", ""], "--address: it is empty; give the address of a Ray cluster"),
         (["--price", "2.5"], "--price needs --probe"),
-        (["--price", "-1", "--probe"], "--price: -1.0 is no price"),
-        (["--price", "nan", "--probe"], "--price: nan is no price"),
+        (["--price", "-1", "--probe"], "`--price` must be a number of at least 0"),
+        (["--price", "nan", "--probe"], "the price of a device-hour, but is nan"),
     ],
 )
 def test_devices_that_make_no_sense(capsys, words, sentence):
@@ -205,7 +208,7 @@ def test_amounts_of_memory(text, count):
 
 @pytest.mark.parametrize("text", ["", "GiB", "80", "-1GiB", "0GiB", "1e3GiB", "80GiB80"])
 def test_what_is_no_amount_of_memory(text):
-    with pytest.raises(InputError, match="is no amount of memory"):
+    with pytest.raises(InputError, match="must be an amount of memory"):
         parse_bytes(text)
 
 

@@ -36,7 +36,7 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def start_owner() -> "tuple[subprocess.Popen[str], Path]":
-    """Start a process that holds a folder until it is told to end; returns both."""
+    """Start a process that holds a folder until its input ends, and return both."""
     owner = subprocess.Popen([sys.executable, "-c", HOLDING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     return owner, Path(owner.stdout.readline().strip())
