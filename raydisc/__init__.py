@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from raydisc.runtime.driver import run_experiment as run
     from raydisc.runtime.planning import forecast as plan
     from raydisc.schedules import SCHEDULES
-    from raydisc.schedules.base import Choice, Control, Schedule, Trial
+    from raydisc.schedules.base import Choice, Control, Mark, Schedule, Trial
+    from raydisc.schedules.search import Search
     from raydisc.schedules.steps import Outcome
     from raydisc.stages.artifact import Model
     from raydisc.tasks.metrics import METRICS, Metric
@@ -44,6 +45,7 @@ __all__ = [
     "Family",
     "InputError",
     "Loss",
+    "Mark",
     "Metric",
     "Model",
     "Outcome",
@@ -51,6 +53,7 @@ __all__ = [
     "RunResult",
     "Schedule",
     "ScheduleOptions",
+    "Search",
     "StorageError",
     "Task",
     "TaskSource",
@@ -77,6 +80,7 @@ _PLACES = {
     "Family": "raydisc.families.base:Family",
     "InputError": "raydisc.errors:InputError",
     "Loss": "raydisc.losses.base:Loss",
+    "Mark": "raydisc.schedules.base:Mark",
     "Metric": "raydisc.tasks.metrics:Metric",
     "Model": "raydisc.stages.artifact:Model",
     "Outcome": "raydisc.schedules.steps:Outcome",
@@ -84,6 +88,7 @@ _PLACES = {
     "RunResult": "raydisc.runtime.driver:RunResult",
     "Schedule": "raydisc.schedules.base:Schedule",
     "ScheduleOptions": "raydisc.config.schedules:ScheduleOptions",
+    "Search": "raydisc.schedules.search:Search",
     "StorageError": "raydisc.errors:StorageError",
     "Task": "raydisc.tasks.named:Task",
     "TaskSource": "raydisc.tasks.source:TaskSource",

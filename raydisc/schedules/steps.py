@@ -24,7 +24,8 @@ class Outcome:
     Attributes:
         student: The distilled student's artifact.
         path: The scales of its assistants in order; empty without any.
-        initialisation: The model that the student was cut from: ``teacher``, ``assistant`` or ``supernet``.
+        initialisation: The model that the student was cut from: ``teacher``, ``assistant``, ``supernet``, or
+            ``student`` for an earlier model of the student's own scale.
         supernet: The once-for-all artifact, if there is one.
         own: The artifacts that the student depends on, those of the preparation left out, in the order in which they
             were first asked for; the student is the last. Filled in by ``Schedule.steps``.

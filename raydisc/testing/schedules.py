@@ -148,7 +148,7 @@ class ScheduleContract:
         assert ran.stages[-1][1] == student == ran.outcome.own[-1]
         assert student["scale"] == STUDENT_SCALE
         assert student["evaluations"]
-        assert ran.outcome.initialisation in {"teacher", "assistant", "supernet"}
+        assert ran.outcome.initialisation in {"teacher", "assistant", "supernet", "student"}
 
     def test_assistants_fall_to_the_student(self, ran: Ran) -> None:
         """The path falls from the teacher to the student, both left out."""
@@ -184,7 +184,8 @@ class ScheduleContract:
             [(stage.request.kind, stage.artifact.flops) for stage in forecast.stages[:-1]]
             for forecast in forecaster.forecasts(ran.trial)
         ]
-        assert [(stage.kind, artifact.flops) for stage, artifact in ran.stages] in planned
+        asked = [(stage.kind, artifact.flops) for stage, artifact in ran.stages]
+        assert asked in planned, "the plan does not foresee this path: does `choices` list it?"
 
     def test_choices_lie_between_teacher_and_student(self, ran: Ran) -> None:
         """Its choices are of its supernet's candidates, if it trains one, and differ."""

@@ -16,6 +16,7 @@ from raydisc.schedules.base import Mark
 from raydisc.schedules.minidisc import MinidiscOptions
 from raydisc.schedules.steps import Outcome
 from raydisc.schedules.trials import expand
+from raydisc.stages.artifact import Model
 from raydisc.testing.runs import run_trial
 from raydisc.testing.schedules import ScheduleContract
 
@@ -34,6 +35,47 @@ class TestRepeated(ScheduleContract):
     def schedule(self, request):
         with SCHEDULES.registering(Repeated):
             yield Repeated(MinidiscOptions(lam=request.param))
+
+
+class Further(Halfway):
+    """A student that is trained again, from the weights that it had."""
+
+    name = "further"
+
+    def run(self, search):
+        ready = yield from search.prepare()
+        first = yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale)
+        student = yield from search.distil(ready, ready.teacher, Model(first), search.student_scale)
+        return Outcome(student, (), "student")
+
+
+class TestFurther(ScheduleContract):
+    @pytest.fixture
+    def schedule(self):
+        with SCHEDULES.registering(Further):
+            yield Further(ScheduleOptions())
+
+
+class Surprising(Halfway):
+    """A choice that ``choices`` does not list: no assistant is taken only where no metric is above 0."""
+
+    name = "surprising"
+
+    def run(self, search):
+        ready = yield from search.prepare()
+        supernet = yield from search.once_for_all(ready, search.assistant_scales)
+        found = any(row["metric"] > 0 for row in supernet["candidates"])
+        teacher = Model(supernet, search.assistant_scales[0]) if found else ready.teacher
+        student = yield from search.distil(ready, teacher, Model(supernet), search.student_scale)
+        return Outcome(student, (), "supernet", supernet)
+
+
+def test_the_contract_says_what_to_do_about_a_path_that_is_not_foreseen(tmp_path):
+    experiment, schedule = tiny_experiment(), Surprising(ScheduleOptions())
+    [trial] = schedule.trials(tuple(experiment.grid.scales[:-1]), STUDENT, 0)
+    ran = run_trial(experiment, trial, tmp_path)
+    with pytest.raises(AssertionError, match="does not foresee this path: does `choices` list it"):
+        ScheduleContract().test_the_plan_is_what_is_run(ran, experiment, tmp_path / "plan")
 
 
 class Wasteful(Halfway):
