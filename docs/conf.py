@@ -19,7 +19,7 @@ nitpicky = True
 # The documentation of other projects is elsewhere, and modules that are not public have no page.
 nitpick_ignore_regex = [
     ("py:class", r"(collections|numpy|pandas|pathlib|pyarrow|pydantic\.main|torch|transformers|raydisc\.[a-z]+)\..*"),
-    ("py:class", "Search|Steps|TrialScheduler"),
+    ("py:class", "Search|Stage|Steps|TrialScheduler"),
 ]
 
 autodoc_member_order = "bysource"
