@@ -1,4 +1,4 @@
-"""A package outside raydisc that adds one member of each kind: planned, run by trials on Ray, and shown."""
+"""A package outside raydisc that adds one member of each kind: planned, run by trials on Ray, shown, and submitted."""
 
 import base64
 import json
@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from desk import Desk, make_desk
+from head import Client, running_head
 
 from raydisc.report.ledger import Ledger
 from raydisc.tasks.reviews import word_tokenizer
@@ -114,3 +116,15 @@ def test_the_student_is_of_the_family(user: Desk) -> None:
 )
 def test_a_name_that_does_not_exist(user: Desk, changed: str, said: str) -> None:
     assert re.search(said, user.run("validate", "tiny.yaml", "--set", changed, code=2))
+
+
+def test_the_package_travels_with_a_job(installed: None, tmp_path: Path) -> None:
+    """The machines of the cluster do not have it."""
+    pytest.importorskip("aiohttp", reason="job submission needs ray[default]")
+    with running_head() as head:
+        variables: dict[str, Any] = {**head.access, "RAY_ADDRESS": head.address}
+        desk = desk_with_tokenizer(tmp_path / "client", EXPERIMENT + f"storage: {tmp_path / 'runs'}\n")
+        client = Client(desk.folder, variables)
+        found = client.json("submit", "tiny.yaml", "--pip", "none", "--wait", "--json")
+    assert found["exit_code"] == 0
+    assert {row["schedule"] for row in found["comparison"]} == {"kd", "midway"}
