@@ -30,10 +30,12 @@ quickstart: install
 	$(BIN)/raydisc run experiments/quickstart.yaml
 
 unit: install
-	$(BIN)/python -m pytest tests/unit raydisc --doctest-modules -m 'not integration and not slow and not gpu' -n auto --dist loadfile
+	$(BIN)/python -m pytest tests/unit -m 'not integration and not slow and not gpu' -n auto --dist loadfile
+	$(BIN)/python -m pytest raydisc --doctest-modules -q
 
 test: install
-	$(BIN)/python -m pytest tests/unit raydisc --doctest-modules -m 'not slow and not gpu' -n auto --dist loadfile
+	$(BIN)/python -m pytest tests/unit -m 'not slow and not gpu' -n auto --dist loadfile
+	$(BIN)/python -m pytest raydisc --doctest-modules -q
 	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu'
 
 slow: install
