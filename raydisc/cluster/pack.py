@@ -1,4 +1,4 @@
-"""What travels with a job: the resolved experiment, the small files that it names, raydisc's own code; nothing else."""
+"""The files that travel with a job: the resolved experiment, the small files that it names, and raydisc's own code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import raydisc
 from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
 from raydisc.models.checkpoint_files import BESIDE_WEIGHTS, WEIGHTS
@@ -70,8 +69,8 @@ def pack(experiment: Experiment, requirements: Iterable[str], folder: Path, shar
 
 
 def pack_code(folder: Path) -> Path:
-    """Copy this raydisc, Python files only, into a folder; gives the package's own folder there."""
-    source, target = Path(raydisc.__file__).parent, folder / "raydisc"
+    """Copy the Python files of this raydisc into a folder, and return the package's own folder there."""
+    source, target = Path(__file__).parents[1], folder / "raydisc"
     for path in sorted(source.rglob("*.py")):
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
