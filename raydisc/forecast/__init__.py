@@ -1,1 +1,1 @@
-"""What an experiment will cost, from its file, its data and the teacher's configuration: nothing is trained."""
+"""The cost of an experiment, from its file, its data and the teacher's configuration, without training anything."""

@@ -1,4 +1,4 @@
-"""Which files of a checkpoint's folder are read; nothing else of it is fetched, or sent anywhere."""
+"""The files of a checkpoint's folder that are read; no other file is fetched or sent."""
 
 WEIGHTS = "model*.safetensors"
 """The weights."""

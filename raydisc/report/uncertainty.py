@@ -1,4 +1,4 @@
-"""How sure a ranking of candidates is: win shares over resamples, and rank correlation."""
+"""The uncertainty of a ranking of candidates: win shares over resamples, and rank correlation."""
 
 from __future__ import annotations
 

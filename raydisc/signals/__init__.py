@@ -1,1 +1,1 @@
-"""What a teacher gives its student to learn from, computed in each step or read from a cache."""
+"""The outputs of a teacher that a student is trained on, computed in each step or read from a cache."""

@@ -1,4 +1,4 @@
-"""What an experiment is about, known before anything is computed: fingerprints, the teacher's shape, its size."""
+"""The task and the teacher of an experiment, inspected before anything is computed: fingerprints, shape and size."""
 
 import hashlib
 import json

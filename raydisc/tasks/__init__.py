@@ -1,1 +1,1 @@
-"""What is learned: data, tokenising, batching and metrics."""
+"""Tasks: data, tokenisation, batching and metrics."""

@@ -1,4 +1,4 @@
-"""How a stage is computed: the settings that its key leaves out, since its result does not depend on them."""
+"""The settings of how a stage is computed, most of which its key leaves out, since they do not change its result."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What is known of a run while it runs, and what a way of showing it must do."""
+"""The state of a running run, and the interface of the views that show it."""
 
 from __future__ import annotations
 
