@@ -2,7 +2,16 @@
 
 
 class InputError(ValueError):
-    """An input of the user is wrong; the message says what, where, and what would be right."""
+    """An input of the user is wrong; the message says what, where, and what would be right.
+
+    Example:
+        >>> from raydisc import METRICS
+        >>> try:
+        ...     METRICS.get("acuracy", "task.metric")
+        ... except InputError as error:
+        ...     print(error)
+        unknown metric 'acuracy' in task.metric (did you mean 'accuracy'?)
+    """
 
 
 class NonFiniteLoss(RuntimeError):
@@ -10,7 +19,18 @@ class NonFiniteLoss(RuntimeError):
 
 
 class StorageError(RuntimeError):
-    """The storage cannot be read or written; the message says which one, why, and what to do."""
+    """The storage cannot be read or written; the message says which one, why, and what to do.
+
+    Example:
+        >>> from raydisc.storage.faults import Patience, insist
+        >>> def ask():
+        ...     raise OSError("ACCESS_DENIED")
+        >>> try:
+        ...     insist(ask, "s3://bucket/runs", Patience(seconds=0))
+        ... except StorageError as error:
+        ...     print(str(error).partition(";")[0])
+        storage: 's3://bucket/runs' refuses (ACCESS_DENIED)
+    """
 
 
 class OutOfMemory(RuntimeError):

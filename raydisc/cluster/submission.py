@@ -52,6 +52,13 @@ def submit(
     Returns:
         The job's id.
 
+    Example:
+        A job needs a Ray cluster, which the tests of docstrings do not start.
+
+        >>> from raydisc import load_experiment
+        >>> submit(load_experiment("mine.yaml"), "http://head:8265")  # doctest: +SKIP
+        'mine-1f0c93ae'
+
     Raises:
         InputError: The storage cannot be the cluster's, a file or package cannot be sent, or the cluster cannot be
             reached or refuses this client.

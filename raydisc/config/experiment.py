@@ -213,6 +213,15 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         path: A YAML file. Its stem is the name of the experiment unless the file gives one.
         overrides: Texts of the form ``a.b=value``, as given to ``--set``.
 
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "mine.yaml"
+        ...     _ = path.write_text("{task: {reviews: {}}, teacher: {model: my-teacher}, student: {scale: 0.1}}")
+        ...     experiment = load_experiment(path, ["student.scale=0.2"])
+        >>> experiment.name, experiment.student.scale
+        ('mine', [0.2])
+
     Raises:
         InputError: The file or an override is wrong; the sentence says what, where and what would be right.
     """

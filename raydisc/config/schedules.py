@@ -17,7 +17,14 @@ from raydisc.registry import Registry
 
 
 class ScheduleOptions(Section):
-    """The options of one schedule; the base class is for schedules without options."""
+    """The options of one schedule; the base class is for schedules without options.
+
+    Example:
+        >>> class SteppedOptions(ScheduleOptions):
+        ...     assistants: int = 1
+        >>> SteppedOptions.model_validate({"assistants": 2})
+        SteppedOptions(assistants=2)
+    """
 
 
 class NamedSchedule(Protocol):

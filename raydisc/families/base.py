@@ -45,6 +45,15 @@ class Family(ABC):
     Attributes:
         model_type: The ``model_type`` of the family's configurations.
         predicts_next: Whether the family has language models, which predict the next token, beside its classifiers.
+
+    Example:
+        >>> from raydisc.families.registry import FAMILIES
+        >>> from transformers import BertConfig
+        >>> bert = FAMILIES.get("bert")
+        >>> len(bert.layers(BertConfig(num_hidden_layers=3)))
+        3
+        >>> bert.positions(BertConfig(max_position_embeddings=128))
+        128
     """
 
     model_type: str

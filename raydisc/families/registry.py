@@ -1,4 +1,9 @@
-"""The registry of the families of models that raydisc can prune."""
+"""The registry of the families of models that raydisc can prune.
+
+Example:
+    >>> FAMILIES.names()[:3]
+    ('bert', 'roberta', 'xlm-roberta')
+"""
 
 from raydisc.errors import InputError
 from raydisc.families.base import Config, Family

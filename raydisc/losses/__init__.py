@@ -1,4 +1,9 @@
-"""Distillation losses, one file per group, and the registry of their names."""
+"""Distillation losses, one file per group, and the registry of their names.
+
+Example:
+    >>> LOSSES.names()[:3]
+    ('hidden_mse', 'hidden_cosine', 'soft_cross_entropy')
+"""
 
 from raydisc.config.losses import LOSSES as _NAMED
 from raydisc.losses.base import Loss

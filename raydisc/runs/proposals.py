@@ -21,6 +21,11 @@ class TrialResult:
         metric: The validation metric of the student or, of a trial that was stopped early, of its last evaluation;
             None where there is no evaluation.
         message: Why it failed, or where it was stopped.
+
+    Example:
+        >>> result = TrialResult("finished", metric=0.91)
+        >>> result.state, result.metric
+        ('finished', 0.91)
     """
 
     state: State
@@ -33,6 +38,30 @@ class Proposals(Protocol):
 
     A run that is resumed asks a new source from the beginning. Trials that had ended are not run again, and their
     results are passed on at once; so a source should propose the same trials when it gets the same results.
+
+    Example:
+        >>> class OneByOne:
+        ...     '''Trials one after another, until a student is good enough.'''
+        ...     def __init__(self, trials):
+        ...         self.left, self.waits = list(trials), False
+        ...     def next(self):
+        ...         if self.waits or not self.left:
+        ...             return None
+        ...         self.waits = True
+        ...         return self.left.pop(0)
+        ...     def tell(self, trial, result):
+        ...         self.waits = False
+        ...         if (result.metric or 0) > 0.9:
+        ...             self.left.clear()
+        >>> from raydisc.schedules import SCHEDULES
+        >>> kd = SCHEDULES.get("kd")
+        >>> proposals = OneByOne(Trial(kd(kd.Options()), student_scale=0.1, seed=seed) for seed in range(3))
+        >>> first = proposals.next()
+        >>> proposals.next() is None
+        True
+        >>> proposals.tell(first, TrialResult("finished", metric=0.8))
+        >>> proposals.next().name
+        'kd-to-0.1-seed-1'
     """
 
     def next(self) -> Trial | None:

@@ -60,6 +60,12 @@ class RunResult:
         failures: One sentence for each job that failed.
         following: The names of the jobs that were not run to their end, as the budget was spent; they are run once
             there is more of it.
+
+    Example:
+        >>> rows = [{"schedule": "kd", "metric": 0.86}, {"schedule": "minidisc", "metric": 0.89}]
+        >>> result = RunResult("mine", rows, show={}, students={}, places={}, failures=[], following=[])
+        >>> float(result.dataframe["metric"].max())
+        0.89
     """
 
     name: str
@@ -78,6 +84,11 @@ class RunResult:
 
 def check_experiment(experiment: Experiment) -> list[str]:
     """Refuse everything that can be refused before any training, and return notices.
+
+    Example:
+        >>> from raydisc.testing.runs import tiny_experiment
+        >>> check_experiment(tiny_experiment())
+        ["grid.scales: 0.1 left out, below the smallest student's scale 0.25"]
 
     Raises:
         InputError: The experiment cannot work.
@@ -118,6 +129,13 @@ def run_experiment(
         trial_scheduler: A scheduler of Ray Tune that stops trials early, such as ``ASHAScheduler``. It hears of every
             evaluation of a trial: of the validation ``metric``, which is better when it is higher, and of its number
             as ``training_iteration``.
+
+    Example:
+        A run starts Ray and trains models, for which the tests of docstrings have no time.
+
+        >>> from raydisc import load_experiment
+        >>> result = run_experiment(load_experiment("experiments/quickstart.yaml"))  # doctest: +SKIP
+        >>> result.dataframe[["schedule", "metric"]]  # doctest: +SKIP
 
     Raises:
         InputError: The experiment, its data, its teacher, the storage, the resources or the proposals cannot work.

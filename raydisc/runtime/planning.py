@@ -36,6 +36,13 @@ def forecast(
         probed: Whether to time steps on this machine's device.
         price: The price of a device-hour.
 
+    Example:
+        >>> from raydisc.testing.runs import tiny_experiment
+        >>> experiment = tiny_experiment(schedules=["kd"], grid={"scales": [0.5]})
+        >>> plan = forecast(experiment, gpus=1, gpu_memory="80GiB")
+        >>> [candidate["scale"] for candidate in plan["candidates"]]
+        [1.0, 0.5, 0.25]
+
     Raises:
         InputError: The experiment or the devices cannot work.
     """

@@ -1,4 +1,9 @@
-"""Schedules: ways to get from the teacher to the student, each as short as a paper's method section."""
+"""Schedules: ways to get from the teacher to the student, each as short as a paper's method section.
+
+Example:
+    >>> SCHEDULES.names()[:4]
+    ('kd', 'takd', 'maxidisc', 'minidisc')
+"""
 
 from typing import Any, cast
 

@@ -32,6 +32,11 @@ class Mark:
     Attributes:
         colour: A colour that matplotlib knows.
         marker: A marker that matplotlib knows.
+
+    Example:
+        >>> from raydisc.schedules import SCHEDULES
+        >>> SCHEDULES.get("kd").mark
+        Mark(colour='#666666', marker='o')
     """
 
     colour: str = "black"
@@ -45,6 +50,13 @@ class Choice:
     Attributes:
         path: The scales of the assistants that are chosen, in order.
         metrics: Pairs of a candidate's scale and a metric with which this choice is made; 0 for scales left out.
+
+    Example:
+        >>> from raydisc.schedules import SCHEDULES
+        >>> minidisc = SCHEDULES.get("minidisc")
+        >>> schedule = minidisc(minidisc.Options(assistants=1))
+        >>> [choice.path for choice in schedule.choices((0.9, 0.5, 0.1))]
+        [(0.9,), (0.5,)]
     """
 
     path: tuple[float, ...] = ()
@@ -71,6 +83,17 @@ class Schedule(ABC, Generic[OptionsT]):
         is_control: Whether it stands beside other schedules only, and no experiment file may name it.
         controls: The controls that stand beside each of its trials.
         options: The options of this instance.
+
+    Example:
+        >>> class Straight(Schedule[ScheduleOptions]):
+        ...     '''Distil the student from the teacher.'''
+        ...     name = "straight"
+        ...     def run(self, search):
+        ...         ready = yield from search.prepare()
+        ...         student = yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale)
+        ...         return Outcome(student)
+        >>> [trial.name for trial in Straight(ScheduleOptions()).trials((0.9, 0.5), student_scale=0.1, seed=0)]
+        ['straight-to-0.1-seed-0']
     """
 
     name: ClassVar[str]
@@ -206,6 +229,13 @@ class Control(Schedule[ScheduleOptions]):
 
     Attributes:
         rival: The schedule that it stands beside, whose options it shares.
+
+    Example:
+        >>> from raydisc.schedules import SCHEDULES
+        >>> minidisc = SCHEDULES.get("minidisc")
+        >>> rival = minidisc(minidisc.Options(lam=0.4))
+        >>> SCHEDULES.get("kd_equal_compute").of(rival).label
+        'kd_equal_compute-lam-0.4'
     """
 
     is_control = True
@@ -253,6 +283,15 @@ class Trial:
         path: The scales of the assistants in order, where the trial is given them.
         settings: Settings of the experiment that the trial has for itself, by their dotted names, such as
             ``distillation.lr``, in alphabetical order; see ``with_settings``.
+
+    Example:
+        >>> from raydisc.schedules import SCHEDULES
+        >>> kd = SCHEDULES.get("kd")
+        >>> trial = Trial(kd(kd.Options()), student_scale=0.1, seed=0)
+        >>> trial.name
+        'kd-to-0.1-seed-0'
+        >>> trial.with_settings({"distillation.lr": 0.0003}).name
+        'kd-distillation.lr-0.0003-to-0.1-seed-0'
     """
 
     schedule: Schedule[Any]

@@ -48,6 +48,16 @@ class Search:
         student_scale: The scale of the student wanted.
         seed: The seed of batches, dropout and the sandwich.
         path: The scales of the assistants in order, where the trial is given them.
+
+    Example:
+        >>> from raydisc.stages.problem import inspect
+        >>> from raydisc.testing.runs import tiny_experiment
+        >>> experiment = tiny_experiment()
+        >>> search = Search(experiment, inspect(experiment), student_scale=0.25, seed=0)
+        >>> search.assistant_scales
+        (0.9, 0.7, 0.5, 0.4)
+        >>> next(search.prepare()).kind
+        'tokenise'
     """
 
     experiment: Experiment

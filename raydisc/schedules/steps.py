@@ -29,6 +29,12 @@ class Outcome:
         supernet: The once-for-all artifact, if there is one.
         own: The artifacts that the student depends on, those of the preparation left out, in the order in which they
             were first asked for; the student is the last. Filled in by ``Schedule.steps``.
+
+    Example:
+        >>> student = Artifact(key="3fb2", kind="distil")
+        >>> outcome = Outcome(student, path=(0.5,), initialisation="assistant")
+        >>> outcome.student.kind, outcome.path
+        ('distil', (0.5,))
     """
 
     student: Artifact

@@ -95,7 +95,13 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Model:
-    """A model of an artifact: the whole one, or the candidate of a supernet at a scale."""
+    """A model of an artifact: the whole one, or the candidate of a supernet at a scale.
+
+    Example:
+        >>> supernet = Artifact(key="9ac4", kind="once_for_all")
+        >>> Model(supernet, scale=0.5).scale
+        0.5
+    """
 
     artifact: Artifact
     scale: float | None = None

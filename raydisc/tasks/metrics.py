@@ -2,6 +2,10 @@
 
 The value of a metric is always a number: it is 0 where the metric is undefined (a single class, constant predictions,
 fewer than two rows) and where a prediction is not finite.
+
+Example:
+    >>> {"accuracy", "f1", "span_f1"} <= set(METRICS.names())
+    True
 """
 
 from __future__ import annotations
@@ -55,6 +59,13 @@ class Metric:
         counts: The function that counts what it needs in a row of tagged words; needed for tokens only.
         check_classes: ``(name, classes)``; raises an ``InputError`` for class names that the metric cannot read.
         shown_as: Another form in which tables show the metric too.
+
+    Example:
+        >>> logits = np.array([[0.2, 0.8], [0.9, 0.1]])
+        >>> labels = np.array([1, 1])
+        >>> accuracy = METRICS.get("accuracy")
+        >>> float(accuracy.value(logits, labels))
+        0.5
     """
 
     name: str

@@ -51,6 +51,9 @@ class Task(ABC):
         ...         return TaskSource({"train": rows, "validation": rows}, ("text",), "accuracy", label="mood")
         >>> Tweets().load(Tweets.Options()).splits["train"].num_rows
         2
+        >>> with TASKS.registering(Tweets):
+        ...     "tweets" in TASKS.names()
+        True
     """
 
     name: ClassVar[str]

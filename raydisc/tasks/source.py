@@ -28,6 +28,12 @@ class TaskSource:
         name: Name of the task in tables.
         places: A description of where each split comes from, for error messages.
         notices: Sentences for the user.
+
+    Example:
+        >>> rows = pa.table({"review": ["well done", "oh no"], "mood": ["good", "bad"]})
+        >>> source = TaskSource({"train": rows, "validation": rows}, text=("review",), metric="accuracy", label="mood")
+        >>> source.splits["train"].num_rows
+        2
     """
 
     splits: Mapping[str, pa.Table]

@@ -1,9 +1,10 @@
 """What a user of the installed package meets: public names, their types, `python -m`, completion."""
 
+import doctest
 import subprocess
 import sys
 import sysconfig
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import raydisc
 from raydisc.cli.completion import completion_script
 from raydisc.cli.main import main
 from raydisc.cli.parser import build_parser
+from raydisc.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +29,22 @@ def test_every_public_name_is_there() -> None:
         assert getattr(raydisc, name).__doc__, name
     with pytest.raises(AttributeError, match="module 'raydisc' has no attribute 'unknown'"):
         _ = raydisc.unknown
+
+
+def examples_of(name: str) -> list[doctest.Example]:
+    """Return the examples of a public class or function; of a registry those in its module that show its names."""
+    member = getattr(raydisc, name)
+    if not isinstance(member, Registry):
+        return doctest.DocTestParser().get_examples(member.__doc__ or "")
+    module = import_module(raydisc._PLACES[name].partition(":")[0])
+    examples = [example for found in doctest.DocTestFinder().find(module) for example in found.examples]
+    return [example for example in examples if f"{name}.names()" in example.source]
+
+
+@pytest.mark.parametrize("name", sorted(set(raydisc.__all__) - {"__version__"}))
+def test_every_public_name_has_an_example(name: str) -> None:
+    """``pytest raydisc --doctest-modules`` runs the examples."""
+    assert examples_of(name), f"give `raydisc.{name}` an example in its docstring, after `>>>`"
 
 
 def test_the_package_is_imported_without_torch_and_ray() -> None:
