@@ -123,18 +123,22 @@ class GangWorker:
 
     def _note(self, state: dict[str, Any]) -> None:
         with self._lock:
-            kept = [it for it in self._news if "candidates" in it]
-            self._news = [*kept, state]
+            self._news = news_with(self._news, state)
 
     def stop(self) -> None:
         """Make all workers write a checkpoint after this step and stop."""
         self._stop.set()
 
     def news(self) -> list[dict[str, Any]]:
-        """Return the news since the last call: all evaluations of candidates, and the latest state."""
+        """Return the news since the last call: all evaluations, and the latest state."""
         with self._lock:
             news, self._news = self._news, []
         return news
+
+
+def news_with(news: Sequence[dict[str, Any]], state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a worker's news with a further state, which replaces earlier ones, but no evaluation."""
+    return [*(it for it in news if "candidates" in it or "evaluation" in it), state]
 
 
 class Gang:
@@ -151,7 +155,7 @@ class Gang:
 
     def __init__(self, team: Team, copies: Any, stops: Stops = never) -> None:
         """Create the gang; no worker is started yet."""
-        self._team, self._copies, self._stops = team, copies, stops
+        self._team, self._copies, self.stops = team, copies, stops
         self._workers: list[Any] = []
 
     def __call__(self, request: Stage, promise: Artifact, progress: Progress, micro_batches: int = 1) -> Artifact:
@@ -176,7 +180,7 @@ class Gang:
                 return self._computed(request, promise, reported, micro_batches)
             except BaseException as error:
                 self.disband()
-                if isinstance(error, Stopped) and not self._stops():  # a worker got SIGTERM, and not this trial
+                if isinstance(error, Stopped) and not self.stops():  # a worker got SIGTERM, and not this trial
                     continue
                 losses += 1
                 if not isinstance(error, WorkerLost) or losses > _LOSSES_FORGIVEN:
@@ -228,7 +232,7 @@ class Gang:
         leader = self._workers[0]
 
         def tell() -> None:
-            if self._stops():
+            if self.stops():
                 leader.stop.remote()
             for state in _answers([leader.news.remote()], _LOSS_SHOWS_S)[0] or []:
                 progress(state)
@@ -255,7 +259,9 @@ def gang_of(team: Team, copies: Any, stops: Stops) -> Gang:
         for _, gang in _HELD:
             gang.disband()
         _HELD[:] = [(team, Gang(team, copies, stops))]
-    return _HELD[0][1]
+    gang = _HELD[0][1]
+    gang.stops = stops  # of this job; the gang may have served another one before
+    return gang
 
 
 def _answers(references: Sequence[Any], timeout: float) -> list[Any]:

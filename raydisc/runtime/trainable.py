@@ -171,12 +171,17 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     except Stopped as stop:
         if is_going():
             leave()
-        _record_stop(executor.store, run.layout_of(job), str(stop), recorder, reporting)
-        if not metrics.ended or job.trial is None:
+        early = Done(f"stopped early ({stop})", metrics.last, stopped_early=True) if metrics.ended else None
+        try:
+            _record_stop(executor.store, run.layout_of(job), str(stop), recorder, reporting)
+            if early is not None and job.trial is not None:
+                recorder.stopped_trial(job.trial, run.subject, early.metric, early.message)
+        except (OSError, StorageError) as error:
+            failure = sentence(error, run.storage) or masked(str(error))
+        if early is None:
             tune.report({"stage": "done", "key": "", "stopped": True, "message": str(stop)})
             return
-        done = Done(f"stopped early ({stop})", metrics.last, stopped_early=True)
-        recorder.stopped_trial(job.trial, run.subject, done.metric, done.message)
+        done = early if failure is None else done
     except (InputError, NonFiniteLoss, OutOfMemory, StorageError) as error:
         failure = str(error)
     except Exception as error:

@@ -22,14 +22,18 @@ class JobScheduler(FIFOScheduler):
         copies: The handle of the ``HotCopies`` actor, which trials ask whether they are ended.
 
     Raises:
-        InputError: The scheduler would pause trials or change them.
+        InputError: The scheduler would pause trials or change them, or has a metric or mode of its own.
     """
 
     def __init__(self, scheduler: TrialScheduler, copies: Any) -> None:
         """Start with no trial ended."""
         super().__init__()  # type: ignore[no-untyped-call]
         refuse_unsuitable(scheduler)
-        scheduler.set_search_properties("metric", "max")
+        if not scheduler.set_search_properties("metric", "max"):
+            raise InputError(
+                f"trial_scheduler: give the {type(scheduler).__name__} neither a metric nor a mode; it decides by the "
+                "validation metric, of which more is better"
+            )
         self._scheduler, self._copies = scheduler, copies
         self._seen: dict[str, dict[str, Any]] = {}
         self._ended: set[str] = set()
@@ -53,9 +57,10 @@ class JobScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Pass on that a trial has ended, with its last evaluation."""
-        if _decides(trial):
-            self._scheduler.on_trial_complete(tune_controller, trial, self._seen.get(trial.config["job"].name, {}))
+        """Pass on that a trial has ended, with its last evaluation, if the scheduler has seen any."""
+        last = self._seen.get(trial.config["job"].name)
+        if _decides(trial) and last is not None:
+            self._scheduler.on_trial_complete(tune_controller, trial, last)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Pass on that a trial has failed."""

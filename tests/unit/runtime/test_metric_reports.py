@@ -3,15 +3,16 @@
 from typing import Any
 
 import pytest
-from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule, PopulationBasedTraining
 from tiny_schedules import kd_trial
 
 from raydisc.errors import InputError
 from raydisc.runs.jobs import Job
 from raydisc.runs.proposals import TrialResult
 from raydisc.runtime.job_searcher import JobSearcher
-from raydisc.runtime.metric_reports import MetricReports
-from raydisc.runtime.trial_scheduler import refuse_unsuitable
+from raydisc.runtime.metric_reports import METRIC_REPORT, MetricReports
+from raydisc.runtime.trial_scheduler import JobScheduler, refuse_unsuitable
 from raydisc.stages.artifact import Artifact
 from raydisc.training.loop import never
 
@@ -152,3 +153,21 @@ def test_an_error_of_the_source_ends_the_run_and_is_no_trial_s() -> None:
     searcher.on_trial_complete("a", {})
     assert isinstance(searcher.error, ValueError)
     assert searcher.suggest("b") == JobSearcher.FINISHED
+
+
+@pytest.mark.parametrize("own", [{"metric": "accuracy", "mode": "max"}, {"mode": "max"}])
+def test_a_scheduler_with_a_metric_or_mode_of_its_own_is_refused(own: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="give the AsyncHyperBandScheduler neither a metric nor a mode"):
+        JobScheduler(ASHAScheduler(**own), None)
+
+
+def test_the_end_of_a_trial_without_an_evaluation_does_not_reach_the_scheduler() -> None:
+    scheduler = JobScheduler(MedianStoppingRule(grace_period=1, min_samples_required=1), None)
+    trials = [TuneTrial("run_job", stub=True) for _ in range(2)]
+    for seed, trial in enumerate(trials):
+        trial.config["job"] = Job(f"kd-{seed}", "kd", trial=kd_trial(seed))
+        scheduler.on_trial_add(None, trial)
+    scheduler.on_trial_complete(None, trials[0], {})
+    for evaluation in (1, 2):
+        report = {"report": METRIC_REPORT, "stage": "distil", "key": "k", "evaluation": evaluation, "metric": 0.5}
+        assert scheduler.on_trial_result(None, trials[1], report) == "CONTINUE"
