@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from raydisc.errors import InputError
 from raydisc.families.base import Config
 from raydisc.families.registry import family_named
 from raydisc.models.attention import SDPA_OR_NOTHING
@@ -76,5 +77,14 @@ def load_trainable(config: Config, structure: Structure, state: State) -> nn.Mod
 
 
 def compute_twice(model: nn.Module) -> None:
-    """Have layers compute their activations again in the backward instead of keeping them."""
-    cast(PreTrainedModel, model).activation_checkpointing_enable({"use_reentrant": False})
+    """Have layers compute their activations again in the backward instead of keeping them.
+
+    Raises:
+        InputError: The model's code does not support it.
+    """
+    whole = cast(PreTrainedModel, model)
+    if not whole.supports_gradient_checkpointing:
+        raise InputError(
+            f"resources.checkpointing: {type(model).__name__} cannot compute its activations again; set it to false"
+        )
+    whole.activation_checkpointing_enable({"use_reentrant": False})

@@ -24,6 +24,8 @@ class Saved(Budget):
         model: The assistant, a candidate of the supernet.
     """
 
+    rule = ""  # the first rule, from before keys named them
+
     def flops(self, request: Distil, known: Known, source: BatchSource) -> float:
         """See ``Budget``; negative where the supernet was not cheaper."""
         supernet, scale, cost, store = self.model.artifact, self.model.scale, known.cost, known.store

@@ -23,11 +23,14 @@ NOT_IN_KEY = {"key": False}
 
 @dataclass(frozen=True)
 class OfModel(ABC):
-    """A setting that follows from a model, by which it enters keys.
+    """A setting that follows from a model by a rule; both enter keys.
 
     Attributes:
+        rule: The name of the rule in keys, which every rule has of its own.
         model: The model.
     """
+
+    rule: ClassVar[str]
 
     model: Model
 
@@ -163,13 +166,20 @@ def _artifacts(value: Any) -> Iterator[Artifact]:
         yield value.model.artifact
 
 
+def _plain_rule(value: OfModel) -> Any:
+    if "rule" not in type(value).__dict__:
+        raise TypeError(f"{type(value).__name__} needs a `rule` of its own, by which keys tell it from other rules")
+    others = [_plain(getattr(value, item.name)) for item in fields(value) if item.name != "model"]
+    return [value.rule, _plain(value.model), *others] if value.rule else _plain(value.model)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Artifact):
         return value.key
     if isinstance(value, Model):
         return [value.artifact.key, value.scale]
     if isinstance(value, OfModel):
-        return _plain(value.model)
+        return _plain_rule(value)
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

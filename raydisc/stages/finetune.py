@@ -142,7 +142,8 @@ def _initial_model(teacher: TeacherConfig, data: Artifact, context: Context) -> 
         return trainable_model(config, full_structure(config), weights_of(model), context)
     folder, finished = locate(teacher.model), teacher.finetune is None
     if alone:
-        return to_train(load_teacher(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code), context)
+        loaded = load_teacher(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
+        return loaded.to(context.device) if finished else to_train(loaded, context)
     config = suited_config(folder, kind, num_labels, pad_id, finished, teacher.trust_remote_code)
     state, structure = CheckpointState(folder, config, finished), full_structure(config)
     if finished:

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tiny_models import tiny_config, tiny_teacher
 from tiny_runs import ARCHITECTURE, ONE_THREAD, Told, changed, search_of, tiny_experiment, weights_of
 from tiny_schedules import minidisc
 
 from raydisc.config.experiment import load_experiment
 from raydisc.config.resources import ResourcesConfig
+from raydisc.errors import InputError
 from raydisc.forecast.memory import Allocations
+from raydisc.models.build import compute_twice
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
@@ -68,3 +71,10 @@ def test_with_one_worker_checkpointing_takes_less_memory_and_gives_the_same_keys
     again, same_keys, same_weights = searched(tmp_path / "again", asked)
     assert {kind: again[kind] < 0.75 * peak for kind, peak in kept.items()} == dict.fromkeys(kept, True), (kept, again)
     assert (same_keys, same_weights) == (keys, weights)
+
+
+def test_a_model_that_cannot_compute_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_teacher(tiny_config("bert"))
+    monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
+    with pytest.raises(InputError, match=r"resources.checkpointing: BertFor\w+ cannot compute its activations again"):
+        compute_twice(model)

@@ -1,7 +1,7 @@
 """What a stage's key depends on: everything that its result does, and nothing else."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from tiny_models import tiny_config, tiny_teacher
@@ -24,7 +24,7 @@ from raydisc.schedules.foresight import foresee
 from raydisc.schedules.reinvest import Saved
 from raydisc.schedules.search import Ready
 from raydisc.stages.artifact import Artifact, Model
-from raydisc.stages.distil import Distil
+from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
@@ -270,6 +270,31 @@ def distil(**values):
 )
 def test_every_field_of_a_distillation(values):
     assert distil(**values).key(ONE_THREAD) != distil().key(ONE_THREAD)
+
+
+@dataclass(frozen=True)
+class Share(Budget):
+    """A part of what one model costs."""
+
+    rule = "share"
+    share: float = 0.5
+
+    def flops(self, request, known, source):
+        return self.share * self.model.artifact.flops
+
+
+def test_budgets_of_different_rules_never_share_a_key():
+    candidate = Model(UNITS, 0.5)
+    budgets = [None, Saved(candidate), Share(candidate), Share(candidate, 0.9)]
+    assert len({distil(extra=budget).key(ONE_THREAD) for budget in budgets}) == len(budgets)
+
+
+def test_a_budget_without_a_rule_of_its_own_has_no_key():
+    class Other(Saved):
+        pass
+
+    with pytest.raises(TypeError, match="Other needs a `rule` of its own"):
+        distil(extra=Other(Model(UNITS, 0.5))).key(ONE_THREAD)
 
 
 def test_initialisation_alone_adds_nothing_to_a_distillation():
