@@ -219,7 +219,7 @@ def lines_of(experiment: Experiment, storage: Path) -> list[Row]:
         begun = time.process_time()
         forecaster = Forecaster(experiment, inspect(experiment, weights=False), Path(scratch))
         ways = [forecaster.forecasts(trial) for trial in trials]
-        pace = probe(ways, forecaster.outlook, torch.device("cpu"), "float32", threads)
+        pace = probe(ways, forecaster.outlook, torch.device("cpu"), Execution(), threads)
         print(f"plan and probe: {time.process_time() - begun:.0f} CPU s", file=sys.stderr)
         everything = run_trials(experiment, trials, storage, quietly)
         rows: dict[str, Row] = {}

@@ -49,7 +49,11 @@ class Footprints:
         if not work.passes:
             return None
         heaviest = tuple((passes.way, passes.structure, passes.largest) for passes in work.passes)
-        key = (stage.request.kind, heaviest, work.trained, bool(training and training.evaluate_at))
+        key: tuple[object, ...] = (stage.request.kind, heaviest, work.trained)
+        if training is not None:
+            towards = training.towards
+            target = None if towards is None else (towards.objective, towards.outputs is None)
+            key += (bool(training.evaluate_at), target, training.dropout, training.patience is None)
         if key not in self._found:
             data: Artifact = stage.request.data  # type: ignore[attr-defined]
             if training is not None:

@@ -17,9 +17,8 @@ from torch import nn
 
 from raydisc.forecast.dry_run import Forecast
 from raydisc.forecast.stand_ins import kept_signal
-from raydisc.models.build import build
+from raydisc.models.build import build, compute_twice
 from raydisc.models.cost import STEP_FORWARDS
-from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure
 from raydisc.stages.plan import Outlook
 from raydisc.stages.scoring import run_evaluation
@@ -31,6 +30,7 @@ from raydisc.tasks.tokenised import Batch
 from raydisc.training.batches import optimiser_settings
 from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.dropout import set_dropout
+from raydisc.training.execution import Execution
 from raydisc.training.optimiser import adamw, descend
 
 _ROUNDS = 4
@@ -103,7 +103,7 @@ def seconds_of(work: Work, outlook: Outlook, pace: Pace) -> float:
 
 
 def probe(
-    forecasts: Sequence[Sequence[Forecast]], outlook: Outlook, device: torch.device, precision: Precision, threads: int
+    forecasts: Sequence[Sequence[Forecast]], outlook: Outlook, device: torch.device, execution: Execution, threads: int
 ) -> Pace:
     """Time steps of a student, of larger models and of a supernet, and forwards of the teacher and of the student.
 
@@ -111,10 +111,10 @@ def probe(
         forecasts: The forecasts of the experiment's trials, for each way in which its choices may fall.
         outlook: What the forecast knows.
         device: The device to time.
-        precision: The precision to compute in.
+        execution: How stages are computed.
         threads: The threads of the CPU.
     """
-    timer = _Timer(outlook, device, precision, Clock(device, threads))
+    timer = _Timer(outlook, device, execution, Clock(device, threads))
     stages = list({stage.key: stage for ways in forecasts for way in ways for stage in way.needed}.values())
     trainings = [stage.plan.training for stage in stages if stage.plan.training and stage.plan.training.towards]
     dense = _spread({parameters_at(outlook, it.structure): it for it in trainings if not it.elastic})
@@ -147,8 +147,9 @@ def _fit(blocks: Sequence[_Block]) -> tuple[tuple[float, ...], list[float]]:
 class _Timer:
     """A builder of models with random weights that times their steps."""
 
-    def __init__(self, outlook: Outlook, device: torch.device, precision: Precision, clock: Clock) -> None:
-        self._outlook, self._device, self._precision, self._clock = outlook, device, precision, clock
+    def __init__(self, outlook: Outlook, device: torch.device, execution: Execution, clock: Clock) -> None:
+        self._outlook, self._device, self._execution, self._clock = outlook, device, execution, clock
+        self._precision = execution.precision
 
     def steps(self, training: Training) -> list[_Block]:
         """Time steps of one lesson, on batches of several lengths; of a supernet also steps of two lessons."""
@@ -186,6 +187,8 @@ class _Timer:
         if training.elastic:
             make_elastic(model, self._outlook.config)
         set_dropout(model, training.dropout)
+        if self._execution.checkpointing:
+            compute_twice(model)
         tokens = training.source.tokens()
         if tokens is not None:
             CompactVocabulary(model, tokens)

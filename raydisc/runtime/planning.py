@@ -16,6 +16,7 @@ from raydisc.forecast.timing import Pace, probe
 from raydisc.runs.machine import bound_threads, refuse_beyond_machine, refuse_without
 from raydisc.runtime.session import ray_session
 from raydisc.stages.plan import Outlook
+from raydisc.training.execution import Execution
 
 
 def forecast(
@@ -79,6 +80,7 @@ def _prober(experiment: Experiment) -> Prober:
     refuse_without(precision, device)
 
     def timed(forecasts: Sequence[Sequence[Forecast]], outlook: Outlook) -> Pace:
-        return probe(forecasts, outlook, device, precision, experiment.resources.cpus)
+        execution = Execution.of(experiment.resources, precision)
+        return probe(forecasts, outlook, device, execution, experiment.resources.cpus)
 
     return timed

@@ -228,6 +228,16 @@ def test_a_probe_tells_seconds_and_money():
     assert "money" in text_of(plan)
 
 
+def test_a_probe_times_steps_with_checkpointing_where_a_run_has_it(monkeypatch):
+    probed = []
+    monkeypatch.setattr("raydisc.forecast.timing.compute_twice", lambda model: probed.append(model))
+    words = ["schedules=[kd]", "grid.scales=[0.25]"]
+    forecast(load_experiment("tiny.yaml", words), probed=True)
+    assert not probed
+    forecast(load_experiment("tiny.yaml", [*words, "resources.checkpointing=true"]), probed=True)
+    assert probed
+
+
 def test_a_language_task_is_planned_and_probed():
     decoder = (
         "{model_type: llama, hidden_size: 24, num_hidden_layers: 1, num_attention_heads: 4, intermediate_size: 32, "
