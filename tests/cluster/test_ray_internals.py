@@ -1,5 +1,6 @@
 """A new Ray that has moved what raydisc reaches for behind its public interface fails here, function by function."""
 
+import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -16,12 +17,15 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
+    before = dict(os.environ)
     with ray_session():
         from ray import cloudpickle
 
         cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find this file
         yield
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    os.environ.clear()
+    os.environ.update(before)  # without the session's token, which processes of other tests would inherit
 
 
 def test_the_raylet_listens_on_the_socket() -> None:
