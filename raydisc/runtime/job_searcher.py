@@ -61,6 +61,10 @@ class JobSearcher(Searcher):
         """The error of the source, by which the run ends; Tune would charge it to the trial that has just ended."""
         self._add(source.more())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing to keep: what Tune keeps of a run is never restored, and streams of output have no pickle."""
+        return {}
+
     def suggest(self, trial_id: str) -> Any:
         """Return the next job and what it inherits; None while all jobs wait; FINISHED at the end."""
         if self._stopping() or self.error is not None or (self._source.over and not self._left):

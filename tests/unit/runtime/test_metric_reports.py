@@ -1,8 +1,10 @@
 """Reports of evaluations, by which schedulers of Tune decide; and jobs that come while others run."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule, PopulationBasedTraining
 from tiny_schedules import kd_trial
@@ -171,3 +173,17 @@ def test_the_end_of_a_trial_without_an_evaluation_does_not_reach_the_scheduler()
     for evaluation in (1, 2):
         report = {"report": METRIC_REPORT, "stage": "distil", "key": "k", "evaluation": evaluation, "metric": 0.5}
         assert scheduler.on_trial_result(None, trials[1], report) == "CONTINUE"
+
+
+def test_tune_may_pickle_a_searcher_whose_source_writes_to_a_stream_of_its_own(tmp_path: Path) -> None:
+    class Writing:
+        over = True
+        stream = (tmp_path / "output").open("w")
+
+        def more(self) -> list[Job]:
+            return []
+
+        def ended(self, job: Job, result: TrialResult) -> None:
+            self.stream.write(job.name)
+
+    assert cloudpickle.dumps(JobSearcher(Writing(), lambda: 1, never))
