@@ -1,4 +1,4 @@
-"""What an experiment file says of execution reaches the stages of a job of one worker."""
+"""The execution settings of an experiment file reach the stages of a job with one worker."""
 
 import json
 import os

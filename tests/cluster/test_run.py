@@ -36,13 +36,13 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def compared(finished: Desk) -> Rows:
-    """What ``raydisc compare --json`` prints of the finished run."""
+    """Return what ``raydisc compare --json`` prints for the finished run."""
     return list(finished.json("compare", "tiny", "--json"))
 
 
 @pytest.fixture(scope="module")
 def shown(finished: Desk) -> dict[str, Any]:
-    """What ``raydisc show --json`` prints of the finished run."""
+    """Return what ``raydisc show --json`` prints for the finished run."""
     return dict(finished.json("show", "tiny", "--json"))
 
 

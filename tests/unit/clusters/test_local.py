@@ -1,4 +1,4 @@
-"""What `clusters/local.py` refuses before it starts anything."""
+"""Refusals of `clusters/local.py` before it starts anything."""
 
 import subprocess
 import sys

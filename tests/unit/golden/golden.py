@@ -16,7 +16,7 @@ import pytest
 
 EXPECTED = Path(__file__).parent / "expected"
 TOLERANCE = 1e-3
-"""Of numbers with a fraction: where processors add up differently, results were found to differ by up to 1e-4."""
+"""The tolerance of numbers with a fraction, since results of different processors differ by up to 1e-4."""
 
 MOST = 40
 """Differences that a failure shows."""

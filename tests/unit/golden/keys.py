@@ -45,7 +45,7 @@ def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterat
 
 
 def made_up_facts(request: Stage, subject: Subject) -> dict[str, Any]:
-    """What a stage is taken to find."""
+    """Return the facts that a stage is assumed to find."""
     if request.kind == "tokenise":
         kind = {"span_f1": "tokens", "token_likelihood": "language"}.get(subject.metric, "classification")
         rows, tokens = ({"train": 1000 * factor, "validation": 100 * factor, "test": 100 * factor} for factor in (1, 9))

@@ -1,4 +1,4 @@
-"""What the stages of a tiny search leave, in numbers that every processor finds alike.
+"""The results of the stages of a tiny search, in numbers that are alike on every processor.
 
 Rounding differs among processors, so that no hash is compared: of real numbers their length and one projection, of
 whole ones exact sums. Left out is what rounding can turn over: metrics that count examples, the order of likeliest
@@ -43,7 +43,7 @@ def _steady(facts: Any) -> Any:
 
 
 def _values(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """What a file of tensors or a table holds, by tensors together or by column."""
+    """Return a summary of a file of tensors, or of each column of a table."""
     if path.suffix == ".safetensors":
         tensors = load_file(path)
         whole = path.name == "scores.safetensors"

@@ -1,4 +1,4 @@
-"""What scripts of users rely on: ledger columns, fields of ``--json``, exit codes, words of the experiment file.
+"""The formats that scripts rely on: ledger columns, fields of ``--json``, exit codes, words of the experiment file.
 
 Recorded in ``expected/`` (see ``golden.py``). What is added breaks no script; what is renamed, removed or of another
 type does.

@@ -15,7 +15,7 @@ LIMITS = {
 
 
 def settings() -> dict[str, str]:
-    """What every setting takes and its default, by its dotted name; options of schedules below ``schedules.NAME``."""
+    """Return each setting's type and default by its dotted name; options of schedules are below ``schedules.NAME``."""
     found = dict(_settings(Experiment.model_json_schema()))
     for name, options in options_by_name().items():
         found |= _settings(options.model_json_schema(), f"schedules.{name}.")
@@ -38,7 +38,7 @@ def _settings(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _takes(schema: Mapping[str, Any]) -> str:
-    """What a setting takes, in a few words that do not depend on the names of classes."""
+    """Return the type of a setting in a few words that do not depend on the names of classes."""
     members = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
     if members:
         return " or ".join(sorted(map(_takes, members)))

@@ -15,7 +15,7 @@ _PRELOADED = ["tiny_models", "raydisc.stages.executor", "torch.distributed.fsdp"
 
 
 def run_workers(layout: Layout, function, folder, *arguments):
-    """What `function(rank, *arguments)` gives on each worker, by rank.
+    """Return what `function(rank, *arguments)` returns on each worker, by rank.
 
     `function` stands in a module; each run needs a folder of its own to meet in.
     """
