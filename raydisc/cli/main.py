@@ -31,12 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done; 1 failed; 2 bad input; 3 stopped by its budget, by a signal or with its cluster, so that
-        ``raydisc resume`` can continue.
+        ``raydisc resume`` can continue; 141 the reader of its output has gone.
     """
+    return exit_code_of(lambda: _perform(arguments))
+
+
+def _perform(arguments: Sequence[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     # Where there is no home to write to, matplotlib reports on the terminal where it keeps its cache instead.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    return exit_code_of(lambda: _COMMANDS[options.command](options))
+    return _COMMANDS[options.command](options)
 
 
 def _run(options: argparse.Namespace) -> int:
