@@ -27,7 +27,7 @@ from raydisc.stages.importance import read_candidate
 from raydisc.stages.objective import Objective
 from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.targets import positions
-from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches, padding_share, training_batches
+from raydisc.tasks.batching import EVALUATION_BATCH, evaluation_batches, training_batches
 from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.batches import BatchSource
 from raydisc.training.inference import Pass
@@ -121,6 +121,13 @@ def first_rows(bench: Bench, count: int) -> Split:
     """Return the first training rows, and the split again from its start if it has fewer."""
     table = read_table(bench.store, bench.ready.data, "train.arrow")
     return Split(table.take(np.arange(count) % table.num_rows), task_kind_of(bench.ready.data))
+
+
+def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
+    """Return the share of padding among the computed tokens."""
+    computed = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    real = sum(int(lengths[batch].sum()) for batch in batches)
+    return 1 - real / computed if computed else 0.0
 
 
 def padding_shares(bench: Bench, batch_size: int) -> dict[str, float]:

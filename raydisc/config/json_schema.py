@@ -1,5 +1,6 @@
 """The JSON Schema of experiment files, for editors and for programs that write such files."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,10 +36,18 @@ def experiment_schema() -> dict[str, Any]:
     ]
     sections = schema["$defs"]
     sections[ScheduleConfig.__name__] = _schedule(options, bare, ScheduleConfig.__doc__ or "")
+    for section in sections.values():
+        if "description" in section:
+            section["description"] = _without_examples(section["description"])
     for size in sections["StudentConfig"]["properties"].values():
         [one_for_each, null] = size["anyOf"]
         size["anyOf"] = [one_for_each["items"], one_for_each, null]
     return {"$schema": _DIALECT, **references[Experiment, mode], **schema}
+
+
+def _without_examples(docstring: str) -> str:
+    """Return the sentences of a docstring without its examples, which are for readers of the code."""
+    return re.split(r"\n\s*Examples?:\n", docstring)[0].rstrip()
 
 
 def _schedule(options: Mapping[str, Any], bare: list[str], description: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Takd(Schedule[TakdOptions]):
         """Return a sentence where an assistant is not larger than the student; they need not be on the grid."""
         if self.options.path[-1] > student_scale:
             return None
-        return f"the takd path {self.options.path} must stay above the student's scale {student_scale:g}"
+        return f"schedules: the takd path {self.options.path} must stay above the student's scale {student_scale:g}"
 
     def trials(self, above: Sequence[float], student_scale: float, seed: int) -> Iterator[Trial]:
         """Make the trial of the given path."""

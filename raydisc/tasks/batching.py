@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 EVALUATION_BATCH = 64
@@ -44,13 +42,6 @@ def evaluation_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]
 def shorter_half(lengths: np.ndarray) -> np.ndarray:
     """Return the numbers of the half of the rows with the fewest tokens, in row order, for a curriculum."""
     return np.sort(np.argsort(lengths, kind="stable")[: max(1, len(lengths) // 2)])
-
-
-def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """Return the share of padding among the computed tokens."""
-    computed = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
-    real = sum(int(lengths[batch].sum()) for batch in batches)
-    return 1 - real / computed if computed else 0.0
 
 
 def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
-"""The files around the code: what two of them say has to be the same."""
+"""The files of the project: what two of them say has to be the same, and none is long."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -14,3 +15,13 @@ def test_pre_commit_runs_the_commands_of_make_lint() -> None:
     [repo] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert repo["repo"] == "local"
     assert [hook["entry"] for hook in repo["hooks"]] == commands
+
+
+def test_files_and_functions_are_short() -> None:
+    for path in (ROOT / "raydisc").rglob("*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) < 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"

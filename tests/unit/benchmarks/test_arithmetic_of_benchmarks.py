@@ -350,3 +350,8 @@ def test_the_trial_of_a_path_is_found():
     assert find_trial(trials, "kd", ()) is trials[0]
     with pytest.raises(InputError, match="no trial of minidisc"):
         find_trial(trials, "minidisc", ())
+
+
+def test_padding_share_by_hand():
+    assert pieces.padding_share(np.array([2, 4]), [np.array([0, 1])]) == 0.25
+    assert pieces.padding_share(np.array([], int), []) == 0.0

@@ -204,7 +204,7 @@ def test_unknown_names(refusal):
         ),
         (
             "schedules=[{takd: {path: [0.1]}}]",
-            "the takd path [0.1] must stay above the student's scale 0.1",
+            "schedules: the takd path [0.1] must stay above the student's scale 0.1",
         ),
         ("name=ledger", "a run cannot be named 'ledger': the storage has a folder of that name"),
         ("task.metric=[a]", "task.metric is ['a'], but should be text"),

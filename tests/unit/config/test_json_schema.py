@@ -90,6 +90,12 @@ def test_every_setting_has_a_description() -> None:
             assert name == "ScheduleConfig" or "description" in setting or "$ref" in setting, f"{name}.{key}"
 
 
+def test_no_description_has_an_example_of_the_code() -> None:
+    schema = experiment_schema()
+    assert schema["$defs"]["Experiment"]["description"].endswith("the schedules to compare.")
+    assert ">>>" not in json.dumps(schema)
+
+
 def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == experiment_schema()

@@ -108,8 +108,12 @@ def test_names_are_one_word_and_differ():
 @pytest.mark.parametrize(
     ("schedule", "student", "message"),
     [
-        ({"takd": {"path": [0.9, 0.5]}}, 0.5, r"takd path \[0.9, 0.5\] must stay above the student's scale 0.5"),
-        ("maxidisc", 0.9, "grid.scales has 0 above the student's scale 0.9, but maxidisc needs at least 1"),
+        (
+            {"takd": {"path": [0.9, 0.5]}},
+            0.5,
+            r"^schedules: the takd path \[0.9, 0.5\] must stay above the student's scale 0.5$",
+        ),
+        ("maxidisc", 0.9, "^grid.scales has 0 above the student's scale 0.9, but maxidisc needs at least 1"),
         ("minidisc", 0.95, "grid.scales has 0 above the student's scale 0.95, but minidisc needs at least 1"),
         ({"maxidisc": {"assistants": 2}}, 0.7, "has 1 above .* but maxidisc needs at least 2"),
         ({"minidisc": {"assistants": 3}}, 0.5, "has 2 above .* but minidisc needs at least 3"),
