@@ -95,8 +95,7 @@ def metrics_of(bench: Bench, model: nn.Module) -> dict[str, float]:
     for name in ("validation", "test"):
         split, data = bench.split(name), bench.ready.data
         predictions = predict(model, split, data["pad_id"], Pass(EVALUATION_BATCH, precision=bench.precision))
-        scored = score(data["metric"], predictions, split.labels)
-        found |= {name: scored["metric"], f"{name}_se": scored["se"]}
+        found[name], found[f"{name}_se"] = score(data["metric"], predictions, split.labels)
     return found
 
 

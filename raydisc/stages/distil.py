@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import trainable_model
 from raydisc.stages.objective import Objective
 from raydisc.stages.plan import Outlook, Plan, prediction_bytes
-from raydisc.stages.scoring import judge
+from raydisc.stages.scoring import Judged, judge
 from raydisc.stages.targets import are_kept, weighted_loss
 from raydisc.stages.training import Known, Learner, Towards, Training
 from raydisc.stages.work import Passes, Work, over_split
@@ -37,6 +37,7 @@ from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
 from raydisc.training.loop import even_steps
 from raydisc.training.micro_batches import in_micro_batches
+from raydisc.training.progress import Evaluation
 
 
 @dataclass(frozen=True)
@@ -133,27 +134,31 @@ class Distil(Stage):
         validation = read_split(context.store, self.data, "validation")
         predicted: dict[int | None, np.ndarray] = {}
 
-        def evaluate(step_number: int | None) -> dict[str, Any]:
+        def judged_at(step: int | None) -> Judged:
             judged = judge(model, cost, structure, validation, self.data, context)
-            predicted[step_number] = judged.predictions
-            return {**judged.found, "flops": judged.flops}
+            predicted[step] = judged.predictions
+            return judged
+
+        def evaluate(step: int) -> tuple[Evaluation, float]:
+            judged = judged_at(step)
+            return Evaluation(step, judged.metric, judged.se), judged.flops
 
         assert training.towards is not None
         state = training.run(model, context, evaluate, training.towards.targets(context, training.source))
-        last = _evaluation_of_what_is_kept(state, predicted, evaluate)
+        last = _judgement_of_what_is_kept(state, predicted, judged_at)
         size = structure.size(start.config, ImportanceFacts.of(self.importance).parameters)
-        scores = [Score(found["step"], "validation", found["metric"], found["se"]) for found in state.evaluations]
+        scores = [Score(found.step, "validation", found.metric, _error(found)) for found in state.evaluations]
         facts = DistilFacts(
             scale=self.scale,
             measured_scale=size.measured_scale,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             steps=state.step,
-            evaluations=[*scores, Score(None, "validation", last["metric"], last["se"])],
+            evaluations=[*scores, Score(None, "validation", last.metric, last.se)],
         )
         blobs = weight_blobs(start.config, structure, self.scale, weights_of(model), context.rank)
-        table = prediction_table({None: predicted[last["step"]]}, validation.labels, "validation")
+        table = prediction_table({None: last.predictions}, validation.labels, "validation")
         blobs["predictions.arrow"] = table_blob(table)
-        return Result(facts.to_json(), state.flops + last["flops"], blobs, state.wall_before, state.cpu_before)
+        return Result(facts.to_json(), state.flops + last.flops, blobs, state.wall_before, state.cpu_before)
 
     def _evaluation_steps(self, steps: int) -> frozenset[int]:
         """Return the steps after which the student is evaluated; empty where nothing is decided there."""
@@ -195,18 +200,22 @@ class Distil(Stage):
         return f"{path}, from {name_of(self.start)}" if starts_from_another_student else path
 
 
-def _evaluation_of_what_is_kept(
-    state: TrainingState,
-    predicted: Mapping[int | None, np.ndarray],
-    evaluate: Callable[[int | None], dict[str, Any]],
-) -> dict[str, Any]:
-    """Return the evaluation whose weights were kept, or a new one; ``flops`` are those that training did not count."""
+def _judgement_of_what_is_kept(
+    state: TrainingState, predicted: Mapping[int | None, np.ndarray], judged_at: Callable[[int | None], Judged]
+) -> Judged:
+    """Return the judgement on the weights that were kept, or a new one; its FLOPs are those not counted in training."""
     if not state.evaluations:
-        return {"step": None, **evaluate(None)}
+        return judged_at(None)
     best = state.evaluations[-1 - state.since_best]
-    if best["step"] not in predicted:  # in a process that died: the stage does not pay for it twice
-        evaluate(best["step"])
-    return {**best, "flops": 0.0}
+    if best.step not in predicted:  # in a process that died: the stage does not pay for it twice
+        judged_at(best.step)
+    return Judged(best.metric, _error(best), predicted[best.step], flops=0.0)
+
+
+def _error(found: Evaluation) -> float:
+    """Return the standard error of an evaluation of one model, which has one."""
+    assert found.se is not None
+    return found.se
 
 
 @dataclass(frozen=True)

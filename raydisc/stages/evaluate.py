@@ -37,7 +37,7 @@ class Evaluate(Stage):
         cost = ForwardCost.of(model, weights.config)
         judged = judge(model, cost, weights.structure, split, self.data, context, len(split))
         blobs = {"predictions.arrow": table_blob(prediction_table({None: judged.predictions}, split.labels, "test"))}
-        return Result(EvaluatedFacts([Score(None, "test", **judged.found)]).to_json(), judged.flops, blobs)
+        return Result(EvaluatedFacts([Score(None, "test", judged.metric, judged.se)]).to_json(), judged.flops, blobs)
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""

@@ -90,7 +90,7 @@ class FineTune(Stage):
         validation = read_split(context.store, data, "validation")
         judged = judge(model, cost, structure, validation, data, context)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        facts = ModelFacts(parameters, [Score(None, "validation", **judged.found)]).to_json()
+        facts = ModelFacts(parameters, [Score(None, "validation", judged.metric, judged.se)]).to_json()
         blobs = weight_blobs(model.config, structure, 1.0, weights_of(model), context.rank)
         blobs["predictions.arrow"] = table_blob(
             prediction_table({None: judged.predictions}, validation.labels, "validation")

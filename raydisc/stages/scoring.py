@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +20,26 @@ from raydisc.training.inference import FlopMeter
 from raydisc.training.predictions import predict
 
 
-def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Return the metric and its standard error, as an evaluation's ``metric`` and ``se``."""
+def score(name: str, predictions: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return a metric and its standard error."""
     measure = metric(name)
-    return {"metric": measure.value(predictions, labels), "se": standard_error(measure, predictions, labels)}
+    return measure.value(predictions, labels), standard_error(measure, predictions, labels)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """An evaluation of a model: its ``metric`` and ``se``, its predictions on each row, and its FLOPs.
+    """An evaluation of a model.
 
-    Predictions are as metrics take them: logits ``[N, C]``, losses, or what the metric counts in each row of tags.
+    Attributes:
+        metric: The metric.
+        se: The metric's standard error.
+        predictions: The predictions on each row, as metrics take them: logits ``[N, C]``, losses, or what the metric
+            counts in each row of tags.
+        flops: The FLOPs that it took.
     """
 
-    found: dict[str, Any]
+    metric: float
+    se: float
     predictions: np.ndarray
     flops: float
 
@@ -60,4 +65,4 @@ def judge(
     facts = TaskFacts.of(data)
     predictions = predict(model, split, facts.pad_id, context.one_pass(meter, rows))
     predictions = split.kind.scored(predictions, split, metric(facts.metric), facts.classes)
-    return Judged(score(facts.metric, predictions, split.labels), predictions, meter.flops)
+    return Judged(*score(facts.metric, predictions, split.labels), predictions, meter.flops)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, TypeAdapter
+from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
@@ -23,16 +23,11 @@ from torch.distributed.tensor import DTensor
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.sharded_tensors import read_tensors, write_shards
 from raydisc.storage.fsync import sync
+from raydisc.training.progress import Evaluation
 
 _FILE = "checkpoint.safetensors"
 _SHARDED = "checkpoint.json"
 _ALL_WHOLE: Mapping[str, torch.Tensor] = MappingProxyType({})
-
-
-def _evaluation(found: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(found.get("step"), int) or not isinstance(found.get("metric"), int | float):
-        raise ValueError("an evaluation has a step and a metric")
-    return found
 
 
 @dataclass
@@ -42,7 +37,7 @@ class TrainingState:
     Attributes:
         step: The number of optimiser steps done.
         flops: The FLOPs that all workers have executed so far.
-        evaluations: Every evaluation so far, as the stage's evaluate function returned it.
+        evaluations: Every evaluation so far.
         best: The highest mean metric so far; None before the first evaluation.
         since_best: The number of evaluations since then.
         wall_before: Seconds that earlier processes trained up to the checkpoint from which this one continued.
@@ -55,7 +50,7 @@ class TrainingState:
 
     step: Annotated[int, Field(ge=0, lt=2**53)] = 0
     flops: float = 0.0
-    evaluations: list[Annotated[dict[str, Any], AfterValidator(_evaluation)]] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
     best: float | None = None
     since_best: NonNegativeInt = 0
     wall_before: float = 0.0
@@ -79,7 +74,8 @@ _STATE = TypeAdapter(TrainingState)
 def save(folder: Path, state: TrainingState, rank: Rank = ALONE) -> None:
     """Write the checkpoint atomically in place of the one before; all workers must call it."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = json.dumps(asdict(replace(state, tensors={})))
+    evaluations = [evaluation_to_json(found) for found in state.evaluations]
+    told = json.dumps({**asdict(replace(state, tensors={}, evaluations=[])), "evaluations": evaluations})
     if any(isinstance(tensor, DTensor) for tensor in state.tensors.values()):
         shards = folder / f"shards-{state.step}"
         write_shards(shards, state.tensors, rank)
@@ -94,6 +90,11 @@ def save(folder: Path, state: TrainingState, rank: Rank = ALONE) -> None:
         temporary.replace(folder / _FILE)
         (folder / _SHARDED).unlink(missing_ok=True)
         _forget(folder, but=folder / _FILE)
+
+
+def evaluation_to_json(found: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as JSON values, without what it does not have."""
+    return {name: value for name, value in asdict(found).items() if value not in (None, ())}
 
 
 def _write_atomically(path: Path, text: str) -> None:
@@ -195,7 +196,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return [*sorted(path for path in others if not path.suffix[1:].isdigit()), mark]  # A number marks unfinished files.
 
 
-def evaluations_in(folder: Path) -> list[dict[str, Any]]:
+def evaluations_in(folder: Path) -> list[Evaluation]:
     """Return the evaluations in the checkpoint of a folder; empty if there is no readable one."""
     state = progress_in(folder)
     return [] if state is None else state.evaluations

@@ -17,6 +17,7 @@ from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.shard import is_sharded
 from raydisc.training.checkpoint import (
     TrainingState,
+    evaluation_to_json,
     fits,
     load,
     optimiser_tensors,
@@ -26,6 +27,7 @@ from raydisc.training.checkpoint import (
 )  # fmt: skip
 from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.optimiser import OptimiserSettings, adamw, decayed, descend, lr_at
+from raydisc.training.progress import Evaluation
 
 _SEED_STRIDE = 2**32
 """The distance between the seeds of workers; the seeds of stages are smaller."""
@@ -37,8 +39,8 @@ Step = Callable[[int], tuple[torch.Tensor, float]]
 """Runs forward and backward of a step on this worker's share of its batch, which leaves gradients; returns the share's
 part of the loss, detached and on the device, and the FLOPs that all workers executed."""
 
-Evaluate = Callable[[int], dict[str, Any]]
-"""Evaluates after a step; returns ``metric``, which decides on early stopping, ``flops``, and anything else found."""
+Evaluate = Callable[[int], tuple[Evaluation, float]]
+"""Evaluates after a step; returns the evaluation, and the FLOPs that all workers executed for it."""
 
 Progress = Callable[[dict[str, Any]], None]
 """Takes the state of a running stage; called at every step, so that it must be cheap. Some states have a ``loss``.
@@ -122,7 +124,7 @@ def train(
     kept_steps = state.step
     if settings.patience is not None and state.best is not None:
         put_weights(model, state.part("best."))
-        kept_steps = state.evaluations[-1 - state.since_best]["step"]
+        kept_steps = state.evaluations[-1 - state.since_best].step
     if vocabulary is not None:
         vocabulary.restore(decayed(kept_steps, settings.total_steps, settings.optimiser))
     state.tensors.clear()
@@ -142,7 +144,7 @@ def _whole(evaluate: Evaluate, vocabulary: CompactVocabulary | None, settings: L
     if vocabulary is None:
         return evaluate
 
-    def evaluated(step: int) -> dict[str, Any]:
+    def evaluated(step: int) -> tuple[Evaluation, float]:
         with vocabulary.whole(decayed(step, settings.total_steps, settings.optimiser)):
             return evaluate(step)
 
@@ -181,8 +183,8 @@ def _train(
         progress(told)
         if evaluates:
             _evaluate(model, state, settings, evaluate)
-            told = {"steps": settings.total_steps, **state.evaluations[-1], "evaluation": len(state.evaluations)}
-            progress(told)
+            found = evaluation_to_json(state.evaluations[-1])
+            progress({"steps": settings.total_steps, **found, "evaluation": len(state.evaluations)})
         if folder is not None and saves:
             writes = time.monotonic()
             _save(model, optimiser, state, folder, begun, rank)
@@ -299,11 +301,11 @@ def _save(
 
 def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, evaluate: Evaluate) -> None:
     model.eval()
-    found = evaluate(state.step)
-    state.flops += found.pop("flops")
-    state.evaluations.append({"step": state.step, **found})
-    if state.best is None or found["metric"] > state.best:
-        state.best, state.since_best = found["metric"], 0
+    found, flops = evaluate(state.step)
+    state.flops += flops
+    state.evaluations.append(found)
+    if state.best is None or found.metric > state.best:
+        state.best, state.since_best = found.metric, 0
         if settings.patience is not None:
             state.put("best.", {name: tensor.clone() for name, tensor in weights_of(model).items()})
     else:
@@ -339,6 +341,6 @@ def even_steps(total_steps: int, evaluations: int, last: bool) -> frozenset[int]
     return frozenset(steps | {total_steps} if last else steps)
 
 
-def no_evaluation(step: int) -> dict[str, Any]:
+def no_evaluation(step: int) -> tuple[Evaluation, float]:
     """Refuse an evaluation of a stage that is not evaluated while it trains."""
     raise AssertionError(f"no evaluation was asked for, yet one is due at step {step}")

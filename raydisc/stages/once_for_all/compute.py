@@ -1,7 +1,7 @@
 """The once-for-all stage: every candidate of the grid trained in one set of weights."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from raydisc.stages.once_for_all.training import training_of
 from raydisc.stages.training import Known
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
+from raydisc.training.progress import Evaluation, ScoredCandidate
 
 
 def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result:
@@ -33,15 +34,16 @@ def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result
     training = replace(training, chosen=selection.chosen)
     judges = read_split(context.store, data, "validation", config.evaluation_rows)
 
-    def evaluate(index: int) -> dict[str, Any]:
-        rows, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
-        if index == selection.chooses_at:
-            selection.choose(rows, prediction_table(predictions, judges.labels, "validation"))
-        mean = float(np.mean([row["metric"] for row in rows]))
-        return {"metric": mean, "flops": flops, "candidates": rows}
+    def evaluate(step: int) -> tuple[Evaluation, float]:
+        scored, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
+        if step == selection.chooses_at:
+            selection.choose(scored, prediction_table(predictions, judges.labels, "validation"))
+        mean = float(np.mean([candidate.metric for candidate in scored]))
+        return Evaluation(step, mean, candidates=tuple(scored)), flops
 
-    if selection.rows:  # of an earlier process, which may not have reported them
-        context.progress({"step": 0, "steps": training.steps, "candidates": selection.rows})
+    if selection.scored:  # of an earlier process, which may not have reported them
+        told = [asdict(candidate) for candidate in selection.scored]
+        context.progress({"step": 0, "steps": training.steps, "candidates": told})
     assert training.towards is not None
     state = training.run(supernet.model, context, evaluate, training.towards.targets(context, training.source))
     return _result(request, context, supernet, selection, state, training.steps)
@@ -59,20 +61,21 @@ def _result(
     validation = read_split(context.store, request.data, "validation")
     chosen = selection.chosen(state.step)
     finalists = supernet.candidates if chosen is None else (chosen,)
-    rows, predictions, flops = evaluate_candidates(supernet, finalists, request, validation, context)
-    history = _history(state.evaluations, rows)
+    scored, predictions, flops = evaluate_candidates(supernet, finalists, request, validation, context)
+    history = _history(state.evaluations, scored)
     largest, weights = supernet.candidates[0], weights_of(supernet.model)
     blobs = weight_blobs(supernet.config, largest.structure, largest.scale, weights, context.rank)
     if chosen is None:
         judges = validation
-        context.progress({"step": state.step, "steps": steps, "candidates": rows})
+        told = [asdict(candidate) for candidate in scored]
+        context.progress({"step": state.step, "steps": steps, "candidates": told})
         blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
     else:
         judges = read_split(context.store, request.data, "validation", request.config.evaluation_rows)
-        rows = selection.rows
+        scored = list(selection.scored)
         blobs["predictions.arrow"] = selection.write_predictions
     facts = {
-        "candidates": described(supernet, request, rows, judges),
+        "candidates": described(supernet, request, scored, judges),
         "evaluations": history,
         "steps": state.step,
         "planned_steps": steps,
@@ -82,11 +85,10 @@ def _result(
     return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
 
 
-def _history(evaluations: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _history(evaluations: Sequence[Evaluation], last: Sequence[ScoredCandidate]) -> list[dict[str, Any]]:
     """Return a row for each evaluation of each candidate; the step of the last ones is None."""
-    history = [
-        {"step": evaluation["step"], "split": "validation", **row}
-        for evaluation in evaluations
-        for row in evaluation["candidates"]
+    found = [(evaluation.step, candidate) for evaluation in evaluations for candidate in evaluation.candidates]
+    return [
+        {"step": step, "split": "validation", **asdict(candidate)}
+        for step, candidate in [*found, *((None, candidate) for candidate in last)]
     ]
-    return [*history, *({"step": None, "split": "validation", **row} for row in last)]

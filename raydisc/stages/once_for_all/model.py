@@ -1,7 +1,7 @@
 """The supernet as a stage holds it: built from the sorted teacher, evaluated candidate by candidate."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from raydisc.stages.store import ArtifactStore
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.tasks.tokenised import Split
+from raydisc.training.progress import ScoredCandidate
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def build_supernet(request: OnceForAllRequest, context: Context) -> Supernet:
 
 def evaluate_candidates(
     supernet: Supernet, candidates: Sequence[Candidate], request: OnceForAllRequest, validation: Split, context: Context
-) -> tuple[list[dict[str, Any]], dict[float | None, np.ndarray], float]:
-    """Return metric and standard error of each candidate, its predictions by scale, and the FLOPs."""
+) -> tuple[list[ScoredCandidate], dict[float | None, np.ndarray], float]:
+    """Return the score of each candidate, its predictions by scale, and the FLOPs."""
     data, importance = request.data, ImportanceFacts.of(request.importance)
-    rows: list[dict[str, Any]] = []
+    scored: list[ScoredCandidate] = []
     predictions: dict[float | None, np.ndarray] = {}
     flops = 0.0
     for candidate in candidates:
@@ -84,13 +85,13 @@ def evaluate_candidates(
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
         size = candidate.structure.size(supernet.config, importance.parameters)
-        row = {"scale": candidate.scale, "parameters": size.parameters, "reference": importance.reference}
-        rows.append({**row, **judged.found})
-    return rows, predictions, flops
+        found = ScoredCandidate(candidate.scale, size.parameters, importance.reference, judged.metric, judged.se)
+        scored.append(found)
+    return scored, predictions, flops
 
 
 def described(
-    supernet: Supernet, request: OnceForAllRequest, rows: Sequence[Mapping[str, Any]], validation: Split
+    supernet: Supernet, request: OnceForAllRequest, scored: Sequence[ScoredCandidate], validation: Split
 ) -> list[dict[str, Any]]:
     """Return evaluated candidates with their sizes, their costs and the units that they keep."""
     config = supernet.config
@@ -98,17 +99,18 @@ def described(
     teacher_flops = supernet.cost.flops(full_structure(config), 1, length)
     structures = {candidate.scale: candidate.structure for candidate in supernet.candidates}
     found = []
-    for row in rows:
-        size = structures[row["scale"]].size(config, ImportanceFacts.of(request.importance).parameters)
-        flops = supernet.cost.flops(structures[row["scale"]], 1, length)
+    for candidate in scored:
+        structure = structures[candidate.scale]
+        size = structure.size(config, ImportanceFacts.of(request.importance).parameters)
+        flops = supernet.cost.flops(structure, 1, length)
         found.append(
             {
-                **row,
+                **asdict(candidate),
                 "measured_scale": size.measured_scale,
                 "parameters": size.parameters,
                 "flops": flops,
                 "flops_share": flops / teacher_flops,
-                **structure_to_json(structures[row["scale"]]),
+                **structure_to_json(structure),
             }
         )
     return found

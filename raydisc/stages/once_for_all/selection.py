@@ -6,9 +6,8 @@ predictions behind that evaluation lie beside the checkpoint, in ``choice.arrow`
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -16,25 +15,24 @@ from raydisc.stages.context import Context
 from raydisc.stages.files import table_blob
 from raydisc.storage.fsync import sync
 from raydisc.supernet.candidates import Candidate
-from raydisc.tradeoff import Measured, choose
+from raydisc.tradeoff import Scored, choose
 from raydisc.training.checkpoint import evaluations_in
+from raydisc.training.progress import ScoredCandidate
 
 _PREDICTIONS = "choice.arrow"
 
 
-def chosen_by(
-    rows: Sequence[Mapping[str, Any]], lam: float | None, candidates: Sequence[Candidate]
-) -> Candidate | None:
+def chosen_by(scored: Sequence[Scored], lam: float | None, candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the candidate that an evaluation makes the assistant.
 
     Args:
-        rows: The evaluation of each candidate.
+        scored: The scale and the metric of each candidate.
         lam: The λ of the choice; None where nothing is chosen before the end.
         candidates: The candidates, largest first; the last is the student's own and cannot be chosen.
     """
     if lam is None:
         return None
-    scale = choose([Measured.of(row) for row in rows], lam, above=candidates[-1].scale).scale
+    scale = choose(scored, lam, above=candidates[-1].scale).scale
     return next(candidate for candidate in candidates if candidate.scale == scale)
 
 
@@ -55,19 +53,19 @@ class Selection:
         self._candidates, self._lam = tuple(candidates), lam
         self._folder, self._writes = context.checkpoint_folder, context.rank.leads
         self.chooses_at = chooses_at
-        made = [found["candidates"] for found in evaluations_in(self._folder) if found["step"] == chooses_at]
-        self.rows: list[dict[str, Any]] = made[-1] if made else []
+        made = [found.candidates for found in evaluations_in(self._folder) if found.step == chooses_at]
+        self.scored = made[-1] if made else ()
         """The evaluation that the choice was made by; empty before the choice."""
 
     def chosen(self, step: int) -> Candidate | None:
         """Return the candidate that a step (counted from 0) trains alone; None while all are trained."""
         if self.chooses_at is None or step < self.chooses_at:
             return None
-        return chosen_by(self.rows, self._lam, self._candidates)
+        return chosen_by(self.scored, self._lam, self._candidates)
 
-    def choose(self, rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> None:
+    def choose(self, scored: Sequence[ScoredCandidate], predictions: pa.Table) -> None:
         """Make the choice by an evaluation of all candidates; their predictions are kept at once."""
-        self.rows = [dict(row) for row in rows]
+        self.scored = tuple(scored)
         if not self._writes:
             return
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The once-for-all stage: every candidate of the grid trained in one set of weights."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from raydisc.models.structure import structure_to_json
 from raydisc.stages.context import Context, Result
@@ -12,6 +12,7 @@ from raydisc.stages.once_for_all.selection import chosen_by
 from raydisc.stages.once_for_all.training import training_of
 from raydisc.stages.plan import Outlook, Plan, prediction_bytes
 from raydisc.stages.work import Work, over_split
+from raydisc.tradeoff import Measured
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,10 @@ class OnceForAll(OnceForAllRequest):
         """See ``Stage``; the metrics of ``outlook`` decide which assistant is trained alone after the choice."""
         candidates = read_candidates(self, outlook.store)
         training = training_of(self, outlook, candidates)
-        rows = [
-            {
-                "scale": it.scale,
-                "metric": outlook.metrics.get(it.scale, 0.0),
-                "reference": 1.0,
-                **structure_to_json(it.structure),
-            }
-            for it in candidates
-        ]
+        measured = [Measured(it.scale, outlook.metrics.get(it.scale, 0.0)) for it in candidates]
+        rows = [asdict(found) | structure_to_json(it.structure) for it, found in zip(candidates, measured, strict=True)]
         choice = training.steps if training.chooses_at is None else training.chooses_at
-        chosen = chosen_by(rows, self.lam, candidates) if choice < training.steps else None
+        chosen = chosen_by(measured, self.lam, candidates) if choice < training.steps else None
         training = replace(training, chosen=lambda step: chosen if step >= choice else None)
         validation = read_split(outlook.store, self.data, "validation")
         judges = read_split(outlook.store, self.data, "validation", self.config.evaluation_rows)

@@ -16,6 +16,7 @@ from raydisc.tasks.tokenised import Split
 from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.loop import LoopSettings, no_evaluation, train
 from raydisc.training.optimiser import OptimiserSettings, decayed, lr_at
+from raydisc.training.progress import Evaluation
 
 pytestmark = pytest.mark.numerics
 
@@ -58,7 +59,7 @@ def trained(family, settings, evaluate=lambda model, pad, step: no_evaluation(st
 def of_validation(model, pad, step):
     with torch.no_grad():
         logits = model(**VALIDATION.batch(np.arange(6), pad).inputs()).logits
-    return {"metric": -abs(step - 5.0), "flops": 0.0, "mean": float(logits.mean())}
+    return Evaluation(step, -abs(step - 5.0), se=float(logits.mean())), 0.0
 
 
 @pytest.mark.parametrize("patience", [None, 9])
@@ -70,8 +71,8 @@ def test_the_rows_that_occur_are_trained_and_the_others_decay(family, patience):
     whole, state = trained(family, settings, of_validation)
     settings = replace(settings, tokens=TRAIN.tokens())
     compact, compact_state = trained(family, settings, of_validation)
-    assert [row["mean"] for row in compact_state.evaluations] == pytest.approx(
-        [row["mean"] for row in state.evaluations], abs=1e-5
+    assert [found.se for found in compact_state.evaluations] == pytest.approx(
+        [found.se for found in state.evaluations], abs=1e-5
     )
     rows = compact.get_input_embeddings().weight.detach()
     assert_all_near(state_of(compact), state_of(whole))

@@ -24,6 +24,7 @@ from raydisc.supernet.elastic import make_elastic, select
 from raydisc.tasks.kinds import task_kind
 from raydisc.training.checkpoint import load
 from raydisc.training.loop import no_evaluation, train
+from raydisc.training.progress import Evaluation
 
 pytestmark = pytest.mark.numerics
 
@@ -72,7 +73,7 @@ def held_out(model):
     def evaluate(step):
         with torch.no_grad():
             logits = model(**SPLIT.batch(np.arange(8), 0).inputs()).logits
-        return {"metric": float(logits.mean()), "flops": 100.0}
+        return Evaluation(step, float(logits.mean()), se=0.1), 100.0
 
     return evaluate
 
@@ -269,15 +270,15 @@ def test_patience_stops_and_gives_back_the_best_weights(metrics, patience, stops
     def evaluate(step):
         weights[step] = model.weight.detach().clone()
         assert not model.training
-        return {"metric": metrics[step // 2 - 1], "flops": 1000.0, "note": "kept"}
+        return Evaluation(step, metrics[step // 2 - 1], se=0.1), 1000.0
 
     state = train(model, settings, fetching(batch_at, pull(model)), evaluate, heard.append)
     assert state.step == stops
     assert torch.equal(model.weight, weights[best])
     assert len({tuple(weight.flatten().tolist()) for weight in weights.values()}) == len(weights)
     assert state.flops == stops * 10.0 + len(weights) * 1000.0
-    assert state.evaluations[0] == {"step": 2, "metric": metrics[0], "note": "kept"}
-    assert [row["step"] for row in state.evaluations] == list(weights)
+    assert state.evaluations[0] == Evaluation(2, metrics[0], se=0.1)
+    assert [found.step for found in state.evaluations] == list(weights)
     told = [row for row in heard if "metric" not in row]
     assert [row["step"] for row in told] == list(range(1, stops + 1))
     # every loss costs a wait for the device: only the first, every tenth after it, and where an evaluation waits too
@@ -290,7 +291,7 @@ def test_patience_stops_and_gives_back_the_best_weights(metrics, patience, stops
 def test_without_patience_the_last_weights_stay():
     settings = replace(SETTINGS, evaluate_at=frozenset({4}))
     model, plain = linear(), linear()
-    train(model, settings, fetching(batch_at, pull(model)), lambda step: {"metric": 0.5, "flops": 0.0}, quiet)
+    train(model, settings, fetching(batch_at, pull(model)), lambda step: (Evaluation(step, 0.5), 0.0), quiet)
     train(plain, SETTINGS, fetching(batch_at, pull(plain)), no_evaluation, quiet)
     assert torch.equal(model.weight, plain.weight)
 
