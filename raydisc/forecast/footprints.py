@@ -17,7 +17,6 @@ from raydisc.models.structure import Structure
 from raydisc.models.task_heads import weights_of
 from raydisc.parallel.footprint import Footprint
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.files import read_split
 from raydisc.stages.plan import Outlook, Run
 from raydisc.stages.scoring import run_evaluation
 from raydisc.stages.training import Training
@@ -122,7 +121,7 @@ class Footprints:
         """Run the largest batch of an evaluation in a training stage, by the largest model that is evaluated there."""
         if training.elastic:
             select_all(model, self._outlook.config)
-        validation = read_split(self._outlook.store, data, "validation")
+        validation = self._outlook.split(data, "validation")
         batch = batch_of(self._outlook.store, data, over_split(training.structure, validation).largest)
         run_evaluation(model.eval(), [batch], self._precision)
 

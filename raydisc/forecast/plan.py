@@ -21,7 +21,6 @@ from raydisc.report.schedules import compared, oracle_schedule, schedule_order
 from raydisc.schedules.base import Trial
 from raydisc.schedules.trials import expand, schedules_of, trials_of
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.files import read_split
 from raydisc.stages.plan import Outlook
 from raydisc.stages.problem import inspect, student_scales
 from raydisc.supernet.candidates import candidate
@@ -51,7 +50,7 @@ def shown_beside(experiment: Experiment, students: Sequence[float]) -> list[Tria
 
 def candidate_rows(outlook: Outlook, data: Artifact, grid: GridConfig, students: Sequence[float]) -> list[Row]:
     """Return each scale of the grid and each student's: sizes, and FLOPs of a forward at the data's mean length."""
-    length = round(float(read_split(outlook.store, data, "train").lengths.mean()))
+    length = round(float(outlook.split(data, "train").lengths.mean()))
     whole = outlook.cost.flops(full_structure(outlook.config), 1, length)
     rows = [_teacher_row(outlook.teacher_parameters, whole)]
     for scale in sorted({*grid.scales, *students}, reverse=True):

@@ -6,7 +6,7 @@ from raydisc.models.cost import STEP_FORWARDS
 from raydisc.stages.artifact import Model
 from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.facts import SupernetFacts
-from raydisc.stages.files import read_split, read_structure
+from raydisc.stages.files import read_structure
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.targets import are_kept
 from raydisc.stages.training import Known
@@ -32,7 +32,7 @@ class Saved(Budget):
         assert scale is not None
         alone = read_candidate(store, request.importance, scale).structure
         assistant, teacher = (read_structure(store, model) for model in (request.teacher, Model(request.importance)))
-        train, validation = (read_split(store, request.data, split) for split in ("train", "validation"))
+        train, validation = (known.split(request.data, split) for split in ("train", "validation"))
         steps = range(steps_of(request.config, source.steps_per_epoch))
         times = 1.0 if are_kept(request.outputs) else request.config.epochs
         path = times * sum(pass_flops(cost, structure, train) for structure in (teacher, alone))

@@ -94,7 +94,7 @@ class Distil(Stage):
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``; nothing is taken to stop early."""
         training = self.training(outlook)
-        validation = read_split(outlook.store, self.data, "validation")
+        validation = outlook.split(self.data, "validation")
         evaluations = over_split(training.structure, validation, max(1, len(training.evaluate_at)))
         return Plan(
             facts={"scale": self.scale, "steps": training.steps},
@@ -180,7 +180,7 @@ class Distil(Stage):
 
         if self.budget_flops is not None:
             steps, budget = 0, self.budget_flops
-            spent = pass_flops(cost, structure, read_split(known.store, self.data, "validation"))
+            spent = pass_flops(cost, structure, known.split(self.data, "validation"))
             spent += self.outputs.flops if self.outputs else 0.0
         else:
             steps, spent = steps_of(self.config, source.steps_per_epoch), 0.0

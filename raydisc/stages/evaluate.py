@@ -41,7 +41,7 @@ class Evaluate(Stage):
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
-        test = read_split(outlook.store, self.data, "test")
+        test = outlook.split(self.data, "test")
         work = Work((over_split(read_structure(outlook.store, Model(self.student)), test),))
         return Plan({}, work, prediction_bytes(test, self.data), run=run_evaluation)
 

@@ -100,7 +100,7 @@ class FineTune(Stage):
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
         structure, training = full_structure(outlook.config), self.training(outlook)
-        validation = read_split(outlook.store, self.data, "validation")
+        validation = outlook.split(self.data, "validation")
         passes = [over_split(structure, validation), *(training.passes() if training else [])]
         return Plan(
             facts=ModelFacts(outlook.teacher_parameters, []).to_json(),
@@ -115,7 +115,7 @@ class FineTune(Stage):
         """Return the training, the shorter rows first where that is asked for; None for a finished teacher."""
         if self.finetune is None:
             return None
-        config, split = self.finetune, read_split(known.store, self.data, "train")
+        config, split = self.finetune, known.split(self.data, "train")
         steps = steps_of(config, -(-len(split) // config.batch_size))
         short_rows, short_steps = shorter_half(split.lengths), round(config.curriculum * steps)
         source = BatchSource(

@@ -85,7 +85,7 @@ class Importance(Stage):
         """See ``Stage``."""
         structure, work = full_structure(outlook.config), Work()
         if self.method == "gradient":
-            train = read_split(outlook.store, self.data, "train")
+            train = outlook.split(self.data, "train")
             work = Work((over_batches("score", structure, train.lengths, importance_batches(self, train)),))
         facts = ImportanceFacts(outlook.teacher_parameters, self.method, allocation=self.allocation).to_json()
         scores = {"scores.safetensors": tensor_blob(named_scores(outlook.scores))}

@@ -135,7 +135,7 @@ class TeacherOutputs(Stage):
         facts = OutputsFacts(shape.bytes, list(self.positions), source).to_json()
         if source == "online":
             return Plan(facts)
-        train = read_split(outlook.store, self.data, "train")
+        train = outlook.split(self.data, "train")
         passes = over_split(read_structure(outlook.store, self.teacher), train, way="keep")
         return Plan(facts, Work((passes,)), shape.bytes, run=self._run)
 

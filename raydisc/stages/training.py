@@ -30,7 +30,7 @@ from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import Targets, are_kept, positions, targets_of, tokens_named
 from raydisc.stages.work import Passes, Shape
 from raydisc.supernet.candidates import Candidate
-from raydisc.tasks.tokenised import Batch
+from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.batches import BatchSource
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.loop import Evaluate, train
@@ -55,7 +55,10 @@ class Known:
         store: The artifacts; of models only configurations and structures are read.
         device: The device that batches are put on.
         rank: The rank of this worker.
-        shapes: The shapes of the batches that were looked at, by batch size and seed.
+        splits: The splits that were read, by the key of their data, their name and their number of rows; trainings of
+            the same rows share them.
+        sources: The batches of whole training splits, by the key of the data, the batch size and the seed.
+        shapes: The shapes of the batches that were looked at, by their source.
     """
 
     config: Config
@@ -63,7 +66,16 @@ class Known:
     store: ArtifactStore
     device: torch.device = torch.device("cpu")
     rank: Rank = ALONE
-    shapes: dict[tuple[int, int], list[Shape]] = field(default_factory=lambda: defaultdict(list))
+    splits: dict[tuple[str, str, int | None], Split] = field(default_factory=dict)
+    sources: dict[tuple[str, int, int], BatchSource] = field(default_factory=dict)
+    shapes: dict[BatchSource, list[Shape]] = field(default_factory=lambda: defaultdict(list))
+
+    def split(self, data: Artifact, name: str, rows: int | None = None) -> Split:
+        """Return a tokenised split, or a fixed choice of ``rows`` of its rows; see ``read_split``."""
+        place = (data.key, name, rows)
+        if place not in self.splits:
+            self.splits[place] = read_split(self.store, data, name, rows)
+        return self.splits[place]
 
     def source(self, data: Artifact, config: TrainingConfig, seed: int) -> BatchSource:
         """Return the batches of a stage that trains on all training rows of a task in each epoch.
@@ -73,12 +85,15 @@ class Known:
             config: The section of the experiment that says how the stage trains.
             seed: The seed of the order.
         """
-        split = read_split(self.store, data, "train")
-        return BatchSource(split, config.batch_size, seed, TaskFacts.of(data).pad_id, self.device, rank=self.rank)
+        place = (data.key, config.batch_size, seed)
+        if place not in self.sources:
+            split, pad_id = self.split(data, "train"), TaskFacts.of(data).pad_id
+            self.sources[place] = BatchSource(split, config.batch_size, seed, pad_id, self.device, rank=self.rank)
+        return self.sources[place]
 
     def first_shapes(self, source: BatchSource, steps: int) -> Counter[Shape]:
-        """Count the shapes of a source's first batches, each of which is looked at once. Not for a curriculum."""
-        known = self.shapes[source.batch_size, source.seed]
+        """Count the shapes of a source's first batches, each of which is looked at once."""
+        known = self.shapes[source]
         known.extend(source.shape(step) for step in range(len(known), steps))
         return Counter(known[:steps])
 

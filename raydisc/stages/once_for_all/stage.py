@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, replace
 
 from raydisc.models.structure import structure_to_json
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import read_split
 from raydisc.stages.once_for_all.compute import compute_once_for_all
 from raydisc.stages.once_for_all.model import read_candidates
 from raydisc.stages.once_for_all.request import OnceForAllRequest
@@ -28,8 +27,8 @@ class OnceForAll(OnceForAllRequest):
         choice = training.steps if training.chooses_at is None else training.chooses_at
         chosen = chosen_by(measured, self.lam, candidates) if choice < training.steps else None
         training = replace(training, chosen=lambda step: chosen if step >= choice else None)
-        validation = read_split(outlook.store, self.data, "validation")
-        judges = read_split(outlook.store, self.data, "validation", self.config.evaluation_rows)
+        validation = outlook.split(self.data, "validation")
+        judges = outlook.split(self.data, "validation", self.config.evaluation_rows)
         times, finalists = len(training.evaluate_at), candidates if chosen is None else (chosen,)
         passes = [
             *training.passes(),

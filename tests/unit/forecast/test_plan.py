@@ -1,5 +1,6 @@
 """`raydisc plan`: what it prints, what it refuses, and that it trains and reads no weights."""
 
+import gc
 import json
 import re
 
@@ -19,6 +20,7 @@ from raydisc.runtime.planning import forecast
 from raydisc.schedules.trials import expand
 from raydisc.stages.problem import inspect
 from raydisc.tasks.reviews import word_tokenizer
+from raydisc.tasks.tokenised import Split
 
 pytestmark = pytest.mark.integration
 
@@ -109,6 +111,25 @@ def test_schedules_that_the_file_lacks_are_added_where_the_grid_has_room():
     assert names("schedules=[kd]") == [("minidisc", 1), ("maxidisc", 1)]
     assert names("schedules=[minidisc, maxidisc]") == []
     assert names("schedules=[kd]", "grid.scales=[0.25]") == []
+
+
+def test_trainings_share_the_rows_and_the_batches_that_they_have_in_common(tmp_path):
+    """A plan of many seeds, teachers and students must not hold the data once for each of their stages."""
+
+    def splits():
+        gc.collect()
+        return sum(isinstance(it, Split) for it in gc.get_objects())
+
+    before = splits()
+    experiment = load_experiment("tiny.yaml", ["seeds=[0, 1, 2]", "schedules=[kd, maxidisc, minidisc]"])
+    forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path / "scratch")
+    forecasts = [way for trial in expand(experiment, [0.25]) for way in forecaster.forecasts(trial)]
+    trainings = [stage.plan.training for way in forecasts for stage in way.stages if stage.plan.training]
+    sources = {id(training.source): training.source for training in trainings}
+    assert len({id(training) for training in trainings}) > 20
+    assert len(sources) == 4, "one for each seed, beside that of the teacher, which is fine-tuned with a curriculum"
+    assert len({id(source.split) for source in sources.values()}) == 1
+    assert splits() - before == 4, "train, validation, its rows for the choice of the assistant, and test"
 
 
 def test_the_whole_run_is_what_was_asked_for_with_one_teacher_for_all_seeds(tmp_path):
