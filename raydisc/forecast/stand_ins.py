@@ -16,7 +16,7 @@ from raydisc.stages.facts import TaskFacts
 from raydisc.stages.files import read_table, task_kind_of
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.teacher_outputs import outputs_shape
-from raydisc.stages.training import Assigned, AssignedShape, Towards, Training
+from raydisc.stages.training import Assigned, SharedShape, Towards, Training
 from raydisc.stages.work import Shape
 from raydisc.tasks.tokenised import Batch
 
@@ -27,9 +27,10 @@ def batch_of(store: ArtifactStore, data: Artifact, shape: Shape) -> Batch:
     return empty_batch(*shape, types, task_kind_of(data))
 
 
-def batches_of(store: ArtifactStore, data: Artifact, shapes: Sequence[AssignedShape]) -> list[Assigned]:
-    """Return the batches of a step, one for each candidate."""
-    return [(candidate, batch_of(store, data, shape)) for candidate, shape in shapes]
+def batches_of(store: ArtifactStore, data: Artifact, shapes: Sequence[SharedShape]) -> list[Assigned]:
+    """Return the batch of each candidate in a step; those that share one share its stand-in."""
+    made = [(learners, batch_of(store, data, shape)) for learners, shape in shapes]
+    return [(candidate, batch) for learners, batch in made for candidate in learners]
 
 
 def signal_for(training: Training, precision: Precision, counted: Allocations) -> TeacherSignal | None:
@@ -60,7 +61,7 @@ def kept_signal(towards: Towards, config: Config) -> TeacherSignal:
     return CachedSignal(kept, np.array([length]), np.array([labels]))
 
 
-def target_bytes(training: Training, shapes: Sequence[AssignedShape]) -> int:
+def target_bytes(training: Training, shapes: Sequence[SharedShape]) -> int:
     """Return the bytes of the teacher's outputs on the batches of a step, as the loss reads them."""
     towards = training.towards
     if towards is None:

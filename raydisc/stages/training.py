@@ -38,8 +38,8 @@ from raydisc.training.loop import Evaluate, train
 Assigned = tuple[Candidate | None, Batch]
 """A candidate and the batch that it trains on; None stands for the whole model."""
 
-AssignedShape = tuple[Candidate | None, Shape]
-"""A candidate and the shape of the batch that it trains on."""
+SharedShape = tuple[tuple[Candidate | None, ...], Shape]
+"""The candidates that train on one batch, whose teacher's outputs they share, and the shape of the batch."""
 
 Learner = Callable[[Sequence[Assigned]], torch.Tensor]
 """Runs the forwards and backwards of a step; leaves gradients, and returns this worker's part of the loss, detached."""
@@ -208,9 +208,13 @@ class Training(ABC):
         made = {id(rows): self.source.batch_of(rows) for rows in {id(it.rows): it.rows for it in parts}.values()}
         return [(part.candidate, made[id(part.rows)]) for part in parts]
 
-    def shapes(self, step: int) -> list[AssignedShape]:
-        """Return the shape of the batch that each candidate learns from in a step."""
-        return [(part.candidate, self.source.shape_of(part.rows)) for part in self.parts(step)]
+    def shapes(self, step: int) -> list[SharedShape]:
+        """Return the shape of each batch of a step, with the candidates that learn from it."""
+        parts = self.parts(step)
+        return [
+            (tuple(part.candidate for part in parts if part.rows is rows), self.source.shape_of(rows))
+            for rows in {id(it.rows): it.rows for it in parts}.values()
+        ]
 
     def structure_of(self, candidate: Candidate | None) -> Structure:
         """Return the structure of the candidate, or of the whole model, that trains on a batch."""
@@ -230,10 +234,10 @@ class Training(ABC):
         passes = [Passes("train", structure, shapes) for structure, shapes in learned.items()]
         return passes + ([Passes("run", teacher, read)] if teacher else [])
 
-    def heaviest(self) -> list[list[AssignedShape]]:
+    def heaviest(self) -> list[list[SharedShape]]:
         """Return the steps that need the most memory, each with the shapes of its batches."""
         largest = next(passes.largest for passes in self.passes() if passes.way == "train")
-        return [[(None, largest)]]
+        return [[((None,), largest)]]
 
     def samples(self) -> Sequence[Sequence[Candidate | None]]:
         """Return the candidates that learn in each kind of step that a probe times."""

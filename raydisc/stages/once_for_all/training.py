@@ -18,7 +18,7 @@ from raydisc.stages.once_for_all.lessons import lessons_of, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.stages.once_for_all.request import OnceForAllRequest
 from raydisc.stages.targets import weighted_loss
-from raydisc.stages.training import Assigned, AssignedShape, Known, Learner, Part, Towards, Training
+from raydisc.stages.training import Assigned, Known, Learner, Part, SharedShape, Towards, Training
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.sandwich import Rule, Share, even_rows, sandwich
 from raydisc.training.batches import steps_of
@@ -86,14 +86,15 @@ class OnceForAllTraining(Training):
         """Return one candidate and two, the smallest ones; see ``Training``."""
         return [self.candidates[-1:], self.candidates[-2:]]
 
-    def heaviest(self) -> list[list[AssignedShape]]:
+    def heaviest(self) -> list[list[SharedShape]]:
         """Return the step with the largest lesson before the assistant is chosen, and the one after it."""
-        first: dict[bool, tuple[int, list[AssignedShape]]] = {}
+        first: dict[bool, tuple[int, list[SharedShape]]] = {}
         for step in range(self.steps):
-            assigned, after = self.shapes(step), self.chosen(step) is not None
-            weight = max(self.known.cost.flops(self.structure_of(it), *shape) for it, shape in assigned)
-            first[after] = max(first.get(after, (0, [])), (weight, assigned), key=lambda found: found[0])
-        return [assigned for _, assigned in first.values()]
+            shared, after = self.shapes(step), self.chosen(step) is not None
+            cost = self.known.cost
+            weight = max(cost.flops(self.structure_of(it), *shape) for learners, shape in shared for it in learners)
+            first[after] = max(first.get(after, (0, [])), (weight, shared), key=lambda found: found[0])
+        return [shared for _, shared in first.values()]
 
 
 def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Candidate, ...]) -> OnceForAllTraining:

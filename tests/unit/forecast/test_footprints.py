@@ -13,6 +13,7 @@ from raydisc.config.sections import (
     FineTuneConfig,
     OnceForAllConfig,
     ReviewsConfig,
+    SandwichConfig,
     TaskConfig,
     TeacherConfig,
     TeacherOutputsConfig,
@@ -73,11 +74,20 @@ LANGUAGE = {
 }
 """Its teacher's steps need less than its evaluation, of 64 rows."""
 MINIDISC = minidisc_trial(STUDENT)
+ALL = OnceForAllConfig(**TRAINING, evaluation_rows=32, sandwich="all")
 CASES = {
     "minidisc": (MINIDISC, {}),
     "a language model": (MINIDISC, LANGUAGE),
     "tagged words": (MINIDISC, {"task": changed(tiny_experiment().task, metric="token_accuracy")}),
     "a path": (maxidisc_trial(STUDENT, (0.9,)), {}),
+    "all candidates in every step": (MINIDISC, {"once_for_all": ALL}),
+    "whole batches, online": (
+        MINIDISC,
+        {
+            "once_for_all": changed(ALL, sandwich=SandwichConfig(slices=False)),
+            "teacher_outputs": TeacherOutputsConfig(source="online"),
+        },
+    ),
     "online": (maxidisc_trial(STUDENT, (0.9,)), {"teacher_outputs": TeacherOutputsConfig(source="online")}),
 }
 
@@ -124,6 +134,15 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
             assert footprint.weights + footprint.optimiser + footprint.activations <= footprint.peak
             compared += 1
     assert compared == 3
+
+
+@pytest.mark.parametrize("sandwich", ["all", SandwichConfig(slices=False)], ids=["all", "whole batches"])
+def test_outputs_on_a_batch_count_once_however_many_candidates_learn_from_it(sandwich, tmp_path):
+    experiment = tiny_experiment(once_for_all=changed(ALL, sandwich=sandwich))
+    forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
+    footprints = Footprints(forecaster.outlook, "float32")
+    found = {stage.request.kind: footprints.of(stage) for stage in forecaster.forecasts(MINIDISC)[0].stages}
+    assert 0 < found["once_for_all"].targets <= found["distil"].targets, "of one batch"
 
 
 def test_an_early_stop_keeps_the_best_weights(tmp_path):
