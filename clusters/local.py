@@ -15,14 +15,15 @@ import importlib.util
 import os
 import secrets
 import shlex
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raydisc.runtime.private_folder import PrivateFolder
 
 _OBJECT_STORE_BYTES = 512 * 2**20
 
@@ -31,8 +32,8 @@ def main() -> int:
     """Start the nodes, tell how they are reached, and stop them when told to."""
     options = _options()
     _refuse_if_impossible(options.port)
-    folder = Path(tempfile.mkdtemp(prefix="raydisc-"))  # for its user alone; short, as Ray's sockets lie below it
-    cluster = None
+    private = _private_folder()
+    folder, cluster = private.path, None
     try:
         _prepare_environment(folder)
         cluster = _start(options, folder)
@@ -46,7 +47,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if cluster is not None:
             cluster.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        private.remove()
     return 0
 
 
@@ -76,6 +77,17 @@ def _refuse_if_impossible(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             sys.exit(f"--port {port}: {error.strerror}; name a free one")
+
+
+def _private_folder() -> "PrivateFolder":
+    """Return a new folder for this user alone, which the next raydisc removes if this process is killed."""
+    from raydisc.errors import InputError
+    from raydisc.runtime.private_folder import PrivateFolder
+
+    try:
+        return PrivateFolder()
+    except InputError as error:
+        sys.exit(str(error))
 
 
 def _prepare_environment(folder: Path) -> None:

@@ -66,7 +66,7 @@ def submit(
     here = named_address(address) == "auto"
     experiment = experiment.model_copy(update={"storage": storage_seen(experiment.storage, here)})
     requirements = pinned(experiment)
-    with tempfile.TemporaryDirectory(prefix="raydisc-") as made:
+    with tempfile.TemporaryDirectory(prefix="raydisc-job-") as made:
         files = Path(made) / JOB_FOLDER
         pack(experiment, [*requirements, ray_wanted()], files, shared)
         carried = pack_extensions(Path(made) / "extensions", LIMIT_BYTES)

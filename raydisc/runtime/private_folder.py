@@ -7,6 +7,7 @@ folder nobody else reaches them.
 import atexit
 import fcntl
 import os
+import re
 import shutil
 import stat
 import sys
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from raydisc.errors import InputError
+from raydisc.runtime.liveness import knock
 
 _PREFIX = "raydisc-"
 
@@ -28,6 +30,15 @@ _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 
 SOCKET_BELOW = f"/{_PREFIX}12345678/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 """How the path of Ray's socket with the longest name goes on below the folder for temporary files."""
+
+_NAME = re.compile(_PREFIX + r"(?!\d+$)[a-z0-9_]{8}")
+"""The name of a folder that was made here; a number alone follows the same prefix in the copy of a remote storage."""
+
+_CONTENTS = re.compile(r"ray|token|node\d+")
+"""What is in such a folder beside its lock: the files of a session or of the nodes of ``clusters/local.py``."""
+
+_NEW_S = 60.0
+"""The age up to which a folder without a lock may be one that is just being filled."""
 
 _REMOVING_S = 5.0
 """Seconds in which processes of a session that has ended may still write while its files are removed."""
@@ -44,15 +55,9 @@ class PrivateFolder:
 
     def __init__(self) -> None:
         """Make it, and remove those that killed processes have left."""
-        base = _base()
+        base = usable_base()
         _remove_abandoned(base)
-        try:
-            self.path, self._lock = _held_folder(base)
-        except OSError as error:
-            raise InputError(
-                f"the folder for temporary files '{base}' cannot be written ({error.strerror}); name another one in "
-                "RAY_TMPDIR"
-            ) from error
+        self.path, self._lock = _held_folder(base)
         self._owner = os.getpid()
 
     def remove(self) -> None:
@@ -82,43 +87,113 @@ def remove_private_folder() -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder into which processes that are about to end may still write."""
     end = time.monotonic() + _REMOVING_S
-    while True:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists() or time.monotonic() > end:
-            return
+    while not _is_removed(folder) and time.monotonic() < end:
         time.sleep(0.05)
 
 
-def _base() -> Path:
-    """Return the folder for temporary files: the first whose path leaves room for the names of Ray's sockets."""
+def _is_removed(folder: Path) -> bool:
+    """Remove what is in a folder, and the folder with its lock if nothing else is left; whether it is gone.
+
+    As long as anything is left the lock is, so that the next process finds the rest.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink()
+        if all(path.name == LOCK for path in folder.iterdir()):
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+    return not folder.exists()
+
+
+def usable_base() -> Path:
+    """Return the folder for temporary files, below which the names of Ray's sockets have room.
+
+    Raises:
+        InputError: ``RAY_TMPDIR`` names one that cannot be used; or there is none.
+    """
     room = _SOCKET_BYTES - len(SOCKET_BELOW)
-    for named in (os.environ.get("RAY_TMPDIR"), tempfile.gettempdir(), "/tmp"):
-        if named and len(os.fsencode(os.path.abspath(named))) <= room and os.path.isdir(named):
-            return Path(named).absolute()
+    named = os.environ.get("RAY_TMPDIR")
+    if named:
+        length = len(os.fsencode(os.path.abspath(named)))
+        if not os.path.isdir(named):
+            raise InputError(f"RAY_TMPDIR is '{named}', which is not a folder; name one, or unset it")
+        if length > room:
+            raise InputError(
+                f"RAY_TMPDIR is '{named}', a path of {length} bytes, but the sockets of Ray need one of at most "
+                f"{room}; name another folder, or unset it"
+            )
+        return _writable(named)
+    for found in (tempfile.gettempdir(), "/tmp"):
+        if len(os.fsencode(os.path.abspath(found))) <= room and os.path.isdir(found):
+            return _writable(found)
     raise InputError(
         f"no folder for temporary files has a path of at most {room} bytes, as the sockets of Ray need; name one in "
         "RAY_TMPDIR"
     )
 
 
+def _writable(base: str) -> Path:
+    try:
+        tempfile.TemporaryFile(dir=base).close()
+    except OSError as error:
+        raise InputError(
+            f"the folder for temporary files '{base}' cannot be written ({error.strerror}); name another one in "
+            "RAY_TMPDIR"
+        ) from error
+    return Path(base).absolute()
+
+
 def _held_folder(base: Path) -> tuple[Path, int]:
     """Return a new folder and the descriptor by which this process holds it."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        lock = os.open(folder / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / LOCK).exists():  # else another process was faster, and took the folder for abandoned
-            return folder, lock
-        os.close(lock)
+        # another process may be faster, and take the folder for abandoned
+        with suppress(FileNotFoundError, FileExistsError):
+            lock = _new_lock(folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (folder / LOCK).exists():
+                return folder, lock
+            os.close(lock)
+
+
+def _new_lock(folder: Path) -> int:
+    return os.open(folder / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
 
 
 def _remove_abandoned(base: Path) -> None:
     """Remove this user's folders that no process holds any more."""
-    for path in base.glob(f"{_PREFIX}*/{LOCK}"):
+    for folder in base.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # it has just been removed, or is somebody else's
-            status = path.parent.lstat()
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
-                _remove_unless_held(path)
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+                continue
+            if not (folder / LOCK).exists():
+                if not _lost_its_lock(folder, status):
+                    continue
+                os.close(_new_lock(folder))
+            _remove_unless_held(folder / LOCK)
+
+
+def _lost_its_lock(folder: Path, status: os.stat_result) -> bool:
+    """Whether a folder without a lock is the rest of one that was made here, and no process of Ray listens in it."""
+    return (
+        _NAME.fullmatch(folder.name) is not None
+        and stat.S_IMODE(status.st_mode) == 0o700
+        and time.time() - status.st_mtime > _NEW_S
+        and all(_CONTENTS.fullmatch(path.name) for path in folder.iterdir())
+        and not any(map(_listens, folder.glob("*/session_*/sockets/*")))
+    )
+
+
+def _listens(path: Path) -> bool:
+    try:
+        knock(str(path))
+    except OSError:
+        return False
+    return True
 
 
 def _remove_unless_held(lock: Path) -> None:

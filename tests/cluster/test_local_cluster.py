@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from files import write_files
 from head import Client
 from nodes import running_nodes
 from poison import poison, run_from
+
+from raydisc.runtime.private_folder import PrivateFolder
 
 pytestmark = pytest.mark.cluster
 pytest.importorskip("aiohttp", reason="job submission needs ray[default]")
@@ -136,6 +140,27 @@ def _end(process: "subprocess.Popen[str]", running: LocalCluster) -> None:
     assert (code, left, running.folder.exists()) == (0, [], False)
     assert len(started) > 10, "not all of the cluster's processes were looked at"
     assert run_from(running.home) == []
+
+
+def test_the_folder_of_a_killed_one_goes_with_the_next_and_that_of_a_living_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Path(tempfile.mkdtemp(prefix="rd-"))
+    monkeypatch.setenv("RAY_TMPDIR", str(base))
+    process, running = _start(tmp_path, "--nodes", "0")
+    started = running.processes()
+    try:
+        PrivateFolder().remove()
+        assert running.folder.parent == base
+        assert (running.folder / "token").exists()
+        process.kill()
+        process.wait()
+        PrivateFolder().remove()
+        assert list(base.glob("raydisc-*")) == []
+    finally:
+        for one in psutil.wait_procs(started, timeout=20)[1]:  # Ray ends its own
+            one.kill()
+        shutil.rmtree(base)
 
 
 def _token(cluster: LocalCluster) -> str:
