@@ -18,7 +18,8 @@ class BudgetConfig(Section):
     device_hours: Annotated[float, Field(gt=0)] | None = None
     """Device hours of the stages that are computed for this run."""
     trials: Count | None = None
-    """Number of trials that are started, in the order of the plan; students are tested once all have ended."""
+    """Number of trials that are started, in the order of the plan; students are tested once all have ended. A source of
+    proposals in Python is asked for this number of trials, whose students are then tested."""
     wall_hours: Annotated[float, Field(gt=0)] | None = None
     """Hours during which the run is in progress."""
 

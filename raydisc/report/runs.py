@@ -37,6 +37,7 @@ class RunState:
         when: Time of the note, UTC, ISO 8601.
         host: The machine of the driver.
         pid: The driver's process there, so that the run of a killed driver is not taken for running.
+        proposals: Whether a source in Python proposes its trials, so that its experiment alone does not say which.
     """
 
     task: str
@@ -46,6 +47,7 @@ class RunState:
     when: str = field(default_factory=now)
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
+    proposals: bool = False
 
     def write(self, run: Storage | Path) -> None:
         """Write the note into the run's folder, atomically."""

@@ -67,8 +67,9 @@ class Proposals(Protocol):
     def next(self) -> Trial | None:
         """Return the next trial, or None if further results have to be known first.
 
-        It is asked at the start and after every result until it returns None. The run ends, with the tests of all
-        students, when it returns None while no trial is waiting or running.
+        It is asked at the start and after every result until it returns None, or until there are as many trials as
+        ``budget.trials`` of the experiment allows. The run ends, with the tests of all students, when it returns None,
+        or is asked no more, while no trial is waiting or running.
         """
 
     def tell(self, trial: Trial, result: TrialResult) -> None:
@@ -99,14 +100,15 @@ class Planner:
 
     Args:
         proposals: The source of trials.
+        most: The number of trials after which the source is asked for no more; None asks as long as it proposes any.
 
     Raises:
         InputError: There is no trial to begin with, or one is proposed twice.
     """
 
-    def __init__(self, proposals: Proposals) -> None:
+    def __init__(self, proposals: Proposals, most: int | None = None) -> None:
         """Ask for the first trials."""
-        self._proposals = proposals
+        self._proposals, self._most = proposals, most
         self.trials: list[Trial] = []
         self.over = False
         """Whether no further jobs will come."""
@@ -153,7 +155,10 @@ class Planner:
     def _propose(self) -> list[Trial]:
         names = {trial.name for trial in self.trials}
         found: list[Trial] = []
-        while (trial := self._proposals.next()) is not None:
+        while self._most is None or len(names) < self._most:
+            trial = self._proposals.next()
+            if trial is None:
+                break
             if trial.name in names:
                 raise InputError(f"proposals: the trial '{trial.name}' is proposed twice; propose each trial once")
             names.add(trial.name)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.resources import ResourcesConfig
-from raydisc.errors import StorageError
+from raydisc.errors import InputError, StorageError
 from raydisc.exit_codes import STOPPED
 from raydisc.forecast.layouts import settled_layouts
 from raydisc.models.student_folder import CARD
@@ -28,7 +28,7 @@ from raydisc.runs.machine import refuse_beyond_machine
 from raydisc.runs.proposals import Grid, Planner, Proposals
 from raydisc.runs.termination import interrupt, on_sigterm
 from raydisc.runtime.liveness import on_loss
-from raydisc.runtime.private_folder import remove_private_folder
+from raydisc.runtime.private_folder import remove_private_folder, usable_base
 from raydisc.runtime.session import ray_session, starts_here
 from raydisc.schedules.base import Trial
 from raydisc.schedules.trials import expand
@@ -103,6 +103,7 @@ def _refuse_beyond_machine(resources: ResourcesConfig) -> None:
     """Refuse what this machine lacks; of another machine that is known once Ray has been joined."""
     if starts_here():
         refuse_beyond_machine(resources)
+        usable_base()
 
 
 def _inspected(experiment: Experiment) -> tuple[Subject, list[Trial]]:
@@ -147,9 +148,10 @@ def run_experiment(
     storage = open_storage(experiment.storage).absolute()
     _refuse_beyond_machine(experiment.resources)
     subject, trials = _inspected(experiment)
-    planner = Planner(proposals or Grid(trials))
+    # a budget leaves out trials of a grid, which are known; of those that a source would propose nobody knows
+    planner = Planner(Grid(trials)) if proposals is None else Planner(proposals, experiment.budget.trials)
     try:
-        return _run_claimed(experiment, subject, storage, planner, reporter, trial_scheduler)
+        return _run_claimed(experiment, subject, storage, planner, proposals is not None, reporter, trial_scheduler)
     except OSError as error:
         told = sentence(error, str(storage))
         if told is None:
@@ -162,26 +164,30 @@ def _run_claimed(
     subject: Subject,
     storage: Storage,
     planner: Planner,
+    proposed: bool,
     reporter: LiveReporter,
     trial_scheduler: "TrialScheduler | None",
 ) -> RunResult:
     with claimed_folder(storage, experiment) as folder:
+        before = read_state(folder)
+        if before is not None and before.proposals and not proposed:
+            raise InputError(_without_source(experiment.name))
         for notice in (*experiment.notices(), *subject.notices):
             reporter.notice(notice)
 
-        before = read_state(folder)
         ledger = Ledger(storage / "ledger")
         spending = Spending(experiment.budget, ledger, experiment.name, before.wall_seconds if before else 0.0)
 
         def note(state: State = "running") -> None:
-            RunState(subject.task_name, state, len(planner.trials), spending.wall_seconds).write(folder)
+            seconds = spending.wall_seconds
+            RunState(subject.task_name, state, len(planner.trials), seconds, proposals=proposed).write(folder)
 
         def lose() -> NoReturn:
             with suppress(OSError, StorageError):
                 note("interrupted")
+            again = "the same call of `raydisc.run`" if proposed else f"`raydisc resume {experiment.name}`"
             reporter.notice(
-                f"the Ray cluster does not answer any more; go on with `raydisc resume {experiment.name}`, "
-                "there once it does or on another"
+                f"the Ray cluster does not answer any more; go on with {again}, there once it does or on another"
             )
             reporter.stop()
             remove_private_folder()
@@ -196,6 +202,14 @@ def _run_claimed(
             raise
         note("stopped: budget" if ended.following else "failed" if ended.failures else "finished")
         return _result(experiment.name, storage, planner.trials, ended)
+
+
+def _without_source(run: str) -> str:
+    return (
+        f"the trials of the run '{run}' are proposed by a source in Python, which its experiment does not name; "
+        "continue it with `raydisc.run(experiment, proposals=...)` and a source of the same trials, or give this run "
+        "another name"
+    )
 
 
 def _run_jobs(

@@ -81,6 +81,26 @@ print(json.dumps({"told": proposals.told, "failures": result.failures, "followin
 """
 )
 
+ENDLESS = (
+    TRIALS
+    + """
+class Endless:
+    seed = 0
+
+    def next(self):
+        self.seed += 1
+        return Trial(Kd(KdOptions()), 0.25, self.seed)
+
+    def tell(self, trial, result):
+        pass
+
+experiment = load_experiment("tiny.yaml", ["controls=false", "budget.trials=2"])
+proposals = Killing(Endless())
+result = raydisc.run(experiment, proposals=proposals)
+print(json.dumps({"told": proposals.told, "failures": result.failures, "following": result.following}))
+"""
+)
+
 
 def ran(desk: Desk, script: str, kill_after: int = 0) -> dict[str, Any]:
     """Run a script to its end; or to where it kills itself, and then again to its end."""
@@ -126,6 +146,10 @@ def test_trials_are_added_after_results_and_again_after_a_kill(desk: Desk, tmp_p
                if stage["kind"] == "distil" and stage["key"] in trial["stages"]}
         for name, trial in trials.items()
     }  # fmt: skip
+    said = desk.run("resume", "tiny", code=2)
+    assert "the trials of the run 'tiny' are proposed by a source in Python" in said
+    assert "`raydisc.run(experiment, proposals=...)`" in said
+    assert len(trials_of(desk)) == len(trials), "none of the file's own trials was run"
     assert rates == {paths[0]: {0.001}, paths[1]: {0.001}, tuned[0]: {0.003}, tuned[1]: {0.0001}}
     finished = [stage["key"] for stage in stages_of(desk, "finished")]
     assert len(set(finished)) == len(finished), "computed once"
@@ -137,6 +161,15 @@ def test_trials_are_added_after_results_and_again_after_a_kill(desk: Desk, tmp_p
     assert student_hashes(other) == student_hashes(desk)
     disturbed, undisturbed = (outcome(it.folder / "runs")["comparison"] for it in (desk, other))
     assert sorted(map(repr, disturbed)) == sorted(map(repr, undisturbed))
+
+
+def test_a_budget_of_trials_ends_a_source_that_never_does(desk: Desk) -> None:
+    found = ran(desk, ENDLESS)
+    names = ["kd-to-0.25-seed-1", "kd-to-0.25-seed-2"]
+    assert sorted(name for name, _, _ in found["told"]) == names
+    assert (found["failures"], found["following"]) == ([], [])
+    assert {name: bool(trial["test"]) for name, trial in trials_of(desk).items()} == dict.fromkeys(names, True)
+    assert "finished" in desk.run("ls")
 
 
 def test_a_scheduler_stops_trials_which_stay_stopped_after_a_kill(desk: Desk) -> None:

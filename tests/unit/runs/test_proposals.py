@@ -1,6 +1,7 @@
 """Trials that are proposed as results come, and the jobs that are planned for them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tiny_runs import ONE_THREAD, STUDENT, tiny_experiment
@@ -8,8 +9,10 @@ from tiny_schedules import kd_trial, maxidisc_trial, minidisc_trial
 
 from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
+from raydisc.report.runs import RunState, read_state
 from raydisc.runs.jobs import PREPARE, TEST_OF_TEACHER, Job, Jobs
 from raydisc.runs.proposals import Grid, Planner, Proposals, TrialResult
+from raydisc.runtime.driver import run_experiment
 from raydisc.schedules.base import Control, Trial
 from raydisc.schedules.controls import KdEqualCompute
 from raydisc.schedules.foresight import foresee
@@ -37,7 +40,7 @@ def planned(experiment: Experiment, subject: Subject) -> Planned:
     """A planner of proposals whose stages have not been computed."""
 
     def made(proposals: Proposals, most: int | None = None) -> Planner:
-        planner = Planner(proposals)
+        planner = Planner(proposals, None if isinstance(proposals, Grid) else most)
         planner.begin(Jobs(experiment, subject, ONE_THREAD, lambda key: None, most))
         return planner
 
@@ -122,6 +125,41 @@ def test_a_budget_of_trials_leaves_the_others_and_all_tests(planned: Planned) ->
     ]  # fmt: skip
 
 
+class Endless:
+    """A further seed whenever it is asked; two at the same time, or as many as may be."""
+
+    def __init__(self, at_once: int | None) -> None:
+        self.free, self.seed = at_once, 0
+
+    def next(self) -> Trial | None:
+        if self.free == 0:
+            return None
+        self.free = None if self.free is None else self.free - 1
+        self.seed += 1
+        return kd_trial(STUDENT, self.seed)
+
+    def tell(self, trial: Trial, result: TrialResult) -> None:
+        self.free = None if self.free is None else self.free + 1
+
+
+@pytest.mark.parametrize("at_once", [2, None])
+def test_a_budget_of_trials_ends_a_source_that_never_does_and_its_students_are_tested(
+    planned: Planned, at_once: int | None
+) -> None:
+    planner = planned(Endless(at_once), most=3)
+    ended: list[str] = []
+    while not planner.over:
+        jobs = planner.more()
+        for job in jobs:
+            planner.ended(job, DONE)
+        ended += names(jobs)
+    trials = names_of([kd_trial(STUDENT, seed) for seed in (1, 2, 3)])
+    assert names_of(planner.trials) == trials
+    assert ended[-4:] == [*(f"test-of-{name}" for name in trials), TEST_OF_TEACHER]
+    assert planner.is_done(ended)
+    assert planner.unfinished(ended) == [], "so that nothing is said to follow"
+
+
 def names_of(trials: list[Trial]) -> list[str]:
     return [trial.name for trial in trials]
 
@@ -140,6 +178,17 @@ def test_nothing_to_begin_with_and_one_trial_twice_are_refused(planned: Planned)
         Planner(Grid([]))
     with pytest.raises(InputError, match="'kd-to-0.25-seed-0' is proposed twice"):
         Planner(Grid([kd_trial(STUDENT)] * 2))
+
+
+def test_a_run_whose_trials_were_proposed_is_not_run_as_its_file_has_it(tmp_path: Path) -> None:
+    RunState("reviews", "interrupted", 1, proposals=True).write(tmp_path / "tiny")
+    with pytest.raises(InputError) as refused:
+        run_experiment(tiny_experiment(name="tiny", storage=str(tmp_path)))
+    assert "the trials of the run 'tiny' are proposed by a source in Python" in str(refused.value)
+    assert "`raydisc.run(experiment, proposals=...)`" in str(refused.value)
+    state = read_state(tmp_path / "tiny")
+    assert state is not None
+    assert (state.state, state.proposals) == ("interrupted", True)
 
 
 def test_settings_of_a_trial_are_in_its_name_and_in_the_keys_of_its_stages(
