@@ -31,11 +31,9 @@ quickstart: install
 
 unit: install
 	$(BIN)/python -m pytest tests/unit -m 'not integration and not slow and not gpu' -n auto --dist loadfile
-	$(BIN)/python -m pytest raydisc --doctest-modules -q
 
 test: install
 	$(BIN)/python -m pytest tests/unit -m 'not slow and not gpu' -n auto --dist loadfile
-	$(BIN)/python -m pytest raydisc --doctest-modules -q
 	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu'
 
 slow: install

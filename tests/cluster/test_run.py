@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import torch
 from desk import Desk, student_hashes
-from tolerance import assert_near
 from transformers import AutoTokenizer
 
 from raydisc import load_student
 from raydisc.config.experiment import load_experiment
 from raydisc.report.ledger import Ledger
 from raydisc.tasks.base import load_task
+from raydisc.testing.tolerance import assert_near
 
 pytestmark = pytest.mark.cluster
 

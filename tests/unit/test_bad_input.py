@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_models import tiny_config, tiny_teacher
+from tiny_models import tiny_config
 
 from raydisc.cli.main import main
 from raydisc.tasks.reviews import word_tokenizer
+from raydisc.testing.models import tiny_teacher
 
 ROWS = [{"text": f"row {number}", "label": number % 2} for number in range(20)]
 

@@ -43,7 +43,7 @@ def examples_of(name: str) -> list[doctest.Example]:
 
 @pytest.mark.parametrize("name", sorted(set(raydisc.__all__) - {"__version__"}))
 def test_every_public_name_has_an_example(name: str) -> None:
-    """``pytest raydisc --doctest-modules`` runs the examples."""
+    """`docs/test_docstrings.py` runs the examples."""
     assert examples_of(name), f"give `raydisc.{name}` an example in its docstring, after `>>>`"
 
 

@@ -1,6 +1,5 @@
 """Registries: members that are shipped, registered in Python, or listed by an installed package."""
 
-import doctest
 import sys
 import textwrap
 from abc import ABC, abstractmethod
@@ -8,7 +7,6 @@ from importlib import import_module
 
 import pytest
 
-import raydisc.registry
 from raydisc.errors import InputError
 from raydisc.registry import Registry, nearest
 
@@ -238,9 +236,3 @@ def test_an_entry_point_that_is_no_member_is_refused(registry, install):
         registry.get("circle")
     with pytest.raises(InputError, match=r"of the package 'acme' in .* must be a subclass of Shape"):
         registry.get("three")
-
-
-def test_the_example_of_the_docstring():
-    result = doctest.testmod(raydisc.registry)
-    assert result.attempted
-    assert not result.failed

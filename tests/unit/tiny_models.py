@@ -1,4 +1,4 @@
-"""Tiny configurations of every family, and the tools of `raydisc.testing.models` under the name that tests import."""
+"""Tiny configurations of every family."""
 
 from transformers import AutoConfig
 
@@ -7,41 +7,7 @@ from raydisc.families.registry import layers_of
 from raydisc.models.structure import Size
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.importance import random_importance
-from raydisc.testing.models import (
-    VOCABULARY,
-    everything,
-    gradients_of,
-    identity_order,
-    importance_with_empty_layers,
-    layer_path,
-    sorted_state,
-    state_of,
-    tagging,
-    tiny_batch,
-    tiny_split,
-    tiny_teacher,
-)
-
-__all__ = [
-    "DECODERS",
-    "FAMILIES",
-    "KINDS",
-    "TAGGERS",
-    "VOCABULARY",
-    "everything",
-    "gradients_of",
-    "identity_order",
-    "importance_with_empty_layers",
-    "layer_path",
-    "size_at",
-    "sorted_state",
-    "state_of",
-    "tagging",
-    "tiny_batch",
-    "tiny_config",
-    "tiny_split",
-    "tiny_teacher",
-]
+from raydisc.testing.models import VOCABULARY
 
 FAMILIES = REGISTRY.names()
 DECODERS = tuple(family.model_type for family in REGISTRY if family.predicts_next)

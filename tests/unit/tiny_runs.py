@@ -15,7 +15,6 @@ from raydisc.stages.problem import inspect
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.testing import runs
-from raydisc.testing.runs import ARCHITECTURE as ARCHITECTURE
 from raydisc.testing.runs import ONE_THREAD, STUDENT_SCALE, TRAINING
 from raydisc.training.execution import Execution
 
@@ -25,7 +24,6 @@ PLAIN = {
     "evaluation_rows": None,
 }  # fmt: skip
 """Once-for-all without what makes it cheap: every candidate is trained to the end."""
-STUDENT = STUDENT_SCALE
 
 
 def tiny_experiment(**changes) -> Experiment:
@@ -73,7 +71,7 @@ def executor(
     return Executor(store, Worker(store, torch.device("cpu"), execution), arithmetic, progress, told or Told())
 
 
-def search_of(experiment, seed=0, student=STUDENT) -> Search:
+def search_of(experiment, seed=0, student=STUDENT_SCALE) -> Search:
     """The search of an experiment for one student and one seed."""
     return Search(experiment, inspect(experiment), student, seed)
 

@@ -1,11 +1,6 @@
-"""The benchmarks are scripts beside the package."""
-
-import sys
-from pathlib import Path
+"""A tiny experiment of the benchmarks."""
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[3] / "experiments" / "benchmarks"))
 
 EXPERIMENT = """
 task: {reviews: {train: 96, validation: 40, test: 40, clauses: 2}, max_length: 32}

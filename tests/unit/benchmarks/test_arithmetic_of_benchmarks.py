@@ -16,9 +16,8 @@ import scaling
 import torch
 from alone import find_trial
 from breakdown import group_of, muted, profiler, seconds_by_group, shares
-from tiny_models import tiny_batch, tiny_config, tiny_split, tiny_teacher
+from tiny_models import tiny_config
 from tiny_schedules import kd_trial, maxidisc_trial
-from tolerance import assert_near
 from torch import nn
 
 from raydisc.config.sections import DistillationConfig
@@ -29,6 +28,8 @@ from raydisc.models.forward import Outputs
 from raydisc.models.widths import Widths
 from raydisc.runs.jobs import Job
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import tiny_batch, tiny_split, tiny_teacher
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.batches import steps_of
 
 

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from tiny_models import importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
-from tolerance import assert_near
+from tiny_models import tiny_config
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 
 from raydisc.errors import InputError
 from raydisc.families.registry import layers_of
 from raydisc.models.teacher_checkpoint import check_head, check_units, load_config, load_teacher, locate
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import importance_with_empty_layers, sorted_state, tiny_batch, tiny_teacher
+from raydisc.testing.tolerance import assert_near
 
 pytestmark = pytest.mark.numerics
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import FAMILIES, KINDS, tagging, tiny_config
+from tiny_models import FAMILIES, KINDS, tiny_config
 from transformers import GPT2Config
 
 from raydisc.errors import InputError
@@ -11,6 +11,7 @@ from raydisc.families.registry import family_named, family_of
 from raydisc.families.units import PrunableLinear
 from raydisc.models.widths import Widths
 from raydisc.testing.families import FamilyContract
+from raydisc.testing.models import tagging
 
 
 @pytest.mark.numerics

@@ -3,17 +3,7 @@
 import dataclasses
 
 import pytest
-from tiny_runs import (
-    ARCHITECTURE,
-    PLAIN,
-    STUDENT,
-    TRAINING,
-    Told,
-    changed,
-    executor,
-    search_of,
-    tiny_experiment,
-)
+from tiny_runs import PLAIN, Told, changed, executor, search_of, tiny_experiment
 from tiny_schedules import kd_trial, maxidisc_trial, minidisc_trial, minidisc_with, takd_trial
 from variants import slow_but
 
@@ -31,6 +21,7 @@ from raydisc.schedules.trials import expand, steps_of
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.importance import read_scores
 from raydisc.stages.problem import inspect
+from raydisc.testing.runs import ARCHITECTURE, STUDENT_SCALE, TRAINING
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +30,7 @@ BASE = tiny_experiment(teacher=QUICK)
 CHEAP = OnceForAllConfig(**TRAINING, evaluation_rows=32)
 """Once-for-all as it is by default: the smaller half, chosen early, slices."""
 
-MINIDISC = minidisc_trial(STUDENT)
+MINIDISC = minidisc_trial(STUDENT_SCALE)
 EQUAL_COMPUTE, SUPERNET_INIT = (
     dataclasses.replace(MINIDISC, schedule=kind.of(MINIDISC.schedule)) for kind in (KdEqualCompute, KdSupernetInit)
 )
@@ -68,12 +59,12 @@ TRIALS = {
     "a decoder": (MINIDISC, {"once_for_all": CHEAP, "teacher": changed(QUICK, architecture=DECODER)}),
     "EncT5": (MINIDISC, {"once_for_all": CHEAP, "teacher": changed(QUICK, architecture=ENCT5)}),
     "uniform": (MINIDISC, {"once_for_all": CHEAP, "grid": changed(BASE.grid, allocation="uniform")}),
-    "kd": (kd_trial(STUDENT, 1), {}),
-    "takd": (takd_trial(STUDENT, (0.7, 0.4)), {}),
-    "maxidisc": (maxidisc_trial(STUDENT, (0.5,)), {}),
+    "kd": (kd_trial(STUDENT_SCALE, 1), {}),
+    "takd": (takd_trial(STUDENT_SCALE, (0.7, 0.4)), {}),
+    "maxidisc": (maxidisc_trial(STUDENT_SCALE, (0.5,)), {}),
     "minidisc": (MINIDISC, {"once_for_all": CHEAP}),
-    "minidisc to the end": (minidisc_trial(STUDENT, reinvest=False), {}),
-    "minidisc of two": (minidisc_trial(STUDENT, assistants=2), {}),
+    "minidisc to the end": (minidisc_trial(STUDENT_SCALE, reinvest=False), {}),
+    "minidisc of two": (minidisc_trial(STUDENT_SCALE, assistants=2), {}),
     "equal compute": (EQUAL_COMPUTE, {"once_for_all": CHEAP}),
     "supernet's weights": (SUPERNET_INIT, {"once_for_all": CHEAP}),
     "all in every step": (MINIDISC, {"once_for_all": changed(CHEAP, sandwich="all", candidates="all")}),
@@ -87,7 +78,7 @@ TRIALS = {
         {"once_for_all": changed(CHEAP, epochs=0.7), "distillation": changed(BASE.distillation, epochs=0.6)},
     ),
     "evaluated often": (
-        minidisc_trial(STUDENT, reinvest=False),
+        minidisc_trial(STUDENT_SCALE, reinvest=False),
         {
             "once_for_all": OnceForAllConfig(**TRAINING, **PLAIN | {"evaluation_rows": 20}, evaluations=3),
             "distillation": changed(BASE.distillation, patience=100, epochs=2.0),
@@ -166,7 +157,7 @@ def test_every_choice_that_the_tradeoff_can_make_is_looked_at(tmp_path):
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
 
     def choices(**options):
-        return [found.assistants for found in forecaster.forecasts(minidisc_trial(STUDENT, **options))]
+        return [found.assistants for found in forecaster.forecasts(minidisc_trial(STUDENT_SCALE, **options))]
 
     assert choices() == [(0.9,), (0.7,), (0.5,), (0.4,)]
     assert choices(lam=2.2) == [(0.7,), (0.5,), (0.4,)]  # .9 would have to be better than perfect
@@ -182,7 +173,7 @@ def test_shared_stages_are_one_stage_and_a_search_costs_each_once(tmp_path):
     experiment = tiny_experiment(teacher=QUICK, once_for_all=CHEAP)
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
     stages, students = {}, []
-    for trial in expand(experiment, [STUDENT]):
+    for trial in expand(experiment, [STUDENT_SCALE]):
         if trial.schedule.name == "maxidisc":
             [forecast] = forecaster.forecasts(trial)
             stages |= {stage.key: stage for stage in forecast.stages}

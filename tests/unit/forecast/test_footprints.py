@@ -5,7 +5,7 @@ import gc
 
 import pytest
 import torch
-from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, changed, executor, tiny_experiment
+from tiny_runs import Told, changed, executor, tiny_experiment
 from tiny_schedules import kd_trial, maxidisc_trial, minidisc_trial
 from variants import slow_but
 
@@ -26,6 +26,7 @@ from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_ou
 from raydisc.schedules.trials import steps_of
 from raydisc.stages.problem import inspect
 from raydisc.stages.registry import STAGES
+from raydisc.testing.runs import ARCHITECTURE, STUDENT_SCALE, TRAINING
 
 pytestmark = pytest.mark.integration
 
@@ -73,13 +74,13 @@ LANGUAGE = {
     "teacher": TeacherConfig(architecture=DECODER, finetune=FineTuneConfig(**TRAINING | {"batch_size": 4})),
 }
 """Its teacher's steps need less than its evaluation, of 64 rows."""
-MINIDISC = minidisc_trial(STUDENT)
+MINIDISC = minidisc_trial(STUDENT_SCALE)
 ALL = OnceForAllConfig(**TRAINING, evaluation_rows=32, sandwich="all")
 CASES = {
     "minidisc": (MINIDISC, {}),
     "a language model": (MINIDISC, LANGUAGE),
     "tagged words": (MINIDISC, {"task": changed(tiny_experiment().task, metric="token_accuracy")}),
-    "a path": (maxidisc_trial(STUDENT, (0.9,)), {}),
+    "a path": (maxidisc_trial(STUDENT_SCALE, (0.9,)), {}),
     "all candidates in every step": (MINIDISC, {"once_for_all": ALL}),
     "whole batches, online": (
         MINIDISC,
@@ -88,7 +89,7 @@ CASES = {
             "teacher_outputs": TeacherOutputsConfig(source="online"),
         },
     ),
-    "online": (maxidisc_trial(STUDENT, (0.9,)), {"teacher_outputs": TeacherOutputsConfig(source="online")}),
+    "online": (maxidisc_trial(STUDENT_SCALE, (0.9,)), {"teacher_outputs": TeacherOutputsConfig(source="online")}),
 }
 
 
@@ -150,7 +151,7 @@ def test_an_early_stop_keeps_the_best_weights(tmp_path):
         distillation = changed(tiny_experiment().distillation, epochs=2.0, **changes)
         experiment = tiny_experiment(distillation=distillation)
         forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
-        [forecast] = forecaster.forecasts(kd_trial(STUDENT))
+        [forecast] = forecaster.forecasts(kd_trial(STUDENT_SCALE))
         [distil] = [stage for stage in forecast.stages if stage.request.kind == "distil"]
         return Footprints(forecaster.outlook, "float32").of(distil)
 

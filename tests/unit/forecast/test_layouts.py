@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tiny_runs import ARCHITECTURE, STUDENT, changed, tiny_experiment
+from tiny_runs import changed, tiny_experiment
 from tiny_schedules import minidisc_trial
 
 from raydisc.config.resources import ResourcesConfig
@@ -14,6 +14,7 @@ from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.layouts import Layouts, heaviest_stages, layouts_for, settled_layouts
 from raydisc.parallel.mesh import Layout
 from raydisc.stages.problem import inspect
+from raydisc.testing.runs import ARCHITECTURE, STUDENT_SCALE
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +23,7 @@ WIDE = ARCHITECTURE | {"hidden_size": 48, "intermediate_size": 96, "num_hidden_l
 ROOMY = 2**34
 """Bytes: anything tiny fits."""
 
-TRIALS = [minidisc_trial(STUDENT)]
+TRIALS = [minidisc_trial(STUDENT_SCALE)]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import doctest
 
 import pytest
-from tiny_runs import STUDENT, TRAINING, executor, search_of, tiny_experiment
+from tiny_runs import executor, search_of, tiny_experiment
 
 import raydisc.losses.base
 import raydisc.losses.layer_mapping
@@ -17,6 +17,7 @@ from raydisc.signals.logits import Logits
 from raydisc.stages.objective import Objective
 from raydisc.stages.targets import positions
 from raydisc.testing.losses import LossContract
+from raydisc.testing.runs import STUDENT_SCALE, TRAINING
 
 
 class TokenDistance(Loss):
@@ -78,7 +79,7 @@ def test_a_student_is_trained_with_it(tmp_path, loss_class, source):
         experiment = tiny_experiment(distillation=distillation(loss_class, epochs), teacher_outputs=outputs_of)
         run, search = executor(tmp_path, progress=seen.append), search_of(experiment)
         ready = run.run(search.prepare())
-        student = run.run(search.distil(ready, ready.teacher, ready.teacher, STUDENT))
+        student = run.run(search.distil(ready, ready.teacher, ready.teacher, STUDENT_SCALE))
         outputs = run.run(search.outputs_of(ready, ready.teacher))
         assert outputs["positions"] == ([0, 1, 2, 3] if loss_class is TokenDistance else [])
         assert student["steps"] == round(epochs * 7)

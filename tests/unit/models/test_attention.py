@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import FAMILIES, state_of, tiny_batch, tiny_config, tiny_teacher
-from tolerance import assert_near
+from tiny_models import FAMILIES, tiny_config
 from torch import nn
 
 from raydisc.models.attention import sdpa_or_nothing
@@ -11,6 +10,8 @@ from raydisc.models.build import load_trainable
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
 from raydisc.supernet.elastic import make_elastic, select
+from raydisc.testing.models import state_of, tiny_batch, tiny_teacher
+from raydisc.testing.tolerance import assert_near
 
 WITHOUT_HEADS = Widths((2, 0, 4), (20, 0, 7))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import FAMILIES, VOCABULARY, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import FAMILIES, tiny_config
 from transformers import AutoModel
 
 from raydisc.errors import InputError
@@ -24,6 +24,7 @@ from raydisc.models.teacher_checkpoint import (
 )
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.reviews import word_tokenizer
+from raydisc.testing.models import VOCABULARY, tiny_batch, tiny_teacher
 
 TINY = {"model_type": "bert", "hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2}
 

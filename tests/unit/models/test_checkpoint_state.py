@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import DECODERS, FAMILIES, tiny_config, tiny_teacher
+from tiny_models import DECODERS, FAMILIES, tiny_config
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from raydisc.errors import InputError
@@ -13,6 +13,7 @@ from raydisc.models.checkpoint_state import CheckpointState
 from raydisc.models.task_heads import weights_of
 from raydisc.models.teacher_checkpoint import load_teacher, suited_config
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import tiny_teacher
 
 FAMILY = pytest.mark.parametrize("family", FAMILIES)
 

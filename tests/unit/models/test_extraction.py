@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from tiny_models import FAMILIES, state_of, tiny_config, tiny_teacher
+from tiny_models import FAMILIES, tiny_config
 
 from raydisc.models.attention import SDPA_OR_NOTHING
 from raydisc.models.build import build, load_frozen, load_trainable
 from raydisc.models.widths import Widths
+from raydisc.testing.models import state_of, tiny_teacher
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,8 +1,9 @@
-from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_teacher
+from tiny_models import tiny_config
 
 from raydisc.models.build import load_trainable
 from raydisc.models.cost import ForwardCost
 from raydisc.models.widths import Widths
+from raydisc.testing.models import importance_with_empty_layers, sorted_state, tiny_teacher
 
 
 def test_cost_read_from_a_narrow_model_is_the_teachers():

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import DECODERS, VOCABULARY, importance_with_empty_layers, layers_of, tiny_config
-from tolerance import assert_near
+from tiny_models import DECODERS, tiny_config
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 from raydisc.errors import InputError
+from raydisc.families.registry import layers_of
 from raydisc.models.build import load_frozen, load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.forward import forward
@@ -25,6 +25,8 @@ from raydisc.supernet.elastic import make_elastic, select
 from raydisc.supernet.importance import gradient_importance
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Split
+from raydisc.testing.models import VOCABULARY, importance_with_empty_layers
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 

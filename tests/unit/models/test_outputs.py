@@ -4,10 +4,11 @@ import weakref
 
 import pytest
 import torch
-from tiny_models import KINDS, layer_path, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import KINDS, tiny_config
 
 from raydisc.families.registry import layers_of
 from raydisc.models.forward import forward
+from raydisc.testing.models import layer_path, tiny_batch, tiny_teacher
 
 pytestmark = pytest.mark.numerics
 

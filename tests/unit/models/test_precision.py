@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from tiny_models import KINDS, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import KINDS, tiny_config
 from torch import nn
 
 from raydisc.models.forward import forward
 from raydisc.models.precision import has_bfloat16
 from raydisc.signals.source import OnlineSignal
+from raydisc.testing.models import tiny_batch, tiny_teacher
 
 pytestmark = pytest.mark.skipif(
     not has_bfloat16(torch.device("cpu")), reason="this machine's processor has no bfloat16 arithmetic"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_student_folders import CARD
-from tiny_models import state_of, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import tiny_config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,6 +37,7 @@ from raydisc.stages.artifact import Artifact, Cost, Model
 from raydisc.stages.files import read_structure, read_weights, weight_blobs
 from raydisc.stages.store import ArtifactStore
 from raydisc.tensors.lazy_state import State
+from raydisc.testing.models import state_of, tiny_batch, tiny_teacher
 
 CONFIG = tiny_config("bert", layers=3)
 

@@ -4,15 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import (
-    DECODERS,
-    FAMILIES,
-    importance_with_empty_layers,
-    sorted_state,
-    tiny_batch,
-    tiny_config,
-    tiny_teacher,
-)
+from tiny_models import DECODERS, FAMILIES, tiny_config
 from transformers import AutoModelForSequenceClassification
 
 from raydisc.errors import InputError
@@ -20,6 +12,7 @@ from raydisc.models.build import load_frozen
 from raydisc.models.student_folder import StudentCard, load_student, plain_config, read_card
 from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import candidate
+from raydisc.testing.models import importance_with_empty_layers, sorted_state, tiny_batch, tiny_teacher
 
 CARD = StudentCard(
     key="0" * 64, schedule="minidisc", path=(0.5,), scale=0.3, kind="classification", classes=("no", "maybe", "yes"),

@@ -7,22 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import (
-    TAGGERS,
-    importance_with_empty_layers,
-    layers_of,
-    sorted_state,
-    tagging,
-    tiny_batch,
-    tiny_config,
-    tiny_split,
-    tiny_teacher,
-)
-from tolerance import assert_near
+from tiny_models import TAGGERS, tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSeq2SeqLM, AutoModelForTokenClassification
 
 from raydisc.errors import InputError
+from raydisc.families.registry import layers_of
 from raydisc.losses.labels import task_loss
 from raydisc.models.build import load_frozen, load_trainable
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
@@ -34,6 +24,15 @@ from raydisc.models.widths import Widths
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.importance import gradient_importance
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import (
+    importance_with_empty_layers,
+    sorted_state,
+    tagging,
+    tiny_batch,
+    tiny_split,
+    tiny_teacher,
+)
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 

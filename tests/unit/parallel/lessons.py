@@ -5,15 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from tiny_models import (
-    KINDS,
-    importance_with_empty_layers,
-    sorted_state,
-    tagging,
-    tiny_config,
-    tiny_split,
-    tiny_teacher,
-)
+from tiny_models import KINDS, tiny_config
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -33,6 +25,7 @@ from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import importance_with_empty_layers, sorted_state, tagging, tiny_split, tiny_teacher
 from raydisc.training.loop import LoopSettings, no_evaluation, train
 from raydisc.training.optimiser import OptimiserSettings
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny_models import tiny_config, tiny_split, tiny_teacher
-from tiny_runs import ONE_THREAD, changed, search_of, tiny_experiment
+from tiny_models import tiny_config
+from tiny_runs import changed, search_of, tiny_experiment
 from tiny_schedules import minidisc
 
 from raydisc.config.sections import TeacherConfig
@@ -20,6 +20,8 @@ from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.supernet.candidates import order_units, reordered
 from raydisc.supernet.importance import gradient_importance, magnitude_importance
+from raydisc.testing.models import tiny_split, tiny_teacher
+from raydisc.testing.runs import ONE_THREAD
 
 
 def context_at(rank, folder) -> Context:

@@ -6,11 +6,11 @@ import shutil
 import pytest
 from lessons import trained
 from resuming import interrupted, resumed
-from tolerance import assert_all_near, seen
 from workers import run_workers
 
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.rank import ALONE
+from raydisc.testing.tolerance import assert_all_near, seen
 
 pytestmark = pytest.mark.integration
 

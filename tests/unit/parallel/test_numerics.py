@@ -3,11 +3,11 @@
 import pytest
 from lessons import SCALES, everything, gradients, narrow_trained
 from tiny_models import FAMILIES, KINDS, tiny_config
-from tolerance import assert_all_near, seen
 from workers import run_workers
 
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.rank import ALONE
+from raydisc.testing.tolerance import assert_all_near, seen
 
 pytestmark = pytest.mark.integration
 

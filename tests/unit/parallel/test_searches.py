@@ -4,9 +4,8 @@ import functools
 
 import pytest
 from searches import scored, searched, taken_in
-from tiny_models import FAMILIES, tiny_config, tiny_teacher
-from tiny_runs import ARCHITECTURE, NO_DROPOUT, TRAINING, changed, tiny_experiment
-from tolerance import assert_all_near, assert_near, seen
+from tiny_models import FAMILIES, tiny_config
+from tiny_runs import NO_DROPOUT, changed, tiny_experiment
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 from workers import run_workers
 
@@ -18,6 +17,9 @@ from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.tensors.views import tensor_views
+from raydisc.testing.models import tiny_teacher
+from raydisc.testing.runs import ARCHITECTURE, TRAINING
+from raydisc.testing.tolerance import assert_all_near, assert_near, seen
 
 pytestmark = pytest.mark.integration
 

@@ -8,13 +8,14 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import STUDENT, Told, changed, executor, search_of, tiny_experiment
+from tiny_runs import Told, changed, executor, search_of, tiny_experiment
 from tiny_schedules import minidisc_trial
 from variants import slow_but
 
 from raydisc.models.student_folder import load_student, read_card
 from raydisc.runs.export import export_student
 from raydisc.schedules.trials import steps_of
+from raydisc.testing.runs import STUDENT_SCALE
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +71,7 @@ def exported(folder, architecture, allocation, **task):
     base = tiny_experiment(task=changed(base.task, **task))
     teacher = changed(base.teacher, architecture=architecture, finetune=changed(base.teacher.finetune, epochs=1.0))
     experiment = tiny_experiment(task=base.task, teacher=teacher, grid=changed(base.grid, allocation=allocation))
-    told, trial = Told(), minidisc_trial(STUDENT)
+    told, trial = Told(), minidisc_trial(STUDENT_SCALE)
     run, search = executor(folder / "storage", told), search_of(experiment)
     outcome = run.run(steps_of(trial, experiment, search.subject))
     [data] = [artifact for request, artifact, _ in told.stages if request.kind == "tokenise"]

@@ -1,14 +1,13 @@
 """The plan of a run, and the searcher that hands it out."""
 
 import time
-from collections.abc import Sequence
 
 import pytest
+from filling import Known
 
 from raydisc.config.experiment import Experiment, load_experiment
 from raydisc.models.precision import Arithmetic
 from raydisc.runs.jobs import PREPARE, Job, Jobs, within
-from raydisc.runs.proposals import TrialResult
 from raydisc.runtime.cluster import with_waiting
 from raydisc.runtime.job_searcher import JobSearcher
 from raydisc.schedules.trials import expand
@@ -31,22 +30,6 @@ def planned(experiment: Experiment, subject: Subject, students: list[float]) -> 
     jobs.add(expand(experiment, students))
     jobs.close()
     return jobs.planned
-
-
-class Known:
-    """Jobs that are all known from the beginning."""
-
-    over = True
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._jobs = jobs
-
-    def more(self) -> Sequence[Job]:
-        jobs, self._jobs = self._jobs, []
-        return jobs
-
-    def ended(self, job: Job, result: TrialResult) -> None:
-        pass
 
 
 def needs(jobs: list[Job], name: str) -> set[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import ONE_THREAD, STUDENT, tiny_experiment
+from tiny_runs import tiny_experiment
 from tiny_schedules import kd_trial, maxidisc_trial, minidisc_trial
 
 from raydisc.config.experiment import Experiment
@@ -18,6 +18,7 @@ from raydisc.schedules.controls import KdEqualCompute
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.trials import steps_of
 from raydisc.stages.problem import Subject, inspect
+from raydisc.testing.runs import ONE_THREAD, STUDENT_SCALE
 
 DONE = TrialResult("finished", 0.5)
 
@@ -52,7 +53,7 @@ class Doubling:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, TrialResult]] = []
-        self.waiting = [maxidisc_trial(STUDENT, (0.5,))]
+        self.waiting = [maxidisc_trial(STUDENT_SCALE, (0.5,))]
 
     def next(self) -> Trial | None:
         return self.waiting.pop(0) if self.waiting else None
@@ -60,7 +61,7 @@ class Doubling:
     def tell(self, trial: Trial, result: TrialResult) -> None:
         self.told.append((trial.name, result))
         if len(self.told) == 1:
-            self.waiting = [kd_trial(STUDENT), trial.with_settings({"distillation.lr": 0.01})]
+            self.waiting = [kd_trial(STUDENT_SCALE), trial.with_settings({"distillation.lr": 0.01})]
 
 
 def names(jobs: list[Job]) -> list[str]:
@@ -103,14 +104,16 @@ def test_what_an_earlier_trial_computes_is_waited_for_whatever_comes_of_it(plann
     tuned = by_name["maxidisc-via-0.5-distillation.lr-0.01-to-0.25-seed-0"]
     assert first.name in tuned.after, "the teacher's outputs"
     assert first.name not in tuned.needs
-    together = planned(Grid([maxidisc_trial(STUDENT, (0.7, 0.5)), maxidisc_trial(STUDENT, (0.7, 0.4))])).more()
+    together = planned(
+        Grid([maxidisc_trial(STUDENT_SCALE, (0.7, 0.5)), maxidisc_trial(STUDENT_SCALE, (0.7, 0.4))])
+    ).more()
     shared = [job for job in together if job.until]
     assert [job.name.split("-")[0] for job in shared] == ["teacher_outputs", "distil", "teacher_outputs"]
     assert all({*names(shared)} <= {*job.needs} for job in together if job.is_trial)
 
 
 def test_a_budget_of_trials_leaves_the_others_and_all_tests(planned: Planned) -> None:
-    trials = [kd_trial(STUDENT, seed) for seed in range(3)]
+    trials = [kd_trial(STUDENT_SCALE, seed) for seed in range(3)]
     planner = planned(Grid(trials), most=2)
     jobs = planner.more()
     assert [job.name for job in jobs if job.is_trial] == names_of(trials[:2])
@@ -136,7 +139,7 @@ class Endless:
             return None
         self.free = None if self.free is None else self.free - 1
         self.seed += 1
-        return kd_trial(STUDENT, self.seed)
+        return kd_trial(STUDENT_SCALE, self.seed)
 
     def tell(self, trial: Trial, result: TrialResult) -> None:
         self.free = None if self.free is None else self.free + 1
@@ -153,7 +156,7 @@ def test_a_budget_of_trials_ends_a_source_that_never_does_and_its_students_are_t
         for job in jobs:
             planner.ended(job, DONE)
         ended += names(jobs)
-    trials = names_of([kd_trial(STUDENT, seed) for seed in (1, 2, 3)])
+    trials = names_of([kd_trial(STUDENT_SCALE, seed) for seed in (1, 2, 3)])
     assert names_of(planner.trials) == trials
     assert ended[-4:] == [*(f"test-of-{name}" for name in trials), TEST_OF_TEACHER]
     assert planner.is_done(ended)
@@ -165,11 +168,11 @@ def names_of(trials: list[Trial]) -> list[str]:
 
 
 def test_a_control_waits_for_its_rival_where_there_is_one(planned: Planned) -> None:
-    rival = minidisc_trial(STUDENT)
+    rival = minidisc_trial(STUDENT_SCALE)
     control: Control = KdEqualCompute.of(rival.schedule)
-    alone = planned(Grid([Trial(control, STUDENT, 0)])).more()
+    alone = planned(Grid([Trial(control, STUDENT_SCALE, 0)])).more()
     assert all({*job.needs} <= {*names(alone)} for job in alone)
-    beside = planned(Grid([rival, Trial(control, STUDENT, 0)])).more()
+    beside = planned(Grid([rival, Trial(control, STUDENT_SCALE, 0)])).more()
     assert rival.name in beside[-1].needs
 
 
@@ -177,7 +180,7 @@ def test_nothing_to_begin_with_and_one_trial_twice_are_refused(planned: Planned)
     with pytest.raises(InputError, match="no trial is proposed"):
         Planner(Grid([]))
     with pytest.raises(InputError, match="'kd-to-0.25-seed-0' is proposed twice"):
-        Planner(Grid([kd_trial(STUDENT)] * 2))
+        Planner(Grid([kd_trial(STUDENT_SCALE)] * 2))
 
 
 def test_a_run_whose_trials_were_proposed_is_not_run_as_its_file_has_it(tmp_path: Path) -> None:
@@ -194,7 +197,7 @@ def test_a_run_whose_trials_were_proposed_is_not_run_as_its_file_has_it(tmp_path
 def test_settings_of_a_trial_are_in_its_name_and_in_the_keys_of_its_stages(
     experiment: Experiment, subject: Subject
 ) -> None:
-    plain = minidisc_trial(STUDENT)
+    plain = minidisc_trial(STUDENT_SCALE)
     tuned = plain.with_settings({"distillation.lr": 0.02, "distillation.epochs": 2.0})
     assert tuned.name == "minidisc-lam-0.2-distillation.epochs-2-distillation.lr-0.02-to-0.25-seed-0"
     assert tuned.with_settings({"distillation.lr": 0.1}).settings == (
@@ -206,7 +209,7 @@ def test_settings_of_a_trial_are_in_its_name_and_in_the_keys_of_its_stages(
         found = foresee(steps_of(trial, of, subject), ONE_THREAD, lambda key: None)
         return [artifact.key for _, artifact in found]
 
-    path = maxidisc_trial(STUDENT, (0.5,))
+    path = maxidisc_trial(STUDENT_SCALE, (0.5,))
     written = experiment.model_copy(
         update={"distillation": experiment.distillation.model_copy(update={"lr": 0.02, "epochs": 2.0})}
     )
@@ -233,5 +236,5 @@ def test_a_setting_that_no_trial_may_have_is_refused(
     setting: str, value: object, message: str, experiment: Experiment, subject: Subject
 ) -> None:
     with pytest.raises(InputError) as refused:
-        steps_of(kd_trial(STUDENT).with_settings({setting: value}), experiment, subject)
+        steps_of(kd_trial(STUDENT_SCALE).with_settings({setting: value}), experiment, subject)
     assert message in str(refused.value)

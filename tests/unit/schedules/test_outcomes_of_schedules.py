@@ -7,9 +7,8 @@ import pytest
 import torch
 from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ran, trained, with_distillation
 from tiny_models import size_at
-from tiny_runs import ONE_THREAD, STUDENT, changed, search_of, weights_of
+from tiny_runs import changed, search_of, weights_of
 from tiny_schedules import along, kd_supernet_init, minidisc
-from tolerance import assert_near
 
 from raydisc.models.build import load_frozen
 from raydisc.models.widths import Widths
@@ -17,6 +16,8 @@ from raydisc.schedules.minidisc import choose_path
 from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.stages.once_for_all.stage import OnceForAll
+from raydisc.testing.runs import ONE_THREAD, STUDENT_SCALE
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 
@@ -36,10 +37,10 @@ def test_kd_is_the_empty_path(search, storage):
     assert request.teacher.artifact.kind == "importance"
     [finetuned] = [artifact for stage, artifact, _ in run.told.stages if stage.kind == "finetune"]
     assert request.outputs == outputs_of(run, Model(finetuned))
-    assert outcome.student["scale"] == request.scale == STUDENT
+    assert outcome.student["scale"] == request.scale == STUDENT_SCALE
     parameters = request.importance["parameters"]
     config = read_weights(run.store, Model(request.importance)).config
-    size = size_at(config, parameters, STUDENT)
+    size = size_at(config, parameters, STUDENT_SCALE)
     assert outcome.student["parameters"] == size.parameters
     assert outcome.student["measured_scale"] == size.measured_scale
     assert outcome.student["steps"] == 7
@@ -53,8 +54,8 @@ def test_assistants_teach_and_start_the_next(search, storage, path):
     run = ran(along(search, path), storage)
     outcome = run.outcome
     assert (outcome.path, outcome.initialisation) == (path, "assistant")
-    assert [request.scale for request in run.distils] == [*path, STUDENT]
-    assert [artifact["scale"] for artifact in trained(outcome)] == [*path, STUDENT]
+    assert [request.scale for request in run.distils] == [*path, STUDENT_SCALE]
+    assert [artifact["scale"] for artifact in trained(outcome)] == [*path, STUDENT_SCALE]
     for before, request in zip(trained(outcome), run.distils[1:], strict=False):
         assert request.teacher == request.start == Model(before)
         assert request.outputs == outputs_of(run, Model(before))
@@ -104,7 +105,7 @@ def test_minidisc_trains_the_student_alone(mini):
 def test_the_supernet_holds_the_grid_down_to_the_student(mini):
     [once] = [request for request, _, _ in mini.told.stages if isinstance(request, OnceForAll)]
     rows = mini.outcome.supernet["candidates"]
-    assert [row["scale"] for row in rows] == list(once.scales) == [*GRID, STUDENT]  # 0.1 is below the student
+    assert [row["scale"] for row in rows] == list(once.scales) == [*GRID, STUDENT_SCALE]  # 0.1 is below the student
     widths = [Widths(tuple(row["heads"]), tuple(row["neurons"])) for row in rows]
     assert all(large.contains(small) for large, small in itertools.combinations(widths, 2))
     config = read_weights(mini.store, Model(once.importance)).config
@@ -139,7 +140,7 @@ def test_what_is_said_of_a_candidate_is_what_its_model_does(mini):
 
 
 def test_no_weight_on_size_picks_the_best_and_a_huge_one_the_smallest(mini, search, storage):
-    rows = [row for row in mini.outcome.supernet["candidates"] if row["scale"] > STUDENT]
+    rows = [row for row in mini.outcome.supernet["candidates"] if row["scale"] > STUDENT_SCALE]
     best = max(rows, key=lambda row: (row["metric"], -row["scale"]))
     assert ran(minidisc(search, 0.0, 1, False), storage).outcome.path == (best["scale"],)
     assert ran(minidisc(search, 1000.0, 1, False), storage).outcome.path == (0.4,)
@@ -166,8 +167,8 @@ CURVE = scored((0.9, 0.90), (0.7, 0.91), (0.5, 0.88), (0.4, 0.70), (0.25, 0.99),
     ],
 )
 def test_several_assistants_are_chosen_one_after_the_other(lam, assistants, path):
-    assert choose_path(CURVE, lam, assistants, STUDENT) == path
-    assert choose_path(CURVE[::-1], lam, assistants, STUDENT) == path
+    assert choose_path(CURVE, lam, assistants, STUDENT_SCALE) == path
+    assert choose_path(CURVE[::-1], lam, assistants, STUDENT_SCALE) == path
 
 
 def test_the_papers_figure_is_chosen_as_in_the_paper():
@@ -180,9 +181,9 @@ def test_two_assistants_are_a_longer_path(mini, search, storage):
     run = ran(minidisc(search, 0.0, 2, False), storage)
     outcome = run.outcome
     assert len(outcome.path) == 2
-    assert outcome.path == choose_path(outcome.supernet["candidates"], 0.0, 2, STUDENT)
-    assert outcome.path[0] > outcome.path[1] > STUDENT
-    assert [request.scale for request in run.distils] == [outcome.path[1], STUDENT]
+    assert outcome.path == choose_path(outcome.supernet["candidates"], 0.0, 2, STUDENT_SCALE)
+    assert outcome.path[0] > outcome.path[1] > STUDENT_SCALE
+    assert [request.scale for request in run.distils] == [outcome.path[1], STUDENT_SCALE]
     assert run.distils[0].teacher == Model(outcome.supernet, outcome.path[0])
     assert run.distils[1].teacher == Model(trained(outcome)[1])
     assert all(request.start == Model(outcome.supernet) for request in run.distils)
@@ -210,7 +211,7 @@ def test_a_cached_run_is_a_fresh_run_bit_for_bit(mini, search, tmp_path):
 
 
 def test_another_seed_is_another_student_of_the_same_teacher(search, storage, mini):
-    other = type(search)(search.experiment, search.subject, STUDENT, 1)
+    other = type(search)(search.experiment, search.subject, STUDENT_SCALE, 1)
     run = ran(minidisc(other, 0.2, 1, False), storage)
     assert run.told.computed == ["once_for_all", "teacher_outputs", "distil"]
     assert weights_of(run.store, run.outcome.supernet) != weights_of(mini.store, mini.outcome.supernet)
@@ -219,7 +220,7 @@ def test_another_seed_is_another_student_of_the_same_teacher(search, storage, mi
 
 def test_a_new_grid_is_a_new_supernet_and_nothing_else_new(mini, search, storage):
     experiment = BASE.model_copy(update={"grid": changed(BASE.grid, scales=[0.8, 0.5])})
-    run = ran(minidisc(type(search)(experiment, search.subject, STUDENT, 0), 0.2, 1, False), storage)
+    run = ran(minidisc(type(search)(experiment, search.subject, STUDENT_SCALE, 0), 0.2, 1, False), storage)
     assert run.told.computed == ["once_for_all", "teacher_outputs", "distil"]
 
 
@@ -230,9 +231,9 @@ def test_the_student_is_cut_from_the_supernet(mini, search, storage):
     """With steps too small to move a weight the student is the supernet's own candidate."""
     run = ran(minidisc(with_distillation(search, lr=1e-12), 0.2, 1, False), storage)
     supernet = run.outcome.supernet
-    still = distances(run.store, Model(run.outcome.student), Model(supernet, STUDENT))
+    still = distances(run.store, Model(run.outcome.student), Model(supernet, STUDENT_SCALE))
     assert max(still.values()) < 1e-7
-    moved = distances(run.store, Model(mini.outcome.student), Model(supernet, STUDENT))
+    moved = distances(run.store, Model(mini.outcome.student), Model(supernet, STUDENT_SCALE))
     assert max(moved.values()) > 1e-3
 
 

@@ -1,12 +1,12 @@
-"""Schedules that lie outside raydisc: they keep the contract, and plans and reports show them."""
+"""Schedules that lie outside raydisc, beside that of `tests/unit/outside`: their contract, plans and reports."""
 
 from inspect import signature
 from pathlib import Path
 
 import pytest
-from halfway import Halfway
+from raydisc_outside.schedule import Midway
 from repeated import Repeated
-from tiny_runs import STUDENT, tiny_experiment
+from tiny_runs import tiny_experiment
 
 from raydisc.config.schedules import ScheduleOptions
 from raydisc.report.schedules import mark_of, schedule_order, title_of
@@ -17,17 +17,10 @@ from raydisc.schedules.minidisc import MinidiscOptions
 from raydisc.schedules.steps import Outcome
 from raydisc.schedules.trials import expand
 from raydisc.stages.artifact import Model
-from raydisc.testing.runs import run_trial
+from raydisc.testing.runs import STUDENT_SCALE, run_trial
 from raydisc.testing.schedules import ScheduleContract
 
 pytestmark = pytest.mark.integration
-
-
-class TestHalfway(ScheduleContract):
-    @pytest.fixture
-    def schedule(self):
-        with SCHEDULES.registering(Halfway):
-            yield Halfway(ScheduleOptions())
 
 
 class TestRepeated(ScheduleContract):
@@ -37,7 +30,7 @@ class TestRepeated(ScheduleContract):
             yield Repeated(MinidiscOptions(lam=request.param))
 
 
-class Further(Halfway):
+class Further(Midway):
     """A student that is trained again, from the weights that it had."""
 
     name = "further"
@@ -56,7 +49,7 @@ class TestFurther(ScheduleContract):
             yield Further(ScheduleOptions())
 
 
-class Surprising(Halfway):
+class Surprising(Midway):
     """A choice that ``choices`` does not list: no assistant is taken only where no metric is above 0."""
 
     name = "surprising"
@@ -72,13 +65,13 @@ class Surprising(Halfway):
 
 def test_the_contract_says_what_to_do_about_a_path_that_is_not_foreseen(tmp_path):
     experiment, schedule = tiny_experiment(), Surprising(ScheduleOptions())
-    [trial] = schedule.trials(tuple(experiment.grid.scales[:-1]), STUDENT, 0)
+    [trial] = schedule.trials(tuple(experiment.grid.scales[:-1]), STUDENT_SCALE, 0)
     ran = run_trial(experiment, trial, tmp_path)
     with pytest.raises(AssertionError, match="does not foresee this path: does `choices` list it"):
         ScheduleContract().test_the_plan_is_what_is_run(ran, experiment, tmp_path / "plan")
 
 
-class Wasteful(Halfway):
+class Wasteful(Midway):
     name = "wasteful"
 
     def run(self, search):
@@ -87,7 +80,7 @@ class Wasteful(Halfway):
         return (yield from super().run(search))
 
 
-class Restless(Halfway):
+class Restless(Midway):
     name = "restless"
     runs = 0
 
@@ -99,7 +92,7 @@ class Restless(Halfway):
         return Outcome(assistant, (), "teacher")
 
 
-class Filing(Halfway):
+class Filing(Midway):
     name = "filing"
 
     def run(self, search):
@@ -119,7 +112,7 @@ class Filing(Halfway):
 def test_the_contract_notices_a_schedule_that_breaks_it(kind, broken, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment, schedule = tiny_experiment(), kind(ScheduleOptions())
-    [trial] = schedule.trials(tuple(experiment.grid.scales[:-1]), STUDENT, 0)
+    [trial] = schedule.trials(tuple(experiment.grid.scales[:-1]), STUDENT_SCALE, 0)
     given = {"experiment": experiment, "schedule": schedule, "ran": run_trial(experiment, trial, tmp_path)}
     test = getattr(ScheduleContract(), broken)
     with pytest.raises(AssertionError):
@@ -128,29 +121,29 @@ def test_the_contract_notices_a_schedule_that_breaks_it(kind, broken, tmp_path, 
 
 def test_an_experiment_names_it_and_its_controls_stand_beside_it():
     with SCHEDULES.registering(Repeated):
-        trials = expand(tiny_experiment(schedules=["kd", {"repeated": {"lam": 0.5}}]), [STUDENT])
+        trials = expand(tiny_experiment(schedules=["kd", {"repeated": {"lam": 0.5}}]), [STUDENT_SCALE])
     assert [trial.name for trial in trials] == [
         "kd-to-0.25-seed-0", "repeated-lam-0.5-to-0.25-seed-0", "kd_equal_compute-lam-0.5-to-0.25-seed-0",
     ]  # fmt: skip
 
 
 def test_a_plan_shows_it_with_the_range_of_its_costs():
-    with SCHEDULES.registering(Repeated), SCHEDULES.registering(Halfway):
-        plan = forecast(tiny_experiment(schedules=["halfway", "repeated"]), 1, "1GiB")
+    with SCHEDULES.registering(Repeated), SCHEDULES.registering(Midway):
+        plan = forecast(tiny_experiment(schedules=["midway", "repeated"]), 1, "1GiB")
     rows = {row["schedule"]: row for row in plan["schedules"]}
     # "repeated" says nothing of its place, so that it stands last
-    assert list(rows) == ["kd_equal_compute", "halfway", "minidisc", "maxidisc", "repeated"]
-    assert rows["halfway"]["assistants"] == [[0.5]]
-    assert rows["halfway"]["asked"]
+    assert list(rows) == ["kd_equal_compute", "midway", "minidisc", "maxidisc", "repeated"]
+    assert rows["midway"]["assistants"] == [[0.5]]
+    assert rows["midway"]["asked"]
     assert rows["repeated"]["assistants"][0] == []
     assert rows["repeated"]["flops"]["low"] < rows["repeated"]["flops"]["expected"] < rows["repeated"]["flops"]["high"]
 
 
 def test_reports_know_it_where_it_is_installed_and_do_without_where_it_is_not():
-    with SCHEDULES.registering(Halfway):
-        assert (schedule_order("halfway"), title_of("halfway")) == ((45, "halfway"), "Halfway")
-        assert mark_of("halfway") == Halfway.mark
-        assert schedule_order("takd") < schedule_order("halfway") < schedule_order("minidisc")
-    assert title_of("halfway") == "halfway"
-    assert mark_of("halfway") == Mark("black", "x")
-    assert schedule_order("halfway") > schedule_order("maxidisc")
+    with SCHEDULES.registering(Midway):
+        assert (schedule_order("midway"), title_of("midway")) == ((45, "midway"), "Midway")
+        assert mark_of("midway") == Midway.mark
+        assert schedule_order("takd") < schedule_order("midway") < schedule_order("minidisc")
+    assert title_of("midway") == "midway"
+    assert mark_of("midway") == Mark("black", "x")
+    assert schedule_order("midway") > schedule_order("maxidisc")

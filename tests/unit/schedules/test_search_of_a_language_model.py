@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_runs import STUDENT, TRAINING, Told, executor, search_of, tiny_experiment
+from tiny_runs import Told, executor, search_of, tiny_experiment
 from tiny_schedules import minidisc
 
 from raydisc.config.sections import (
@@ -22,6 +22,7 @@ from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_weights
 from raydisc.stages.problem import inspect
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.runs import STUDENT_SCALE, TRAINING
 from raydisc.tradeoff import Measured, choose
 
 pytestmark = pytest.mark.integration
@@ -66,7 +67,7 @@ def test_the_assistant_is_chosen_relative_to_the_teacher(kept):
     assert teacher > 3 / stages["tokenise"][1]["vocab_size"]  # a guess among all words has a third of it
     rows = stages["once_for_all"][1]["candidates"]
     assert {row["reference"] for row in rows} == {teacher}
-    assert outcome.path == (choose([Measured.of(row) for row in rows], 0.2, above=STUDENT).scale,)
+    assert outcome.path == (choose([Measured.of(row) for row in rows], 0.2, above=STUDENT_SCALE).scale,)
 
 
 def test_the_student_is_a_language_model_with_a_tied_head(kept):

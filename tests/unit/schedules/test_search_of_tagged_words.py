@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_runs import ARCHITECTURE, STUDENT, TRAINING, Told, executor, search_of, tiny_experiment
+from tiny_runs import Told, executor, search_of, tiny_experiment
 from tiny_schedules import minidisc_trial
 
 from raydisc.cli.predict import predict_file
@@ -25,6 +25,7 @@ from raydisc.stages.artifact import Model
 from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.tasks.metrics import metric, standard_error
 from raydisc.tasks.reviews import TAGS
+from raydisc.testing.runs import ARCHITECTURE, STUDENT_SCALE, TRAINING
 from raydisc.tradeoff import Measured, choose
 
 pytestmark = pytest.mark.integration
@@ -47,7 +48,7 @@ def tagged_experiment(source, architecture=ARCHITECTURE, judge="span_f1"):
 
 
 def searched(folder, experiment):
-    told, trial = Told(), minidisc_trial(STUDENT)
+    told, trial = Told(), minidisc_trial(STUDENT_SCALE)
     run, search = executor(folder, told), search_of(experiment)
     outcome = run.run(steps_of(trial, experiment, search.subject))
     return outcome, {request.kind: artifact for request, artifact, _ in told.stages}, run.store, trial
@@ -70,7 +71,7 @@ def test_the_teacher_learns_and_the_assistant_is_chosen(kept):
     assert stages["finetune"]["evaluations"][-1]["metric"] > 0.4
     rows = stages["once_for_all"]["candidates"]
     assert {row["reference"] for row in rows} == {1.0}
-    assert outcome.path == (choose([Measured.of(row) for row in rows], 0.2, above=STUDENT).scale,)
+    assert outcome.path == (choose([Measured.of(row) for row in rows], 0.2, above=STUDENT_SCALE).scale,)
 
 
 def test_outputs_are_kept_of_words_alone(kept):

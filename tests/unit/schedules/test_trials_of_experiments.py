@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from tiny_runs import ONE_THREAD, search_of, tiny_experiment
+from tiny_runs import search_of, tiny_experiment
 from tiny_schedules import along, minidisc
 
 from raydisc.config.experiment import Experiment, OnceForAllConfig, StudentConfig
@@ -11,6 +11,7 @@ from raydisc.errors import InputError
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.search import Search
 from raydisc.schedules.trials import expand, steps_of
+from raydisc.testing.runs import ONE_THREAD
 
 ABOVE = (0.9, 0.7, 0.5, 0.4)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import KINDS, tagging, tiny_config, tiny_split, tiny_teacher
-from tolerance import assert_near
+from tiny_models import KINDS, tiny_config
 
 from raydisc.models.forward import forward
 from raydisc.models.task_heads import TokenHead, head_of
@@ -16,6 +15,8 @@ from raydisc.signals.cache import OutputsShape, OutputsWriter, read_outputs
 from raydisc.signals.hidden import HiddenStates
 from raydisc.signals.logits import Logits
 from raydisc.signals.source import BeyondRange, CachedSignal, OnlineSignal, write_outputs
+from raydisc.testing.models import tagging, tiny_split, tiny_teacher
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.inference import Pass
 
 pytestmark = pytest.mark.numerics

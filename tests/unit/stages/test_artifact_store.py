@@ -192,9 +192,10 @@ def test_tensors_are_views_of_the_image(tmp_path):
 
 
 def test_a_candidate_is_cut_from_its_supernet(tmp_path):
-    from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_teacher
+    from tiny_models import tiny_config
 
     from raydisc.supernet.candidates import candidate
+    from raydisc.testing.models import importance_with_empty_layers, sorted_state, tiny_teacher
 
     config = tiny_config()
     importance = importance_with_empty_layers(config)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import ONE_THREAD, STUDENT, Told, changed, executor, search_of, tiny_experiment, weights_of
+from tiny_runs import Told, changed, executor, search_of, tiny_experiment, weights_of
 from tiny_schedules import along, kd_supernet_init, minidisc, minidisc_with
 from variants import slow_but
 
@@ -28,13 +28,14 @@ from raydisc.stages.importance import read_candidate
 from raydisc.stages.store import ArtifactStore
 from raydisc.supernet.sandwich import even_rows
 from raydisc.tasks.batching import evaluation_batches
+from raydisc.testing.runs import ONE_THREAD, STUDENT_SCALE
 from raydisc.tradeoff import Measured, rank
 from raydisc.training.batches import BatchSource
 from raydisc.training.checkpoint import evaluations_in, load
 
 pytestmark = pytest.mark.integration
 
-GRID = (0.9, 0.7, 0.5, 0.4, STUDENT)
+GRID = (0.9, 0.7, 0.5, 0.4, STUDENT_SCALE)
 HALFWAY = {"epochs": 2.0, "choose_at": 0.5}
 """14 steps with the choice after 7."""
 BY_SIZE = 1000.0
@@ -150,7 +151,7 @@ def test_the_smaller_half_of_the_assistants(storage):
         of_grid = replace(search, experiment=changed(search.experiment, grid=grid))
         ready = executor(storage).run(of_grid.prepare())
         told = foresee(minidisc_with().supernet(of_grid, ready), ONE_THREAD, lambda key: None)
-        assert told[-1][0].scales == (*kept, STUDENT)
+        assert told[-1][0].scales == (*kept, STUDENT_SCALE)
     assert trained(storage, candidates="smaller_half")[1]["candidates"][0]["scale"] == 0.5
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_models import tiny_config, tiny_teacher
-from tiny_runs import ARCHITECTURE, ONE_THREAD, Told, changed, search_of, tiny_experiment, weights_of
+from tiny_models import tiny_config
+from tiny_runs import Told, changed, search_of, tiny_experiment, weights_of
 from tiny_schedules import minidisc
 
 from raydisc.config.experiment import load_experiment
@@ -18,6 +18,8 @@ from raydisc.models.build import compute_twice
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
+from raydisc.testing.models import tiny_teacher
+from raydisc.testing.runs import ARCHITECTURE, ONE_THREAD
 from raydisc.training.execution import Execution
 
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}

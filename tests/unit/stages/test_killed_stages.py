@@ -4,10 +4,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from tiny_runs import ARCHITECTURE, Told, changed, executor, search_of, tiny_experiment, weights_of
+from tiny_runs import Told, changed, executor, search_of, tiny_experiment, weights_of
 from tiny_schedules import along, minidisc
 
 from raydisc.errors import NonFiniteLoss
+from raydisc.testing.runs import ARCHITECTURE
 from raydisc.training.checkpoint import load
 
 pytestmark = pytest.mark.integration

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import KINDS, tiny_batch, tiny_config, tiny_teacher
-from tiny_runs import ARCHITECTURE, NO_DROPOUT, ONE_THREAD, Told, changed, search_of, tiny_experiment
+from tiny_models import KINDS, tiny_config
+from tiny_runs import NO_DROPOUT, Told, changed, search_of, tiny_experiment
 from tiny_schedules import minidisc
-from tolerance import assert_near
 
 from raydisc.config.sections import TeacherOutputsConfig
 from raydisc.errors import OutOfMemory
@@ -24,6 +23,9 @@ from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import tiny_batch, tiny_teacher
+from raydisc.testing.runs import ARCHITECTURE, ONE_THREAD
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.micro_batches import in_micro_batches, micro_batches_of
 
 POSITIONS = (0, 2, 3)
@@ -126,7 +128,8 @@ LIMITED = """
 import json, resource, sys
 from pathlib import Path
 import torch
-from tiny_runs import ARCHITECTURE, NO_DROPOUT, changed, executor, search_of, tiny_experiment
+from raydisc.testing.runs import ARCHITECTURE
+from tiny_runs import NO_DROPOUT, changed, executor, search_of, tiny_experiment
 from raydisc.errors import OutOfMemory
 
 folder, mebibytes = Path(sys.argv[1]), int(sys.argv[2])

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from tiny_models import KINDS, importance_with_empty_layers, sorted_state, tiny_batch, tiny_config, tiny_teacher
+from tiny_models import KINDS, tiny_config
 
 from raydisc.losses.objective import WeightedLoss
 from raydisc.models.build import load_trainable
@@ -16,6 +16,7 @@ from raydisc.stages.once_for_all.model import Supernet
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import importance_with_empty_layers, sorted_state, tiny_batch, tiny_teacher
 
 POSITIONS = (0, 2, 3)
 LOSS = WeightedLoss.of({"hidden_mse": 1.0, "soft_cross_entropy": 1.0}, 1.0, task_kind("classification"))

@@ -4,8 +4,8 @@ import shutil
 from dataclasses import dataclass, replace
 
 import pytest
-from tiny_models import tiny_config, tiny_teacher
-from tiny_runs import ARCHITECTURE, ONE_THREAD, STUDENT, changed, search_of, tiny_experiment
+from tiny_models import tiny_config
+from tiny_runs import changed, search_of, tiny_experiment
 from tiny_schedules import along, minidisc_with
 
 from raydisc.config.experiment import (
@@ -29,6 +29,8 @@ from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
 from raydisc.tasks.reviews import word_tokenizer
+from raydisc.testing.models import tiny_teacher
+from raydisc.testing.runs import ARCHITECTURE, ONE_THREAD, STUDENT_SCALE
 
 BASE = tiny_experiment()
 DATA, TEACHER, UNITS, OUTPUTS = (Artifact(key=name * 64, kind=name) for name in "dtuo")
@@ -247,7 +249,7 @@ def test_paths_do_not_matter_but_contents_do(tmp_path):
 def distil(**values):
     defaults = {
         "data": DATA, "importance": UNITS, "teacher": Model(UNITS), "outputs": OUTPUTS, "start": Model(UNITS),
-        "scale": STUDENT, "config": BASE.distillation, "seed": 0,
+        "scale": STUDENT_SCALE, "config": BASE.distillation, "seed": 0,
     }  # fmt: skip
     return Distil(**{**defaults, **values})
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import DECODERS, FAMILIES
-from tiny_runs import ARCHITECTURE, TRAINING, Told, changed, executor, search_of, tiny_experiment
+from tiny_runs import Told, changed, executor, search_of, tiny_experiment
 from tiny_schedules import minidisc
-from tolerance import assert_near
 from transformers import AutoTokenizer
 from variants import slow_but
 
@@ -31,6 +30,8 @@ from raydisc.supernet.importance import gradient_importance, magnitude_importanc
 from raydisc.tasks.base import load_task
 from raydisc.tasks.batching import evaluation_batches, shorter_half
 from raydisc.tasks.reviews import word_tokenizer
+from raydisc.testing.runs import ARCHITECTURE, TRAINING
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.batches import BatchSource
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from tiny_models import FAMILIES, size_at, tiny_config, tiny_teacher
-from tiny_runs import ARCHITECTURE, changed, executor, search_of, tiny_experiment
+from tiny_models import FAMILIES, size_at, tiny_config
+from tiny_runs import changed, executor, search_of, tiny_experiment
 from transformers import AutoModel
 
 from raydisc.config.experiment import FineTuneConfig, StudentConfig, TaskConfig, TeacherConfig
@@ -13,6 +13,8 @@ from raydisc.errors import InputError
 from raydisc.stages.problem import inspect, student_scales
 from raydisc.stages.tokenise import Tokenise, tokenizer_fingerprint, tokenizer_of
 from raydisc.tasks.reviews import vocabulary, word_tokenizer
+from raydisc.testing.models import tiny_teacher
+from raydisc.testing.runs import ARCHITECTURE
 
 BASE = tiny_experiment()
 

@@ -4,15 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_models import (
-    FAMILIES,
-    importance_with_empty_layers,
-    size_at,
-    sorted_state,
-    state_of,
-    tiny_config,
-    tiny_teacher,
-)
+from tiny_models import FAMILIES, size_at, tiny_config
 
 from raydisc.errors import InputError
 from raydisc.families.base import Family
@@ -29,6 +21,7 @@ from raydisc.supernet.candidates import (
     units_kept,
 )
 from raydisc.supernet.importance import Importance, random_importance
+from raydisc.testing.models import importance_with_empty_layers, sorted_state, state_of, tiny_teacher
 
 SCALES = (1.0, 0.95, 0.9, 0.7, 0.5, 0.45, 0.3, 0.2, 0.1, 0.05, 0.01, 0.001)
 

@@ -1,12 +1,13 @@
 import pytest
 import torch
-from tiny_models import FAMILIES, state_of, tiny_config, tiny_split, tiny_teacher
-from tolerance import assert_near
+from tiny_models import FAMILIES, tiny_config
 from torch.func import functional_call
 from torch.nn import functional
 
 from raydisc.families.registry import layers_of
 from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance
+from raydisc.testing.models import state_of, tiny_split, tiny_teacher
+from raydisc.testing.tolerance import assert_near
 
 pytestmark = pytest.mark.numerics
 

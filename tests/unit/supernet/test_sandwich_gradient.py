@@ -5,17 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny_models import (
-    KINDS,
-    gradients_of,
-    importance_with_empty_layers,
-    sorted_state,
-    tiny_batch,
-    tiny_config,
-    tiny_split,
-    tiny_teacher,
-)
-from tolerance import assert_all_near, assert_near
+from tiny_models import KINDS, tiny_config
 
 from raydisc.config.sections import SandwichConfig
 from raydisc.families.registry import layers_of
@@ -31,6 +21,15 @@ from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic
 from raydisc.supernet.sandwich import sandwich
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import (
+    gradients_of,
+    importance_with_empty_layers,
+    sorted_state,
+    tiny_batch,
+    tiny_split,
+    tiny_teacher,
+)
+from raydisc.testing.tolerance import assert_all_near, assert_near
 
 pytestmark = pytest.mark.numerics
 

@@ -3,10 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_split
 
 from raydisc.config.sections import DistillationConfig, FineTuneConfig
 from raydisc.tasks.batching import shorter_half
+from raydisc.testing.models import tiny_split
 from raydisc.training.batches import BatchSource, optimiser_settings, steps_of
 
 SPLIT = tiny_split([3 + index % 7 for index in range(50)])

@@ -6,13 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tiny_models import KINDS, state_of, tiny_config, tiny_teacher
-from tolerance import assert_all_near, seen
+from tiny_models import KINDS, tiny_config
 from torch import nn
 
 from raydisc.losses.labels import task_loss
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Split
+from raydisc.testing.models import state_of, tiny_teacher
+from raydisc.testing.tolerance import assert_all_near, seen
 from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.loop import LoopSettings, no_evaluation, train
 from raydisc.training.optimiser import OptimiserSettings, decayed, lr_at

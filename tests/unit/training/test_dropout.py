@@ -1,8 +1,9 @@
 import pytest
 import torch
-from tiny_models import KINDS, tiny_batch, tiny_config, tiny_teacher
-from tolerance import assert_near
+from tiny_models import KINDS, tiny_config
 
+from raydisc.testing.models import tiny_batch, tiny_teacher
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.dropout import set_dropout
 
 pytestmark = pytest.mark.numerics

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import tiny_config, tiny_teacher
+from tiny_models import tiny_config
 from training import OPTIMISER, SETTINGS, batch_at, fetching, linear, quiet
 
+from raydisc.testing.models import tiny_teacher
 from raydisc.training.loop import even_steps, no_evaluation, train
 from raydisc.training.optimiser import adamw, lr_at
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import KINDS, tiny_config, tiny_split, tiny_teacher
-from tolerance import assert_near
+from tiny_models import KINDS, tiny_config
 
+from raydisc.testing.models import tiny_split, tiny_teacher
+from raydisc.testing.tolerance import assert_near
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 

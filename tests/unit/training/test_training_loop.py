@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_models import importance_with_empty_layers, sorted_state, tiny_config, tiny_teacher
-from tolerance import assert_all_near, seen
+from tiny_models import tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from training import SETTINGS, SPLIT, TOKENS, Killed, batch_at, fetching, killed_at, linear, pull, quiet
 
@@ -22,6 +21,8 @@ from raydisc.signals.source import OnlineSignal
 from raydisc.supernet.candidates import candidate
 from raydisc.supernet.elastic import make_elastic, select
 from raydisc.tasks.kinds import task_kind
+from raydisc.testing.models import importance_with_empty_layers, sorted_state, tiny_teacher
+from raydisc.testing.tolerance import assert_all_near, seen
 from raydisc.training.checkpoint import load
 from raydisc.training.loop import no_evaluation, train
 from raydisc.training.progress import Evaluation

@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
-from tiny_models import tiny_split
 from torch import nn
 
 from raydisc.tasks.batching import training_batches
+from raydisc.testing.models import tiny_split
 from raydisc.training.loop import LoopSettings
 from raydisc.training.optimiser import OptimiserSettings
 
