@@ -55,7 +55,7 @@ def signal_for(training: Training, precision: Precision, counted: Allocations) -
 
 def kept_signal(towards: Towards, config: Config) -> TeacherSignal:
     """Return a signal whose outputs are kept, of one row of the greatest length."""
-    length, shape = TaskFacts.of(towards.data).max_length, _outputs(towards, config)
+    length, shape = TaskFacts.of(towards.data).max_length, sizes_of_outputs(towards, config)
     labels = task_kind_of(towards.data).most_labels(length)
     kept = empty_outputs(replace(shape, rows=1, tokens=length, num_labels=labels))
     return CachedSignal(kept, np.array([length]), np.array([labels]))
@@ -66,13 +66,13 @@ def target_bytes(training: Training, shapes: Sequence[SharedShape]) -> int:
     towards = training.towards
     if towards is None:
         return 0
-    kept = _outputs(towards, training.known.config)
+    kept = sizes_of_outputs(towards, training.known.config)
     values = kept.positions * kept.hidden_size
     of_label = 4 * kept.num_logits + 8 * kept.num_tokens  # float32 and int64
     kind = task_kind_of(towards.data)
     return sum(rows * (4 * length * values + kind.most_labels(length) * of_label) for _, (rows, length) in shapes)
 
 
-def _outputs(towards: Towards, config: Config) -> OutputsShape:
+def sizes_of_outputs(towards: Towards, config: Config) -> OutputsShape:
     """Return the size of the teacher's outputs that a model is trained towards."""
     return outputs_shape(towards.data, towards.teacher_positions, config.hidden_size, towards.objective.top_tokens)

@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 from torch import nn
 
 from raydisc.forecast.dry_run import Forecast
-from raydisc.forecast.stand_ins import kept_signal
+from raydisc.forecast.stand_ins import kept_signal, sizes_of_outputs
 from raydisc.models.build import build, compute_twice
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.structure import Structure
@@ -168,11 +168,11 @@ class _Timer:
         """Time forwards of a model as evaluations and as teacher outputs run it."""
         towards, structure, blocks = training.towards, training.structure, []
         assert towards is not None
-        model = self._dense(structure).eval()
+        model, shape = self._dense(structure).eval(), sizes_of_outputs(towards, self._outlook.config)
         for batch in self._batches(training):
             tokens, flops = batch.tokens, self._outlook.cost.flops(structure, *batch.input_ids.shape)
             evaluation = self._timed(partial(run_evaluation, model, [batch], self._precision))
-            run = partial(run_outputs, model, [batch], towards.teacher_positions, towards.top_tokens, self._precision)
+            run = partial(run_outputs, model, [batch], self._precision, towards.teacher_positions, shape)
             blocks += [_Block((1, tokens, 0, flops), evaluation), _Block((1, tokens, tokens, flops), self._timed(run))]
         return blocks
 

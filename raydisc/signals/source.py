@@ -5,7 +5,7 @@ likeliest tokens of a language model, E entries of a signal (``raydisc.signals.b
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -149,19 +149,20 @@ def write_outputs(
         BeyondRange: A number cannot be kept in the writer's type.
     """
     squares = torch.zeros(2, dtype=torch.float64)
-    for computed in _one_behind(_computed(teacher, split, positions, pad_id, how, writer, top_tokens)):
+    for computed in _one_behind(_all_computed(teacher, split, positions, pad_id, how, writer, top_tokens)):
         # The norms of all workers, so that all of them stop at the same batch.
         found = how.rank.total(computed.norms.double().square().sum(dim=0))
         if not bool(found.isfinite().all()):
             raise BeyondRange
         squares += found
         writer.put(computed.rows, computed.entries)
+        del computed  # on the CPU it would live through the next forward
     error, size = squares.tolist()
     return math.sqrt(error / size) if size else 0.0
 
 
 @dataclass(frozen=True)
-class _Computed:
+class Computed:
     """The outputs on a batch, in the host's memory once ``ready`` has passed.
 
     Attributes:
@@ -177,7 +178,7 @@ class _Computed:
     ready: torch.cuda.Event | None
 
 
-def _computed(
+def _all_computed(
     teacher: nn.Module,
     split: Split,
     positions: tuple[int, ...],
@@ -185,21 +186,46 @@ def _computed(
     how: Pass,
     writer: OutputsWriter,
     top_tokens: int,
-) -> Iterator[_Computed]:
+) -> Iterator[Computed]:
     device = next(teacher.parameters()).device
     teacher.eval()
     for batch in how.over(split, evaluation_batches(split.lengths, how.batch_size), pad_id, device):
-        with torch.no_grad():
-            result = _summarised(forward(teacher, batch, positions, how.precision), batch, top_tokens)
-            entries = {signal: signal.taken(result, batch) for signal in writer.signals}
-            norms = []
-            for signal in (it for it in writer.signals if it.dtype is None):
-                exact = entries[signal]
-                entries[signal] = rounded = exact.to(writer.dtype)
-                # A number that is infinite or not a number shows in the norm.
-                norms.append(torch.stack([torch.dist(rounded.float(), exact), torch.linalg.vector_norm(exact)]))
-        kept = {signal: _to_host(values) for signal, values in entries.items()}
-        yield _Computed(batch.rows, kept, _to_host(torch.stack(norms)), _recorded(device))
+        yield computed_on(teacher, batch, positions, how.precision, writer.signals, writer.dtype, top_tokens)
+
+
+@torch.no_grad()
+def computed_on(
+    teacher: nn.Module,
+    batch: Batch,
+    positions: tuple[int, ...],
+    precision: Precision,
+    signals: Sequence[type[Signal]],
+    dtype: torch.dtype,
+    top_tokens: int,
+) -> Computed:
+    """Run the frozen teacher on a batch; on its device nothing of that is left.
+
+    Args:
+        teacher: The model, in the mode of evaluation.
+        batch: The rows.
+        positions: The positions whose hidden states are kept.
+        precision: The precision to compute in.
+        signals: The signals that are kept.
+        dtype: The type of rounded signals.
+        top_tokens: The number k of likeliest tokens in a language task.
+    """
+    result = _summarised(forward(teacher, batch, positions, precision), batch, top_tokens)
+    entries = {signal: signal.taken(result, batch) for signal in signals}
+    norms = []
+    for signal in (it for it in signals if it.dtype is None):
+        exact = entries[signal]
+        entries[signal] = rounded = exact.to(dtype)
+        # A number that is infinite or not a number shows in the norm.
+        norms.append(
+            torch.stack([torch.linalg.vector_norm(rounded.float().sub_(exact)), torch.linalg.vector_norm(exact)])
+        )
+    kept = {signal: _to_host(values) for signal, values in entries.items()}
+    return Computed(batch.rows, kept, _to_host(torch.stack(norms)), _recorded(batch.input_ids.device))
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -216,17 +242,18 @@ def _recorded(device: torch.device) -> torch.cuda.Event | None:
     return event
 
 
-def _one_behind(batches: Iterator[_Computed]) -> Iterator[_Computed]:
+def _one_behind(batches: Iterator[Computed]) -> Iterator[Computed]:
     """Yield each batch once it is in the host's memory; on a GPU the next one is computed meanwhile."""
-    waiting: list[_Computed] = []
+    waiting: list[Computed] = []
     for computed in batches:
         waiting.append(computed)
-        if computed.ready is None or len(waiting) > 1:
+        del computed  # see ``write_outputs``
+        if waiting[0].ready is None or len(waiting) > 1:
             yield _arrived(waiting.pop(0))
     yield from map(_arrived, waiting)
 
 
-def _arrived(computed: _Computed) -> _Computed:
+def _arrived(computed: Computed) -> Computed:
     if computed.ready is not None:
         computed.ready.synchronize()
     return computed

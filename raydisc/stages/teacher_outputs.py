@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from raydisc.errors import InputError
 from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Precision
 from raydisc.signals.cache import OutputsShape, OutputsWriter
-from raydisc.signals.source import BeyondRange, OnlineSignal, write_outputs
+from raydisc.signals.source import BeyondRange, computed_on, write_outputs
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage, name_of
 from raydisc.stages.context import Context, Result
@@ -137,10 +138,9 @@ class TeacherOutputs(Stage):
             return Plan(facts)
         train = outlook.split(self.data, "train")
         passes = over_split(read_structure(outlook.store, self.teacher), train, way="keep")
-        return Plan(facts, Work((passes,)), shape.bytes, run=self._run)
-
-    def _run(self, model: nn.Module, batches: Sequence[Batch], precision: Precision) -> None:
-        run_outputs(model, batches, self.positions, tokens_named(self.data, self.top_tokens), precision)
+        return Plan(
+            facts, Work((passes,)), shape.bytes, run=partial(run_outputs, positions=self.positions, shape=shape)
+        )
 
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""
@@ -203,19 +203,8 @@ def _moved_blob(path: Path) -> Blob:
 
 
 def run_outputs(
-    model: nn.Module, batches: Sequence[Batch], matched: tuple[int, ...], top_tokens: int, precision: Precision
+    model: nn.Module, batches: Sequence[Batch], precision: Precision, positions: tuple[int, ...], shape: OutputsShape
 ) -> None:
-    """Run a model over batches as for its outputs, for the memory and the time that this takes.
-
-    What a batch left lives until the next one's takes its place, and what is written of it until that is written.
-    """
-    signal = OnlineSignal(model, matched, lambda batch: None, precision, top_tokens)
-    written = None
+    """Compute the outputs of a model on batches without writing them, for the memory and the time that this takes."""
     for batch in batches:
-        result = signal.outputs(batch)
-        if result.hidden:
-            states = torch.stack([states.flatten(0, 1) for states in result.hidden], dim=1)
-            hidden = states.half()
-            torch.linalg.vector_norm(hidden.float() - states)  # the difference that torch.dist makes unseen
-            written = hidden
-    del written
+        computed_on(model, batch, positions, precision, shape.signals, torch.float16, shape.num_tokens)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_models import KINDS, tiny_config
 
+from raydisc.forecast.memory import Allocations
 from raydisc.models.forward import forward
 from raydisc.models.task_heads import TokenHead, head_of
 from raydisc.signals.base import ROUNDED_TYPES
@@ -89,6 +90,19 @@ def test_kept_is_online_for_tags_of_which_rows_have_many_or_few(tmp_path, family
             mine, theirs = cached.outputs(part), online.outputs(part)
             assert len(mine.logits) == len(part.labels)
             assert_near(mine.logits, theirs.logits)
+
+
+def test_nothing_of_a_batch_is_left_when_the_next_one_is_computed(tmp_path):
+    """Neither exact nor rounded numbers, which together take more than the weights of a small teacher."""
+    config, counted, left = tiny_config(), Allocations(), []
+    teacher, split = tiny_teacher(config), tiny_split(LENGTHS)
+    teacher.register_forward_pre_hook(lambda *_: left.append(counted.now))
+    with counted:
+        written(tmp_path, teacher, split)
+    states_of_a_token = 4 * config.hidden_size * len(POSITIONS)
+    assert len(left) == 4
+    assert max(left) < states_of_a_token
+    assert counted.peak > 12 * states_of_a_token
 
 
 def test_online_is_the_teacher_itself():
