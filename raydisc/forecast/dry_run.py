@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,8 +17,9 @@ from raydisc.models.structure import full_structure
 from raydisc.report.costs import Cost as SearchCost
 from raydisc.report.costs import StageGraph
 from raydisc.schedules.base import Choice, Trial
+from raydisc.schedules.search import Ready
 from raydisc.schedules.steps import Outcome
-from raydisc.schedules.trials import steps_of
+from raydisc.schedules.trials import preparation, steps_of
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
@@ -130,6 +132,12 @@ class Forecaster:
         self._executor = Executor(store, worker, _ARITHMETIC, lambda state: None, lambda *_: None)
         self._stages: dict[tuple[object, ...], Planned] = {}
 
+    @cached_property
+    def ready(self) -> Ready:
+        """The promised preparation, which all trials of the experiment share, whatever else they ask for first."""
+        steps = preparation(self._experiment, self._subject)
+        return driven(steps, lambda request: self._stage(request, self.outlook).artifact)
+
     def forecasts(self, trial: Trial) -> list[Forecast]:
         """Return one forecast of a trial for each way in which its choices may fall."""
         return [self._forecast(trial, choice) for choice in self._choices(trial)]
@@ -144,8 +152,7 @@ class Forecaster:
             return stage.artifact
 
         outcome: Outcome = driven(steps_of(trial, self._experiment, self._subject), execute)
-        data = next(iter(asked.values())).artifact  # every schedule begins with the tokenised task
-        execute(Evaluate(data, outcome.student))
+        execute(Evaluate(self.ready.data, outcome.student))
         stages = tuple(asked.values())
         return Forecast(trial, choice, stages, outcome.student.key)
 

@@ -239,7 +239,6 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
         forecasts = [forecaster.forecasts(trial) for trial in [*wanted, *more]]
         pace = prober(forecasts, outlook) if prober else None
         seconds = None if pace is None else lambda stage: seconds_of(stage.plan.work, outlook, pace)
-        data = forecasts[0][0].stages[0].artifact
         footprints = Footprints(outlook, precision, asked.resources.checkpointing)
         one_seed = [ways for ways in forecasts if ways[0].trial.seed == asked.seeds[0]]
         plan = {
@@ -248,7 +247,7 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
             "notices": [*asked.notices(), *subject.notices],
             "precision": precision,
             "devices": asdict(devices),
-            "candidates": candidate_rows(outlook, data, asked.grid, students),
+            "candidates": candidate_rows(outlook, forecaster.ready.data, asked.grid, students),
             "stages": stage_rows(one_seed, footprints, seconds),
             "schedules": schedule_rows(forecasts, wanted, seconds),
             "experiment": total_row(forecasts[: len(wanted)], seconds),

@@ -3,6 +3,8 @@
 import gc
 import json
 import re
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from tiny_models import tiny_config
@@ -17,7 +19,13 @@ from raydisc.forecast.plan import shown_beside, total_row
 from raydisc.forecast.tables import plan_sheets
 from raydisc.report.table import as_text
 from raydisc.runtime.planning import forecast
+from raydisc.schedules import SCHEDULES
+from raydisc.schedules.base import Schedule
+from raydisc.schedules.steps import Outcome
 from raydisc.schedules.trials import expand
+from raydisc.stages.base import Stage
+from raydisc.stages.context import Result
+from raydisc.stages.plan import Plan
 from raydisc.stages.problem import inspect
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.tasks.tokenised import Split
@@ -130,6 +138,41 @@ def test_trainings_share_the_rows_and_the_batches_that_they_have_in_common(tmp_p
     assert len(sources) == 4, "one for each seed, beside that of the teacher, which is fine-tuned with a curriculum"
     assert len({id(source.split) for source in sources.values()}) == 1
     assert splits() - before == 4, "train, validation, its rows for the choice of the assistant, and test"
+
+
+@dataclass(frozen=True)
+class Note(Stage):
+    """A stage of another package."""
+
+    kind: ClassVar[str] = "note"
+
+    def compute(self, context):
+        return Result({}, 0.0)
+
+    def plan(self, outlook):
+        return Plan({})
+
+    def label(self, undecided=False):
+        return "a note"
+
+
+class NotedFirst(Schedule):
+    """Asks for something else before the preparation."""
+
+    name = "noted_first"
+
+    def run(self, search):
+        yield Note()
+        ready = yield from search.prepare()
+        return Outcome((yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale)))
+
+
+def test_a_schedule_may_ask_for_something_else_before_the_task():
+    with SCHEDULES.registering(NotedFirst):
+        plan = forecast(load_experiment("tiny.yaml", ["schedules=[noted_first]"]), 1, "80GiB")
+    [test] = [row for row in plan["stages"] if row["kind"] == "evaluate"]
+    assert "noted_first" in test["schedules"]
+    assert test["flops"]["low"] > 0
 
 
 def test_the_whole_run_is_what_was_asked_for_with_one_teacher_for_all_seeds(tmp_path):
