@@ -87,19 +87,22 @@ class Search:
         importance = yield Importance.of(data, trained, experiment.grid, teacher.seed)
         return Ready(data, trained, Model(importance), importance)
 
-    def once_for_all(self, ready: Ready, scales: tuple[float, ...], lam: float | None = None) -> Steps[Artifact]:
+    def once_for_all(
+        self, ready: Ready, scales: tuple[float, ...], lam: float | None = None, teacher: Model | None = None
+    ) -> Steps[Artifact]:
         """Ask for a supernet.
 
         Args:
             ready: The preparation.
             scales: The scales of the candidates, descending; the student's own scale is added.
             lam: The λ by which the assistant may be chosen before the end of the training; None where it is not.
+            teacher: The model that candidates are cut from and trained towards; the teacher itself by default.
 
         Returns:
             The supernet's artifact.
         """
         config = self.experiment.once_for_all
-        outputs = yield from self._outputs_for(ready, ready.teacher, config.epochs)
+        outputs = yield from self._outputs_for(ready, teacher or ready.teacher, config.epochs)
         return (
             yield OnceForAll(
                 data=ready.data,
@@ -110,6 +113,7 @@ class Search:
                 objective=Objective.of(self._distillation),
                 seed=self.seed,
                 lam=lam,
+                teacher=None if teacher == ready.teacher else teacher,
             )
         )
 

@@ -12,7 +12,6 @@ from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Precision
 from raydisc.models.structure import full_structure, structure_to_json
 from raydisc.parallel.rank import ALONE, Rank
-from raydisc.stages.artifact import Model
 from raydisc.stages.context import Context
 from raydisc.stages.facts import ImportanceFacts
 from raydisc.stages.files import read_weights
@@ -60,7 +59,7 @@ def read_candidates(request: OnceForAllRequest, store: ArtifactStore) -> tuple[C
 
 def build_supernet(request: OnceForAllRequest, context: Context) -> Supernet:
     """Build a supernet: the sorted teacher, cut to the largest candidate and made elastic."""
-    teacher = read_weights(context.store, Model(request.importance))
+    teacher = read_weights(context.store, request.origin)
     candidates = read_candidates(request, context.store)
     largest = candidates[0]
     state = largest.structure.cut(teacher.state, teacher.config)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from raydisc.config.sections import OnceForAllConfig
-from raydisc.stages.artifact import Artifact
+from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage
 from raydisc.stages.objective import Objective
 
@@ -22,6 +22,7 @@ class OnceForAllRequest(Stage):
         objective: The distance to the teacher that is minimised.
         seed: The seed of batches, dropout and the sandwich.
         lam: The λ of the choice, where the assistant is chosen before the end; otherwise None.
+        teacher: The model that candidates are cut from and trained towards; None for the teacher of ``importance``.
     """
 
     kind: ClassVar[str] = "once_for_all"
@@ -36,11 +37,17 @@ class OnceForAllRequest(Stage):
     objective: Objective
     seed: int
     lam: float | None
+    teacher: Model | None = field(default=None, metadata={"since": None})
 
     def __post_init__(self) -> None:
         """Set the step of the choice to the end where there is no λ, whatever the section says."""
         if self.lam is None:
             object.__setattr__(self, "config", self.config.model_copy(update={"choose_at": 1.0}))
+
+    @property
+    def origin(self) -> Model:
+        """The model that candidates are cut from and trained towards."""
+        return self.teacher or Model(self.importance)
 
     @property
     def scales_to_choose(self) -> tuple[float, ...]:

@@ -13,7 +13,6 @@ from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.source import TeacherSignal
-from raydisc.stages.artifact import Model
 from raydisc.stages.once_for_all.lessons import lessons_of, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.stages.once_for_all.request import OnceForAllRequest
@@ -107,7 +106,7 @@ def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Cand
     """
     config, source = request.config, known.source(request.data, request.config, request.seed)
     layers = len(known.cost.layers)
-    towards = Towards(request.data, request.objective, Model(request.importance), request.outputs, layers)
+    towards = Towards(request.data, request.objective, request.origin, request.outputs, layers)
     steps = steps_of(config, source.steps_per_epoch)
     chooses_at = _choice_step(request, steps)
     length = round(float(source.split.lengths.mean()))

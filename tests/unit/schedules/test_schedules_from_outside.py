@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from raydisc_outside.schedule import Midway
 from repeated import Repeated
+from stepwise import Stepwise
 from tiny_runs import tiny_experiment
 
 from raydisc.config.schedules import ScheduleOptions
 from raydisc.report.schedules import mark_of, schedule_order, title_of
 from raydisc.runtime.planning import forecast
 from raydisc.schedules import SCHEDULES
-from raydisc.schedules.base import Mark
+from raydisc.schedules.base import Mark, Trial
 from raydisc.schedules.minidisc import MinidiscOptions
 from raydisc.schedules.steps import Outcome
 from raydisc.schedules.trials import expand
@@ -28,6 +29,22 @@ class TestRepeated(ScheduleContract):
     def schedule(self, request):
         with SCHEDULES.registering(Repeated):
             yield Repeated(MinidiscOptions(lam=request.param))
+
+
+class TestStepwise(ScheduleContract):
+    @pytest.fixture
+    def schedule(self):
+        with SCHEDULES.registering(Stepwise):
+            yield Stepwise(ScheduleOptions())
+
+
+def test_a_supernet_is_cut_from_an_assistant_and_trained_towards_it(tmp_path):
+    trial = Trial(Stepwise(ScheduleOptions()), STUDENT_SCALE, 0)
+    stages = run_trial(tiny_experiment(), trial, tmp_path).stages
+    [(_, first), (second, _)] = [stage for stage in stages if stage[0].kind == "once_for_all"]
+    learned = next(stage for stage, artifact in stages if artifact == second.outputs)
+    assert (second.origin, learned.teacher) == (Model(first, 0.9), Model(first, 0.9))
+    assert second.scales == (0.7, 0.5, 0.4, STUDENT_SCALE)
 
 
 class Further(Midway):
