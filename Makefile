@@ -37,7 +37,8 @@ test: install
 	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu'
 
 slow: install
-	$(BIN)/python -m pytest tests -m 'slow and not gpu'
+	$(BIN)/python -m pytest tests/unit -m 'slow and not gpu' -n auto --dist loadfile
+	$(BIN)/python -m pytest tests/cluster -m 'slow and not gpu'
 
 docs: install
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html

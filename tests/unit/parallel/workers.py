@@ -1,17 +1,21 @@
 """Workers of a test: processes on this machine that talk by gloo, forked from one that has imported everything."""
 
 import multiprocessing
+import os
+import sys
 import traceback
 from datetime import timedelta
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
+import pytest
 import torch
 from torch import distributed
 
 from raydisc.parallel.mesh import Layout
 from raydisc.parallel.rank import Rank
 
-_PRELOADED = ["tiny_models", "raydisc.stages.executor", "torch.distributed.fsdp", "torch.distributed.checkpoint"]
+_PRELOADED = ["lessons", "searches", "torch.distributed.fsdp", "torch.distributed.checkpoint"]
 
 
 def run_workers(layout: Layout, function, folder, *arguments):
@@ -21,6 +25,9 @@ def run_workers(layout: Layout, function, folder, *arguments):
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # Python 3.11 passes no other path to what preloads
+        forkserver.ensure_running()
     folder.mkdir(parents=True, exist_ok=True)
     ends, processes = [], []
     for rank in range(layout.workers):
