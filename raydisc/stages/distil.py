@@ -70,7 +70,7 @@ class Distil(Stage):
         seed: The seed of batches and dropout.
         budget_flops: The FLOPs to train for instead of ``config.epochs``, without early stop; the teacher's outputs
             are paid from them. None trains for the epochs.
-        extra: The FLOPs to train for after the epochs; None ends with them.
+        extra: The FLOPs to train for after the epochs; None ends with them, and it is None beside ``budget_flops``.
     """
 
     kind: ClassVar[str] = "distil"
@@ -85,6 +85,11 @@ class Distil(Stage):
     seed: int
     budget_flops: float | None = None
     extra: Budget | None = field(default=None, metadata={"named": "instead_of"})
+
+    def __post_init__(self) -> None:
+        """Leave out what would follow epochs that a budget takes the place of."""
+        if self.budget_flops is not None:
+            object.__setattr__(self, "extra", None)
 
     @property
     def batch_size(self) -> int:

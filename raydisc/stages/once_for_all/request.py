@@ -40,7 +40,9 @@ class OnceForAllRequest(Stage):
     teacher: Model | None = field(default=None, metadata={"since": None})
 
     def __post_init__(self) -> None:
-        """Set the step of the choice to the end where there is no λ, whatever the section says."""
+        """Leave out a λ that chooses only at the end, and without λ the step of a choice."""
+        if self.config.choose_at == 1.0:
+            object.__setattr__(self, "lam", None)
         if self.lam is None:
             object.__setattr__(self, "config", self.config.model_copy(update={"choose_at": 1.0}))
 

@@ -28,6 +28,7 @@ from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
+from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.testing.models import tiny_teacher
 from raydisc.testing.runs import ARCHITECTURE, ONE_THREAD, STUDENT_SCALE
@@ -272,6 +273,26 @@ def distil(**values):
 )
 def test_every_field_of_a_distillation(values):
     assert distil(**values).key(ONE_THREAD) != distil().key(ONE_THREAD)
+
+
+def test_what_would_follow_epochs_is_not_in_the_key_of_a_training_by_budget():
+    beside = distil(budget_flops=1e9, extra=Saved(Model(TEACHER, 0.5)))
+    assert beside == distil(budget_flops=1e9)
+    assert beside.promise(ONE_THREAD) == distil(budget_flops=1e9).promise(ONE_THREAD)
+
+
+def supernet(lam, choose_at):
+    return OnceForAll(
+        data=DATA, outputs=OUTPUTS, importance=UNITS, scales=(0.5, STUDENT_SCALE),
+        config=changed(BASE.once_for_all, choose_at=choose_at), objective=Objective.of(BASE.distillation), seed=0,
+        lam=lam,
+    )  # fmt: skip
+
+
+def test_a_lambda_that_chooses_at_the_end_is_not_in_the_key_of_a_supernet():
+    assert supernet(0.1, 1.0) == supernet(None, 1.0) == supernet(None, 0.5)
+    assert supernet(0.1, 1.0).key(ONE_THREAD) == supernet(0.2, 1.0).key(ONE_THREAD)
+    assert supernet(0.1, 0.5).key(ONE_THREAD) != supernet(0.2, 0.5).key(ONE_THREAD)
 
 
 @dataclass(frozen=True)
