@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context, Result
-from raydisc.stages.kinds import kind_named
+from raydisc.stages.kinds import KINDS, Kind, kind_named
 from raydisc.stages.plan import Outlook, Plan
 from raydisc.tasks.batching import EVALUATION_BATCH
 
@@ -50,6 +50,7 @@ class Stage(ABC):
 
     Attributes:
         kind: The name of the kind in artifacts and in the ledger.
+        about: What reports ask about the kind, of a class that another package adds; for raydisc's own see ``KINDS``.
         version: Part of the key; it is raised when the code gives other results.
         prepares: Whether the stage makes or knows the teacher, before any search.
         by_one: Whether one of several workers computes it for all, since no model is run.
@@ -57,6 +58,7 @@ class Stage(ABC):
     """
 
     kind: ClassVar[str]
+    about: ClassVar[Kind] = Kind()
     version: ClassVar[int] = 1
     prepares: ClassVar[bool] = False
     by_one: ClassVar[bool] = False
@@ -85,7 +87,7 @@ class Stage(ABC):
     @property
     def searched(self) -> bool:
         """Whether the stage belongs to the cost of a search."""
-        return kind_named(self.kind).searched
+        return KINDS.get(self.kind, self.about).searched
 
     @property
     def scales_to_choose(self) -> tuple[float, ...]:

@@ -1,9 +1,17 @@
 """The kinds of stages by name: where their classes are, and what reports ask where they have but the name.
 
-Reports read a ledger without importing a stage, and torch with it.
+Reports read a ledger without importing one of raydisc's own stages, and torch with it.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raydisc.registry import Registry
+
+if TYPE_CHECKING:
+    from raydisc.stages.base import Stage
 
 
 @dataclass(frozen=True)
@@ -11,7 +19,7 @@ class Kind:
     """A kind of stage.
 
     Attributes:
-        place: The module and the name of its class.
+        place: The module and the name of its class; empty for a kind that another package adds.
         searched: Whether its stages belong to the cost of a search; not what exists before it, nor the test after it.
         makes_teacher: Whether its stages make the teacher.
         keeps_outputs: Whether its stages keep the outputs of a model, which can be large.
@@ -19,7 +27,7 @@ class Kind:
         tests: Whether its stages read the test split.
     """
 
-    place: str
+    place: str = ""
     searched: bool = True
     makes_teacher: bool = False
     keeps_outputs: bool = False
@@ -36,11 +44,20 @@ KINDS = {
     "distil": Kind("raydisc.stages.distil:Distil"),
     "evaluate": Kind("raydisc.stages.evaluate:Evaluate", searched=False, tests=True),
 }
-"""The kinds by the name that ledgers and artifacts have of them."""
+"""raydisc's own kinds by the name that ledgers and artifacts have of them."""
 
-_OTHER = Kind("")
+STAGES: Registry[type[Stage]] = Registry(
+    "raydisc.stages",
+    "kind of stage",
+    "raydisc.stages.base:Stage",
+    shipped={name: kind.place for name, kind in KINDS.items()},
+    key="kind",
+)
+"""The classes of stages by kind; to ask for one imports it."""
 
 
 def kind_named(name: str) -> Kind:
-    """Return the kind of a name; one that is not known here is taken to be part of the search."""
-    return KINDS.get(name, _OTHER)
+    """Return the kind of a name; one that nobody has registered is taken to be part of the search."""
+    if name in KINDS:
+        return KINDS[name]
+    return STAGES.get(name).about if name in STAGES else Kind()

@@ -25,7 +25,7 @@ import torch
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.executor import Executor
-from raydisc.stages.registry import STAGES
+from raydisc.stages.kinds import STAGES
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.testing.runs import ONE_THREAD

@@ -84,6 +84,8 @@ def test_the_ledger_names_all_members(user: Desk) -> None:
     settings = [json.dumps(stage, default=str) for stage in ledger.rows("stages", run="tiny", kind="distil")]
     assert settings
     assert all("logit_mae" in each for each in settings)
+    [counts] = ledger.rows("stages", run="tiny", kind="token_counts")
+    assert counts["state"] == "finished"
 
 
 def test_the_report_has_the_mark_of_the_schedule(user: Desk) -> None:

@@ -24,8 +24,8 @@ from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.memory import Allocations, without_contents
 from raydisc.parallel.footprint import USABLE, Footprint, fewest_workers, lay_out, worker_bytes
 from raydisc.schedules.trials import steps_of
+from raydisc.stages.kinds import STAGES
 from raydisc.stages.problem import inspect
-from raydisc.stages.registry import STAGES
 from raydisc.testing.runs import ARCHITECTURE, STUDENT_SCALE, TRAINING
 
 pytestmark = pytest.mark.integration

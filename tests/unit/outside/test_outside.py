@@ -5,6 +5,7 @@ from raydisc_outside.family import OUTSIDE_BERT
 from raydisc_outside.loss import LogitMAE
 from raydisc_outside.metric import MEAN_RECALL
 from raydisc_outside.schedule import Midway
+from raydisc_outside.stage import TokenCounts
 from raydisc_outside.task import Praise
 from transformers import AutoConfig
 
@@ -12,12 +13,17 @@ from raydisc.config.schedules import ScheduleOptions
 from raydisc.families.registry import FAMILIES
 from raydisc.losses import LOSSES
 from raydisc.schedules import SCHEDULES
+from raydisc.schedules.search import Search
+from raydisc.stages.kinds import STAGES
+from raydisc.stages.problem import inspect
 from raydisc.tasks.metrics import METRICS
 from raydisc.tasks.named import TASKS
 from raydisc.testing.families import FamilyContract
 from raydisc.testing.losses import LossContract
 from raydisc.testing.metrics import MetricContract
+from raydisc.testing.runs import STUDENT_SCALE, tiny_experiment
 from raydisc.testing.schedules import ScheduleContract
+from raydisc.testing.stages import Example, StageContract, computed
 from raydisc.testing.tasks import TaskContract
 
 
@@ -59,6 +65,16 @@ class TestSchedule(ScheduleContract):
     def schedule(self):
         with SCHEDULES.registering(Midway):
             yield Midway(ScheduleOptions())
+
+
+class TestStage(StageContract):
+    @pytest.fixture
+    def example(self, tmp_path):
+        experiment = tiny_experiment()
+        request = next(Search(experiment, inspect(experiment), STUDENT_SCALE, seed=0).prepare())
+        stage = TokenCounts(computed(request, tmp_path / "storage"))
+        with STAGES.registering(TokenCounts):
+            yield Example(stage, computed(stage, tmp_path / "storage"), tmp_path / "storage")
 
 
 class TestTask(TaskContract):

@@ -9,7 +9,7 @@ import pytest
 from raydisc.config.schedules import ScheduleConfig
 from raydisc.schedules.steps import scales_above
 from raydisc.stages.evaluate import Evaluate
-from raydisc.stages.registry import STAGES
+from raydisc.stages.kinds import STAGES
 from raydisc.testing.runs import STUDENT_SCALE, run_trial, tiny_experiment
 from raydisc.testing.stages import Example, StageContract, computed
 

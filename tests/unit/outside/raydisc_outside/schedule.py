@@ -3,6 +3,7 @@
 from raydisc.schedules.base import Mark, Schedule, Trial
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Model
+from raydisc_outside.stage import TokenCounts
 
 
 class Midway(Schedule):
@@ -19,8 +20,9 @@ class Midway(Schedule):
         yield Trial(self, student_scale, seed, (above[len(above) // 2],))
 
     def run(self, search):
-        """Distil the assistant from the teacher, and the student from the assistant."""
+        """Count the task's tokens, then distil the assistant from the teacher and the student from the assistant."""
         ready = yield from search.prepare()
+        yield TokenCounts(ready.data)
         assistant = yield from search.distil(ready, ready.teacher, ready.teacher, search.path[0])
         student = yield from search.distil(ready, Model(assistant), Model(assistant), search.student_scale)
         return Outcome(student, search.path, "assistant")
