@@ -50,7 +50,8 @@ def signal_for(training: Training, precision: Precision, counted: Allocations) -
         return kept_signal(towards, config)
     model = build(config, teacher).requires_grad_(False).eval()
     counted.watch(model)
-    return OnlineSignal(model, towards.teacher_positions, lambda batch: None, precision, towards.top_tokens)
+    wanted = (towards.top_tokens, towards.inner)
+    return OnlineSignal(model, towards.teacher_positions, lambda batch: None, precision, *wanted)
 
 
 def kept_signal(towards: Towards, config: Config) -> TeacherSignal:
@@ -67,7 +68,7 @@ def target_bytes(training: Training, shapes: Sequence[SharedShape]) -> int:
     if towards is None:
         return 0
     kept = sizes_of_outputs(towards, training.known.config)
-    values = kept.positions * kept.hidden_size
+    values = kept.positions * kept.hidden_size + sum(numbers for _, numbers in kept.inner)
     of_label = 4 * kept.num_logits + 8 * kept.num_tokens  # float32 and int64
     kind = task_kind_of(towards.data)
     return sum(rows * (4 * length * values + kind.most_labels(length) * of_label) for _, (rows, length) in shapes)
@@ -75,4 +76,5 @@ def target_bytes(training: Training, shapes: Sequence[SharedShape]) -> int:
 
 def sizes_of_outputs(towards: Towards, config: Config) -> OutputsShape:
     """Return the size of the teacher's outputs that a model is trained towards."""
-    return outputs_shape(towards.data, towards.teacher_positions, config.hidden_size, towards.objective.top_tokens)
+    inner = tuple(signal.field for signal in towards.inner)
+    return outputs_shape(towards.data, towards.teacher_positions, config, towards.objective.top_tokens, inner)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import DistillationConfig
+from raydisc.models.build import config_from_dict
 from raydisc.schedules.reinvest import Saved
 from raydisc.schedules.steps import Steps, scales_above
 from raydisc.signals.cache import OutputsShape
@@ -14,7 +15,7 @@ from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
 from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
-from raydisc.stages.targets import positions
+from raydisc.stages.targets import inner_of, positions
 from raydisc.stages.teacher_outputs import TeacherOutputs, kept_in, outputs_shape
 from raydisc.stages.tokenise import Tokenise
 from raydisc.tasks.kinds import task_kind
@@ -165,14 +166,15 @@ class Search:
         # the teacher as it was made computes the same as the sorted one, whatever the importance
         model = Model(ready.finetuned) if teacher == ready.teacher else teacher
         config, top_tokens = self.experiment.teacher_outputs, self._distillation.top_tokens
-        return (yield TeacherOutputs(ready.data, model, self._matched, config, top_tokens))
+        return (yield TeacherOutputs(ready.data, model, self._matched, config, top_tokens, self._inner))
 
     def _outputs_for(self, ready: Ready, teacher: Model, epochs: float) -> Steps[Artifact | None]:
         """Ask for a model's outputs; None for less than one epoch, where the model is run for the rows wanted."""
         return None if epochs < 1 else (yield from self.outputs_of(ready, teacher))
 
     def _outputs_shape(self, data: Artifact) -> OutputsShape:
-        return outputs_shape(data, self._matched, self.subject.hidden_size, self._distillation.top_tokens)
+        config = config_from_dict(self.subject.config)
+        return outputs_shape(data, self._matched, config, self._distillation.top_tokens, self._inner)
 
     @property
     def _distillation(self) -> DistillationConfig:
@@ -180,6 +182,11 @@ class Search:
         ignored = task_kind(metric(self.subject.metric).kind).ignored
         defaults = {name: DistillationConfig.model_fields[name].default for name in ignored}
         return self.experiment.distillation.model_copy(update=defaults)
+
+    @property
+    def _inner(self) -> tuple[str, ...]:
+        """The signals from inside the teacher that are compared."""
+        return inner_of(Objective.of(self._distillation))
 
     @property
     def _matched(self) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ class SignalSizes:
         num_logits: Logits of a label: C, or k + 1 in a language task.
         num_tokens: Tokens that a label names: k in a language task, else 0.
         num_labels: Labels of all rows, A; None where each row has one.
+        inner: Pairs of the field of an inner signal and its numbers of a token, W.
     """
 
     rows: int
@@ -36,6 +37,7 @@ class SignalSizes:
     num_logits: int
     num_tokens: int = 0
     num_labels: int | None = None
+    inner: tuple[tuple[str, int], ...] = ()
 
     @property
     def labels(self) -> int:
@@ -48,22 +50,31 @@ class Signal(ABC):
 
     A file holds entries of one shape, row after row: an entry for each label or for each real token. A signal is a
     class without state that is never instantiated; losses name it in ``needs``. To add one, derive from this class,
-    list it in ``raydisc.signals.cache.SIGNALS``, and give ``raydisc.models.forward.Outputs`` the field.
+    and register it with ``raydisc.signals.registry.SIGNALS``; one that is made inside a model derives from
+    ``raydisc.signals.inner.InnerSignal``.
 
     Shape letters: E entries, of a batch or of all rows.
 
     Attributes:
         field: The field of ``Outputs`` that holds the signal.
-        file: The file of the cache that keeps it.
+        file: The file of the cache that keeps it, which is named after the field.
         of_tokens: Whether there is an entry for each real token, rather than for each label.
         dtype: The type in which numbers are kept; None where they are rounded to the type that
             ``teacher_outputs.dtype`` names.
+        inner: Whether ``field`` is a key of ``Outputs.inner`` rather than a field of ``Outputs``.
     """
 
     field: ClassVar[str]
     file: ClassVar[str]
     of_tokens: ClassVar[bool]
     dtype: ClassVar[torch.dtype | None]
+    inner: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Name the file after the field."""
+        super().__init_subclass__()
+        if "field" in vars(cls):
+            cls.file = f"{cls.field}.arrow"
 
     @classmethod
     @abstractmethod

@@ -15,13 +15,9 @@ import torch
 
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.base import ROUNDED_TYPES, Signal, SignalSizes
-from raydisc.signals.hidden import HiddenStates
-from raydisc.signals.logits import LikeliestTokens, Logits
+from raydisc.signals.registry import OF_EVERY_MODEL, SIGNALS
 from raydisc.tasks.tokenised import table_from_buffer
 from raydisc.tensors.shared_memory import shared_tensor
-
-SIGNALS: tuple[type[Signal], ...] = (Logits, HiddenStates, LikeliestTokens)
-"""Every signal that can be kept."""
 
 _ARROW_TYPES = {
     torch.float32: pa.float32(),
@@ -41,7 +37,8 @@ class OutputsShape(SignalSizes):
     @property
     def signals(self) -> tuple[type[Signal], ...]:
         """The signals that have a file."""
-        return tuple(signal for signal in SIGNALS if signal.has_file(self))
+        possible = (SIGNALS.get(field) for field in (*OF_EVERY_MODEL, *(field for field, _ in self.inner)))
+        return tuple(signal for signal in possible if signal.has_file(self))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -139,14 +136,13 @@ def read_outputs(images: Mapping[str, np.ndarray]) -> KeptOutputs:
         images: The contents ``[bytes]`` uint8 of each file, by its name.
     """
     kept = {}
-    for signal in SIGNALS:
-        if signal.file in images:
-            table = table_from_buffer(pa.py_buffer(images[signal.file]))
-            metadata = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-            flat = shared_tensor(
-                _values(table).to_numpy(zero_copy_only=True), signal.kept_type(metadata.get("dtype", "float16"))
-            )
-            kept[signal] = flat.view(table.num_rows, *signal.read_shape(metadata))
+    for file, image in images.items():
+        signal, table = SIGNALS.get(file.removesuffix(".arrow")), table_from_buffer(pa.py_buffer(image))
+        metadata = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+        flat = shared_tensor(
+            _values(table).to_numpy(zero_copy_only=True), signal.kept_type(metadata.get("dtype", "float16"))
+        )
+        kept[signal] = flat.view(table.num_rows, *signal.read_shape(metadata))
     return kept
 
 

@@ -17,7 +17,6 @@ class HiddenStates(Signal):
     """The hidden states of the matched positions for each real token ``[U, K, D]``, rounded to two bytes."""
 
     field = "hidden"
-    file = "hidden.arrow"
     of_tokens = True
     dtype = None
 
@@ -36,10 +35,7 @@ class HiddenStates(Signal):
         """Return the hidden states of real tokens, row after row ``[U, K, D]`` float32."""
         if not outputs.hidden:
             return torch.empty(batch.real_tokens, 0, 0)
-        longest = batch.input_ids.shape[1]
-        real = np.flatnonzero(np.arange(longest) < batch.lengths[:, None])
-        index = torch.from_numpy(real).to(batch.input_ids.device, non_blocking=True)
-        return torch.stack([states.flatten(0, 1).index_select(0, index) for states in outputs.hidden], dim=1)
+        return torch.stack([of_real_tokens(states, batch) for states in outputs.hidden], dim=1)
 
     @classmethod
     def restored(cls, entries: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -55,3 +51,11 @@ class HiddenStates(Signal):
     def read_shape(cls, metadata: Mapping[str, str]) -> tuple[int, ...]:
         """See ``Signal``."""
         return int(metadata["positions"]), int(metadata["hidden_size"])
+
+
+def of_real_tokens(numbers: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the part of a tensor ``[B, S, ...]`` that belongs to real tokens, row after row ``[U, ...]``."""
+    longest = batch.input_ids.shape[1]
+    real = np.flatnonzero(np.arange(longest) < batch.lengths[:, None])
+    index = torch.from_numpy(real).to(batch.input_ids.device, non_blocking=True)
+    return numbers.flatten(0, 1).index_select(0, index)

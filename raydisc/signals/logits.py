@@ -14,7 +14,6 @@ class Logits(Signal):
     """The logits of each label ``[L, C]``; in a language task those of its likeliest tokens ``[L, k + 1]``."""
 
     field = "logits"
-    file = "logits.arrow"
     of_tokens = False
     dtype = torch.float32
 
@@ -33,7 +32,6 @@ class LikeliestTokens(Signal):
     """The tokens that the logits of a language model belong to ``[L, k]``."""
 
     field = "tokens"
-    file = "tokens.arrow"
     of_tokens = False
     dtype = torch.int32
 

@@ -17,6 +17,7 @@ from raydisc.models.forward import Outputs, forward
 from raydisc.models.precision import Precision
 from raydisc.signals.base import Signal
 from raydisc.signals.cache import KeptOutputs, OutputsWriter, starts_of
+from raydisc.signals.inner import InnerSignal
 from raydisc.signals.top_tokens import likeliest
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
@@ -45,6 +46,7 @@ class OnlineSignal:
         on_forward: Called with each batch that the teacher has run on.
         precision: The type of the teacher's matrix multiplications.
         top_tokens: The number k of likeliest tokens in a language task.
+        inner: The signals from inside the teacher that are wanted.
     """
 
     teacher: nn.Module
@@ -52,11 +54,13 @@ class OnlineSignal:
     on_forward: Callable[[Batch], None]
     precision: Precision = "float32"
     top_tokens: int = 1
+    inner: Sequence[type[InnerSignal]] = ()
 
     def outputs(self, batch: Batch) -> Outputs:
         """See ``TeacherSignal``."""
         with torch.no_grad():
-            result = _summarised(forward(self.teacher, batch, self.positions, self.precision), batch, self.top_tokens)
+            found = forward(self.teacher, batch, self.positions, self.precision, self.inner)
+            result = _summarised(found, batch, self.top_tokens)
         self.on_forward(batch)
         return result
 
@@ -83,11 +87,11 @@ class CachedSignal:
         """See ``TeacherSignal``. The host knows the places of all entries and waits for no device."""
         device = batch.input_ids.device
         places = {of_tokens: self._places(batch, of_tokens) for of_tokens in {it.of_tokens for it in self._kept}}
-        fields: dict[str, Any] = {
-            signal.field: signal.restored(_gathered(entries, places[signal.of_tokens], device), batch)
-            for signal, entries in self._kept.items()
-        }
-        return Outputs(**fields)
+        fields: dict[bool, dict[str, Any]] = {True: {}, False: {}}
+        for signal, entries in self._kept.items():
+            gathered = _gathered(entries, places[signal.of_tokens], device)
+            fields[signal.inner][signal.field] = signal.restored(gathered, batch)
+        return Outputs(**fields[False], inner=fields[True])
 
     def _places(self, batch: Batch, of_tokens: bool) -> np.ndarray:
         """Return the places of a batch's entries; those of padding are the places of its row's last token."""
@@ -214,7 +218,8 @@ def computed_on(
         dtype: The type of rounded signals.
         top_tokens: The number k of likeliest tokens in a language task.
     """
-    result = _summarised(forward(teacher, batch, positions, precision), batch, top_tokens)
+    inner = [signal for signal in signals if signal.inner]
+    result = _summarised(forward(teacher, batch, positions, precision, inner), batch, top_tokens)
     entries = {signal: signal.taken(result, batch) for signal in signals}
     norms = []
     for signal in (it for it in signals if it.dtype is None):

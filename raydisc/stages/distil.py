@@ -245,11 +245,11 @@ class DistilTraining(Training):
         assert self.towards is not None
         assert signal is not None
         loss = weighted_loss(self.towards.objective, self.towards.data)
-        positions = self.towards.student_positions
+        positions, inner = self.towards.student_positions, self.towards.inner
 
         def learn(batch: Batch) -> torch.Tensor:
             wanted = signal.outputs(batch)
-            value = loss(forward(model, batch, positions, precision), wanted, batch)
+            value = loss(forward(model, batch, positions, precision, inner), wanted, batch)
             value.backward()
             return value.detach()
 

@@ -61,11 +61,6 @@ class Subject:
         """Transformer layers of the teacher."""
         return len(layers_of(config_from_dict(self.config)))
 
-    @property
-    def hidden_size(self) -> int:
-        """Width of the teacher's hidden states."""
-        return int(config_from_dict(self.config).hidden_size)
-
 
 def inspect(experiment: Experiment, weights: bool = True) -> Subject:
     """Read the task and the teacher's files, and refuse what cannot work.

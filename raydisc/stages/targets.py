@@ -1,12 +1,14 @@
 """The target of training: the objective, the matched positions, and the teacher's outputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raydisc.losses.layer_mapping import matched_positions
 from raydisc.losses.objective import WeightedLoss, signals_needed
 from raydisc.models.cost import ForwardCost
-from raydisc.signals.cache import SIGNALS, read_outputs
+from raydisc.signals.cache import read_outputs
 from raydisc.signals.hidden import HiddenStates
+from raydisc.signals.inner import InnerSignal
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
@@ -37,6 +39,11 @@ def positions(objective: Objective, num_layers: int) -> tuple[tuple[int, ...], t
     if HiddenStates not in signals_needed(dict(objective.losses)):
         return (), ()
     return matched_positions(objective.layer_mapping, num_layers)
+
+
+def inner_of(objective: Objective) -> tuple[str, ...]:
+    """Return the fields of the signals from inside a model that the losses of an objective compare, sorted."""
+    return tuple(sorted(signal.field for signal in signals_needed(dict(objective.losses)) if signal.inner))
 
 
 def refuse_misfit(objective: Objective, kind: TaskKind, num_layers: int) -> None:
@@ -84,6 +91,7 @@ def targets_of(
     split: Split,
     teacher_positions: tuple[int, ...],
     top_tokens: int,
+    inner: Sequence[type[InnerSignal]] = (),
 ) -> Targets:
     """Return a teacher's outputs: views of those that were kept, else the teacher itself, run in every step.
 
@@ -94,14 +102,16 @@ def targets_of(
         split: The training rows.
         teacher_positions: The positions whose hidden states are wanted.
         top_tokens: The number of likeliest tokens in a language model's outputs.
+        inner: The signals from inside the teacher that are wanted.
     """
     if outputs is not None and are_kept(outputs):
         read = context.store.map_blob if OutputsFacts.of(outputs).source == "disk" else context.store.blob
-        files = [signal.file for signal in SIGNALS if signal.file in outputs.blobs]
+        files = list(outputs.blobs)
         with context.store.reading(outputs, " or ".join(files)):
             kept = read_outputs({name: read(outputs, name) for name in files})
         return Targets(CachedSignal(kept, split.lengths, split.label_counts), None)
     weights = read_weights(context.store, teacher)
     model = frozen_model(weights, context)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.structure)
-    return Targets(OnlineSignal(model, teacher_positions, meter, context.execution.precision, top_tokens), meter)
+    signal = OnlineSignal(model, teacher_positions, meter, context.execution.precision, top_tokens, inner)
+    return Targets(signal, meter)

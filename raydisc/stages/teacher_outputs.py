@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -13,9 +13,11 @@ from torch import nn
 
 from raydisc.config.sections import TeacherOutputsConfig
 from raydisc.errors import InputError
+from raydisc.families.base import Config
 from raydisc.models.cost import ForwardCost
 from raydisc.models.precision import Precision
 from raydisc.signals.cache import OutputsShape, OutputsWriter
+from raydisc.signals.inner import inner_sizes
 from raydisc.signals.source import BeyondRange, computed_on, write_outputs
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage, name_of
@@ -35,15 +37,18 @@ from raydisc.training.inference import FlopMeter
 _GIB = 2**30
 
 
-def outputs_shape(data: Artifact, positions: tuple[int, ...], hidden_size: int, top_tokens: int) -> OutputsShape:
+def outputs_shape(
+    data: Artifact, positions: tuple[int, ...], config: Config, top_tokens: int, inner: Sequence[str] = ()
+) -> OutputsShape:
     """Return the size of a model's outputs on a task's training rows; a language model's name ``top_tokens`` tokens."""
     facts, kind = TaskFacts.of(data), task_kind_of(data)
-    sizes = (facts.rows["train"], facts.tokens["train"], len(positions), hidden_size)
+    sizes = (facts.rows["train"], facts.tokens["train"], len(positions), config.hidden_size)
+    within = inner_sizes(inner, config)
     labels = kind.label_total(data.known, "train")
     if kind.over_vocabulary:
         named = tokens_named(data, top_tokens)
-        return OutputsShape(*sizes, named + 1, named, num_labels=labels)
-    return OutputsShape(*sizes, facts.num_labels, num_labels=labels)
+        return OutputsShape(*sizes, named + 1, named, num_labels=labels, inner=within)
+    return OutputsShape(*sizes, facts.num_labels, num_labels=labels, inner=within)
 
 
 def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:
@@ -96,6 +101,7 @@ class TeacherOutputs(Stage):
     positions: tuple[int, ...]
     config: TeacherOutputsConfig
     top_tokens: int
+    inner: tuple[str, ...] = field(default=(), metadata={"since": []})
 
     @property
     def of_teacher(self) -> bool:
@@ -109,7 +115,7 @@ class TeacherOutputs(Stage):
             InputError: They do not fit where they are to be kept.
         """
         weights = read_weights(context.store, self.teacher)
-        shape = outputs_shape(self.data, self.positions, weights.config.hidden_size, self.top_tokens)
+        shape = outputs_shape(self.data, self.positions, weights.config, self.top_tokens, self.inner)
         source, folder, rank = kept_in(self.config, shape), context.checkpoint_folder, context.rank
         # each worker looks, so that all raise; what counts is what the leader saw
         if source != "online" and not rank.from_leader(has_room(self.config, folder, shape)):
@@ -123,13 +129,13 @@ class TeacherOutputs(Stage):
         dtype, error = _written(self, model, split, meter, shape, context)
         rank.wait()
         blobs = {name: _moved_blob(folder / name) for name in shape.files}
-        if self.positions:
+        if self.positions or self.inner:
             facts = replace(facts, dtype=dtype, error=error)
         return Result(facts.to_json(), meter.flops, blobs)
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
-        shape = outputs_shape(self.data, self.positions, outlook.config.hidden_size, self.top_tokens)
+        shape = outputs_shape(self.data, self.positions, outlook.config, self.top_tokens, self.inner)
         source = kept_in(self.config, shape)
         if source != "online" and not fits(self.config, shape, outlook.free_bytes):
             source = "online"

@@ -20,6 +20,7 @@ from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure
 from raydisc.parallel.rank import ALONE, Rank
+from raydisc.signals.inner import InnerSignal, inner_signals
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
@@ -27,7 +28,7 @@ from raydisc.stages.facts import TaskFacts
 from raydisc.stages.files import read_split, read_structure
 from raydisc.stages.objective import Objective
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.targets import Targets, are_kept, positions, targets_of, tokens_named
+from raydisc.stages.targets import Targets, are_kept, inner_of, positions, targets_of, tokens_named
 from raydisc.stages.work import Passes, Shape
 from raydisc.supernet.candidates import Candidate
 from raydisc.tasks.tokenised import Batch, Split
@@ -127,6 +128,11 @@ class Towards:
         return positions(self.objective, self.num_layers)[1]
 
     @property
+    def inner(self) -> tuple[type[InnerSignal], ...]:
+        """The signals from inside a model that are compared."""
+        return inner_signals(inner_of(self.objective))
+
+    @property
     def top_tokens(self) -> int:
         """The number of the teacher's likeliest tokens that are compared in a language task."""
         return tokens_named(self.data, self.objective.top_tokens)
@@ -137,7 +143,8 @@ class Towards:
 
     def targets(self, context: Context, source: BatchSource) -> Targets:
         """Return the teacher's outputs as a stage reads them."""
-        return targets_of(context, self.outputs, self.teacher, source.split, self.teacher_positions, self.top_tokens)
+        wanted = (self.teacher_positions, self.top_tokens, self.inner)
+        return targets_of(context, self.outputs, self.teacher, source.split, *wanted)
 
 
 @dataclass(frozen=True)

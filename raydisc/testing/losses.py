@@ -10,7 +10,7 @@ Derive from ``LossContract`` in a test module and define the fixture ``loss``::
 Shape letters: B rows, S tokens, D hidden size, K matched positions, L labels, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,7 +24,8 @@ from raydisc.losses import LOSSES
 from raydisc.losses.base import Loss, Part
 from raydisc.losses.objective import applies_to
 from raydisc.models.forward import Outputs
-from raydisc.signals.cache import SIGNALS, starts_of
+from raydisc.signals.cache import starts_of
+from raydisc.signals.registry import SIGNALS
 from raydisc.signals.top_tokens import grouped, likeliest
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch, Split
@@ -32,7 +33,7 @@ from raydisc.tasks.words import places_of
 
 LENGTHS = (5, 1, 3, 4, 2, 5)
 TEMPERATURE = 2.0
-_HIDDEN_SIZE, _POSITIONS, _CLASSES, _VOCABULARY, _TOP_TOKENS = 4, 3, 3, 11, 3
+_HIDDEN_SIZE, _POSITIONS, _INNER, _CLASSES, _VOCABULARY, _TOP_TOKENS = 4, 3, 5, 3, 11, 3
 _KINDS = {"classification": _CLASSES, "regression": 1, "tokens": _CLASSES, "language": _VOCABULARY}
 """The number of outputs for each kind of task."""
 
@@ -54,23 +55,25 @@ class Example:
     teacher: Outputs
 
     @staticmethod
-    def of(kind: str, seed: int = 0) -> "Example":
+    def of(kind: str, seed: int = 0, inner: Sequence[str] = ()) -> "Example":
         """Return the example of a kind of task.
 
         Args:
             kind: The kind of the task.
             seed: The seed of all numbers.
+            inner: The fields of the signals from inside a model that there are, each with 5 numbers of a token.
         """
         split = _split(kind, np.random.default_rng(seed))
         generator = torch.Generator().manual_seed(seed)
         labels, rows, longest = int(split.label_counts.sum()), len(split), int(split.lengths.max())
 
         def outputs() -> Outputs:
-            hidden = tuple(
-                torch.randn(rows, longest, _HIDDEN_SIZE, generator=generator, dtype=torch.float64)
-                for _ in range(_POSITIONS)
-            )
-            return Outputs(2 * torch.randn(labels, _KINDS[kind], generator=generator, dtype=torch.float64), hidden)
+            def of_tokens(width: int) -> torch.Tensor:
+                return torch.randn(rows, longest, width, generator=generator, dtype=torch.float64)
+
+            hidden = tuple(of_tokens(_HIDDEN_SIZE) for _ in range(_POSITIONS))
+            logits = 2 * torch.randn(labels, _KINDS[kind], generator=generator, dtype=torch.float64)
+            return Outputs(logits, hidden, inner={field: of_tokens(_INNER) for field in inner})
 
         return Example(kind, split, outputs(), outputs())
 
@@ -105,8 +108,10 @@ class Example:
     def _on(self, batch: Batch, outputs: Outputs) -> Outputs:
         places = places_of(starts_of(self.split.label_counts)[batch.rows], batch.label_counts)
         width = batch.input_ids.shape[1]
-        hidden = tuple(_widened(states, width)[torch.from_numpy(batch.rows), :width] for states in outputs.hidden)
-        return Outputs(outputs.logits[torch.from_numpy(places)], hidden)
+        rows = torch.from_numpy(batch.rows)
+        _, *of_tokens = _tensors(outputs)
+        there = [_widened(numbers, width)[rows, :width] for numbers in of_tokens]
+        return _rebuilt(outputs, [outputs.logits[torch.from_numpy(places)], *there])
 
 
 def _split(kind: str, rng: np.random.Generator) -> Split:
@@ -129,9 +134,10 @@ def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
 
 def examples(loss: Loss) -> Iterator[Example]:
     """Yield an example of each kind of task that a loss applies to."""
+    inner = sorted(signal.field for signal in loss.needs if getattr(signal, "inner", False))
     for kind in _KINDS:
         if applies_to(loss, task_kind(kind)):
-            yield Example.of(kind)
+            yield Example.of(kind, inner=inner)
 
 
 class LossContract:
@@ -186,11 +192,11 @@ class LossContract:
                 _assert_equal(example.part(loss, _padded(batch)), found, example.kind)
 
     def test_padding_has_no_gradient(self, loss: Loss) -> None:
-        """The gradient with respect to the hidden states of padding is zero."""
+        """The gradient with respect to hidden states and other numbers of padding is zero."""
         for example in examples(loss):
             batch = example.batch()
-            _, hidden = _gradients(partial(_sum, example, loss, batch), example.student)
-            for gradient in hidden:
+            _, *of_tokens = _tensors(_gradients(partial(_sum, example, loss, batch), example.student))
+            for gradient in of_tokens:
                 assert not gradient[batch.attention_mask == 0].any(), example.kind
 
     def test_the_teacher_itself_is_the_minimum(self, loss: Loss) -> None:
@@ -201,8 +207,7 @@ class LossContract:
             batch = example.batch()
 
             value = partial(_sum, example, loss, batch)
-            logits, hidden = _gradients(value, example.teacher)
-            for gradient in (logits, *hidden):
+            for gradient in _tensors(_gradients(value, example.teacher)):
                 assert gradient.abs().max() < 1e-7, example.kind
             lowest = value(example.teacher)
             for seed in range(5):
@@ -215,19 +220,19 @@ class LossContract:
             batch = example.batch()
 
             value = partial(_sum, example, loss, batch)
-            logits, hidden = _gradients(value, example.student)
-            assert all(gradient.isfinite().all() for gradient in (logits, *hidden)), example.kind
-            assert any(gradient.any() for gradient in (logits, *hidden)), example.kind
+            found = _gradients(value, example.student)
+            assert all(gradient.isfinite().all() for gradient in _tensors(found)), example.kind
+            assert any(gradient.any() for gradient in _tensors(found)), example.kind
             for signal in loss.needs:
-                gradients = {"logits": (logits,), "hidden": hidden}.get(signal.field, ())
+                named = {"logits": (found.logits,), "hidden": found.hidden}
+                gradients = (found.inner[signal.field],) if signal.inner else named.get(signal.field, ())
                 assert all(gradient.any() for gradient in gradients), (example.kind, signal.field)
             for seed in range(5):
                 direction, step = _direction(example.student, seed), 1e-5
                 ahead, behind = (value(_moved(example.student, direction, sign * step)) for sign in (1, -1))
                 slope = float((ahead - behind) / (2 * step))
-                expected = float((logits * direction.logits).sum()) + sum(
-                    float((gradient * part).sum()) for gradient, part in zip(hidden, direction.hidden, strict=True)
-                )
+                parts = zip(_tensors(found), _tensors(direction), strict=True)
+                expected = sum(float((gradient * part).sum()) for gradient, part in parts)
                 assert expected == pytest.approx(slope, rel=1e-5, abs=1e-7), example.kind
 
     def test_it_leaves_the_outputs_alone(self, loss: Loss) -> None:
@@ -235,8 +240,7 @@ class LossContract:
         for example in examples(loss):
             batch = example.batch()
             student, teacher = example.seen(loss, batch)
-            logits, *hidden = (tensor.detach().requires_grad_() for tensor in _tensors(student))
-            mine = Outputs(logits, tuple(hidden))
+            mine = _rebuilt(student, [tensor.detach().requires_grad_() for tensor in _tensors(student)])
             before = [tensor.detach().clone() for tensor in (*_tensors(mine), *_tensors(teacher))]
             loss(mine, teacher, batch, TEMPERATURE)[0].backward()
             assert all(map(torch.equal, before, (*_tensors(mine), *_tensors(teacher)))), example.kind
@@ -263,36 +267,37 @@ def _padded(batch: Batch, more: int = 3) -> Batch:
 
 
 def _filled(outputs: Outputs, padding: torch.Tensor) -> Outputs:
-    """Return the outputs with other hidden states where a mask ``[B, S]`` is true."""
-    return replace(outputs, hidden=tuple(states.masked_fill(padding.unsqueeze(-1), 17.0) for states in outputs.hidden))
+    """Return the outputs with other numbers of tokens where a mask ``[B, S]`` is true."""
+    logits, *of_tokens = _tensors(outputs)
+    return _rebuilt(outputs, [logits, *(numbers.masked_fill(padding.unsqueeze(-1), 17.0) for numbers in of_tokens)])
 
 
 def _tensors(outputs: Outputs) -> tuple[torch.Tensor, ...]:
-    return outputs.logits, *outputs.hidden
+    """Return the logits, and all numbers of tokens ``[B, S, ...]``."""
+    return outputs.logits, *outputs.hidden, *outputs.inner.values()
 
 
-def _gradients(
-    value: Callable[[Outputs], torch.Tensor], outputs: Outputs
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Return the gradients with respect to logits and hidden states, of which some may not be used."""
+def _rebuilt(outputs: Outputs, tensors: Sequence[torch.Tensor]) -> Outputs:
+    """Return outputs of the same signals with other tensors, in the order of ``_tensors``."""
+    logits, *of_tokens = tensors
+    hidden, inner = of_tokens[: len(outputs.hidden)], of_tokens[len(outputs.hidden) :]
+    return replace(outputs, logits=logits, hidden=tuple(hidden), inner=dict(zip(outputs.inner, inner, strict=True)))
+
+
+def _gradients(value: Callable[[Outputs], torch.Tensor], outputs: Outputs) -> Outputs:
+    """Return the gradients with respect to all outputs, of which some may not be used."""
     leaves = [tensor.detach().requires_grad_() for tensor in _tensors(outputs)]
-    found = torch.autograd.grad(value(Outputs(leaves[0], tuple(leaves[1:]))), leaves, allow_unused=True)
-    logits, *hidden = (
-        torch.zeros_like(leaf) if gradient is None else gradient for leaf, gradient in zip(leaves, found, strict=True)
-    )
-    return logits, tuple(hidden)
+    found = torch.autograd.grad(value(_rebuilt(outputs, leaves)), leaves, allow_unused=True)
+    gradients = [torch.zeros_like(leaf) if it is None else it for leaf, it in zip(leaves, found, strict=True)]
+    return _rebuilt(outputs, gradients)
 
 
 def _direction(outputs: Outputs, seed: int) -> Outputs:
     generator = torch.Generator().manual_seed(seed)
-    logits, *hidden = (
-        torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) for tensor in _tensors(outputs)
-    )
-    return Outputs(logits, tuple(hidden))
+    drawn = [torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) for tensor in _tensors(outputs)]
+    return _rebuilt(outputs, drawn)
 
 
 def _moved(outputs: Outputs, direction: Outputs, step: float) -> Outputs:
-    logits, *hidden = (
-        tensor + step * part for tensor, part in zip(_tensors(outputs), _tensors(direction), strict=True)
-    )
-    return Outputs(logits, tuple(hidden))
+    pairs = zip(_tensors(outputs), _tensors(direction), strict=True)
+    return _rebuilt(outputs, [tensor + step * part for tensor, part in pairs])

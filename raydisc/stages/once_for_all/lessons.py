@@ -8,6 +8,7 @@ import torch
 from raydisc.losses.objective import WeightedLoss
 from raydisc.models.forward import Outputs, forward
 from raydisc.parallel.shard import backwards
+from raydisc.signals.inner import InnerSignal
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.stages.training import Assigned
@@ -47,7 +48,11 @@ def lessons_of(assigned: Sequence[Assigned], signal: TeacherSignal, micro_batche
 
 
 def sandwich_backward(
-    supernet: Supernet, lessons: Sequence[Lesson], loss: WeightedLoss, student_positions: tuple[int, ...]
+    supernet: Supernet,
+    lessons: Sequence[Lesson],
+    loss: WeightedLoss,
+    student_positions: tuple[int, ...],
+    inner: Sequence[type[InnerSignal]] = (),
 ) -> torch.Tensor:
     """Accumulate the gradients of the candidates' losses, each backward before the next forward.
 
@@ -57,7 +62,7 @@ def sandwich_backward(
     losses = []
     for lesson in backwards(supernet.model, lessons, supernet.rank.layout.once):
         supernet.select(lesson.candidate)
-        outputs = forward(supernet.model, lesson.batch, student_positions, supernet.precision)
+        outputs = forward(supernet.model, lesson.batch, student_positions, supernet.precision, inner)
         value = loss(outputs, lesson.wanted, lesson.batch)
         value.backward()
         losses.append(value.detach())

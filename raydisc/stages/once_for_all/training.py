@@ -73,11 +73,11 @@ class OnceForAllTraining(Training):
         assert self.towards is not None
         assert signal is not None
         loss = weighted_loss(self.towards.objective, self.towards.data)
-        positions, known = self.towards.student_positions, self.known
+        positions, inner, known = self.towards.student_positions, self.towards.inner, self.known
         supernet = Supernet(model, known.config, self.candidates, known.cost, precision, rank)
 
         def learn(assigned: Sequence[Assigned]) -> torch.Tensor:
-            return sandwich_backward(supernet, lessons_of(assigned, signal, micro_batches), loss, positions)
+            return sandwich_backward(supernet, lessons_of(assigned, signal, micro_batches), loss, positions, inner)
 
         return learn
 

@@ -1,0 +1,133 @@
+"""Signals from inside a model: what modules compute is learned from, kept or not, and planned."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from tiny_models import KINDS, tiny_config
+from tiny_runs import tiny_experiment
+from torch.nn import functional
+
+from raydisc.config.sections import DistillationConfig, TeacherOutputsConfig
+from raydisc.families.registry import layers_of
+from raydisc.losses import LOSSES
+from raydisc.losses.base import Loss
+from raydisc.models.build import load_frozen
+from raydisc.models.forward import forward
+from raydisc.models.widths import Widths
+from raydisc.runtime.planning import forecast
+from raydisc.schedules.base import Trial
+from raydisc.schedules.minidisc import Minidisc, MinidiscOptions
+from raydisc.signals.inner import InnerSignal
+from raydisc.signals.registry import SIGNALS
+from raydisc.supernet.importance import random_importance
+from raydisc.testing.losses import LossContract
+from raydisc.testing.models import sorted_state, tiny_batch, tiny_teacher
+from raydisc.testing.runs import STUDENT_SCALE, TRAINING, run_trial
+
+
+class LastValues(InnerSignal):
+    """The values of the last layer's heads, with zeros in place of heads that were pruned."""
+
+    field = "last_values"
+
+    @classmethod
+    def modules(cls, config):
+        return [layers_of(config)[-1].heads.outputs[-1].path]
+
+    @classmethod
+    def numbers(cls, config):
+        heads = layers_of(config)[-1].heads
+        return heads.count * heads.outputs[-1].size
+
+    @classmethod
+    def made_of(cls, computed, config):
+        values = computed[0].chunk(layers_of(config)[-1].heads.outputs[-1].blocks, dim=-1)[-1]
+        return functional.pad(values, (0, cls.numbers(config) - values.shape[-1]))
+
+
+class ValueRelations(Loss):
+    """The divergence of the relations of tokens by their values (MiniLM, arXiv 2002.10957)."""
+
+    name = "value_relations"
+    needs = frozenset({LastValues})
+
+    def __call__(self, student, teacher, batch, temperature):
+        real = batch.attention_mask.bool()
+        mine, theirs = (self.relations(outputs.inner["last_values"], real) for outputs in (student, teacher))
+        divergence = functional.kl_div(mine, theirs.to(mine.dtype), reduction="none", log_target=True)
+        return divergence.masked_fill(~(real[:, :, None] & real[:, None, :]), 0.0).sum(), batch.mean_tokens
+
+    @staticmethod
+    def relations(values, real):
+        scores = values @ values.transpose(1, 2) / values.shape[-1] ** 0.5
+        return scores.masked_fill(~real[:, None, :], torch.finfo(scores.dtype).min).log_softmax(-1)
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    with SIGNALS.registering(LastValues), LOSSES.registering(ValueRelations):
+        yield
+
+
+class TestValueRelations(LossContract):
+    @pytest.fixture
+    def loss(self):
+        return ValueRelations()
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_the_outputs_of_modules_are_those_of_the_forward(family):
+    config = tiny_config(family)
+    model, batch = tiny_teacher(config), tiny_batch(config)
+    linear, seen = model.get_submodule(LastValues.modules(config)[0]), []
+    handle = linear.register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        found = forward(model, batch, (), inner=(LastValues,)).inner["last_values"]
+    handle.remove()
+    assert not linear._forward_hooks  # a model is left as it was
+    wanted = seen[0].chunk(layers_of(config)[-1].heads.outputs[-1].blocks, dim=-1)[-1]
+    assert torch.equal(found, wanted)
+    assert found.shape == (*batch.input_ids.shape, LastValues.numbers(config))
+    with torch.no_grad():
+        assert not forward(model, batch.share(5, 6), (), inner=(LastValues,)).inner["last_values"].numel()
+
+
+def test_heads_that_were_pruned_leave_zeros():
+    config, batch = tiny_config("bert"), tiny_batch(tiny_config("bert"))
+    teacher = tiny_teacher(config)
+    state = sorted_state(teacher, config, random_importance(layers_of(config), 0))
+    widths = Widths((4, 4, 1), (20, 20, 20))
+    with torch.no_grad():
+        values = [
+            forward(load_frozen(config, it, it.cut(state, config)), batch, (), inner=(LastValues,)).inner["last_values"]
+            for it in (Widths.full(config), widths)
+        ]
+    torch.testing.assert_close(values[1][..., :6], values[0][..., :6])
+    assert not values[1][..., 6:].any()
+
+
+@pytest.mark.integration
+def test_a_search_learns_from_it_whether_it_is_kept_or_not(tmp_path):
+    trial = Trial(Minidisc(MinidiscOptions()), STUDENT_SCALE, 0)
+    weights = {}
+    for source in ("memory", "online"):
+        experiment = tiny_experiment(
+            distillation=DistillationConfig(**TRAINING, losses={"value_relations": 1.0, "kl_forward": 1.0}),
+            teacher_outputs=TeacherOutputsConfig(source=source),
+        )
+        ran = run_trial(experiment, trial, tmp_path)
+        stage, outputs = next(it for it in ran.stages if it[0].kind == "teacher_outputs")
+        assert ("last_values.arrow" in outputs.blobs) == (source == "memory")
+        assert stage.settings()["inner"] == ["last_values"]
+        weights[source] = np.concatenate(
+            [it.flatten() for it in load_file(ran.store.path(ran.outcome.student, "model.safetensors")).values()]
+        )
+        assert forecast(experiment, 1, "1GiB")["schedules"]
+    assert np.corrcoef(weights["memory"], weights["online"])[0, 1] > 0.99  # rounded where it is kept
+
+
+def test_other_losses_have_the_keys_that_they_had(tmp_path):
+    trial = Trial(Minidisc(MinidiscOptions()), STUDENT_SCALE, 0)
+    stages = [stage for stage, _ in run_trial(tiny_experiment(), trial, tmp_path).stages]
+    assert not any("inner" in stage.settings() for stage in stages)
