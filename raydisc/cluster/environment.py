@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from raydisc.cluster.extensions import extensions
+from raydisc.cluster.extensions import needed
 from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
 
@@ -16,13 +17,14 @@ from raydisc.errors import InputError
 def pinned(experiment: Experiment) -> list[str]:
     """Return the installed versions of all that a job needs, as requirements.
 
-    These are raydisc's own requirements, packages that hold a teacher, and packages that extend raydisc, or what those
-    require that travel with the job. Builds of one version count as one, so that torch for a CPU here and for a GPU
-    there agree.
+    These are raydisc's own requirements, packages that hold a teacher, and packages that extend raydisc and that the
+    experiment needs, or what those require that travel with the job. Builds of one version count as one, so that torch
+    for a CPU here and for a GPU there agree.
     """
     names = {requirement.name for requirement in _requirements() if requirement.name != "ray"}
     return sorted(
-        f"{name}=={Version(metadata.version(name)).public}" for name in {*names, *_holding(experiment), *_extending()}
+        f"{name}=={Version(metadata.version(name)).public}"
+        for name in {*names, *_holding(experiment), *_extending(experiment)}
     )
 
 
@@ -62,12 +64,16 @@ def _requirements() -> Iterator[Requirement]:
             yield requirement
 
 
-def _extending() -> Iterator[str]:
-    for extension in extensions():
+def _extending(experiment: Experiment) -> Iterator[str]:
+    extending = needed(experiment)
+    carried = {canonicalize_name(extension.name) for extension in extending if extension.local}
+    for extension in extending:
         if not extension.local:
             yield extension.name
             continue
         for requirement in extension.requirements():
+            if canonicalize_name(requirement.name) in carried:
+                continue
             try:
                 metadata.version(requirement.name)
             except metadata.PackageNotFoundError as error:

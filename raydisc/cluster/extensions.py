@@ -2,20 +2,25 @@
 
 A package that came from an index is named with its version, like raydisc's own requirements. A package that was
 installed from a folder, which no cluster can install, travels with the job: its folders and its metadata, by which
-entry points are found. What it requires is named with the versions that are installed here.
+entry points are found. What it requires is named with the versions that are installed here. A package that the
+experiment does not need stays here.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
 
 _GROUPS = "raydisc."
@@ -33,12 +38,14 @@ class Extension:
         local: Whether it was installed from a folder or file, so that no index has it.
         metadata: Its metadata.
         modules: The names of the importable packages that its entry points lie in.
+        members: The groups and the names of its entry points.
     """
 
     name: str
     local: bool
     metadata: metadata.Distribution
     modules: tuple[str, ...]
+    members: frozenset[tuple[str, str]]
 
     def requirements(self) -> Iterator[Requirement]:
         """Return what the package requires here, without raydisc and Ray, which every cluster has."""
@@ -56,8 +63,68 @@ def extensions() -> list[Extension]:
         points = [point for point in package.entry_points if point.group.startswith(_GROUPS)]
         if points and package.name != "raydisc" and package.name not in found:  # the first one on the path is imported
             modules = sorted({point.module.partition(".")[0] for point in points})
-            found[package.name] = Extension(package.name, _is_local(package), package, tuple(modules))
+            members = frozenset((point.group, point.name) for point in points)
+            found[package.name] = Extension(package.name, _is_local(package), package, tuple(modules), members)
     return [found[name] for name in sorted(found)]
+
+
+def needed(experiment: Experiment) -> list[Extension]:
+    """Return the installed packages that an experiment needs, by name.
+
+    These are the packages of members that it names, those that may have a member that it leaves open, and packages that
+    extend raydisc and that these require.
+    """
+    named, left_open = _named_by(experiment), _left_open(experiment)
+    installed = {canonicalize_name(extension.name): extension for extension in extensions()}
+    found: dict[str, Extension] = {}
+    wanted = [
+        key
+        for key, extension in installed.items()
+        if any(name in named or group in left_open for group, name in extension.members)
+    ]
+    while wanted:
+        key = wanted.pop()
+        if key in installed and key not in found:
+            found[key] = installed[key]
+            wanted += [canonicalize_name(requirement.name) for requirement in installed[key].requirements()]
+    return sorted(found.values(), key=lambda extension: extension.name)
+
+
+def _named_by(experiment: Experiment) -> set[str]:
+    """Return all that may name a member: the words of an experiment, and the family of a teacher that lies here."""
+    return {*_words(experiment.model_dump(mode="json")), *filter(None, [_family_of_checkpoint(experiment)])}
+
+
+def _left_open(experiment: Experiment) -> set[str]:
+    """Return the groups of which an experiment may need a member without naming it."""
+    groups = set()
+    if experiment.teacher.architecture is None and _family_of_checkpoint(experiment) is None:
+        groups.add(f"{_GROUPS}families")  # the checkpoint says it, where it lies
+    if experiment.task.name is not None:
+        groups.add(f"{_GROUPS}metrics")  # a task of another package may be judged by that of a third
+    return groups
+
+
+def _family_of_checkpoint(experiment: Experiment) -> str | None:
+    """Return the ``model_type`` of the teacher's checkpoint, if its folder lies on this machine."""
+    model = experiment.teacher.model
+    if model is None:
+        return None
+    try:
+        return str(json.loads((Path(model).expanduser() / "config.json").read_bytes())["model_type"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _words(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from (key, *_words(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _words(inner)
 
 
 def _is_local(package: metadata.Distribution) -> bool:
@@ -65,10 +132,11 @@ def _is_local(package: metadata.Distribution) -> bool:
     return package.read_text("direct_url.json") is not None or package.read_text("RECORD") is None
 
 
-def pack_extensions(folder: Path, limit_bytes: int) -> list[Path]:
-    """Copy the packages that no cluster can install into a folder.
+def pack_extensions(experiment: Experiment, folder: Path, limit_bytes: int) -> list[Path]:
+    """Copy the packages that an experiment needs and no cluster can install into a folder.
 
     Args:
+        experiment: The experiment.
         folder: The folder.
         limit_bytes: The largest size of all copies together.
 
@@ -79,13 +147,13 @@ def pack_extensions(folder: Path, limit_bytes: int) -> list[Path]:
         InputError: A package cannot travel: it is compiled, a single file, or too large.
     """
     packed: list[Path] = []
-    for extension in extensions():
-        if extension.local:
-            packed += [_packed_module(extension, name, folder) for name in extension.modules]
-            packed.append(_packed_metadata(extension, folder))
+    carried = [extension for extension in needed(experiment) if extension.local]
+    for extension in carried:
+        packed += [_packed_module(extension, name, folder) for name in extension.modules]
+        packed.append(_packed_metadata(extension, folder))
     size = sum(path.stat().st_size for place in packed for path in place.rglob("*") if path.is_file())
     if size > limit_bytes:
-        names = ", ".join(extension.name for extension in extensions() if extension.local)
+        names = ", ".join(extension.name for extension in carried)
         raise InputError(
             f"packages that extend raydisc and were installed from a folder ({names}) are {size / 2**20:.0f} MiB, but "
             f"at most {limit_bytes / 2**20:.0f} MiB travel with a job; keep data outside of them"

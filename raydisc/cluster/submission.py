@@ -38,7 +38,7 @@ def submit(
     """Send an experiment to a cluster, which runs it; stages that its storage has are not computed again.
 
     The code that runs is this raydisc's. With it go the resolved experiment, the small local files that it names, and
-    packages that extend raydisc and were installed from a folder; such packages from an index are named.
+    packages that it needs, that extend raydisc and were installed from a folder; such packages from an index are named.
 
     Args:
         experiment: What to run.
@@ -69,7 +69,7 @@ def submit(
     with tempfile.TemporaryDirectory(prefix="raydisc-job-") as made:
         files = Path(made) / JOB_FOLDER
         pack(experiment, [*requirements, ray_wanted()], files, shared)
-        carried = pack_extensions(Path(made) / "extensions", LIMIT_BYTES)
+        carried = pack_extensions(experiment, Path(made) / "extensions", LIMIT_BYTES)
         environment: dict[str, Any] = {
             "py_modules": [str(folder) for folder in (pack_code(Path(made)), files, *carried)],
             "env_vars": _STOPPING,

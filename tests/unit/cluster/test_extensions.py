@@ -8,16 +8,31 @@ from typing import Any
 import pytest
 
 from raydisc.cluster.environment import pinned
-from raydisc.cluster.extensions import extensions, pack_extensions
-from raydisc.config.experiment import Experiment, ReviewsConfig, StudentConfig, TaskConfig, TeacherConfig
+from raydisc.cluster.extensions import extensions, needed, pack_extensions
+from raydisc.config.experiment import (
+    Experiment,
+    FineTuneConfig,
+    ReviewsConfig,
+    StudentConfig,
+    TaskConfig,
+    TeacherConfig,
+)
 from raydisc.errors import InputError
 
-EXPERIMENT = Experiment(
+PLAIN = Experiment(
     task=TaskConfig(reviews=ReviewsConfig()),
-    teacher=TeacherConfig(model="some/teacher"),
+    teacher=TeacherConfig(architecture={"model_type": "bert"}, finetune=FineTuneConfig()),
     student=StudentConfig(scale=[0.1]),
 )
 LIMIT = 2**20
+
+
+def naming(loss: str) -> Experiment:
+    """An experiment with a loss of another package, which is not installed when registries are first asked."""
+    return PLAIN.model_copy(update={"distillation": PLAIN.distillation.model_copy(update={"losses": {loss: 1.0}})})
+
+
+EXPERIMENT = naming("mine")
 
 
 @pytest.fixture
@@ -25,12 +40,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Install a package with one loss, as pip does from an index, or from a folder of this machine."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def installed(name: str, local: bool, files: dict[str, str], group: str = "raydisc.losses") -> None:
+    def installed(
+        name: str, local: bool, files: dict[str, str], group: str = "raydisc.losses", requires: str = "pandas"
+    ) -> None:
         about = tmp_path / f"{name}-2.5.dist-info"
         about.mkdir()
-        requires = "Requires-Dist: pandas\nRequires-Dist: raydisc\nRequires-Dist: absent; extra == 'more'\n"
-        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.5\n{requires}")
-        (about / "entry_points.txt").write_text(f"[{group}]\nmine = {name}.part:Mine\n")
+        wanted = f"Requires-Dist: {requires}\nRequires-Dist: raydisc\nRequires-Dist: absent; extra == 'more'\n"
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.5\n{wanted}")
+        (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}.part:Mine\n")
         (about / "RECORD").touch()
         if local:
             (about / "direct_url.json").write_text(f'{{"url": "file://{tmp_path}", "dir_info": {{}}}}')
@@ -57,7 +74,7 @@ def test_a_package_from_an_index_is_named_with_its_version(install: Any, tmp_pat
     install("other", False, {"other/__init__.py": ""}, group="another.program")
     assert [extension.name for extension in extensions()] == ["mine"]
     assert set(pinned(EXPERIMENT)) - before == {"mine==2.5"}
-    assert pack_extensions(tmp_path / "pack", LIMIT) == []
+    assert pack_extensions(EXPERIMENT, tmp_path / "pack", LIMIT) == []
 
 
 def test_a_package_from_a_folder_is_carried(install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +82,7 @@ def test_a_package_from_a_folder_is_carried(install: Any, tmp_path: Path, monkey
     install("mine", True, PACKAGE)
     assert set(pinned(EXPERIMENT)) == before, "what it requires is pinned, and no index has the package itself"
     pack = tmp_path / "pack"
-    assert pack_extensions(pack, LIMIT) == [pack / "mine", pack / "mine-2.5.dist-info"]
+    assert pack_extensions(EXPERIMENT, pack, LIMIT) == [pack / "mine", pack / "mine-2.5.dist-info"]
     files = {str(path.relative_to(pack)) for path in pack.rglob("*") if path.is_file()}
     assert files == {
         "mine/__init__.py", "mine/part.py", "mine/words.txt", "mine-2.5.dist-info/METADATA",
@@ -76,6 +93,47 @@ def test_a_package_from_a_folder_is_carried(install: Any, tmp_path: Path, monkey
     assert [(point.group, point.name, point.value) for point in there.entry_points] == [
         ("raydisc.losses", "mine", "mine.part:Mine")
     ]
+
+
+def names_needed(experiment: Experiment) -> list[str]:
+    return [extension.name for extension in needed(experiment)]
+
+
+def test_a_package_that_an_experiment_does_not_need_stays_here(install: Any, tmp_path: Path) -> None:
+    before = pinned(PLAIN)
+    install("listed", False, {"listed/__init__.py": ""})
+    install("mine", True, {"mine/__init__.py": "", "mine/fast.so": ""}, requires="no-such-package")
+    assert pinned(PLAIN) == before
+    assert pack_extensions(PLAIN, tmp_path / "pack", LIMIT) == []
+    assert names_needed(EXPERIMENT) == ["mine"]
+    assert names_needed(naming("listed")) == ["listed"]
+
+
+def test_a_package_that_a_needed_one_requires_goes_with_it(install: Any, tmp_path: Path) -> None:
+    install("mine", True, PACKAGE, requires="other-part")
+    install("Other_Part", True, {"Other_Part/__init__.py": ""}, group="raydisc.stages")
+    assert names_needed(EXPERIMENT) == ["Other_Part", "mine"]
+    assert names_needed(PLAIN) == []
+    assert pinned(EXPERIMENT) == pinned(PLAIN), "no index has a package that is carried"
+    carried = {path.name for path in pack_extensions(EXPERIMENT, tmp_path / "pack", LIMIT)}
+    assert carried == {"mine", "mine-2.5.dist-info", "Other_Part", "Other_Part-2.5.dist-info"}
+
+
+def test_members_that_an_experiment_leaves_open_are_needed(install: Any, tmp_path: Path) -> None:
+    install("mine", False, PACKAGE, group="raydisc.families")
+    install("theirs", False, PACKAGE, group="raydisc.metrics")
+
+    def taught_by(model: str) -> Experiment:
+        return PLAIN.model_copy(update={"teacher": TeacherConfig(model=model)})
+
+    assert names_needed(taught_by("some/teacher")) == ["mine"], "the hub knows the family"
+    config = tmp_path / "teacher" / "config.json"
+    config.parent.mkdir()
+    for family, found in {"mine": ["mine"], "bert": []}.items():
+        config.write_text(f'{{"model_type": "{family}"}}')
+        assert names_needed(taught_by(str(config.parent))) == found
+    named = PLAIN.model_copy(update={"task": TaskConfig.model_construct(name="of-a-package")})
+    assert names_needed(named) == ["theirs"]
 
 
 def test_what_a_carried_package_requires_is_named(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,5 +161,5 @@ def test_a_requirement_that_is_not_here(install: Any, tmp_path: Path) -> None:
 def test_packages_that_cannot_be_carried(install: Any, tmp_path: Path, files: dict[str, str], said: str) -> None:
     install("mine", True, files)
     with pytest.raises(InputError, match=said):
-        pack_extensions(tmp_path / "pack", LIMIT)
+        pack_extensions(EXPERIMENT, tmp_path / "pack", LIMIT)
     assert "mine" not in sys.modules, "nothing is imported"
