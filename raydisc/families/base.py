@@ -45,6 +45,7 @@ class Family(ABC):
     Attributes:
         model_type: The ``model_type`` of the family's configurations.
         predicts_next: Whether the family has language models, which predict the next token, beside its classifiers.
+        unnamed_settings: Settings that models read from a configuration whose class does not name them.
 
     Example:
         >>> from raydisc.families.registry import FAMILIES
@@ -58,6 +59,7 @@ class Family(ABC):
 
     model_type: str
     predicts_next: bool = False
+    unnamed_settings: tuple[str, ...] = ()
 
     @abstractmethod
     def layers(self, config: Config) -> tuple[LayerUnits, ...]:

@@ -5,6 +5,8 @@ Example:
     ('bert', 'roberta', 'xlm-roberta')
 """
 
+from torch import nn
+
 from raydisc.errors import InputError
 from raydisc.families.base import Config, Family
 from raydisc.families.units import LayerUnits
@@ -56,6 +58,17 @@ def family_named(model_type: str) -> Family:
             f"teacher.model: no adapter for the family '{model_type}'; families that raydisc can prune: {known}"
         )
     return FAMILIES.get(model_type)
+
+
+def layers_in(model: nn.Module, config: Config) -> tuple[LayerUnits, ...]:
+    """Return the units of the layers that a model has, which may be fewer than its teacher's.
+
+    Args:
+        model: The model.
+        config: The configuration of the teacher.
+    """
+    held = {name for name, _ in model.named_modules()}
+    return tuple(units for units in layers_of(config) if units.heads.input.path in held)
 
 
 def layers_of(config: Config) -> tuple[LayerUnits, ...]:

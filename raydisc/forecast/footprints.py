@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from raydisc.families.registry import layers_of
+from raydisc.families.registry import layers_in
 from raydisc.forecast.dry_run import Planned
 from raydisc.forecast.memory import Allocations, bytes_of, without_contents
 from raydisc.forecast.stand_ins import batch_of, batches_of, signal_for, target_bytes
@@ -145,7 +145,7 @@ class Footprints:
             model = build(self._outlook.config, structure)
         layers = [
             sum(model.get_parameter(f"{linear.path}.weight").nbytes for linear in units.linears)
-            for units in layers_of(self._outlook.config)
+            for units in layers_in(model, self._outlook.config)
         ]
         return max(*layers, bytes_of(model) - sum(layers))
 

@@ -39,11 +39,11 @@ def from_architecture(
         hint = nearest(model_type, FAMILIES.names())
         raise InputError(f"teacher.architecture: model_type '{model_type}' is unknown to transformers{hint}")
     known = AutoConfig.for_model(model_type)
-    family_of(known)
+    unnamed = family_of(known).unnamed_settings
     for name in settings:
         if name == "vocab_size":
             raise InputError("teacher.architecture: vocab_size is the tokenizer's; leave it out")
-        if not hasattr(known, name):
+        if name not in unnamed and not hasattr(known, name):
             raise InputError(f"teacher.architecture: unknown key '{name}'{nearest(name, known.to_dict())}")
     for name, value in settings.items():
         if name.startswith(_SIZES) and isinstance(value, int | float) and value < 1:

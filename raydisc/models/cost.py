@@ -34,10 +34,11 @@ class ForwardCost:
         """Read the cost from the teacher, or from any model that keeps parts of it."""
         layers = layers_of(config)
         prunable = {linear.path for units in layers for linear in units.linears}
+        inside = tuple(f"{path}." for path in prunable)  # of a structure's own, which knows what they cost
         unpruned = {
             path: module.in_features * module.out_features
             for path, module in model.named_modules()
-            if isinstance(module, nn.Linear) and path not in prunable
+            if isinstance(module, nn.Linear) and path not in prunable and not path.startswith(inside)
         }
         return ForwardCost(layers, head_of(config).reads(config, unpruned))
 

@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
+from raydisc.errors import InputError
 from raydisc.families.base import Config
 from raydisc.families.units import LayerUnits
+from raydisc.models.form import Form
 from raydisc.registry import Registry
 from raydisc.tensors.lazy_state import State
 
@@ -39,7 +41,8 @@ class Structure(ABC):
     """The parts of a teacher that a model keeps.
 
     Structures are values: frozen, hashable and equal where they keep the same. ``config`` is always the configuration
-    of the teacher, whatever the structure keeps of it.
+    of the teacher, whatever the structure keeps of it. A forecast of memory runs models on tensors without contents, so
+    that shapes inside a model may not depend on the numbers in it.
 
     Attributes:
         kind: The name of the kind in JSON.
@@ -51,6 +54,16 @@ class Structure(ABC):
     @abstractmethod
     def full(cls, config: Config) -> Self:
         """Return the structure that keeps everything."""
+
+    @classmethod
+    def of_candidate(cls, candidate: "Structure", **settings: Any) -> "Structure":
+        """Return the structure of this kind that a student has in place of its candidate's widths; see ``formed``.
+
+        Args:
+            candidate: The candidate's structure.
+            settings: The settings of the form.
+        """
+        raise InputError(f"the structure '{cls.kind}' is not one that a student can be given")
 
     @classmethod
     @abstractmethod
@@ -126,6 +139,15 @@ STRUCTURES: Registry[type[Structure]] = Registry(
 def full_structure(config: Config) -> Structure:
     """Return the structure of the teacher itself."""
     return STRUCTURES.get(_FIRST_KIND).full(config)
+
+
+def formed(candidate: Structure, form: Form | None) -> Structure:
+    """Return the structure of a student of a form whose candidate has a structure; None keeps the candidate's.
+
+    Raises:
+        InputError: No kind of structure has the form's name, or it is not one that a student can be given.
+    """
+    return candidate if form is None else STRUCTURES.get(form.kind).of_candidate(candidate, **dict(form.settings))
 
 
 def structure_to_json(structure: Structure) -> dict[str, Any]:

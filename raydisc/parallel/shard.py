@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from raydisc.families.base import Config
-from raydisc.families.registry import layers_of
+from raydisc.families.registry import layers_in
 from raydisc.families.units import LayerUnits
 from raydisc.models.precision import Precision
 from raydisc.parallel.rank import Rank
@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 
 def blocks_of(model: nn.Module, config: Config) -> list[nn.Module]:
     """Return every transformer layer, and other modules of the same class, such as the decoder layer of EncT5."""
-    kinds = {type(_layer_of(model, units)) for units in layers_of(config)}
+    kinds = {type(_layer_of(model, units)) for units in layers_in(model, config)}
     return [module for module in model.modules() if type(module) in kinds]
 
 

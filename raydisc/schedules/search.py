@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import DistillationConfig
 from raydisc.models.build import config_from_dict
+from raydisc.models.form import Form
 from raydisc.schedules.reinvest import Saved
 from raydisc.schedules.steps import Steps, scales_above
 from raydisc.signals.cache import OutputsShape
@@ -126,6 +127,7 @@ class Search:
         scale: float,
         budget_flops: float | None = None,
         extra: Budget | None = None,
+        form: Form | None = None,
     ) -> Steps[Artifact]:
         """Ask for a model of a scale.
 
@@ -136,6 +138,7 @@ class Search:
             scale: Its scale.
             budget_flops: See ``Distil``.
             extra: See ``Distil``.
+            form: See ``Distil``.
 
         Returns:
             The model's artifact.
@@ -154,6 +157,7 @@ class Search:
                 seed=self.seed,
                 budget_flops=budget_flops,
                 extra=extra,
+                form=form,
             )
         )
 

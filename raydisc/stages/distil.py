@@ -11,9 +11,10 @@ from torch import nn
 
 from raydisc.config.sections import DistillationConfig
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
+from raydisc.models.form import Form
 from raydisc.models.forward import forward
 from raydisc.models.precision import Precision
-from raydisc.models.structure import Structure
+from raydisc.models.structure import Structure, formed
 from raydisc.models.task_heads import weights_of
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.source import TeacherSignal
@@ -28,6 +29,7 @@ from raydisc.stages.models import trainable_model
 from raydisc.stages.objective import Objective
 from raydisc.stages.plan import Outlook, Plan, prediction_bytes
 from raydisc.stages.scoring import Judged, judge
+from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, weighted_loss
 from raydisc.stages.training import Known, Learner, Towards, Training
 from raydisc.stages.work import Passes, Work, over_split
@@ -71,6 +73,8 @@ class Distil(Stage):
         budget_flops: The FLOPs to train for instead of ``config.epochs``, without early stop; the teacher's outputs
             are paid from them. None trains for the epochs.
         extra: The FLOPs to train for after the epochs; None ends with them, and it is None beside ``budget_flops``.
+        extra: The FLOPs to train for after the epochs; None ends with them.
+        form: The kind of structure that the student has in place of its candidate's; None keeps that one.
     """
 
     kind: ClassVar[str] = "distil"
@@ -85,6 +89,7 @@ class Distil(Stage):
     seed: int
     budget_flops: float | None = None
     extra: Budget | None = field(default=None, metadata={"named": "instead_of"})
+    form: Form | None = field(default=None, metadata={"since": None})
 
     def __post_init__(self) -> None:
         """Leave out what would follow epochs that a budget takes the place of."""
@@ -111,7 +116,7 @@ class Distil(Stage):
 
     def training(self, known: Known) -> "DistilTraining":
         """Return the training, which ends with the epochs, what is reinvested or the budget."""
-        structure = read_candidate(known.store, self.importance, self.scale).structure
+        structure = self._structure(known.store)
         source = known.source(self.data, self.config, self.seed)
         objective, layers = Objective.of(self.config), len(known.cost.layers)
         steps = self._steps(known, source, structure)
@@ -131,7 +136,7 @@ class Distil(Stage):
     def compute(self, context: Context) -> Result:
         """Cut the student from where it starts, train it towards its teacher, evaluate it on validation."""
         start = read_weights(context.store, self.start)
-        structure = read_candidate(context.store, self.importance, self.scale).structure
+        structure = self._structure(context.store)
         model = trainable_model(start.config, structure, structure.cut(start.state, start.config), context)
         set_dropout(model, self.config.dropout)
         cost = ForwardCost.of(model, start.config)
@@ -165,6 +170,10 @@ class Distil(Stage):
         blobs["predictions.arrow"] = table_blob(table)
         return Result(facts.to_json(), state.flops + last.flops, blobs, state.wall_before, state.cpu_before)
 
+    def _structure(self, store: ArtifactStore) -> Structure:
+        """Return the student's structure."""
+        return formed(read_candidate(store, self.importance, self.scale).structure, self.form)
+
     def _evaluation_steps(self, steps: int) -> frozenset[int]:
         """Return the steps after which the student is evaluated; empty where nothing is decided there."""
         if self.budget_flops or not self.config.patience:
@@ -197,6 +206,8 @@ class Distil(Stage):
     def label(self, undecided: bool = False) -> str:
         """See ``Stage``."""
         path = f"{name_of(self.teacher)} → {CHOSEN if undecided else format(self.scale, 'g')}"
+        if self.form is not None:
+            path += f" with {self.form.kind}"
         if self.budget_flops is not None:
             return f"{path}, equal compute"
         if kind_named(self.start.artifact.kind).supernet:

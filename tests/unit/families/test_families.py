@@ -6,10 +6,13 @@ from tiny_models import FAMILIES, KINDS, tiny_config
 from transformers import GPT2Config
 
 from raydisc.errors import InputError
+from raydisc.families.encoders import EncoderFamily, bert_like
 from raydisc.families.registry import FAMILIES as REGISTRY
 from raydisc.families.registry import family_named, family_of
 from raydisc.families.units import PrunableLinear
+from raydisc.models.architecture import from_architecture
 from raydisc.models.widths import Widths
+from raydisc.tasks.kinds import task_kind
 from raydisc.testing.families import FamilyContract
 from raydisc.testing.models import tagging
 
@@ -72,3 +75,17 @@ def test_sorting_takes_a_unit_from_every_block():
     plain, fused = PrunableLinear("q", 0, 3), PrunableLinear("qkv", 0, 2, blocks=3)
     assert fused.sorted(weight, (1, 0)).tolist() == [2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9]
     assert plain.sorted(weight, (3, 0, 2, 1)).tolist() == [9, 10, 11, 0, 1, 2, 6, 7, 8, 3, 4, 5]
+
+
+class Documented(EncoderFamily):
+    unnamed_settings = ("window",)
+
+
+def test_a_setting_that_only_the_family_names_is_read():
+    electra = Documented(**{**vars(bert_like("electra", "electra"))})
+    sizes = {"hidden_size": 24, "embedding_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    architecture = {"model_type": "electra", **sizes, "intermediate_size": 20, "window": 5}
+    with REGISTRY.registering(electra):
+        assert from_architecture(architecture, 40, task_kind("classification"), 3, 0).window == 5
+        with pytest.raises(InputError, match="unknown key 'windows'"):
+            from_architecture({**architecture, "windows": 5}, 40, task_kind("classification"), 3, 0)

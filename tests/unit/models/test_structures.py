@@ -15,16 +15,20 @@ from tiny_models import tiny_config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from raydisc.config.schedules import ScheduleOptions
+from raydisc.config.sections import DistillationConfig
 from raydisc.errors import InputError
 from raydisc.families.base import Config
 from raydisc.families.registry import layers_of
 from raydisc.families.units import LayerUnits
-from raydisc.models.build import load_frozen, load_trainable
+from raydisc.models.build import build, load_frozen, load_trainable
 from raydisc.models.cost import ForwardCost
+from raydisc.models.form import Form
 from raydisc.models.structure import (
     STRUCTURES,
     Size,
     Structure,
+    formed,
     full_structure,
     structure_from_json,
     structure_to_json,
@@ -32,12 +36,19 @@ from raydisc.models.structure import (
 from raydisc.models.student_folder import load_student
 from raydisc.models.task_heads import weights_of
 from raydisc.models.widths import Widths
+from raydisc.parallel.shard import blocks_of
 from raydisc.runs.recorder import candidate_rows
+from raydisc.runtime.planning import forecast
+from raydisc.schedules import SCHEDULES
+from raydisc.schedules.base import Schedule, Trial
+from raydisc.schedules.search import Search
+from raydisc.schedules.steps import Outcome, Steps
 from raydisc.stages.artifact import Artifact, Cost, Model
 from raydisc.stages.files import read_structure, read_weights, weight_blobs
 from raydisc.stages.store import ArtifactStore
 from raydisc.tensors.lazy_state import State
 from raydisc.testing.models import state_of, tiny_batch, tiny_teacher
+from raydisc.testing.runs import STUDENT_SCALE, TRAINING, run_trial, tiny_experiment
 
 CONFIG = tiny_config("bert", layers=3)
 
@@ -52,6 +63,10 @@ class Depth(Structure):
     @classmethod
     def full(cls, config: Config) -> Self:
         return cls(config.num_hidden_layers)
+
+    @classmethod
+    def of_candidate(cls, candidate: Structure, **settings: Any) -> Self:
+        return cls(settings["layers"])
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -119,6 +134,50 @@ def test_it_is_costed(shallow: Depth) -> None:
     size = shallow.size(CONFIG, parameters)
     assert size == Size(2 / 3, sum(parameter.numel() for parameter in student.parameters()))
     assert Depth.full(CONFIG).size(CONFIG, parameters) == full_structure(CONFIG).size(CONFIG, parameters)
+
+
+def test_linears_of_its_own_are_none_of_the_head() -> None:
+    teacher = tiny_teacher(CONFIG)
+    cost = ForwardCost.of(teacher, CONFIG)
+    teacher.get_submodule("bert.encoder.layer.0.output.dense").gate = nn.Linear(24, 3)
+    assert ForwardCost.of(teacher, CONFIG) == cost
+
+
+class Shallow(Schedule[ScheduleOptions]):
+    """Distil a student with fewer layers."""
+
+    name = "shallow"
+
+    def run(self, search: Search) -> Steps[Outcome]:
+        ready = yield from search.prepare()
+        form = Form.of("depth", layers=2)
+        student = yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale, form=form)
+        return Outcome(student)
+
+
+@pytest.mark.integration
+def test_it_is_distilled_planned_and_told_apart(shallow: Depth, tmp_path: Path) -> None:
+    losses = DistillationConfig(**TRAINING, losses={"kl_forward": 1.0})
+    with SCHEDULES.registering(Shallow):
+        trial = Trial(Shallow(ScheduleOptions()), STUDENT_SCALE, 0)
+        ran = run_trial(tiny_experiment(distillation=losses), trial, tmp_path)
+        plan = forecast(tiny_experiment(distillation=losses, schedules=["shallow"]), 1, "1GiB")
+    stage, student = ran.stages[-1]
+    assert read_structure(ran.store, Model(student)) == shallow
+    assert stage.settings()["form"] == {"kind": "depth", "settings": (("layers", 2),)}
+    [planned] = [row for row in plan["stages"] if row["stage"] == stage.label() == "teacher → 0.25 with depth"]
+    assert planned["flops"]["expected"] == student.flops
+    assert planned["peak_bytes"] > 0
+
+
+def test_the_layers_that_it_has_are_sharded(shallow: Depth) -> None:
+    student = build(CONFIG, shallow)
+    assert blocks_of(student, CONFIG) == list(student.get_submodule("bert.encoder.layer"))
+
+
+def test_a_structure_that_no_student_can_be_given_is_refused() -> None:
+    with pytest.raises(InputError, match="the structure 'widths' is not one that a student can be given"):
+        formed(full_structure(CONFIG), Form.of("widths"))
 
 
 def test_it_is_saved_and_loaded_as_a_student(shallow: Depth, tmp_path: Path) -> None:
