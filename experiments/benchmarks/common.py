@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,7 +29,7 @@ from raydisc.report.table import Sheet, print_sheets
 from raydisc.runs.machine import bound_threads, refuse_without
 from raydisc.schedules.search import Ready, Search
 from raydisc.stages.artifact import Artifact
-from raydisc.stages.executor import Executor
+from raydisc.stages.executor import Executor, StageEvent
 from raydisc.stages.files import read_split
 from raydisc.stages.problem import Subject, inspect, student_scales
 from raydisc.stages.store import ArtifactStore
@@ -239,9 +239,9 @@ class Bench:
     def executor(self, tick: Tick | None = None) -> Executor:
         """Return an executor for stages in this process that never writes a checkpoint and reports every step."""
 
-        def progress(state: Mapping[str, Any]) -> None:
-            if tick is not None and "step" in state:
-                tick(state["step"])
+        def progress(found: StageEvent) -> None:
+            if tick is not None and found.step is not None:
+                tick(found.step)
 
         never = 1e9
         arithmetic = Arithmetic(self.threads if self.device.type == "cpu" else None, self.precision)

@@ -23,6 +23,7 @@ from raydisc.report.live.reporter import LiveReporter
 from raydisc.report.runs import list_runs
 from raydisc.report.show import show
 from raydisc.report.table import Sheet
+from raydisc.training.progress import ScoredCandidate
 
 NAME = "reporting"
 
@@ -64,7 +65,11 @@ def candidates(count: int) -> list[Row]:
 def live_rows(count: int, plain: bool, idle_seconds: float) -> list[Row]:
     """Measure each kind of event for a number of trials, and the share of a core that drawing takes afterwards."""
     reporter = LiveReporter(plain=plain, file=Terminal())
-    way, rows = "plain" if plain else "terminal", candidates(count)
+    way = "plain" if plain else "terminal"
+    scored = [
+        ScoredCandidate(row["scale"], row["parameters"], row["reference"], row["metric"], row["se"])
+        for row in candidates(count)
+    ]
 
     def timed(what: str, events: int, act: Callable[[], None]) -> Row:
         begun = time.process_time()
@@ -83,7 +88,7 @@ def live_rows(count: int, plain: bool, idle_seconds: float) -> list[Row]:
     found = [
         timed("a stage begins", count, lambda: update(0)),
         timed("a step", count, lambda: update(10)),
-        timed("all candidates evaluated", 1, lambda: reporter.candidates(rows, "supernet")),
+        timed("all candidates evaluated", 1, lambda: reporter.candidates(scored, "supernet")),
     ]
     if not plain:
         begun = time.perf_counter()

@@ -32,7 +32,8 @@ from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.storage.address import open_storage
 from raydisc.training.execution import Execution
-from raydisc.training.loop import Progress, Stops, never
+from raydisc.training.loop import Stops, never
+from raydisc.training.progress import Evaluated, Event, Progress, Ranked, step_of
 
 _NEWS_EVERY_S = 0.5
 _LOSS_SHOWS_S = 10.0
@@ -78,7 +79,7 @@ class GangWorker:
         """Create a worker that has not joined the others yet."""
         self._team, self._copies = team, copies
         self._worker: Worker | None = None
-        self._news: list[dict[str, Any]] = []
+        self._news: list[Event] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         heed_sigterm()
@@ -121,24 +122,24 @@ class GangWorker:
     def _stops(self) -> bool:
         return self._stop.is_set() or is_going()
 
-    def _note(self, state: dict[str, Any]) -> None:
+    def _note(self, event: Event) -> None:
         with self._lock:
-            self._news = news_with(self._news, state)
+            self._news = news_with(self._news, event)
 
     def stop(self) -> None:
         """Make all workers write a checkpoint after this step and stop."""
         self._stop.set()
 
-    def news(self) -> list[dict[str, Any]]:
-        """Return the news since the last call: all evaluations, and the latest state."""
+    def news(self) -> list[Event]:
+        """Return the news since the last call: all evaluations, and the last event."""
         with self._lock:
             news, self._news = self._news, []
         return news
 
 
-def news_with(news: Sequence[dict[str, Any]], state: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a worker's news with a further state, which replaces earlier ones, but no evaluation."""
-    return [*(it for it in news if "candidates" in it or "evaluation" in it), state]
+def news_with(news: Sequence[Event], event: Event) -> list[Event]:
+    """Return a worker's news with a further event, which replaces earlier ones, but no evaluation."""
+    return [*(it for it in news if isinstance(it, Evaluated | Ranked)), event]
 
 
 class Gang:
@@ -168,11 +169,12 @@ class Gang:
         """
         furthest = losses = 0
 
-        def reported(state: dict[str, Any]) -> None:
+        def reported(event: Event) -> None:
             nonlocal furthest, losses
-            if state.get("step", 0) > furthest:
-                furthest, losses = state["step"], 0
-            progress(state)
+            step = step_of(event)
+            if step is not None and step > furthest:
+                furthest, losses = step, 0
+            progress(event)
 
         while True:
             try:
@@ -234,8 +236,8 @@ class Gang:
         def tell() -> None:
             if self.stops():
                 leader.stop.remote()
-            for state in _answers([leader.news.remote()], _LOSS_SHOWS_S)[0] or []:
-                progress(state)
+            for event in _answers([leader.news.remote()], _LOSS_SHOWS_S)[0] or []:
+                progress(event)
 
         asked = [it.compute.remote(request, promise, micro_batches) for it in self._workers]
         artifacts = all_or_raise(asked, self._workers, tell)

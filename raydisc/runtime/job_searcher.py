@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 
 from raydisc.runs.jobs import Job
 from raydisc.runs.proposals import TrialResult
+from raydisc.runtime.reports import JobEnded, JobStopped, Report, from_result
 
 
 class Source(Protocol):
@@ -86,7 +87,8 @@ class JobSearcher(Searcher):
         job = self._running.pop(trial_id, None)
         if job is None:
             return
-        found = _result_of(result or {}, error)
+        report = from_result(result) if result else None
+        found = _result_of(report, error)
         self._ended[job.name] = found.message if found.state == "failed" else None
         if found.state == "stopped early":
             self._stopped.add(job.name)
@@ -95,7 +97,7 @@ class JobSearcher(Searcher):
             if not waiting.waits:
                 for place in waiting.places:
                     heapq.heappush(self._ready, place)
-        if not (result or {}).get("stopped"):  # a run that stops asks for no more
+        if not isinstance(report, JobStopped):  # a run that stops asks for no more
             try:
                 self._source.ended(job, found)
                 if job.is_trial:
@@ -120,10 +122,10 @@ class JobSearcher(Searcher):
                 self._waiting[name].append(waiting)
 
 
-def _result_of(result: dict[str, Any], error: bool) -> TrialResult:
-    """Return the result of a job from its last report to Tune."""
-    failure = result.get("failure") or ("its process died" if error else None)
+def _result_of(report: Report | None, error: bool) -> TrialResult:
+    """Return the result of a job from its last report to Tune; None where its process died."""
+    end = report if isinstance(report, JobEnded) else JobEnded()
+    failure = end.failure or ("its process died" if error else None)
     if failure is not None:
         return TrialResult("failed", message=failure)
-    value, message = result.get("value"), result.get("message", "")
-    return TrialResult("stopped early" if result.get("stopped_early") else "finished", value, message)
+    return TrialResult("stopped early" if end.stopped_early else "finished", end.metric, end.message)

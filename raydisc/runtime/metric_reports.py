@@ -1,29 +1,27 @@
 """Reports of a trial's evaluations to Ray Tune, which its schedulers decide by."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+from raydisc.runtime.reports import MetricReport
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
+from raydisc.stages.executor import StageEvent
 from raydisc.stages.facts import EvaluatedFacts
-
-METRIC_REPORT = "metric"
-"""The value of ``report`` in a report of an evaluation."""
+from raydisc.training.progress import Evaluated
 
 
 class MetricReports:
     """Reports every evaluation of a trial's own stages, each once, and never throttled.
 
     Evaluations are numbered through the stages of the trial, so that those of a stage that is found, is resumed or is
-    computed by another job have the same numbers. A report is a dictionary with ``report`` ("metric"), ``stage``,
-    ``key``, ``evaluation`` (from 1) and ``metric`` (on validation rows, of candidates their mean).
+    computed by another job have the same numbers.
 
     Args:
-        report: Tune's function for reports.
+        report: Reports to Tune.
         is_ended: Whether a scheduler has ended the trial; asked after every report.
     """
 
-    def __init__(self, report: Callable[[dict[str, Any]], None], is_ended: Callable[[], bool]) -> None:
+    def __init__(self, report: Callable[[MetricReport], None], is_ended: Callable[[], bool]) -> None:
         """Start with no evaluation reported."""
         self._report, self._is_ended = report, is_ended
         self._before = 0
@@ -34,10 +32,10 @@ class MetricReports:
         self.ended = False
         """Whether the trial has been ended."""
 
-    def progress(self, state: Mapping[str, Any]) -> None:
-        """Take the state of a running stage, which has ``evaluation`` (its number) and ``metric`` after one."""
-        if "evaluation" in state:
-            self._evaluated(state["stage"], state["key"], state["evaluation"], state["metric"])
+    def progress(self, found: StageEvent) -> None:
+        """Take an event of a running stage, which may be an evaluation."""
+        if isinstance(found.event, Evaluated):
+            self._evaluated(found.stage, found.key, found.event.number, found.event.evaluation.metric)
 
     def finished(self, stage: Stage, artifact: Artifact) -> None:
         """Take a finished stage with all its evaluations, of which some may have been reported."""
@@ -54,9 +52,7 @@ class MetricReports:
             return
         self._reported[key] = number
         self.last = metric
-        self._report({
-            "report": METRIC_REPORT, "stage": kind, "key": key, "evaluation": self._before + number, "metric": metric,
-        })  # fmt: skip
+        self._report(MetricReport(kind, key, self._before + number, metric))
         self.ended = self.ended or self._is_ended()
 
 

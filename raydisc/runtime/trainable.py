@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from raydisc.runtime.job_folder import enter_job_folder
 from raydisc.runtime.liveness import leave_on_loss
 from raydisc.runtime.metric_reports import MetricReports
 from raydisc.runtime.ray_internals import mix_into_trainable
+from raydisc.runtime.reports import AlteredFound, JobEnded, JobStopped, Report, to_result
 from raydisc.schedules.base import Trial
 from raydisc.schedules.search import Ready
 from raydisc.schedules.steps import Outcome, Steps
@@ -36,7 +37,7 @@ from raydisc.schedules.trials import preparation, steps_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.evaluate import Evaluate
-from raydisc.stages.executor import Executor, Workers
+from raydisc.stages.executor import Executor, StageEvent, Workers
 from raydisc.stages.facts import EvaluatedFacts
 from raydisc.stages.problem import Subject
 from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
@@ -46,6 +47,7 @@ from raydisc.storage.faults import sentence
 from raydisc.storage.folder import Held, Storage
 from raydisc.storage.masking import masked
 from raydisc.training.execution import Execution
+from raydisc.training.progress import Evaluated, Event, Notice, Ranked
 
 _REPORT_EVERY_S = 0.5
 _REPORT_SHARE = 20
@@ -96,31 +98,35 @@ class Run:
 
 
 class Reporting:
-    """Passes a stage's state on to Tune, not more often than people can read; its begin and candidates always.
+    """Passes a stage's events on to Tune, not more often than people can read; its begin and candidates always.
 
-    It keeps the last state, so that a failure can name its stage.
+    It keeps the last event, so that a failure can name its stage.
 
     Args:
-        report: Tune's function for reports.
+        report: Reports to Tune.
     """
 
-    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
-        """Start without a state."""
+    def __init__(self, report: Callable[[StageEvent], None]) -> None:
+        """Start without an event."""
         self._report = report
-        self.last: dict[str, Any] = {}
+        self.last: StageEvent | None = None
         self.since = time.monotonic()
         self._reported, self._pause = 0.0, _REPORT_EVERY_S
 
-    def __call__(self, state: dict[str, Any]) -> None:
-        """Take the state of the running stage."""
-        now, begins = time.monotonic(), state["key"] != self.last.get("key")
+    def __call__(self, found: StageEvent) -> None:
+        """Take an event of the running stage."""
+        now, begins = time.monotonic(), self.last is None or found.key != self.last.key
         if begins:
             self.since = now
-        self.last = state
-        if begins or {"candidates", "notice"} & set(state) or now - self._reported > self._pause:
-            self._report({name: value for name, value in state.items() if name != "evaluations"})
+        self.last = found
+        if begins or _is_shown_at_once(found.event) or now - self._reported > self._pause:
+            self._report(found)
             self._reported = time.monotonic()
             self._pause = report_pause(self._reported - now)
+
+
+def _is_shown_at_once(event: Event) -> bool:
+    return isinstance(event, Notice | Ranked) or (isinstance(event, Evaluated) and event.evaluation.candidates != ())
 
 
 def report_pause(took_s: float) -> float:
@@ -128,19 +134,8 @@ def report_pause(took_s: float) -> float:
     return min(max(_REPORT_EVERY_S, _REPORT_SHARE * took_s), _REPORT_AT_LEAST_EVERY_S)
 
 
-@dataclass(frozen=True)
-class Done:
-    """The end of a job that did not fail.
-
-    Attributes:
-        message: The result for people.
-        metric: The validation metric of the trial's student, or of its last evaluation.
-        stopped_early: Whether the scheduler of trials has ended the trial.
-    """
-
-    message: str = ""
-    metric: float | None = None
-    stopped_early: bool = False
+def _report(report: Report) -> None:
+    tune.report(to_result(report))
 
 
 def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
@@ -156,22 +151,22 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     enter_job_folder()
     job: Job = config["job"]
     bound_threads(run.experiment.resources.cpus)
-    reporting = Reporting(tune.report)
-    metrics = MetricReports(tune.report, lambda: run.ends_trials and _is_ended(job, copies))
+    reporting = Reporting(_report)
+    metrics = MetricReports(_report, lambda: run.ends_trials and _is_ended(job, copies))
     try:
         executor, recorder = _equipped(job, run, copies, reporting, metrics)
     except (OSError, InputError, StorageError) as error:
-        _report_done(Done(), sentence(error, run.storage) or masked(str(error)))
+        _report(JobEnded(failure=sentence(error, run.storage) or masked(str(error))))
         return
     inherited = failure = config.get("inherited_failure")
-    done = Done()
+    done = JobEnded()
     try:
         if failure is None:
             done = _stopped_before(config, run, recorder) or _perform_whole(job, run, executor, recorder)
     except Stopped as stop:
         if is_going():
             leave()
-        early = Done(f"stopped early ({stop})", metrics.last, stopped_early=True) if metrics.ended else None
+        early = JobEnded(f"stopped early ({stop})", metrics.last, stopped_early=True) if metrics.ended else None
         try:
             _record_stop(executor.store, run.layout_of(job), str(stop), recorder, reporting)
             if early is not None and job.trial is not None:
@@ -179,7 +174,7 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         except (OSError, StorageError) as error:
             failure = sentence(error, run.storage) or masked(str(error))
         if early is None:
-            tune.report({"stage": "done", "key": "", "stopped": True, "message": str(stop)})
+            _report(JobStopped(str(stop)))
             return
         done = early if failure is None else done
     except (InputError, NonFiniteLoss, OutOfMemory, StorageError) as error:
@@ -192,14 +187,7 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
         except (OSError, StorageError) as error:
             if sentence(error, run.storage) != failure:  # which says it already
                 failure = f"{failure} (and the ledger cannot be written: {masked(str(error))})"
-    _report_done(done, failure)
-
-
-def _report_done(done: Done, failure: str | None) -> None:
-    tune.report({
-        "stage": "done", "key": "", "failure": failure, "message": done.message, "value": done.metric,
-        "stopped_early": done.stopped_early,
-    })  # fmt: skip
+    _report(replace(done, failure=failure))
 
 
 def _is_ended(job: Job, copies: Any) -> bool:
@@ -209,17 +197,17 @@ def _is_ended(job: Job, copies: Any) -> bool:
         return False
 
 
-def _stopped_before(config: dict[str, Any], run: Run, recorder: Recorder) -> Done | None:
+def _stopped_before(config: dict[str, Any], run: Run, recorder: Recorder) -> JobEnded | None:
     """Return the end of a trial that is not to be run: it was stopped early before, or its rival was."""
     job: Job = config["job"]
     if job.trial is None or not job.is_trial:
         return None
     row = recorder.stopped_before(job.trial)
     if row is not None:
-        return Done(row["message"], row["validation_metric"], stopped_early=True)
+        return JobEnded(row["message"], row["validation_metric"], stopped_early=True)
     if not config.get("inherited_stop"):
         return None
-    done = Done("stopped early with the trial that it stands beside", stopped_early=True)
+    done = JobEnded("stopped early with the trial that it stands beside", stopped_early=True)
     recorder.stopped_trial(job.trial, run.subject, done.metric, done.message)
     return done
 
@@ -247,10 +235,10 @@ def _equipped(
         workers = gang_of(Team(layout, resources, execution, run.storage, patience_s), copies, stops)
     recorder = Recorder(ledger, store, run.experiment.name, job.name, run.arithmetic, run.subject.metric)
 
-    def progress(state: dict[str, Any]) -> None:
-        reporting(state)
+    def progress(found: StageEvent) -> None:
+        reporting(found)
         if job.is_trial:
-            metrics.progress(state)
+            metrics.progress(found)
 
     def on_stage(stage: Stage, artifact: Artifact, found: bool) -> None:
         recorder.stage(stage, artifact, found)
@@ -265,21 +253,21 @@ mix_into_trainable(run_job, Preemptible)
 
 def _record_stop(store: ArtifactStore, layout: Layout, message: str, recorder: Recorder, reporting: Reporting) -> None:
     """Write what the stage that was broken off has cost; one that ended before is in the ledger already."""
-    key = reporting.last.get("key")
-    if key is not None and store.find(key) is None:
+    last = reporting.last
+    if last is not None and store.find(last.key) is None:
         seconds = time.monotonic() - reporting.since
-        recorder.stopped_stage(key, reporting.last["stage"], message, seconds * layout.workers, seconds)
+        recorder.stopped_stage(last.key, last.stage, message, seconds * layout.workers, seconds)
 
 
 def _record_failure(job: Job, run: Run, failure: str, recorder: Recorder, reporting: Reporting | None) -> None:
-    if reporting is not None and reporting.last:
+    if reporting is not None and reporting.last is not None:
         seconds = time.monotonic() - reporting.since
-        recorder.failed_stage(reporting.last["key"], reporting.last["stage"], failure, seconds)
+        recorder.failed_stage(reporting.last.key, reporting.last.stage, failure, seconds)
     if job.trial is not None and job.is_trial:
         recorder.failed_trial(job.trial, run.subject, failure)
 
 
-def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Done:
+def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -> JobEnded:
     """Do what the job is for; once altered artifacts are removed, do it again from its start."""
     if run.layout_of(job).workers == 1:
         refuse_without(run.arithmetic.precision, run.device)
@@ -292,26 +280,26 @@ def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -
                 raise
             try:
                 if executor.store.discard_altered(error.key):  # else another job was faster
-                    tune.report({"stage": "altered", "key": error.key, "notice": computed_anew(error)})
+                    _report(AlteredFound(error.key, computed_anew(error)))
                 removed.add(error.key)
             except Held:  # by a job that computes it again
-                tune.report({"stage": "altered", "key": error.key})
+                _report(AlteredFound(error.key))
                 time.sleep(_REPORT_EVERY_S)
 
 
-def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Done:
+def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> JobEnded:
     """Do what the job is for."""
     if job.test:
-        return Done(_found(_test(job, run, executor, recorder)))
+        return JobEnded(_found(_test(job, run, executor, recorder)))
     if job.trial is None:
-        return Done(_found(executor.run(preparation(run.experiment, run.subject)).finetuned))
+        return JobEnded(_found(executor.run(preparation(run.experiment, run.subject)).finetuned))
     if job.until is not None:
         executor.run(_up_to(steps_of(job.trial, run.experiment, run.subject), job.until))
-        return Done()
+        return JobEnded()
     outcome = executor.run(steps_of(job.trial, run.experiment, run.subject))
     recorder.trial(job.trial, run.subject, outcome)
     _export(job.trial, run, executor, outcome)
-    return Done(_found(outcome.student), EvaluatedFacts.of(outcome.student).last.metric)
+    return JobEnded(_found(outcome.student), EvaluatedFacts.of(outcome.student).last.metric)
 
 
 def _found(artifact: Artifact | None) -> str:

@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, HyperBandScheduler, PopulationBas
 
 from raydisc.errors import InputError
 from raydisc.runs.jobs import Job
-from raydisc.runtime.metric_reports import METRIC_REPORT
+from raydisc.runtime.reports import MetricReport, from_result
 
 
 class JobScheduler(FIFOScheduler):
@@ -46,10 +46,11 @@ class JobScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Pass on an evaluation, and end the trial if the scheduler would."""
         job: Job = trial.config["job"]
-        if not _decides(trial) or result.get("report") != METRIC_REPORT:
+        report = from_result(result)
+        if not _decides(trial) or not isinstance(report, MetricReport):
             return str(TrialScheduler.CONTINUE)
-        if result["evaluation"] > self._seen.get(job.name, {"evaluation": 0})["evaluation"]:
-            seen = self._seen[job.name] = {**result, "training_iteration": result["evaluation"]}
+        if report.evaluation > self._seen.get(job.name, {"evaluation": 0})["evaluation"]:
+            seen = self._seen[job.name] = {**result, "training_iteration": report.evaluation}
             if self._scheduler.on_trial_result(tune_controller, trial, seen) == TrialScheduler.STOP:
                 self._ended.add(job.name)
         if job.name in self._ended:

@@ -17,7 +17,8 @@ from raydisc.tasks.tokenised import Batch
 from raydisc.training.batches import BatchSource, optimiser_settings
 from raydisc.training.execution import Execution
 from raydisc.training.inference import FlopMeter, Pass
-from raydisc.training.loop import LoopSettings, Progress, Stops, never
+from raydisc.training.loop import LoopSettings, Stops, never
+from raydisc.training.progress import Alive, Progress, StepsDone
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Context:
     Attributes:
         store: The artifacts.
         device: The device to compute on.
-        progress: Takes the state of the running stage.
+        progress: Takes the events of the running stage.
         checkpoint_folder: The folder of what the stage needs to go on after a crash.
         execution: How the stage is computed.
         rank: The rank of this worker among those that compute the stage.
@@ -86,7 +87,7 @@ class Context:
 
         def on_batch(batch: Batch) -> None:
             meter(batch)
-            self.progress({} if steps is None else {"step": next(done), "steps": steps})
+            self.progress(Alive() if steps is None else StepsDone(next(done), steps))
 
         execution = self.execution
         return Pass(EVALUATION_BATCH, on_batch, execution.precision, self.rank, execution.micro_batches)

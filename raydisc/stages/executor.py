@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from raydisc.errors import OutOfMemory, Stopped
 from raydisc.models.precision import Arithmetic
@@ -11,7 +12,8 @@ from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
 from raydisc.stages.store import ArtifactStore
 from raydisc.storage.folder import Held
-from raydisc.training.loop import Progress, Stops, never
+from raydisc.training.loop import Stops, never
+from raydisc.training.progress import Event, Notice, Progress, StepsDone, step_of
 
 _ASK_EVERY_S = 0.5
 """Between two looks whether another process has done with a stage."""
@@ -22,6 +24,30 @@ Schedule = Generator[Stage, Artifact, Outcome]
 
 OnStage = Callable[[Stage, Artifact, bool], None]
 """Called for every stage that a schedule asked for, with its artifact and whether it was there already."""
+
+
+@dataclass(frozen=True)
+class StageEvent:
+    """An event of a running stage, with the stage.
+
+    Attributes:
+        stage: The kind of the stage.
+        key: Its key.
+        event: The event.
+    """
+
+    stage: str
+    key: str
+    event: Event
+
+    @property
+    def step(self) -> int | None:
+        """The number of steps done; None where the event reports none."""
+        return step_of(self.event)
+
+
+OnEvent = Callable[[StageEvent], None]
+"""Takes the events of running stages; called at every step, so that it must be cheap."""
 
 Workers = Callable[[Stage, Artifact, Progress, int], Artifact]
 """Compute a stage and keep it, with each batch cut into that number of parts: a ``Worker``, or several."""
@@ -45,7 +71,7 @@ class Executor:
         store: The artifacts.
         workers: Compute the stages that are not there yet.
         arithmetic: The arithmetic that they compute in, which enters keys.
-        progress: Takes the state of the running stage, with its ``stage`` and ``key``.
+        progress: Takes the events of the running stage.
         on_stage: Called for every finished stage.
         stops: Whether no further stage is to be computed.
     """
@@ -55,7 +81,7 @@ class Executor:
         store: ArtifactStore,
         workers: Workers,
         arithmetic: Arithmetic,
-        progress: Progress,
+        progress: OnEvent,
         on_stage: OnStage,
         stops: Stops = never,
     ) -> None:
@@ -92,26 +118,23 @@ class Executor:
                     held.enter_context(self.store.holding(promise.key, wait=False))
                     break
                 except Held:
-                    self._tell(request, promise, {"step": 0})
+                    self._progress(StageEvent(request.kind, promise.key, StepsDone(0)))
                 if self._stops():
                     raise Stopped(f"{request.kind}: stopped while another process computed it")
                 time.sleep(_ASK_EVERY_S)
             yield
-
-    def _tell(self, request: Stage, promise: Artifact, state: dict[str, Any]) -> None:
-        self._progress({"stage": request.kind, "key": promise.key, **state})
 
     def run(self, schedule: Schedule[Outcome]) -> Outcome:
         """Execute everything that a schedule asks for."""
         return driven(schedule, self.execute)
 
     def _compute(self, request: Stage, promise: Artifact) -> Artifact:
-        def progress(state: dict[str, Any]) -> None:
-            self._tell(request, promise, state)
+        def progress(event: Event) -> None:
+            self._progress(StageEvent(request.kind, promise.key, event))
 
         if self._stops():
             raise Stopped(f"{request.kind}: stopped before its first step")
-        progress({"step": 0})
+        progress(StepsDone(0))
         micro_batches = 1
         while True:
             try:
@@ -121,7 +144,7 @@ class Executor:
             if micro_batches >= rows:
                 raise OutOfMemory(_no_room(request, full, micro_batches))
             micro_batches = min(2 * micro_batches, rows)
-            progress({"step": 0, "notice": f"{request.kind}: out of memory; batches are cut in {micro_batches}"})
+            progress(Notice(f"{request.kind}: out of memory; batches are cut in {micro_batches}"))
 
 
 def _no_room(request: Stage, full: str, micro_batches: int) -> str:

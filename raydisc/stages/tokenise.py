@@ -21,6 +21,7 @@ from raydisc.stages.plan import Outlook, Plan
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.tasks.base import TaskData, load_task
 from raydisc.tasks.reviews import word_tokenizer
+from raydisc.training.progress import Alive
 
 TOKENIZER_PREFIX = "tokenizer/"
 
@@ -81,7 +82,7 @@ class Tokenise(Stage):
         labelled = {name: table for name, table in task.splits.items() if name != "unlabelled"}
 
         def on_chunk() -> None:
-            context.progress({})
+            context.progress(Alive())
 
         splits = {
             name: task.kind.tokenise(table, tokenizer, task.max_length, name, on_chunk)

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,8 +20,9 @@ from raydisc.stages.base import Stage
 from raydisc.stages.context import Context
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.training.execution import Execution
-from raydisc.training.loop import Progress, Stops, never
+from raydisc.training.loop import Stops, never
 from raydisc.training.micro_batches import is_out_of_memory
+from raydisc.training.progress import Event, Progress
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Worker:
         Args:
             request: The stage.
             promise: The promise of its artifact.
-            progress: Takes the state of the running stage, from the worker that leads.
+            progress: Takes the events of the running stage, from the worker that leads.
             micro_batches: The number of parts that each batch is cut into.
 
         Raises:
@@ -97,7 +97,7 @@ class Worker:
         return self.rank.from_leader(artifact)
 
 
-def _ignore(_: dict[str, Any]) -> None:
+def _ignore(_: Event) -> None:
     """Ignore the progress of a worker that does not lead."""
 
 

@@ -14,24 +14,20 @@ That plans have the FLOPs of runs is a part of ``raydisc.testing.schedules.Sched
 
 import pickle
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
-from raydisc.stages.executor import Executor
+from raydisc.stages.executor import Executor, OnEvent, StageEvent
 from raydisc.stages.kinds import STAGES
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.testing.runs import ONE_THREAD
 from raydisc.training.execution import Execution
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 class Killed(BaseException):
@@ -53,13 +49,13 @@ class Example:
     storage: Path
 
 
-def computed(stage: Stage, storage: Path, progress: Progress = lambda state: None, every_s: float = 60.0) -> Artifact:
+def computed(stage: Stage, storage: Path, progress: OnEvent = lambda event: None, every_s: float = 60.0) -> Artifact:
     """Compute a stage in this process, on one thread, unless the storage has it.
 
     Args:
         stage: The stage.
         storage: The folder of artifacts.
-        progress: Takes the state of the running stage.
+        progress: Takes the events of the running stage.
         every_s: Seconds between checkpoints.
     """
     store = ArtifactStore(storage)
@@ -105,7 +101,7 @@ class StageContract:
 
     def test_it_is_not_computed_twice(self, example: Example) -> None:
         """A finished stage is found by its key."""
-        seen: list[Any] = []
+        seen: list[StageEvent] = []
         assert computed(example.stage, example.storage, seen.append) == example.artifact
         assert seen == []
 
@@ -115,14 +111,14 @@ class StageContract:
 
     def test_a_stage_that_was_killed_goes_on(self, example: Example, inputs: Path) -> None:
         """Killed at any report of its progress and computed again, it leaves what it would have left."""
-        reports: list[Any] = []
+        reports: list[StageEvent] = []
         whole = shutil.copytree(inputs, inputs.parent / "whole")
         computed(example.stage, whole, reports.append, every_s=0.0)
         for last in sorted({1, len(reports) // 2, len(reports) - 1} & set(range(1, len(reports)))):
             place = shutil.copytree(inputs, inputs.parent / f"killed-{last}")
             left = last
 
-            def kill(state: dict[str, Any]) -> None:
+            def kill(event: StageEvent) -> None:
                 nonlocal left
                 left -= 1
                 if left < 0:

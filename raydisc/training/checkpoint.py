@@ -74,7 +74,7 @@ _STATE = TypeAdapter(TrainingState)
 def save(folder: Path, state: TrainingState, rank: Rank = ALONE) -> None:
     """Write the checkpoint atomically in place of the one before; all workers must call it."""
     folder.mkdir(parents=True, exist_ok=True)
-    evaluations = [evaluation_to_json(found) for found in state.evaluations]
+    evaluations = [_evaluation_to_json(found) for found in state.evaluations]
     told = json.dumps({**asdict(replace(state, tensors={}, evaluations=[])), "evaluations": evaluations})
     if any(isinstance(tensor, DTensor) for tensor in state.tensors.values()):
         shards = folder / f"shards-{state.step}"
@@ -92,7 +92,7 @@ def save(folder: Path, state: TrainingState, rank: Rank = ALONE) -> None:
         _forget(folder, but=folder / _FILE)
 
 
-def evaluation_to_json(found: Evaluation) -> dict[str, Any]:
+def _evaluation_to_json(found: Evaluation) -> dict[str, Any]:
     """Return an evaluation as JSON values, without what it does not have."""
     return {name: value for name, value in asdict(found).items() if value not in (None, ())}
 

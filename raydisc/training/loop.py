@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.shard import is_sharded
 from raydisc.training.checkpoint import (
     TrainingState,
-    evaluation_to_json,
     fits,
     load,
     optimiser_tensors,
@@ -27,7 +25,7 @@ from raydisc.training.checkpoint import (
 )  # fmt: skip
 from raydisc.training.compact_embedding import CompactVocabulary
 from raydisc.training.optimiser import OptimiserSettings, adamw, decayed, descend, lr_at
-from raydisc.training.progress import Evaluation
+from raydisc.training.progress import Evaluated, Evaluation, Progress, StepsDone
 
 _SEED_STRIDE = 2**32
 """The distance between the seeds of workers; the seeds of stages are smaller."""
@@ -41,12 +39,6 @@ part of the loss, detached and on the device, and the FLOPs that all workers exe
 
 Evaluate = Callable[[int], tuple[Evaluation, float]]
 """Evaluates after a step; returns the evaluation, and the FLOPs that all workers executed for it."""
-
-Progress = Callable[[dict[str, Any]], None]
-"""Takes the state of a running stage; called at every step, so that it must be cheap. Some states have a ``loss``.
-
-A state without a ``step`` says only that the stage is still running."""
-
 
 Stops = Callable[[], bool]
 """Whether a stage is asked to stop; called at every step, so that it must be cheap."""
@@ -107,7 +99,7 @@ def train(
         settings: The settings of the loop.
         step: Runs forward and backward of a step.
         evaluate: Evaluates the model after some steps.
-        progress: Takes the state after every step.
+        progress: Takes the events: every step and every evaluation.
         rank: The rank of this worker; all workers run the same loop.
 
     Returns:
@@ -176,15 +168,14 @@ def _train(
         due = rank.leads and time.monotonic() - saved > pause
         stops, due = rank.any_of(settings.stops(), due)
         saves = folder is not None and (stops or due)
-        told: dict[str, Any] = {"step": state.step, "steps": settings.total_steps}
+        read = None
         if evaluates or saves or state.step == settings.total_steps or index % READ_EVERY == 0:
-            told["loss"] = _read(unread, settings, rank)
+            read = _read(unread, settings, rank)
             unread.clear()
-        progress(told)
+        progress(StepsDone(state.step, settings.total_steps, read))
         if evaluates:
             _evaluate(model, state, settings, evaluate)
-            found = evaluation_to_json(state.evaluations[-1])
-            progress({"steps": settings.total_steps, **found, "evaluation": len(state.evaluations)})
+            progress(Evaluated(state.evaluations[-1], len(state.evaluations), settings.total_steps))
         if folder is not None and saves:
             writes = time.monotonic()
             _save(model, optimiser, state, folder, begun, rank)

@@ -1,5 +1,6 @@
-"""What a stage finds while it trains. Nothing here needs torch, so that the live view can import it."""
+"""What a running stage reports. Nothing here needs torch, so that the live view can import it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -37,3 +38,76 @@ class Evaluation:
     metric: float
     se: float | None = None
     candidates: tuple[ScoredCandidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepsDone:
+    """The steps that a stage has done.
+
+    Attributes:
+        step: Their number.
+        steps: The number of all steps; 0 for a stage without steps.
+        loss: The loss of the last one; None where it was not read, as reading waits for the device.
+    """
+
+    step: int
+    steps: int = 0
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation while a stage trains.
+
+    Attributes:
+        evaluation: The evaluation.
+        number: Its number in the stage, from 1.
+        steps: The number of all steps.
+    """
+
+    evaluation: Evaluation
+    number: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The candidates of a supernet, as they stand before or after the training.
+
+    Attributes:
+        candidates: The candidates.
+        step: The number of steps done.
+        steps: The number of all steps.
+    """
+
+    candidates: tuple[ScoredCandidate, ...]
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Alive:
+    """A sign that a stage goes on, between two steps or without any."""
+
+
+Event = StepsDone | Evaluated | Ranked | Notice | Alive
+"""What a running stage reports."""
+
+Progress = Callable[[Event], None]
+"""Takes the events of a running stage; called at every step, so that it must be cheap."""
+
+
+def step_of(event: Event) -> int | None:
+    """Return the number of steps done that an event reports; None where it reports none."""
+    match event:
+        case StepsDone(step=step) | Ranked(step=step) | Evaluated(evaluation=Evaluation(step=step)):
+            return step
+        case _:
+            return None

@@ -158,9 +158,9 @@ def prepared(storage, workers):
     return executor.run(search.prepare()).finetuned["evaluations"][-1]["metric"], len(seen)
 
 seen, lost = [], []
-def told(state):
-    seen.append(state.get("step"))
-    if state.get("steps") and state["step"] > 3 and storage.name == "together" and not lost:
+def told(found):
+    seen.append(found.step)
+    if getattr(found.event, "steps", 0) and found.step > 3 and storage.name == "together" and not lost:
         lost.append(cluster.remove_node(other))
 
 storage = Path("alone")

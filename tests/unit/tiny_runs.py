@@ -59,7 +59,7 @@ class Told:
 def executor(
     storage,
     told=None,
-    progress=lambda state: None,
+    progress=lambda found: None,
     read_blob=None,
     checkpoint_every_s=60.0,
     arithmetic=ONE_THREAD,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from raydisc.report.rows import number, reference
 from raydisc.tradeoff import DEFAULT_LAM, rank, tradeoff
+from raydisc.training.progress import ScoredCandidate
 
 News = Literal["finished", "failed", "notice"]
 
@@ -47,16 +47,18 @@ class Entry:
         scale: Nominal scale.
         metric: Validation metric.
         reference: The value that the metric is divided by in the tradeoff.
+        se: The standard error of the metric.
+        parameters: The parameters of its model.
         tradeoff: The tradeoff with the run's λ.
-        row: Everything that was reported about it.
     """
 
     place: int | None
     scale: float
     metric: float
     reference: float
+    se: float
+    parameters: int
     tradeoff: float
-    row: Mapping[str, Any]
 
 
 class Board:
@@ -74,21 +76,18 @@ class Board:
         """Start the board of a run."""
         self.title, self.total, self.lam, self.started = title, total, lam, self.clock()
 
-    def rank(self, rows: Sequence[Mapping[str, Any]], supernet: str) -> None:
+    def rank(self, candidates: Sequence[ScoredCandidate], supernet: str) -> None:
         """Rank a supernet's candidates; the smallest is the student's own scale and takes no place."""
-        own = min(row["scale"] for row in rows)
-        entries = [self._entry(row) for row in rows]
+        own = min(candidate.scale for candidate in candidates)
+        entries = [self._entry(candidate) for candidate in candidates]
         ranked = rank([entry for entry in entries if entry.scale > own], self.lam)
         placed = [replace(entry, place=n) for n, entry in enumerate(ranked, start=1)]
         self.rankings.pop(supernet, None)  # the one that changed last stands last
         self.rankings[supernet] = [*placed, *(entry for entry in entries if entry.scale == own)]
 
-    def _entry(self, row: Mapping[str, Any]) -> Entry:
-        metric = number(row["metric"])
-        shown = float("nan") if metric is None else metric
-        relative_to = reference(row)
-        value = tradeoff(shown, row["scale"], self.lam, relative_to)
-        return Entry(None, row["scale"], shown, relative_to, value, row)
+    def _entry(self, found: ScoredCandidate) -> Entry:
+        value = tradeoff(found.metric, found.scale, self.lam, found.reference)
+        return Entry(None, found.scale, found.metric, found.reference, found.se, found.parameters, value)
 
     def counts(self) -> str:
         """Return the numbers of finished, running and failed trials in words."""

@@ -59,7 +59,7 @@ class Lines:
         placed = [entry for entry in self._board.rankings[supernet] if entry.place is not None]
         best = ", ".join(
             f"{entry.place}. {formats.scale(entry.scale)}, tradeoff {entry.tradeoff:.3f} "
-            f"(metric {formats.with_error(entry.metric, entry.row.get('se'))})"
+            f"(metric {formats.with_error(entry.metric, entry.se)})"
             for entry in placed[:SHOWN]
         )
         rest = f", {len(placed) - SHOWN} more" if len(placed) > SHOWN else ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Sequence
+from typing import IO
 
 from rich.console import Console
 
@@ -13,6 +13,7 @@ from raydisc.report.live.board import Board, Stage, View
 from raydisc.report.live.lines import Lines
 from raydisc.report.live.screen import Screen
 from raydisc.tradeoff import DEFAULT_LAM
+from raydisc.training.progress import ScoredCandidate
 
 
 class LiveReporter:
@@ -63,17 +64,15 @@ class LiveReporter:
         running.step = step
         self._view.progress(trial_id, new)
 
-    def candidates(self, rows: Sequence[Mapping[str, Any]], supernet: str = "") -> None:
+    def candidates(self, candidates: Sequence[ScoredCandidate], supernet: str = "") -> None:
         """Rank the candidates of a supernet after an evaluation.
 
         Args:
-            rows: One row for each candidate, the student's own scale (the smallest) included. Each has a ``scale``
-                and a ``metric``, and where known ``se``, ``parameters``, ``flops``, ``state`` and the
-                ``student_metric`` of the student distilled through it.
+            candidates: The candidates, the student's own scale (the smallest) included; empty for one model.
             supernet: The identifier of the supernet.
         """
-        if rows:
-            self._board.rank(rows, supernet)
+        if candidates:
+            self._board.rank(candidates, supernet)
             self._view.ranking(supernet)
 
     def finished(self, trial_id: str, label: str, message: str) -> None:

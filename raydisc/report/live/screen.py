@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -21,14 +20,7 @@ MARKS: dict[News, tuple[str, str]] = {
     "notice": ("!", "yellow"),
 }
 
-OPTIONAL: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("params", "parameters", formats.parameters),
-    ("student", "student_metric", formats.decimal),
-    ("cost", "flops", formats.flops),
-)
-"""Columns that stand in the ranking once a row has them: heading, field, format."""
-
-
+HEADINGS = "place", "scale", "validation", "tradeoff", "params"
 BAR_WIDTHS = 6, 24  # smallest and largest
 
 
@@ -108,20 +100,13 @@ class Screen:
             return []
         supernet, every = next(reversed(self._board.rankings.items()))
         entries = every[:most]
-        optional = [column for column in OPTIONAL if any(e.row.get(column[1]) is not None for e in entries)]
-        states = any(entry.row.get("state") for entry in entries)
         named = f", supernet {supernet[:12]}" if supernet else ""
         title = Text(f"candidates by m + {self._board.lam:g}(1 - s){named}", style="bold")
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-        headings = ["place", "scale", "validation", "tradeoff", *(heading for heading, _, _ in optional)]
-        for heading in headings:
+        for heading in HEADINGS:
             table.add_column(heading, justify="right")
-        if states:
-            table.add_column("state")
         for entry in entries:
-            cells = self._cells(entry) + [form(entry.row.get(field)) for _, field, form in optional]
-            state = [str(entry.row.get("state") or "")] if states else []
-            table.add_row(*map(Text, [*cells, *state]), style={1: "bold green", None: "dim"}.get(entry.place))
+            table.add_row(*map(Text, self._cells(entry)), style={1: "bold green", None: "dim"}.get(entry.place))
         if len(every) > len(entries):
             return [title, table, Text(f"… and {len(every) - len(entries)} more", style="dim")]
         return [title, table]
@@ -131,8 +116,9 @@ class Screen:
         return [
             "student" if own else str(entry.place),
             formats.scale(entry.scale),
-            formats.with_error(entry.metric, entry.row.get("se")),
+            formats.with_error(entry.metric, entry.se),
             formats.DASH if own else formats.decimal(entry.tradeoff),
+            formats.parameters(entry.parameters),
         ]
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from raydisc.report.live.reporter import LiveReporter
 from raydisc.runs.jobs import Job
 from raydisc.runtime.callbacks.base import Watcher
+from raydisc.runtime.reports import AlteredFound, JobEnded, JobStopped, from_result
+from raydisc.stages.executor import StageEvent
+from raydisc.training.progress import Evaluated, Notice, Ranked, StepsDone
 
 
 class ReporterCallback(Watcher):
@@ -30,22 +33,24 @@ class ReporterCallback(Watcher):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """Pass on the report of a trial."""
         job: Job = trial.config["job"]
-        if result.get("stopped"):
-            with contextlib.suppress(Exception):
-                self._reporter.stopped(job.name, job.label, result["message"])
-            return
-        if result.get("stage") == "done":
-            self._end(job, result.get("failure"), result.get("message", ""), trial.config.get("inherited_failure"))
+        report = from_result(result)
+        if isinstance(report, JobEnded):
+            self._end(job, report.failure, report.message, trial.config.get("inherited_failure"))
             return
         with contextlib.suppress(Exception):
-            if "notice" in result:
-                self._reporter.notice(result["notice"])
-                return
-            if "step" not in result:  # it goes on
-                return
-            self._reporter.update(job.name, job.label, result["stage"], result["step"], result.get("steps", 0))
-            if "candidates" in result:
-                self._reporter.candidates(result["candidates"], result["key"])
+            match report:
+                case JobStopped(message):
+                    self._reporter.stopped(job.name, job.label, message)
+                case AlteredFound(notice=str(notice)) | StageEvent(event=Notice(notice)):
+                    self._reporter.notice(notice)
+                case StageEvent(stage, key, Evaluated(evaluation, steps=steps)):
+                    self._reporter.update(job.name, job.label, stage, evaluation.step, steps)
+                    self._reporter.candidates(evaluation.candidates, key)
+                case StageEvent(stage, key, Ranked(candidates, step, steps)):
+                    self._reporter.update(job.name, job.label, stage, step, steps)
+                    self._reporter.candidates(candidates, key)
+                case StageEvent(stage, _, StepsDone(step, steps)):
+                    self._reporter.update(job.name, job.label, stage, step, steps)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Pass on that a trial's process died more often than it may."""

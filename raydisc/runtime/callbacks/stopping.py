@@ -12,6 +12,8 @@ from raydisc.runs.budget import Spending
 from raydisc.runs.jobs import Job
 from raydisc.runs.termination import GRACE_S
 from raydisc.runtime.callbacks.base import Watcher
+from raydisc.runtime.reports import JobEnded, JobStopped, MetricReport, from_result
+from raydisc.stages.executor import StageEvent
 
 _ASK_TO_STOP_EVERY_S = 1.0
 _ASK_EVERY_S = 0.5
@@ -65,10 +67,11 @@ class Overseer(Watcher):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """Note the stage that a job is running, or that the job has ended."""
         job: Job = trial.config["job"]
-        if result.get("stage") == "done":
-            self._end(job)
-        else:
-            self._spending.runs(job.name, result["key"], self._devices(job))
+        match from_result(result):
+            case JobEnded() | JobStopped():
+                self._end(job)
+            case StageEvent(key=key) | MetricReport(key=key):
+                self._spending.runs(job.name, key, self._devices(job))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Note that a job's process died more often than it may."""

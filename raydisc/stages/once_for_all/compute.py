@@ -16,7 +16,7 @@ from raydisc.stages.once_for_all.training import training_of
 from raydisc.stages.training import Known
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
-from raydisc.training.progress import Evaluation, ScoredCandidate
+from raydisc.training.progress import Evaluation, Ranked, ScoredCandidate
 
 
 def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result:
@@ -42,8 +42,7 @@ def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result
         return Evaluation(step, mean, candidates=tuple(scored)), flops
 
     if selection.scored:  # of an earlier process, which may not have reported them
-        told = [asdict(candidate) for candidate in selection.scored]
-        context.progress({"step": 0, "steps": training.steps, "candidates": told})
+        context.progress(Ranked(selection.scored, 0, training.steps))
     assert training.towards is not None
     state = training.run(supernet.model, context, evaluate, training.towards.targets(context, training.source))
     return _result(request, context, supernet, selection, state, training.steps)
@@ -67,8 +66,7 @@ def _result(
     blobs = weight_blobs(supernet.config, largest.structure, largest.scale, weights, context.rank)
     if chosen is None:
         judges = validation
-        told = [asdict(candidate) for candidate in scored]
-        context.progress({"step": state.step, "steps": steps, "candidates": told})
+        context.progress(Ranked(tuple(scored), state.step, steps))
         blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
     else:
         judges = read_split(context.store, request.data, "validation", request.config.evaluation_rows)

@@ -83,7 +83,7 @@ def test_a_student_is_trained_with_it(tmp_path, loss_class, source):
         outputs = run.run(search.outputs_of(ready, ready.teacher))
         assert outputs["positions"] == ([0, 1, 2, 3] if loss_class is TokenDistance else [])
         assert student["steps"] == round(epochs * 7)
-        reached.append([state["loss"] for state in seen if "loss" in state][-1])
+        reached.append([loss for found in seen if (loss := getattr(found.event, "loss", None)) is not None][-1])
     assert reached[1] < reached[0]
 
 

@@ -11,13 +11,14 @@ from rich.console import Console
 from raydisc.report.live.board import Board, Stage, clock_time
 from raydisc.report.live.reporter import LiveReporter
 from raydisc.report.live.screen import Screen
+from raydisc.training.progress import ScoredCandidate
 
-CANDIDATES = [
-    {"scale": 0.9, "metric": 0.95, "se": 0.01},
-    {"scale": 0.5, "metric": 0.94, "se": 0.01},
-    {"scale": 0.3, "metric": 0.93, "se": 0.01},
-    {"scale": 0.1, "metric": 0.99, "se": 0.01},
-]
+
+def scored(scale: float, metric: float) -> ScoredCandidate:
+    return ScoredCandidate(scale, 1_500_000, 1.0, metric, 0.01)
+
+
+CANDIDATES = [scored(0.9, 0.95), scored(0.5, 0.94), scored(0.3, 0.93), scored(0.1, 0.99)]
 
 
 class Clock:
@@ -102,12 +103,12 @@ def test_a_ranking_is_told_from_time_to_time_and_the_last_one_always(
     plain.start("quick", 1)
     for now, best in ((0.0, 0.91), (1.0, 0.92), (2.0, 0.93)):
         clock.now = now
-        plain.candidates([*CANDIDATES[:2], {"scale": 0.3, "metric": best}, CANDIDATES[3]], "1234567890abcdef")
+        plain.candidates([*CANDIDATES[:2], scored(0.3, best), CANDIDATES[3]], "1234567890abcdef")
     plain.stop()
     rankings = [line for line in stream.getvalue().splitlines() if "candidates" in line]
     assert len(rankings) == 2
     assert rankings[-1] == (
-        "[0:02] candidates of supernet 1234567890ab by m + 0.2(1 - s): 1. 0.3, tradeoff 1.070 (metric 0.930), "
+        "[0:02] candidates of supernet 1234567890ab by m + 0.2(1 - s): 1. 0.3, tradeoff 1.070 (metric 0.930 ±0.010), "
         "2. 0.5, tradeoff 1.040 (metric 0.940 ±0.010), 3. 0.9, tradeoff 0.970 (metric 0.950 ±0.010)"
     )
 
@@ -128,7 +129,7 @@ def test_lambda_orders_the_ranking(plain: LiveReporter) -> None:
 
 def test_a_metric_that_is_not_a_number_is_last(plain: LiveReporter) -> None:
     plain.start("quick", 1)
-    plain.candidates([{"scale": 0.9, "metric": math.nan}, {"scale": 0.5, "metric": None}, *CANDIDATES[2:]])
+    plain.candidates([scored(0.9, math.nan), scored(0.5, math.nan), *CANDIDATES[2:]])
     assert [e.scale for e in plain._board.rankings[""]] == [0.3, 0.5, 0.9, 0.1]
 
 
@@ -138,7 +139,7 @@ def test_a_terminal_shows_bars_and_the_ranking(plain: LiveReporter, clock: Clock
     clock.now = 10.0
     plain.update("a", "maxidisc [0.3]", "distil", 100, 400)
     plain.update("b", "kd", "tokenise", 0, 0)
-    plain.candidates([row | {"parameters": 1_500_000} for row in CANDIDATES], "1234567890abcdef")
+    plain.candidates(CANDIDATES, "1234567890abcdef")
     text = picture(plain)
     assert "quick  0 of 3 trials finished, 2 running  0:10" in text
     assert re.search(r"maxidisc \[0\.3\] +distil +[━╺╸]+ +100/400 0:30 left", text)
@@ -171,7 +172,7 @@ def test_a_low_terminal_shows_the_best_of_many_candidates(plain: LiveReporter, p
     """A thousand lines would take longer to draw than there is between two pictures."""
     plain.start("quick", 64)
     plain.update("a", "kd", "distil", 0, 10)
-    plain.candidates([{"scale": (number + 1) / 1001, "metric": 0.9} for number in range(1000)])
+    plain.candidates([scored((number + 1) / 1001, 0.9) for number in range(1000)])
     text = picture(plain, height=24)
     assert "… and 988 more" in text
     assert re.search(r"\b12 +\S+ +0\.900", text)
@@ -198,7 +199,7 @@ def test_a_session_on_a_terminal_leaves_its_news_and_the_last_ranking(
     left = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     for part in ("! sorted", "✓ kd [x]: validation 0.9", "✗ takd: no", "1 of 2 trials finished, 0 running, 1 failed"):
         assert part in left
-    assert left.rstrip().endswith("–")  # the student's own scale, the ranking's last line
+    assert re.search(r"student +0\.1 +0\.990 ±0\.010 +– +1\.50 M$", left.rstrip())
 
 
 def test_plain_is_plain_on_a_terminal_too(clock: Clock, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from raydisc.models.precision import Arithmetic
 from raydisc.runs.jobs import PREPARE, Job, Jobs, within
 from raydisc.runtime.cluster import with_waiting
 from raydisc.runtime.job_searcher import JobSearcher
+from raydisc.runtime.reports import JobEnded, to_result
 from raydisc.schedules.trials import expand
 from raydisc.stages.problem import Subject, inspect
 from raydisc.training.loop import never
@@ -104,7 +105,7 @@ def finish(searcher: JobSearcher, failing: str = "") -> list[dict[str, str]]:
     while (config := searcher.suggest(str(len(given)))) != JobSearcher.FINISHED:
         assert config is not None, "everything waits, yet nothing runs"
         failure = config["inherited_failure"] or ("broken" if config["job"].name == failing else None)
-        searcher.on_trial_complete(str(len(given)), {"failure": failure})
+        searcher.on_trial_complete(str(len(given)), to_result(JobEnded(failure=failure)))
         given.append(config)
     return given
 
@@ -120,7 +121,7 @@ def test_nothing_but_the_preparation_starts_before_it_has_ended(jobs: list[Job])
     searcher = JobSearcher(Known(jobs), endless, never)
     assert searcher.suggest("a")["job"].name == PREPARE
     assert searcher.suggest("b") is None
-    searcher.on_trial_complete("a", {"failure": None})
+    searcher.on_trial_complete("a", to_result(JobEnded()))
     assert searcher.suggest("b") is not None
 
 

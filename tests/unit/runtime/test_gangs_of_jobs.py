@@ -1,7 +1,5 @@
 """The gang that the jobs of a process share, and the news of its workers; both without any worker."""
 
-from typing import Any
-
 import pytest
 
 from raydisc.config.resources import ResourcesConfig
@@ -10,6 +8,7 @@ from raydisc.runtime import gang as gangs
 from raydisc.runtime.gang import Team, gang_of, news_with
 from raydisc.training.execution import Execution
 from raydisc.training.loop import never
+from raydisc.training.progress import Evaluated, Evaluation, Event, Ranked, StepsDone, step_of
 
 
 def test_a_gang_asks_the_job_that_it_serves_whether_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,15 +22,15 @@ def test_a_gang_asks_the_job_that_it_serves_whether_to_stop(monkeypatch: pytest.
 
 
 def test_no_evaluation_is_lost_among_the_news() -> None:
-    states: list[dict[str, Any]] = [
-        {"step": 1},
-        {"step": 2, "evaluation": 1, "metric": 0.5},
-        {"step": 3},
-        {"step": 4, "candidates": []},
-        {"step": 5},
-        {"step": 6},
+    events = [
+        StepsDone(1, 6),
+        Evaluated(Evaluation(2, 0.5, 0.1), 1, 6),
+        StepsDone(3, 6),
+        Ranked((), 4, 6),
+        StepsDone(5, 6),
+        StepsDone(6, 6),
     ]
-    news: list[dict[str, Any]] = []
-    for state in states:
-        news = news_with(news, state)
-    assert [it["step"] for it in news] == [2, 4, 6]
+    news: list[Event] = []
+    for event in events:
+        news = news_with(news, event)
+    assert [step_of(event) for event in news] == [2, 4, 6]

@@ -13,10 +13,13 @@ from raydisc.errors import InputError
 from raydisc.runs.jobs import Job
 from raydisc.runs.proposals import TrialResult
 from raydisc.runtime.job_searcher import JobSearcher
-from raydisc.runtime.metric_reports import METRIC_REPORT, MetricReports
+from raydisc.runtime.metric_reports import MetricReports
+from raydisc.runtime.reports import JobEnded, MetricReport, to_result
 from raydisc.runtime.trial_scheduler import JobScheduler, refuse_unsuitable
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.executor import StageEvent
 from raydisc.training.loop import never
+from raydisc.training.progress import Evaluated, Evaluation, StepsDone
 
 
 class Computed:
@@ -37,12 +40,12 @@ def artifact(key: str, metrics: dict[int | None, list[float]]) -> Artifact:
 
 class Heard:
     def __init__(self, ends_at: int | None = None) -> None:
-        self.reports: list[dict[str, Any]] = []
+        self.reports: list[MetricReport] = []
         self.metrics = MetricReports(self.reports.append, lambda: len(self.reports) == ends_at)
 
     @property
     def values(self) -> list[tuple[str, int, float]]:
-        return [(report["key"], report["evaluation"], round(report["metric"], 6)) for report in self.reports]
+        return [(report.key, report.evaluation, round(report.metric, 6)) for report in self.reports]
 
 
 SUPERNET = artifact("s", {3: [0.5, 0.7], None: [0.6, 0.8]})
@@ -51,14 +54,14 @@ EXPECTED = [("s", 1, 0.6), ("s", 2, 0.7), ("d", 3, 0.3), ("d", 4, 0.4), ("d", 5,
 
 
 def evaluated(heard: Heard, key: str, number: int, metric: float) -> None:
-    heard.metrics.progress({"key": key, "stage": "distil", "step": 7, "evaluation": number, "metric": metric})
+    heard.metrics.progress(StageEvent("distil", key, Evaluated(Evaluation(7, metric, 0.1), number, 20)))
 
 
 def test_every_evaluation_is_reported_once_as_it_comes() -> None:
     heard = Heard()
     heard.metrics.finished(Computed("finetune", prepares=True), artifact("t", {None: [0.9]}))  # type: ignore[arg-type]
     evaluated(heard, "s", 1, 0.6)
-    heard.metrics.progress({"key": "s", "stage": "distil", "step": 8})
+    heard.metrics.progress(StageEvent("distil", "s", StepsDone(8, 20)))
     heard.metrics.finished(Computed("once_for_all"), SUPERNET)  # type: ignore[arg-type]
     evaluated(heard, "d", 1, 0.3)
     evaluated(heard, "d", 2, 0.4)
@@ -66,7 +69,6 @@ def test_every_evaluation_is_reported_once_as_it_comes() -> None:
     heard.metrics.finished(Computed("distil"), STUDENT)  # type: ignore[arg-type]
     assert heard.values == EXPECTED
     assert heard.metrics.last == 0.4
-    assert {report["report"] for report in heard.reports} == {"metric"}
 
 
 def test_numbers_are_the_same_where_stages_are_found_or_resumed() -> None:
@@ -124,7 +126,7 @@ def test_jobs_that_are_planned_later_are_handed_out_and_results_passed_on() -> N
     searcher = JobSearcher(source, lambda: 9, never)
     assert searcher.suggest("a")["job"].name == "first"
     assert searcher.suggest("b") is None, "neither another job nor the end"
-    searcher.on_trial_complete("a", {"failure": None, "value": 0.5, "stopped_early": True, "message": "said"})
+    searcher.on_trial_complete("a", to_result(JobEnded("said", 0.5, stopped_early=True)))
     given = searcher.suggest("b")
     assert (given["job"].name, given["inherited_failure"], given["inherited_stop"]) == ("second", None, False)
     assert searcher.suggest("c") is None
@@ -145,14 +147,14 @@ def test_a_control_of_a_stopped_trial_is_not_run() -> None:
 
     searcher = JobSearcher(Known(), lambda: 9, never)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", {"stopped_early": True})
+    searcher.on_trial_complete("a", to_result(JobEnded(stopped_early=True)))
     assert searcher.suggest("b")["inherited_stop"]
 
 
 def test_an_error_of_the_source_ends_the_run_and_is_no_trial_s() -> None:
     searcher = JobSearcher(Growing(fails=True), lambda: 9, never)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", {})
+    searcher.on_trial_complete("a", to_result(JobEnded()))
     assert isinstance(searcher.error, ValueError)
     assert searcher.suggest("b") == JobSearcher.FINISHED
 
@@ -171,7 +173,7 @@ def test_the_end_of_a_trial_without_an_evaluation_does_not_reach_the_scheduler()
         scheduler.on_trial_add(None, trial)
     scheduler.on_trial_complete(None, trials[0], {})
     for evaluation in (1, 2):
-        report = {"report": METRIC_REPORT, "stage": "distil", "key": "k", "evaluation": evaluation, "metric": 0.5}
+        report = to_result(MetricReport("distil", "k", evaluation, 0.5))
         assert scheduler.on_trial_result(None, trials[1], report) == "CONTINUE"
 
 

@@ -2,7 +2,6 @@
 
 import io
 import time
-from typing import Any
 
 import pytest
 from ray.tune.experiment import Trial
@@ -10,42 +9,59 @@ from ray.tune.experiment import Trial
 from raydisc.report.live.reporter import LiveReporter
 from raydisc.runs.jobs import Job
 from raydisc.runtime.callbacks.progress import ReporterCallback, cause_of_death
+from raydisc.runtime.reports import to_result
 from raydisc.runtime.trainable import Reporting, report_pause
+from raydisc.stages.executor import StageEvent
+from raydisc.training.progress import (
+    Alive,
+    Evaluated,
+    Evaluation,
+    Event,
+    Notice,
+    Ranked,
+    ScoredCandidate,
+    StepsDone,
+)
 
-TRAINS = {"stage": "distil", "key": "a"}
+CANDIDATES = (ScoredCandidate(0.5, 7, 1.0, 0.9, 0.1),)
+
+
+def trains(event: Event) -> StageEvent:
+    return StageEvent("distil", "a", event)
 
 
 def test_begins_candidates_and_notices_are_told_at_once_and_steps_now_and_then() -> None:
-    told: list[dict[str, Any]] = []
+    told: list[StageEvent] = []
     reporting = Reporting(told.append)
-    reporting({**TRAINS, "step": 0})
+    begins, ends = trains(StepsDone(0, 1000)), StageEvent("evaluate", "b", StepsDone(0))
+    reporting(begins)
     for step in range(1, 1000):
-        reporting({**TRAINS, "step": step, "evaluations": "not for people"})
-    reporting({**TRAINS, "step": 1000, "candidates": []})
-    reporting({**TRAINS, "notice": "slow"})
-    reporting({"stage": "evaluate", "key": "b", "step": 0})
-    assert [state for state in told if "candidates" in state or "notice" in state or state["step"] == 0] == [
-        {**TRAINS, "step": 0},
-        {**TRAINS, "step": 1000, "candidates": []},
-        {**TRAINS, "notice": "slow"},
-        {"stage": "evaluate", "key": "b", "step": 0},
+        reporting(trains(StepsDone(step, 1000)))
+        reporting(trains(Evaluated(Evaluation(step, 0.5, 0.1), step, 1000)))
+    at_once = [
+        trains(Evaluated(Evaluation(1000, 0.5, candidates=CANDIDATES), 1000, 1000)),
+        trains(Ranked(CANDIDATES, 1000, 1000)),
+        trains(Notice("slow")),
     ]
+    for found in (*at_once, ends):
+        reporting(found)
+    assert [found for found in told if found in (begins, *at_once, ends)] == [begins, *at_once, ends]
     assert len(told) < 10
-    assert reporting.last == {"stage": "evaluate", "key": "b", "step": 0}
+    assert reporting.last == ends
 
 
 def test_a_driver_that_takes_long_to_hear_a_report_is_told_less_often() -> None:
     """A report waits for the driver, so that a full cluster's would otherwise slow down all trials."""
     told: list[float] = []
 
-    def slow(_: dict[str, Any]) -> None:
+    def slow(_: StageEvent) -> None:
         told.append(time.monotonic())
         time.sleep(0.05)
 
     reporting = Reporting(slow)
     end = time.monotonic() + 1.9
     while time.monotonic() < end:
-        reporting({**TRAINS, "step": 1})
+        reporting(trains(StepsDone(1)))
         time.sleep(0.01)
     assert len(told) <= 2  # at two reports a second it would be four
 
@@ -60,9 +76,8 @@ def test_a_stage_that_goes_on_without_a_step_leaves_the_picture_as_it_is() -> No
     callback = ReporterCallback(reporter)
     trial = Trial("run_job", config={"job": Job("kd", "kd")}, stub=True)
     reporter.start("quick", 1)
-    callback.on_trial_result(0, [trial], trial, {**TRAINS, "step": 7, "steps": 10})
-    callback.on_trial_result(0, [trial], trial, TRAINS)
-    callback.on_trial_result(0, [trial], trial, {"stage": "evaluate", "key": "b", "step": 0})
+    for found in (trains(StepsDone(7, 10)), trains(Alive()), StageEvent("evaluate", "b", StepsDone(0))):
+        callback.on_trial_result(0, [trial], trial, to_result(found))
     reporter.stop()
     assert [line.partition("] ")[2] for line in stream.getvalue().splitlines()] == [
         "run quick: 1 trials",

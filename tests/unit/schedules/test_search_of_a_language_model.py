@@ -103,8 +103,8 @@ def test_an_interrupted_student_ends_with_the_same_bits(kept, tmp_path):
     class Killed(Exception):
         pass
 
-    def kill(state):
-        if state.get("step") == 3 and state["stage"].startswith("distil"):
+    def kill(found):
+        if found.step == 3 and found.stage.startswith("distil"):
             raise Killed
 
     with pytest.raises(Killed):

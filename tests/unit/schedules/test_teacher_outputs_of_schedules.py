@@ -58,7 +58,7 @@ def test_the_first_loss_is_between_the_start_and_its_teacher(search, tmp_path, s
         of.append(model_at(run.store, request.teacher, request))
         with torch.no_grad():
             expected = loss(forward(of[0], batch, (3, 1)), forward(of[1], batch, (2, 0)), batch)
-        [first] = [state["loss"] for state in heard if state["key"] == artifact.key and state.get("step") == 1]
+        [first] = [found.event.loss for found in heard if found.key == artifact.key and found.step == 1]
         assert first == pytest.approx(float(expected), rel=2e-3)
         assert first > 0.1
 

@@ -263,7 +263,7 @@ def test_a_holder_that_is_killed_frees_the_key(tmp_path, monkeypatch):
     monkeypatch.setattr(Evaluate, "compute", lambda request, context: time.sleep(60))
 
     def hold():
-        executor(tmp_path, progress=lambda state: (tmp_path / "holding").touch()).execute(REQUEST)
+        executor(tmp_path, progress=lambda found: (tmp_path / "holding").touch()).execute(REQUEST)
 
     [holder] = in_processes(hold, 1)
     until = time.monotonic() + 5
@@ -317,9 +317,9 @@ def test_what_a_stage_cost_is_kept(tmp_path):
     kept = json.loads((tmp_path / "artifacts" / told.keys[1] / "manifest.json").read_text())
     assert kept["cost"]["flops"] == finetuned.flops
     # progress names stage and key, from before the first step on
-    assert [state["stage"] for state in heard if state.get("step") == 0] == [
+    assert [found.stage for found in heard if found.step == 0] == [
         "tokenise", "finetune", "importance", "teacher_outputs",
     ]  # fmt: skip
-    steps = [state["step"] for state in heard if state["stage"] == "finetune" and "step" in state]
+    steps = [found.step for found in heard if found.stage == "finetune" and found.step is not None]
     assert steps == list(range(len(steps)))
-    assert {state["key"] for state in heard} == set(told.keys)
+    assert {found.key for found in heard} == set(told.keys)

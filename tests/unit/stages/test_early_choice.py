@@ -32,6 +32,7 @@ from raydisc.testing.runs import ONE_THREAD, STUDENT_SCALE
 from raydisc.tradeoff import Measured, rank
 from raydisc.training.batches import BatchSource
 from raydisc.training.checkpoint import evaluations_in, load
+from raydisc.training.progress import Evaluated, Ranked, StepsDone
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +69,7 @@ def search_with(**config):
     return search_of(tiny_experiment(once_for_all=changed(base.once_for_all, **config)))
 
 
-def trained(storage, lam=0.2, assistants=1, progress=lambda state: None, every_s=60.0, **config):
+def trained(storage, lam=0.2, assistants=1, progress=lambda found: None, every_s=60.0, **config):
     """The request and its artifact."""
     search, told = search_with(**config), Told()
     run = executor(storage, told, progress, checkpoint_every_s=every_s)
@@ -223,8 +224,8 @@ def test_a_stage_goes_on_with_the_same_choice_and_bits(storage, untrained, died_
     config = {"sandwich": SandwichConfig(middle=2, draw="uniform"), "evaluation_rows": 20, **HALFWAY}
     _, straight, store = trained(storage, **config)
 
-    def progress(state):
-        if state["stage"] == "once_for_all" and state.get("step") == died_after:
+    def progress(found):
+        if found.stage == "once_for_all" and found.step == died_after:
             raise Killed
 
     with pytest.raises(Killed):
@@ -233,11 +234,7 @@ def test_a_stage_goes_on_with_the_same_choice_and_bits(storage, untrained, died_
     assert load(folder).step == died_after - 1
     heard = []
     _, resumed, again = trained(untrained, progress=heard.append, **config)
-    steps = [
-        state["step"]
-        for state in heard
-        if state["stage"] == "once_for_all" and "step" in state and "candidates" not in state
-    ]
+    steps = [found.step for found in heard if found.stage == "once_for_all" and isinstance(found.event, StepsDone)]
     assert steps[:2] == [0, died_after]
     assert_same(resumed, straight)
     assert weights_of(again, resumed) == weights_of(store, straight)
@@ -269,15 +266,16 @@ def test_a_stage_that_died_while_its_artifact_was_put_together_goes_on(storage, 
     _, resumed, _ = trained(untrained, progress=heard.append, **HALFWAY)
     assert_same(resumed, straight)
     # whoever watches learns what the earlier process chose by
-    [ranked] = [state["candidates"] for state in heard if "candidates" in state]
-    assert [row["scale"] for row in ranked] == list(GRID)
+    [ranked] = [found.event.candidates for found in heard if isinstance(found.event, Ranked)]
+    assert not any(isinstance(found.event, Evaluated) for found in heard)
+    assert [candidate.scale for candidate in ranked] == list(GRID)
 
 
 def test_a_choice_that_no_checkpoint_remembers_is_made_again(storage, untrained):
     _, straight, _ = trained(storage, **HALFWAY)
 
-    def progress(state):
-        if state["stage"] == "once_for_all" and "candidates" in state:
+    def progress(found):
+        if found.stage == "once_for_all" and isinstance(found.event, Evaluated):
             raise Killed
 
     with pytest.raises(Killed):

@@ -46,12 +46,10 @@ def straight(search, tmp_path_factory):
 @pytest.mark.parametrize("stage", ["finetune", "once_for_all", "distil"])
 def test_a_stage_that_was_killed_goes_on(search, straight, tmp_path, stage):
     outcome, told, store = straight
-    steps = []
 
-    def progress(state):
-        if state["stage"] == stage and state.get("step") == 7:
+    def progress(found):
+        if found.stage == stage and found.step == 7:
             raise Killed
-        steps.append((state["stage"], state.get("step")))
 
     with pytest.raises(Killed):
         executor(tmp_path, progress=progress, checkpoint_every_s=0.0).run(minidisc(search, 0.2, 1, False))
@@ -62,10 +60,8 @@ def test_a_stage_that_was_killed_goes_on(search, straight, tmp_path, stage):
     found = run.run(minidisc(search, 0.2, 1, False))
     assert resumed.keys == told.keys
     assert resumed.computed[0] == stage
-    assert [state["step"] for state in again if state["stage"] == stage and "step" in state][:2] == [
-        0,
-        7,
-    ]  # it did not begin again
+    steps = [found.step for found in again if found.stage == stage and found.step is not None]
+    assert steps[:2] == [0, 7]  # it did not begin again
     for mine, theirs in zip(resumed.stages, told.stages, strict=True):
         assert mine[1].facts == theirs[1].facts
         assert mine[1].cost.flops == theirs[1].cost.flops
@@ -79,8 +75,8 @@ def test_a_best_evaluation_before_the_kill_is_not_paid_twice(search, tmp_path):
     still = changed(search.experiment.distillation, lr=1e-12)
     still = replace(search, experiment=search.experiment.model_copy(update={"distillation": still}))
 
-    def progress(state):
-        if state["stage"] == "distil" and state.get("step") == 10:
+    def progress(found):
+        if found.stage == "distil" and found.step == 10:
             raise Killed
 
     executor(tmp_path / "straight").run(still.prepare())
@@ -98,10 +94,10 @@ def test_the_seconds_before_the_kill_are_counted(search, tmp_path, monkeypatch):
     """A stage that went on costs what it would have cost undisturbed, not the rest of it."""
     import time
 
-    def slow(state):
-        if state["stage"] == "finetune":
+    def slow(found):
+        if found.stage == "finetune":
             time.sleep(0.01)
-            if state.get("step") == 40:
+            if found.step == 40:
                 raise Killed
 
     with pytest.raises(Killed):

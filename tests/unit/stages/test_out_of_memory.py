@@ -19,7 +19,7 @@ from raydisc.losses import LOSSES
 from raydisc.losses.objective import WeightedLoss
 from raydisc.models.forward import forward
 from raydisc.stages.evaluate import Evaluate
-from raydisc.stages.executor import Executor
+from raydisc.stages.executor import Executor, StageEvent
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
 from raydisc.tasks.kinds import task_kind
@@ -27,6 +27,7 @@ from raydisc.testing.models import tiny_batch, tiny_teacher
 from raydisc.testing.runs import ARCHITECTURE, ONE_THREAD
 from raydisc.testing.tolerance import assert_near
 from raydisc.training.micro_batches import in_micro_batches, micro_batches_of
+from raydisc.training.progress import Alive, StepsDone
 
 POSITIONS = (0, 2, 3)
 
@@ -106,8 +107,8 @@ def test_stages_that_train_nothing_are_cut_too_and_every_batch_is_told_of(tmp_pa
             raise OutOfMemory("full")
         return worker(request, promise, progress, count)
 
-    states: list[dict[str, Any]] = []
-    cut = Executor(worker.store, with_little_room, ONE_THREAD, states.append, told)
+    heard: list[StageEvent] = []
+    cut = Executor(worker.store, with_little_room, ONE_THREAD, heard.append, told)
     ready = cut.run(search.prepare())
     cut.execute(Evaluate(ready.data, ready.finetuned))
     kinds = {kind for kind, _ in tried}
@@ -117,11 +118,12 @@ def test_stages_that_train_nothing_are_cut_too_and_every_batch_is_told_of(tmp_pa
         kinds - {"tokenise"}, [1, 2, 4]
     )
     for kind, split in (("evaluate", "test"), ("importance", "train")):
-        steps = [(it["step"], it["steps"]) for it in states if it["stage"] == kind and "steps" in it]
-        assert steps == [(step, len(steps)) for step in range(1, len(steps) + 1)]
+        events = [found.event for found in heard if found.stage == kind]
+        steps = [event for event in events if isinstance(event, StepsDone) and event.steps]
+        assert steps == [StepsDone(step, len(steps)) for step in range(1, len(steps) + 1)]
         assert 0 < len(steps) <= -(-ready.data["rows"][split] // 64)
     # a training stage reports its evaluations without a step
-    assert sum("step" not in it for it in states if it["stage"] == "finetune") >= 1
+    assert StageEvent("finetune", ready.finetuned.key, Alive()) in heard
 
 
 LIMITED = """
@@ -131,6 +133,7 @@ import torch
 from raydisc.testing.runs import ARCHITECTURE
 from tiny_runs import NO_DROPOUT, changed, executor, search_of, tiny_experiment
 from raydisc.errors import OutOfMemory
+from raydisc.training.progress import Notice
 
 folder, mebibytes = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
@@ -139,7 +142,7 @@ base = tiny_experiment()
 teacher = changed(base.teacher, architecture=wide, finetune=changed(base.teacher.finetune, epochs=1, batch_size=200))
 search = search_of(tiny_experiment(teacher=teacher))
 notices, told = [], {}
-run = executor(folder, progress=lambda state: notices.extend([state["notice"]] if "notice" in state else []))
+run = executor(folder, progress=lambda it: notices.extend([it.event.text] if isinstance(it.event, Notice) else []))
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + mebibytes * 2**20,) * 2)

@@ -35,6 +35,7 @@ from raydisc.testing.tolerance import assert_near
 from raydisc.training.batches import BatchSource
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
+from raydisc.training.progress import StepsDone
 
 pytestmark = [pytest.mark.integration, pytest.mark.numerics]
 
@@ -245,9 +246,9 @@ def test_regression_goes_the_whole_way(tmp_path):
     )
     told, losses = Told(), []
 
-    def progress(state):
-        if state["stage"] == "finetune" and "loss" in state:
-            losses.append(state["loss"])
+    def progress(found):
+        if found.stage == "finetune" and isinstance(found.event, StepsDone) and found.event.loss is not None:
+            losses.append(found.event.loss)
 
     run = executor(tmp_path / "storage", told, progress)
     outcome = run.run(minidisc(search_of(base), 0.2, 1, True))

@@ -57,9 +57,9 @@ class Run:
         finally:
             hook.remove()
 
-    def hear(self, state):
-        self.stage = state["stage"]
-        if self.stage == "once_for_all" and state.get("step") == 4 and not self.checkpoint:
+    def hear(self, found):
+        self.stage = found.stage
+        if self.stage == "once_for_all" and found.step == 4 and not self.checkpoint:
             raise Killed
 
     def see(self, module, args, output):

@@ -14,6 +14,7 @@ from raydisc.report.ledger import Ledger
 from raydisc.report.runs import RunState, list_runs
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.checkpoint_upload import carried_checkpoint
+from raydisc.stages.executor import StageEvent
 from raydisc.stages.store import AlteredArtifact, ArtifactStore
 from raydisc.storage.faults import Patience
 from raydisc.storage.mirrored import MirroredStorage
@@ -147,8 +148,8 @@ def test_a_stage_goes_on_from_the_checkpoint_of_a_lost_machine(s3: Server, tmp_p
     arrived = threading.Event()
     steps: list[int] = []
 
-    def dies(state: dict[str, object]) -> None:
-        if state["stage"] == "finetune" and state.get("step") == 30:
+    def dies(found: StageEvent) -> None:
+        if found.stage == "finetune" and found.step == 30:
             arrived.wait(30)
             raise Dies
 
@@ -164,9 +165,7 @@ def test_a_stage_goes_on_from_the_checkpoint_of_a_lost_machine(s3: Server, tmp_p
     with pytest.raises(Dies):
         run.run(search.prepare())
     other = machine(tmp_path / "other", address)
-    heard = executor(
-        other, Told(), lambda state: steps.append(state.get("step") or 0) if state["stage"] == "finetune" else None
-    )
+    heard = executor(other, Told(), lambda found: steps.append(found.step or 0) if found.stage == "finetune" else None)
     ready = heard.run(search.prepare())
     assert 1 < min(step for step in steps if step) <= 31
     undisturbed = executor(tmp_path / "undisturbed").run(search.prepare())

@@ -25,7 +25,7 @@ from raydisc.testing.models import importance_with_empty_layers, sorted_state, t
 from raydisc.testing.tolerance import assert_all_near, seen
 from raydisc.training.checkpoint import load
 from raydisc.training.loop import no_evaluation, train
-from raydisc.training.progress import Evaluation
+from raydisc.training.progress import Evaluated, Evaluation, StepsDone
 
 pytestmark = pytest.mark.numerics
 
@@ -168,9 +168,9 @@ def test_the_seed_decides_the_dropout():
 def test_a_killed_stage_remembers_the_seconds_it_took(tmp_path):
     settings = replace(SETTINGS, checkpoint_folder=tmp_path)
 
-    def slow(state):
+    def slow(event):
         time.sleep(0.004)
-        if state["step"] == 9:
+        if event.step == 9:
             raise Killed
 
     with pytest.raises(Killed):
@@ -238,8 +238,8 @@ def test_a_gradient_that_is_not_finite_is_noticed_late_but_named_right(tmp_path,
     )
     with pytest.raises(NonFiniteLoss, match="gradient's norm is nan at step 4 of 12; no checkpoint"):
         train(model, settings, fetching(batch_at, step), no_evaluation, heard.append)
-    assert [row["step"] for row in heard if "loss" in row] == [1]
-    assert heard[-1]["step"] == min(evaluate_at, default=11) - 1
+    assert [event.step for event in heard if event.loss is not None] == [1]
+    assert heard[-1].step == min(evaluate_at, default=11) - 1
     assert load(tmp_path) is None
 
 
@@ -280,13 +280,15 @@ def test_patience_stops_and_gives_back_the_best_weights(metrics, patience, stops
     assert state.flops == stops * 10.0 + len(weights) * 1000.0
     assert state.evaluations[0] == Evaluation(2, metrics[0], se=0.1)
     assert [found.step for found in state.evaluations] == list(weights)
-    told = [row for row in heard if "metric" not in row]
-    assert [row["step"] for row in told] == list(range(1, stops + 1))
+    done = [event for event in heard if isinstance(event, StepsDone)]
+    assert [event.step for event in done] == list(range(1, stops + 1))
     # every loss costs a wait for the device: only the first, every tenth after it, and where an evaluation waits too
-    assert [row["step"] for row in told if "loss" in row] == [
+    assert [event.step for event in done if event.loss is not None] == [
         step for step in range(1, stops + 1) if step % 10 == 1 or step % 2 == 0
     ]
-    assert [row["metric"] for row in heard if "metric" in row] == metrics[: len(weights)]
+    evaluated = [event for event in heard if isinstance(event, Evaluated)]
+    assert [event.evaluation for event in evaluated] == state.evaluations
+    assert [event.number for event in evaluated] == list(range(1, len(weights) + 1))
 
 
 def test_without_patience_the_last_weights_stay():

@@ -8,6 +8,7 @@ from raydisc.tasks.batching import training_batches
 from raydisc.testing.models import tiny_split
 from raydisc.training.loop import LoopSettings
 from raydisc.training.optimiser import OptimiserSettings
+from raydisc.training.progress import step_of
 
 OPTIMISER = OptimiserSettings(lr=1e-2, warmup=0.25, weight_decay=0.1, max_grad_norm=1.0)
 SETTINGS = LoopSettings(
@@ -23,14 +24,14 @@ class Killed(BaseException):
 
 
 def killed_at(step):
-    def progress(state):
-        if state["step"] == step:
+    def progress(event):
+        if step_of(event) == step:
             raise Killed
 
     return progress
 
 
-def quiet(state):
+def quiet(event):
     pass
 
 
