@@ -9,9 +9,9 @@ everywhere: of candidates with equal tradeoffs the **smaller scale** wins. Trade
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from raydisc.errors import InputError
 
@@ -42,11 +42,6 @@ class Measured:
     scale: float
     metric: float
     reference: float = 1.0
-
-    @staticmethod
-    def of(row: Mapping[str, Any]) -> Measured:
-        """Return the measurement in a candidate's row, as the once-for-all stage writes it."""
-        return Measured(row["scale"], row["metric"], row["reference"])
 
 
 S = TypeVar("S", bound=Scored)

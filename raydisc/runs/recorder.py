@@ -13,7 +13,7 @@ from raydisc.schedules.base import Trial
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
-from raydisc.stages.facts import EvaluatedFacts, ModelFacts, OutputsFacts
+from raydisc.stages.facts import CandidatesFacts, EvaluatedFacts, ModelFacts, OutputsFacts
 from raydisc.stages.files import read_table
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.problem import Subject
@@ -175,27 +175,14 @@ def _metric_rows(artifact: Artifact, metric: str) -> list[dict[str, Any]]:
 
 def candidate_rows(artifact: Artifact) -> list[dict[str, Any]]:
     """Return the rows of the ledger for the candidates of a once-for-all stage, if there are any."""
-    columns = (
-        "scale",
-        "measured_scale",
-        "flops_share",
-        "parameters",
-        "flops",
-        "metric",
-        "reference",
-    )
-    rows = (artifact.facts or {}).get("candidates", [])
     return [
         {
-            "key": artifact.key,
-            "metric_se": row["se"],
-            **{column: row[column] for column in columns},
-            # null for structures that keep something else
-            "heads": row.get("heads"),
-            "neurons": row.get("neurons"),
+            "key": artifact.key, "metric_se": found.se, "scale": found.scale, "measured_scale": found.measured_scale,
+            "flops_share": found.flops_share, "parameters": found.parameters, "flops": found.flops,
+            "metric": found.metric, "reference": found.reference, "heads": found.heads, "neurons": found.neurons,
         }
-        for row in rows
-    ]
+        for found in CandidatesFacts.of(artifact).candidates
+    ]  # fmt: skip
 
 
 def _kept(artifact: Artifact) -> dict[str, Any]:

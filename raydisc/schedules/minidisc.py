@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -17,7 +17,7 @@ from raydisc.schedules.controls import KdEqualCompute, KdSupernetInit
 from raydisc.schedules.steps import Outcome, Steps, scales_above
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.facts import SupernetFacts
-from raydisc.tradeoff import DEFAULT_LAM, Measured, choose
+from raydisc.tradeoff import DEFAULT_LAM, Measured, Scored, choose
 
 if TYPE_CHECKING:
     from raydisc.schedules.search import Ready, Search
@@ -128,24 +128,21 @@ class Minidisc(Schedule[MinidiscOptions]):
 
     def _chooses(self, choice: Choice, scales: Sequence[float]) -> bool:
         metrics = dict.fromkeys(scales, 0.0) | dict(choice.metrics)
-        rows = [{"scale": scale, "metric": metric, "reference": 1.0} for scale, metric in metrics.items()]
-        return choose_path(rows, self.lam, self.assistants, min(scales)) == choice.path
+        measured = [Measured(scale, metric) for scale, metric in metrics.items()]
+        return choose_path(measured, self.lam, self.assistants, min(scales)) == choice.path
 
 
-def choose_path(
-    candidates: Sequence[Mapping[str, Any]], lam: float, assistants: int, student_scale: float
-) -> tuple[float, ...]:
+def choose_path(candidates: Sequence[Scored], lam: float, assistants: int, student_scale: float) -> tuple[float, ...]:
     """Return the scales of the best candidate above the student's, then of the best below that, and so on.
 
     There are fewer than ``assistants`` where the candidates run out.
     """
     path: list[float] = []
-    measured = [Measured.of(row) for row in candidates]
     while len(path) < assistants:
         below = path[-1] if path else math.inf
-        if not any(student_scale < candidate.scale < below for candidate in measured):
+        if not any(student_scale < candidate.scale < below for candidate in candidates):
             break
-        path.append(choose(measured, lam, above=student_scale, below=below).scale)
+        path.append(choose(candidates, lam, above=student_scale, below=below).scale)
     return tuple(path)
 
 

@@ -1,7 +1,7 @@
 """Facts: what stages find, as records; in an artifact they are JSON objects with the same names.
 
-A record reads what it needs of an artifact and checks its type; facts that a kind of task or a later version adds are
-left alone.
+A record reads what it needs of an artifact; facts that a kind of task or a later version adds are left alone. The store
+checks the facts of each kind of stage (``Kind.facts``) when it reads a manifest.
 """
 
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from raydisc.config.sections import Allocation
 from raydisc.stages.artifact import Artifact
+from raydisc.tradeoff import Measured
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class ImportanceFacts(Facts):
 
     parameters: int
     method: str
-    reference: float = 1.0
+    reference: float
     allocation: Allocation = "global"
 
 
@@ -193,12 +194,73 @@ class OutputsFacts(Facts):
 
 @dataclass(frozen=True)
 class SupernetFacts(Facts):
-    """The facts of a supernet that other stages and schedules read.
+    """The facts of a supernet that schedules read, and that are foreseen in part before it is trained.
 
     Attributes:
-        candidates: The candidates as the choice saw them, each with its scale, its evaluation and its structure.
+        candidates: The candidates as the choice saw them.
         outputs_flops: The FLOPs of the teacher's outputs that it was trained towards.
     """
 
-    candidates: list[dict[str, Any]]
+    candidates: list[Measured]
+    outputs_flops: float
+
+
+@dataclass(frozen=True)
+class CandidateFacts:
+    """A candidate of a trained supernet as the choice saw it; what it keeps is written beside these.
+
+    Attributes:
+        scale: The nominal scale.
+        parameters: The parameters of its model.
+        reference: The metric that its metric is divided by in the tradeoff.
+        metric: The value of the task's metric.
+        se: The metric's standard error.
+        measured_scale: The share of the prunable parameters that it has.
+        flops: The FLOPs of a forward on a row of the mean length.
+        flops_share: These relative to the teacher's.
+        heads: The heads that it keeps in each layer; None for structures that keep something else.
+        neurons: The neurons that it keeps in each layer; None for structures that keep something else.
+    """
+
+    scale: float
+    parameters: int
+    reference: float
+    metric: float
+    se: float
+    measured_scale: float
+    flops: float
+    flops_share: float
+    heads: list[int] | None = None
+    neurons: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class CandidatesFacts(Facts):
+    """The candidates among the facts of any stage.
+
+    Attributes:
+        candidates: The candidates; empty for a stage that is not a supernet.
+    """
+
+    candidates: list[CandidateFacts] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class OnceForAllFacts(Facts):
+    """The facts of a trained supernet.
+
+    Attributes:
+        candidates: The candidates as the choice saw them.
+        evaluations: The evaluations of all candidates in order; the last are those of the weights that were kept.
+        steps: The optimiser steps that were done.
+        planned_steps: The steps that would have been done without an early stop.
+        chosen_at: The step after which the assistant was chosen; None where all were trained to the end.
+        outputs_flops: See ``SupernetFacts``.
+    """
+
+    candidates: list[CandidateFacts]
+    evaluations: list[Score]
+    steps: int
+    planned_steps: int
+    chosen_at: int | None
     outputs_flops: float

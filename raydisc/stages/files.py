@@ -16,7 +16,7 @@ from raydisc.models.structure import Structure, structure_from_json, structure_t
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.tensor_file import TensorFile
 from raydisc.stages.artifact import Artifact, Model
-from raydisc.stages.facts import SupernetFacts, TaskFacts
+from raydisc.stages.facts import TaskFacts
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.kinds.base import TaskKind
@@ -58,7 +58,7 @@ def read_structure(store: ArtifactStore, model: Model) -> Structure:
 def _structure_of(kept: Mapping[str, Any], model: Model) -> Structure:
     """Return the structure of a model whose artifact keeps this subnet, or of one of its candidates."""
     if model.scale is not None and model.scale != kept["scale"]:
-        kept = next(row for row in SupernetFacts.of(model.artifact).candidates if row["scale"] == model.scale)
+        kept = next(row for row in model.artifact["candidates"] if row["scale"] == model.scale)
     return structure_from_json(kept)
 
 

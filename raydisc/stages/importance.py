@@ -87,7 +87,7 @@ class Importance(Stage):
         if self.method == "gradient":
             train = outlook.split(self.data, "train")
             work = Work((over_batches("score", structure, train.lengths, importance_batches(self, train)),))
-        facts = ImportanceFacts(outlook.teacher_parameters, self.method, allocation=self.allocation).to_json()
+        facts = ImportanceFacts(outlook.teacher_parameters, self.method, 1.0, self.allocation).to_json()
         scores = {"scores.safetensors": tensor_blob(named_scores(outlook.scores))}
         files = outlook.model_files(structure, 1.0) | scores
         return Plan(facts, work, outlook.weight_bytes(structure), files, run=self._run if work.passes else None)

@@ -9,6 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raydisc.registry import Registry
+from raydisc.stages.facts import (
+    DistilFacts,
+    EvaluatedFacts,
+    Facts,
+    ImportanceFacts,
+    ModelFacts,
+    OnceForAllFacts,
+    OutputsFacts,
+    TaskFacts,
+)
 
 if TYPE_CHECKING:
     from raydisc.stages.base import Stage
@@ -25,6 +35,7 @@ class Kind:
         keeps_outputs: Whether its stages keep the outputs of a model, which can be large.
         supernet: Whether its stages make a supernet.
         tests: Whether its stages read the test split.
+        facts: The facts that its artifacts have; by default nothing is known of them.
     """
 
     place: str = ""
@@ -33,16 +44,17 @@ class Kind:
     keeps_outputs: bool = False
     supernet: bool = False
     tests: bool = False
+    facts: type[Facts] = Facts
 
 
 KINDS = {
-    "tokenise": Kind("raydisc.stages.tokenise:Tokenise", searched=False),
-    "finetune": Kind("raydisc.stages.finetune:FineTune", searched=False, makes_teacher=True),
-    "importance": Kind("raydisc.stages.importance:Importance"),
-    "teacher_outputs": Kind("raydisc.stages.teacher_outputs:TeacherOutputs", keeps_outputs=True),
-    "once_for_all": Kind("raydisc.stages.once_for_all.stage:OnceForAll", supernet=True),
-    "distil": Kind("raydisc.stages.distil:Distil"),
-    "evaluate": Kind("raydisc.stages.evaluate:Evaluate", searched=False, tests=True),
+    "tokenise": Kind("raydisc.stages.tokenise:Tokenise", searched=False, facts=TaskFacts),
+    "finetune": Kind("raydisc.stages.finetune:FineTune", searched=False, makes_teacher=True, facts=ModelFacts),
+    "importance": Kind("raydisc.stages.importance:Importance", facts=ImportanceFacts),
+    "teacher_outputs": Kind("raydisc.stages.teacher_outputs:TeacherOutputs", keeps_outputs=True, facts=OutputsFacts),
+    "once_for_all": Kind("raydisc.stages.once_for_all.stage:OnceForAll", supernet=True, facts=OnceForAllFacts),
+    "distil": Kind("raydisc.stages.distil:Distil", facts=DistilFacts),
+    "evaluate": Kind("raydisc.stages.evaluate:Evaluate", searched=False, tests=True, facts=EvaluatedFacts),
 }
 """raydisc's own kinds by the name that ledgers and artifacts have of them."""
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from raydisc.errors import StorageError
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.checkpoint_upload import carried_checkpoint
+from raydisc.stages.kinds import kind_named
 from raydisc.storage.address import storage_at
 from raydisc.storage.folder import Storage
 from raydisc.storage.fsync import sync
@@ -77,8 +78,18 @@ class ArtifactStore:
         """Find a finished stage's artifact; None where it is not there.
 
         Raises:
-            AlteredArtifact: Its manifest cannot be read, or is another artifact's.
+            AlteredArtifact: Its manifest cannot be read, is another artifact's, or lacks the facts of its kind.
         """
+        artifact = self._kept(key)
+        if artifact is not None:
+            try:
+                kind_named(artifact.kind).facts.of(artifact)
+            except ValueError as error:
+                raise self._altered(f"artifact {key}:", key, MANIFEST) from error
+        return artifact
+
+    def _kept(self, key: str) -> Artifact | None:
+        """Return the artifact of a manifest, whose facts may be those that a plan foresees."""
         manifest = self._artifacts.read(f"{key}/{MANIFEST}")
         if manifest is None:
             return None
@@ -203,7 +214,7 @@ class ArtifactStore:
             sync(self.root)
             self._artifacts.publish(promise.key, last=MANIFEST)
         self._artifacts.remove(f"{promise.key}.partial")
-        return self.find(promise.key) or artifact
+        return self._kept(promise.key) or artifact
 
     def holding(self, key: str, wait: bool = True) -> AbstractContextManager[None]:
         """Hold a key while its stage is computed; others wait, or meet ``Held``. A holder that dies frees it."""

@@ -23,13 +23,13 @@ def stored(storage: Path) -> ArtifactStore:
     """A store with one artifact: tensors, and a tokenizer's file."""
     store = ArtifactStore(storage)
     blobs = {"model.safetensors": tensor_blob(TENSORS), f"{TOKENIZER_PREFIX}vocab.txt": lambda path: path.touch()}
-    store.commit(Artifact(KEY, "tokenise", ("b" * 64,)), {"metric": 0.5, "rows": [1, 2]}, Cost(7.0, 1.0, 2.0), blobs)
+    store.commit(Artifact(KEY, "made", ("b" * 64,)), {"metric": 0.5, "rows": [1, 2]}, Cost(7.0, 1.0, 2.0), blobs)
     return ArtifactStore(storage)
 
 
 MANIFEST = {
     "key": KEY,
-    "kind": "tokenise",
+    "kind": "made",
     "inputs": ["b" * 64],
     "facts": {"metric": 0.5, "rows": [1, 2]},
     "cost": {"flops": 7.0, "device_seconds": 1.0, "wall_seconds": 2.0, "cpu_seconds": 0.0},

@@ -36,7 +36,7 @@ def storage(tmp_path: Path, request: pytest.FixtureRequest) -> Storage:
     stage("outputs", "kept", "teacher_outputs", ("teacher",))
     stage("student", "kept", inputs=("outputs",))
     stage("shared", "removed")
-    stage("lonely", "removed", inputs=("shared",))
+    stage("lonely", "removed", "evaluate", ("shared",))
     stage("begun", "going", "teacher_outputs")
     ledger.write("trials", [{"run": "kept", "trial": "kd", "state": "finished", "stages": ["shared"]}], "kept.kd")
     RunState("reviews", "finished", 1).write(storage / "kept")

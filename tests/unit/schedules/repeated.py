@@ -7,6 +7,7 @@ from raydisc.schedules.controls import KdEqualCompute
 from raydisc.schedules.minidisc import MinidiscOptions, metrics_choosing
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Model
+from raydisc.stages.facts import SupernetFacts
 from raydisc.tradeoff import Measured, choose
 
 
@@ -21,7 +22,7 @@ class Repeated(Schedule):
         """Train candidates once for all, and distil along those that are chosen before the student's scale is."""
         ready = yield from search.prepare()
         supernet = yield from search.once_for_all(ready, search.assistant_scales)
-        path = self._path(list(map(Measured.of, supernet["candidates"])), search.student_scale)
+        path = self._path(SupernetFacts.of(supernet).candidates, search.student_scale)
         teacher = Model(supernet, path[0]) if path else ready.teacher
         for scale in (*path[1:], search.student_scale):
             teacher = Model((yield from search.distil(ready, teacher, Model(supernet), scale)))

@@ -14,10 +14,12 @@ from raydisc.models.build import load_frozen
 from raydisc.models.widths import Widths
 from raydisc.schedules.minidisc import choose_path
 from raydisc.stages.artifact import Model
+from raydisc.stages.facts import SupernetFacts
 from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.testing.runs import ONE_THREAD, STUDENT_SCALE
 from raydisc.testing.tolerance import assert_near
+from raydisc.tradeoff import Measured
 from raydisc.training.inference import Pass
 from raydisc.training.predictions import predict
 
@@ -147,7 +149,7 @@ def test_no_weight_on_size_picks_the_best_and_a_huge_one_the_smallest(mini, sear
 
 
 def scored(*pairs):
-    return [{"scale": scale, "metric": metric, "reference": 1.0} for scale, metric in pairs]
+    return [Measured(scale, metric) for scale, metric in pairs]
 
 
 CURVE = scored((0.9, 0.90), (0.7, 0.91), (0.5, 0.88), (0.4, 0.70), (0.25, 0.99), (0.1, 1.0))
@@ -181,7 +183,7 @@ def test_two_assistants_are_a_longer_path(mini, search, storage):
     run = ran(minidisc(search, 0.0, 2, False), storage)
     outcome = run.outcome
     assert len(outcome.path) == 2
-    assert outcome.path == choose_path(outcome.supernet["candidates"], 0.0, 2, STUDENT_SCALE)
+    assert outcome.path == choose_path(SupernetFacts.of(outcome.supernet).candidates, 0.0, 2, STUDENT_SCALE)
     assert outcome.path[0] > outcome.path[1] > STUDENT_SCALE
     assert [request.scale for request in run.distils] == [outcome.path[1], STUDENT_SCALE]
     assert run.distils[0].teacher == Model(outcome.supernet, outcome.path[0])

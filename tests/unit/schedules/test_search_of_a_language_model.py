@@ -19,11 +19,12 @@ from raydisc.config.sections import (
 from raydisc.errors import InputError
 from raydisc.signals.logits import LikeliestTokens
 from raydisc.stages.artifact import Model
+from raydisc.stages.facts import SupernetFacts
 from raydisc.stages.files import read_split, read_weights
 from raydisc.stages.problem import inspect
 from raydisc.tasks.kinds import task_kind
 from raydisc.testing.runs import STUDENT_SCALE, TRAINING
-from raydisc.tradeoff import Measured, choose
+from raydisc.tradeoff import choose
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +68,8 @@ def test_the_assistant_is_chosen_relative_to_the_teacher(kept):
     assert teacher > 3 / stages["tokenise"][1]["vocab_size"]  # a guess among all words has a third of it
     rows = stages["once_for_all"][1]["candidates"]
     assert {row["reference"] for row in rows} == {teacher}
-    assert outcome.path == (choose([Measured.of(row) for row in rows], 0.2, above=STUDENT_SCALE).scale,)
+    measured = SupernetFacts.of(stages["once_for_all"][1]).candidates
+    assert outcome.path == (choose(measured, 0.2, above=STUDENT_SCALE).scale,)
 
 
 def test_the_student_is_a_language_model_with_a_tied_head(kept):

@@ -22,11 +22,12 @@ from raydisc.models.student_folder import load_student, read_card
 from raydisc.runs.export import export_student
 from raydisc.schedules.trials import steps_of
 from raydisc.stages.artifact import Model
+from raydisc.stages.facts import SupernetFacts
 from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.tasks.metrics import metric, standard_error
 from raydisc.tasks.reviews import TAGS
 from raydisc.testing.runs import ARCHITECTURE, STUDENT_SCALE, TRAINING
-from raydisc.tradeoff import Measured, choose
+from raydisc.tradeoff import choose
 
 pytestmark = pytest.mark.integration
 
@@ -71,7 +72,8 @@ def test_the_teacher_learns_and_the_assistant_is_chosen(kept):
     assert stages["finetune"]["evaluations"][-1]["metric"] > 0.4
     rows = stages["once_for_all"]["candidates"]
     assert {row["reference"] for row in rows} == {1.0}
-    assert outcome.path == (choose([Measured.of(row) for row in rows], 0.2, above=STUDENT_SCALE).scale,)
+    measured = SupernetFacts.of(stages["once_for_all"]).candidates
+    assert outcome.path == (choose(measured, 0.2, above=STUDENT_SCALE).scale,)
 
 
 def test_outputs_are_kept_of_words_alone(kept):

@@ -18,7 +18,7 @@ from raydisc.stages.store import AlteredArtifact, ArtifactStore
 from raydisc.storage.folder import Held
 from raydisc.tensors.views import tensor_views
 
-PROMISE = Artifact(key="a" * 64, kind="distil", inputs=("b" * 64, "c" * 64))
+PROMISE = Artifact(key="a" * 64, kind="made", inputs=("b" * 64, "c" * 64))
 REQUEST = Evaluate(Artifact("d" * 64, "tokenise"), Artifact("e" * 64, "distil"))
 FORKED = multiprocessing.get_context("fork")
 
@@ -37,7 +37,7 @@ def test_an_artifact_comes_back_as_it_was_written(tmp_path):
     store = ArtifactStore(tmp_path)  # another process
     found = store.find(PROMISE.key)
     assert found == written
-    assert (found.kind, found.inputs, found.cost) == ("distil", PROMISE.inputs, Cost(7.0, 1.0, 2.0, 3.0))
+    assert (found.kind, found.inputs, found.cost) == ("made", PROMISE.inputs, Cost(7.0, 1.0, 2.0, 3.0))
     assert found["rows"] == [1, 2]
     assert found.flops == 7.0
     assert store.blob(found, "one.txt").tobytes() == b"first"
@@ -48,7 +48,7 @@ def test_an_artifact_comes_back_as_it_was_written(tmp_path):
 
 def test_a_promise_knows_nothing_yet():
     for ask in (lambda: PROMISE["metric"], lambda: PROMISE.flops):
-        with pytest.raises(NotYetKnown, match="distil aaaaaaaaaaaa has not been computed"):
+        with pytest.raises(NotYetKnown, match="made aaaaaaaaaaaa has not been computed"):
             ask()
 
 

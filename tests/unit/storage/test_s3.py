@@ -23,7 +23,7 @@ from raydisc.training.checkpoint import TrainingState, load, save
 
 pytestmark = pytest.mark.integration
 
-PROMISE = Artifact(key="a" * 64, kind="distil")
+PROMISE = Artifact(key="a" * 64, kind="made")
 LARGE = np.random.default_rng(0).integers(0, 255, 12_000_000, dtype=np.uint8).tobytes()
 """More than one part of an upload."""
 
