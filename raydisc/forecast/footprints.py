@@ -19,7 +19,7 @@ from raydisc.parallel.footprint import Footprint
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.plan import Outlook, Run
 from raydisc.stages.scoring import run_evaluation
-from raydisc.stages.training import Training
+from raydisc.stages.training import Pupil, Training
 from raydisc.stages.work import over_split
 from raydisc.supernet.elastic import make_elastic, select_all
 from raydisc.training.batches import optimiser_settings
@@ -88,7 +88,7 @@ class Footprints:
                     best = [it.clone() for it in weights_of(model).values()] if training.patience is not None else []
                     weights += sum(it.nbytes for it in best)
                 model.train()
-                learn = training.learner(model, signal, self._precision)
+                learn = training.learner(Pupil(model, signal, self._precision))
                 for step in steps:
                     learn(step)
                     descend(optimiser, trained, training.config.max_grad_norm)

@@ -23,7 +23,7 @@ from raydisc.models.structure import Structure
 from raydisc.stages.plan import Outlook
 from raydisc.stages.scoring import run_evaluation
 from raydisc.stages.teacher_outputs import run_outputs
-from raydisc.stages.training import Assigned, Learner, Training
+from raydisc.stages.training import Assigned, Learner, Pupil, Training
 from raydisc.stages.work import Work
 from raydisc.supernet.elastic import make_elastic
 from raydisc.tasks.tokenised import Batch
@@ -156,7 +156,7 @@ class _Timer:
         assert training.towards is not None
         model = self._model(training)
         signal = kept_signal(training.towards, self._outlook.config)
-        learn = training.learner(model, signal, self._precision)
+        learn = training.learner(Pupil(model, signal, self._precision))
         step, blocks = self._stepping(model, training, learn), []
         for batch, lessons in product(self._batches(training), training.samples()):
             assigned = [(candidate, batch) for candidate in lessons]

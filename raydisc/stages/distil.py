@@ -7,17 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from raydisc.config.sections import DistillationConfig
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.form import Form
 from raydisc.models.forward import forward
-from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure, formed
 from raydisc.models.task_heads import weights_of
-from raydisc.parallel.rank import ALONE, Rank
-from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import CHOSEN, OfModel, Stage, name_of
 from raydisc.stages.context import Context, Result
@@ -31,14 +27,13 @@ from raydisc.stages.plan import Outlook, Plan, prediction_bytes
 from raydisc.stages.scoring import Judged, judge
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, weighted_loss
-from raydisc.stages.training import Known, Learner, Towards, Training
+from raydisc.stages.training import Known, Learner, Pupil, Towards, Training
 from raydisc.stages.work import Passes, Work, over_split
 from raydisc.tasks.tokenised import Batch
 from raydisc.training.batches import BatchSource, pass_flops, steps_of
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
 from raydisc.training.loop import even_steps
-from raydisc.training.micro_batches import in_micro_batches
 from raydisc.training.progress import Evaluation
 
 
@@ -244,25 +239,18 @@ class DistilTraining(Training):
         teacher = self.towards.structure_run(self.known.store) if self.towards else None
         return [Passes("train", self.structure, shapes), *([Passes("run", teacher, shapes)] if teacher else [])]
 
-    def learner(
-        self,
-        model: nn.Module,
-        signal: TeacherSignal | None,
-        precision: Precision,
-        micro_batches: int = 1,
-        rank: Rank = ALONE,
-    ) -> Learner:
+    def learner(self, pupil: Pupil) -> Learner:
         """See ``Training``."""
         assert self.towards is not None
+        signal = pupil.signal
         assert signal is not None
         loss = weighted_loss(self.towards.objective, self.towards.data)
         positions, inner = self.towards.student_positions, self.towards.inner
 
         def learn(batch: Batch) -> torch.Tensor:
             wanted = signal.outputs(batch)
-            value = loss(forward(model, batch, positions, precision, inner), wanted, batch)
+            value = loss(forward(pupil.model, batch, positions, pupil.precision, inner), wanted, batch)
             value.backward()
             return value.detach()
 
-        learned = in_micro_batches(learn, micro_batches)
-        return lambda assigned: learned(assigned[0][1])
+        return pupil.learning(learn)

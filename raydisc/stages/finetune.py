@@ -12,12 +12,9 @@ from raydisc.models.architecture import from_architecture
 from raydisc.models.checkpoint_state import CheckpointState
 from raydisc.models.cost import ForwardCost
 from raydisc.models.forward import forward
-from raydisc.models.precision import Precision
 from raydisc.models.structure import full_structure
 from raydisc.models.task_heads import model_class, weights_of
 from raydisc.models.teacher_checkpoint import load_teacher, locate, suited_config
-from raydisc.parallel.rank import ALONE, Rank
-from raydisc.signals.source import TeacherSignal
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import NOT_IN_KEY, Stage
 from raydisc.stages.context import Context, Result
@@ -26,38 +23,29 @@ from raydisc.stages.files import Weights, prediction_table, read_split, table_bl
 from raydisc.stages.models import frozen_model, to_train, trainable_model
 from raydisc.stages.plan import Outlook, Plan, prediction_bytes
 from raydisc.stages.scoring import judge, run_evaluation
-from raydisc.stages.training import Known, Learner, Training
+from raydisc.stages.training import Known, Learner, Pupil, Training
 from raydisc.stages.work import Work, over_split
 from raydisc.tasks.batching import shorter_half
 from raydisc.tasks.tokenised import Batch
 from raydisc.training.batches import BatchSource, steps_of
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.loop import no_evaluation
-from raydisc.training.micro_batches import in_micro_batches
 
 
 @dataclass(frozen=True)
 class LabelTraining(Training):
     """The training of a model on the labels."""
 
-    def learner(
-        self,
-        model: nn.Module,
-        signal: TeacherSignal | None,
-        precision: Precision,
-        micro_batches: int = 1,
-        rank: Rank = ALONE,
-    ) -> Learner:
+    def learner(self, pupil: Pupil) -> Learner:
         """See ``Training``."""
 
         def learn(batch: Batch) -> torch.Tensor:
-            total, count = task_loss(forward(model, batch, (), precision).logits, batch)
+            total, count = task_loss(forward(pupil.model, batch, (), pupil.precision).logits, batch)
             loss = total / count
             loss.backward()
             return loss.detach()
 
-        learned = in_micro_batches(learn, micro_batches)
-        return lambda assigned: learned(assigned[0][1])
+        return pupil.learning(learn)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from raydisc.tasks.tokenised import Batch, Split
 from raydisc.training.batches import BatchSource
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.loop import Evaluate, train
+from raydisc.training.micro_batches import Learn, in_micro_batches
 
 Assigned = tuple[Candidate | None, Batch]
 """A candidate and the batch that it trains on; None stands for the whole model."""
@@ -148,6 +149,30 @@ class Towards:
 
 
 @dataclass(frozen=True)
+class Pupil:
+    """The model of a training, and how it learns.
+
+    Attributes:
+        model: The model.
+        signal: The teacher's outputs; None where labels are learned.
+        precision: The precision to compute in.
+        micro_batches: The number of parts that each batch is cut into.
+        rank: The rank of this worker.
+    """
+
+    model: nn.Module
+    signal: TeacherSignal | None
+    precision: Precision
+    micro_batches: int = 1
+    rank: Rank = ALONE
+
+    def learning(self, learn: Learn) -> Learner:
+        """Return what learns the one batch of a step, whole or in parts, by a function that learns a batch."""
+        learned = in_micro_batches(learn, self.micro_batches)
+        return lambda assigned: learned(assigned[0][1])
+
+
+@dataclass(frozen=True)
 class Part:
     """The rows that a candidate learns from in a step; candidates that learn from the same rows share the array."""
 
@@ -187,23 +212,8 @@ class Training(ABC):
     dropout: float | None = None
 
     @abstractmethod
-    def learner(
-        self,
-        model: nn.Module,
-        signal: TeacherSignal | None,
-        precision: Precision,
-        micro_batches: int = 1,
-        rank: Rank = ALONE,
-    ) -> Learner:
-        """Return what runs the forwards and backwards of a step.
-
-        Args:
-            model: The model to train.
-            signal: The teacher's outputs; None where labels are learned.
-            precision: The precision to compute in.
-            micro_batches: The number of parts that each batch is cut into.
-            rank: The rank of this worker.
-        """
+    def learner(self, pupil: Pupil) -> Learner:
+        """Return what runs the forwards and backwards of a step."""
 
     def parts(self, step: int) -> list[Part]:
         """Return the rows that each candidate learns from in a step."""
@@ -261,7 +271,7 @@ class Training(ABC):
         """
         execution = context.execution
         signal = None if targets is None else targets.signal
-        learn = self.learner(model, signal, execution.precision, execution.micro_batches, context.rank)
+        learn = self.learner(Pupil(model, signal, execution.precision, execution.micro_batches, context.rank))
 
         def step(index: int) -> tuple[torch.Tensor, float]:
             before = 0.0 if targets is None else targets.flops

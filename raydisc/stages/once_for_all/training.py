@@ -5,19 +5,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
 
 from raydisc.config.sections import OnceForAllConfig
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
-from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure
-from raydisc.parallel.rank import ALONE, Rank
-from raydisc.signals.source import TeacherSignal
 from raydisc.stages.once_for_all.lessons import lessons_of, sandwich_backward
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.stages.once_for_all.request import OnceForAllRequest
 from raydisc.stages.targets import weighted_loss
-from raydisc.stages.training import Assigned, Known, Learner, Part, SharedShape, Towards, Training
+from raydisc.stages.training import Assigned, Known, Learner, Part, Pupil, SharedShape, Towards, Training
 from raydisc.supernet.candidates import Candidate
 from raydisc.supernet.sandwich import Rule, Share, even_rows, sandwich
 from raydisc.training.batches import steps_of
@@ -61,23 +57,18 @@ class OnceForAllTraining(Training):
         parts = [Part(share.candidate, rows if share.whole else rows[share.rows]) for share in shares]
         return [part for part in parts if len(part.rows)]
 
-    def learner(
-        self,
-        model: nn.Module,
-        signal: TeacherSignal | None,
-        precision: Precision,
-        micro_batches: int = 1,
-        rank: Rank = ALONE,
-    ) -> Learner:
+    def learner(self, pupil: Pupil) -> Learner:
         """See ``Training``."""
         assert self.towards is not None
+        signal = pupil.signal
         assert signal is not None
         loss = weighted_loss(self.towards.objective, self.towards.data)
         positions, inner, known = self.towards.student_positions, self.towards.inner, self.known
-        supernet = Supernet(model, known.config, self.candidates, known.cost, precision, rank)
+        supernet = Supernet(pupil.model, known.config, self.candidates, known.cost, pupil.precision, pupil.rank)
 
         def learn(assigned: Sequence[Assigned]) -> torch.Tensor:
-            return sandwich_backward(supernet, lessons_of(assigned, signal, micro_batches), loss, positions, inner)
+            lessons = lessons_of(assigned, signal, pupil.micro_batches)
+            return sandwich_backward(supernet, lessons, loss, positions, inner)
 
         return learn
 
