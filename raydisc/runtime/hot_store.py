@@ -18,12 +18,16 @@ _SMALL_BYTES = 2**20
 
 _READ_TIMEOUT_S = 120.0
 
+_WORDS = "words"
+"""The thread that answers while another one reads a file, which may take minutes."""
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+
+# its stubs lack the groups
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups={_WORDS: 1})  # type: ignore[call-overload]
 class HotCopies:
     """An actor that owns the objects, so that they outlive trials; after a restart it reads the durable copies again.
 
-    It also passes the driver's request to stop on to the trials.
+    It also passes the driver's requests to stop on to the trials.
 
     Args:
         storage: The storage's path or address.
@@ -36,7 +40,7 @@ class HotCopies:
         self._capacity = capacity_bytes
         self._held: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._stopping = False
-        self._ended: set[str] = set()
+        self._ended: dict[str, int] = {}
 
     def reference(self, artifact: Artifact, name: str) -> list[Any]:
         """Return a list with one reference to a file's bytes; inside a list, Ray passes references, not values.
@@ -57,21 +61,25 @@ class HotCopies:
         self._held.move_to_end(sha256)
         return [self._held[sha256][0]]
 
+    @ray.method(concurrency_group=_WORDS)
     def stop(self) -> None:
         """Note that all trials have to stop; the driver repeats this, since the actor may be restarted."""
         self._stopping = True
 
+    @ray.method(concurrency_group=_WORDS)
     def stopping(self) -> bool:
         """Whether all trials have to stop."""
         return self._stopping
 
-    def end(self, job: str) -> None:
-        """End a job before its time, as the scheduler of trials has decided."""
-        self._ended.add(job)
+    @ray.method(concurrency_group=_WORDS)
+    def end(self, job: str, evaluation: int) -> None:
+        """End a job before its time, at one of its evaluations, as the scheduler of trials has decided."""
+        self._ended[job] = evaluation
 
-    def is_ended(self, job: str) -> bool:
-        """Whether a job has been ended before its time."""
-        return job in self._ended
+    @ray.method(concurrency_group=_WORDS)
+    def is_ended(self, job: str, evaluation: int) -> bool:
+        """Whether a job has been ended at an evaluation or before it; one that is tried again may be before it."""
+        return job in self._ended and evaluation >= self._ended[job]
 
     def _make_room(self, size: int) -> None:
         while self._held and size + sum(held for _, held in self._held.values()) > self._capacity:

@@ -18,10 +18,11 @@ class MetricReports:
 
     Args:
         report: Reports to Tune.
-        is_ended: Whether a scheduler has ended the trial; asked after every report.
+        is_ended: Whether a scheduler has ended the trial at an evaluation, given by its number; asked after every
+            report, until it has.
     """
 
-    def __init__(self, report: Callable[[MetricReport], None], is_ended: Callable[[], bool]) -> None:
+    def __init__(self, report: Callable[[MetricReport], None], is_ended: Callable[[int], bool]) -> None:
         """Start with no evaluation reported."""
         self._report, self._is_ended = report, is_ended
         self._before = 0
@@ -48,12 +49,12 @@ class MetricReports:
         self._before += len(metrics)
 
     def _evaluated(self, kind: str, key: str, number: int, metric: float) -> None:
-        if number <= self._reported.get(key, 0) or key in self._done:
+        if self.ended or number <= self._reported.get(key, 0) or key in self._done:
             return
         self._reported[key] = number
         self.last = metric
         self._report(MetricReport(kind, key, self._before + number, metric))
-        self.ended = self.ended or self._is_ended()
+        self.ended = self._is_ended(self._before + number)
 
 
 def metrics_of(artifact: Artifact) -> list[float]:

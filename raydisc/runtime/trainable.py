@@ -152,7 +152,7 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     job: Job = config["job"]
     bound_threads(run.experiment.resources.cpus)
     reporting = Reporting(_report)
-    metrics = MetricReports(_report, lambda: run.ends_trials and _is_ended(job, copies))
+    metrics = MetricReports(_report, lambda evaluation: run.ends_trials and _is_ended(job, copies, evaluation))
     try:
         executor, recorder = _equipped(job, run, copies, reporting, metrics)
     except (OSError, InputError, StorageError) as error:
@@ -190,9 +190,9 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     _report(replace(done, failure=failure))
 
 
-def _is_ended(job: Job, copies: Any) -> bool:
+def _is_ended(job: Job, copies: Any, evaluation: int) -> bool:
     try:
-        return bool(ray.get(copies.is_ended.remote(job.name)))
+        return bool(ray.get(copies.is_ended.remote(job.name, evaluation)))
     except ray.exceptions.RayError:  # the actor is being restarted
         return False
 

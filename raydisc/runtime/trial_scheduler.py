@@ -9,13 +9,17 @@ from raydisc.errors import InputError
 from raydisc.runs.jobs import Job
 from raydisc.runtime.reports import MetricReport, from_result
 
+_TELL_S = 1.0
+"""The most seconds for which the driver waits for ``HotCopies``, which may be being restarted, to hear of an end."""
+
 
 class JobScheduler(FIFOScheduler):
     """Lets a scheduler of Tune decide by the metric reports of trials, and asks the trials that it ends to stop.
 
     The scheduler sees the trials of schedules alone, neither the other jobs of a run nor controls, and of their reports
     the evaluations alone, with ``training_iteration`` as the number of the evaluation. Tune would end a trial's process
-    or leave it within a step; a trial that is asked to stop notes where it was.
+    or leave it within a step; a trial that is asked to stop notes where it was. A trial that crashes before it could is
+    ended again, at the same evaluation.
 
     Args:
         scheduler: Decides; one that stops trials, such as ``ASHAScheduler`` or ``MedianStoppingRule``.
@@ -36,7 +40,7 @@ class JobScheduler(FIFOScheduler):
             )
         self._scheduler, self._copies = scheduler, copies
         self._seen: dict[str, dict[str, Any]] = {}
-        self._ended: set[str] = set()
+        self._ended: dict[str, int] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Pass on that there is a trial."""
@@ -49,12 +53,14 @@ class JobScheduler(FIFOScheduler):
         report = from_result(result)
         if not _decides(trial) or not isinstance(report, MetricReport):
             return str(TrialScheduler.CONTINUE)
-        if report.evaluation > self._seen.get(job.name, {"evaluation": 0})["evaluation"]:
+        seen_before = self._seen.get(job.name, {"evaluation": 0})["evaluation"]
+        if report.evaluation > seen_before and job.name not in self._ended:
             seen = self._seen[job.name] = {**result, "training_iteration": report.evaluation}
             if self._scheduler.on_trial_result(tune_controller, trial, seen) == TrialScheduler.STOP:
-                self._ended.add(job.name)
+                self._ended[job.name] = report.evaluation
         if job.name in self._ended:
-            ray.get(self._copies.end.remote(job.name))  # known before the trial goes on, which waits for this report
+            # known before the trial goes on, which waits for this report
+            ray.wait([self._copies.end.remote(job.name, self._ended[job.name])], timeout=_TELL_S)
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:

@@ -157,6 +157,8 @@ def _train(
     folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()
     pause = settings.checkpoint_every_s
     unread: list[_Signs] = []
+    if state.evaluations:  # a process before this one may not have come to act on the last of them
+        progress(_last_evaluation(state, settings))
     model.train()
     for index in _remaining(state, settings):
         _set_lr(optimiser, lr_at(index, settings.total_steps, settings.optimiser))
@@ -175,7 +177,7 @@ def _train(
         progress(StepsDone(state.step, settings.total_steps, read))
         if evaluates:
             _evaluate(model, state, settings, evaluate)
-            progress(Evaluated(state.evaluations[-1], len(state.evaluations), settings.total_steps))
+            progress(_last_evaluation(state, settings))
         if folder is not None and saves:
             writes = time.monotonic()
             _save(model, optimiser, state, folder, begun, rank)
@@ -184,6 +186,10 @@ def _train(
         if stops:
             raise Stopped(f"{settings.stage}: stopped at step {state.step} of {settings.total_steps}")
     return state
+
+
+def _last_evaluation(state: TrainingState, settings: LoopSettings) -> Evaluated:
+    return Evaluated(state.evaluations[-1], len(state.evaluations), settings.total_steps)
 
 
 def checkpoint_pause(usual_s: float, writing_s: float) -> float:

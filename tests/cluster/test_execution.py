@@ -31,7 +31,7 @@ jobs = {job.name: job for job in Jobs(experiment, subject, arithmetic, lambda ke
 ray.init(num_cpus=1, log_to_driver=False)
 run = Run(experiment, subject, storage, arithmetic)
 copies = HotCopies.remote(storage, 2**28)
-metrics = MetricReports(lambda report: None, lambda: False)
+metrics = MetricReports(lambda report: None, lambda evaluation: False)
 executor, _ = _equipped(jobs[PREPARE], run, copies, lambda state: None, metrics)
 schedule = Search(experiment, subject, 0.25, 0).prepare()
 teacher = schedule.send(executor.execute(next(schedule)))

@@ -41,7 +41,7 @@ def artifact(key: str, metrics: dict[int | None, list[float]]) -> Artifact:
 class Heard:
     def __init__(self, ends_at: int | None = None) -> None:
         self.reports: list[MetricReport] = []
-        self.metrics = MetricReports(self.reports.append, lambda: len(self.reports) == ends_at)
+        self.metrics = MetricReports(self.reports.append, lambda number: ends_at is not None and number >= ends_at)
 
     @property
     def values(self) -> list[tuple[str, int, float]]:
@@ -83,12 +83,23 @@ def test_numbers_are_the_same_where_stages_are_found_or_resumed() -> None:
     assert [number for _, number, _ in resumed.values] == [1, 2, 4, 5]
 
 
-def test_a_trial_that_is_ended_stays_so() -> None:
+def test_a_trial_that_is_ended_stays_so_with_the_metric_that_it_had() -> None:
     heard = Heard(ends_at=1)
     evaluated(heard, "d", 1, 0.3)
     assert heard.metrics.ended
     evaluated(heard, "d", 2, 0.4)
     assert heard.metrics.ended
+    assert heard.metrics.last == 0.3
+    assert len(heard.reports) == 1
+
+
+def test_a_trial_that_is_tried_again_is_ended_where_it_was_and_not_before() -> None:
+    heard = Heard(ends_at=4)
+    heard.metrics.finished(Computed("once_for_all"), SUPERNET)  # type: ignore[arg-type]
+    assert not heard.metrics.ended
+    evaluated(heard, "d", 2, 0.4)  # the last of its checkpoint
+    assert heard.metrics.ended
+    assert heard.metrics.last == 0.4
 
 
 @pytest.mark.parametrize(

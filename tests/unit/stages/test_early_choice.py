@@ -261,13 +261,15 @@ def test_a_stage_that_died_while_its_artifact_was_put_together_goes_on(storage, 
         trained(untrained, every_s=0.0, **HALFWAY)
     monkeypatch.undo()
     [folder] = (untrained / "artifacts").glob("*.partial")
-    assert load(folder).step == 14
+    kept = load(folder)
+    assert kept.step == 14
     heard = []
     _, resumed, _ = trained(untrained, progress=heard.append, **HALFWAY)
     assert_same(resumed, straight)
     # whoever watches learns what the earlier process chose by
     [ranked] = [found.event.candidates for found in heard if isinstance(found.event, Ranked)]
-    assert not any(isinstance(found.event, Evaluated) for found in heard)
+    evaluated = [found.event for found in heard if isinstance(found.event, Evaluated)]
+    assert [event.evaluation for event in evaluated] == kept.evaluations[-1:], "none but the checkpoint's last"
     assert [candidate.scale for candidate in ranked] == list(GRID)
 
 

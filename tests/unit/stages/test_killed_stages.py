@@ -10,6 +10,7 @@ from tiny_schedules import along, minidisc
 from raydisc.errors import NonFiniteLoss
 from raydisc.testing.runs import ARCHITECTURE
 from raydisc.training.checkpoint import load
+from raydisc.training.progress import StepsDone
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +61,7 @@ def test_a_stage_that_was_killed_goes_on(search, straight, tmp_path, stage):
     found = run.run(minidisc(search, 0.2, 1, False))
     assert resumed.keys == told.keys
     assert resumed.computed[0] == stage
-    steps = [found.step for found in again if found.stage == stage and found.step is not None]
+    steps = [found.event.step for found in again if found.stage == stage and isinstance(found.event, StepsDone)]
     assert steps[:2] == [0, 7]  # it did not begin again
     for mine, theirs in zip(resumed.stages, told.stages, strict=True):
         assert mine[1].facts == theirs[1].facts

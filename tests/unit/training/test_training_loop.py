@@ -100,8 +100,11 @@ def test_a_killed_stage_goes_on_with_the_same_bits(tmp_path, kind, kill):
     with torch.no_grad():
         second.get_input_embeddings().weight[rest] = kind(0)[0].get_input_embeddings().weight[rest]
     torch.manual_seed(99)
-    resumed = train(second, settings, fetching(batch_at, step), held_out(second), quiet)
+    heard = []
+    resumed = train(second, settings, fetching(batch_at, step), held_out(second), heard.append)
 
+    evaluated = [event.number for event in heard if isinstance(event, Evaluated)]
+    assert evaluated == list(range(max(1, (kill - 1) // 3), 5)), "first the last one of the checkpoint, if there is any"
     assert (resumed.step, resumed.flops, resumed.best) == (straight.step, straight.flops, straight.best)
     assert resumed.evaluations == straight.evaluations
     assert len(resumed.evaluations) == 4
