@@ -9,7 +9,7 @@ from typing import Any
 
 from raydisc.report import formats
 from raydisc.report.compare import comparison, require_runs
-from raydisc.report.costs import cost_of, total
+from raydisc.report.costs import Cost, cost_of, total
 from raydisc.report.ledger import Ledger
 from raydisc.report.ranking import Ranking, ranking, uses
 from raydisc.report.rows import Row
@@ -65,9 +65,15 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
             for r in rankings
             for low, high, scale in r.steps
         ],
-        "spent": dataclasses.asdict(total(map(cost_of, computed))),
+        "spent": dataclasses.asdict(_spent(computed)),
         "notices": notices(trials, rows, rankings),
     }
+
+
+def _spent(computed: Sequence[Mapping[str, Any]]) -> Cost:
+    """Return the cost of rows of stages; a stage that went on from where it was stopped has it all in its last row."""
+    finished = {stage["key"] for stage in computed if stage["state"] == "finished"}
+    return total(cost_of(it) for it in computed if it["state"] != "stopped" or it["key"] not in finished)
 
 
 def notices(trials: Sequence[Mapping[str, Any]], rows: Sequence[Row], rankings: Sequence[Ranking]) -> list[str]:

@@ -71,12 +71,25 @@ class Recorder:
 
     def failed_stage(self, key: str, kind: str, message: str, seconds: float) -> None:
         """Write that a stage has failed, with the seconds that it took, which count as spent."""
-        row = self._broken_off(key, kind, "failed", message, seconds, seconds)
+        row = self._broken_off(key, kind, "failed", message, seconds, seconds, 0.0)
         self._ledger.write("stages", [row], f"failed-{key}")
 
-    def stopped_stage(self, key: str, kind: str, message: str, device_seconds: float, wall_seconds: float) -> None:
-        """Write that a stage was asked to stop, with its seconds, which count until it is finished."""
-        row = self._broken_off(key, kind, "stopped", message, device_seconds, wall_seconds)
+    def stopped_stage(
+        self, key: str, kind: str, message: str, device_seconds: float, wall_seconds: float, flops: float
+    ) -> None:
+        """Write that a stage was asked to stop, with what it took, which counts until it is finished.
+
+        Args:
+            key: The key of the stage.
+            kind: Its kind.
+            message: Where it was stopped.
+            device_seconds: The seconds of this try, times devices.
+            wall_seconds: The seconds of this try.
+            flops: The FLOPs of all tries.
+        """
+        before = self._ledger.rows("stages", keys=[key], latest=False, state="stopped")
+        flops = max(0.0, flops - sum(row["flops"] or 0.0 for row in before))
+        row = self._broken_off(key, kind, "stopped", message, device_seconds, wall_seconds, flops)
         self._ledger.write("stages", [row], f"stopped-{key}")
 
     def trial(self, trial: Trial, subject: Subject, outcome: Outcome, test: Artifact | None = None) -> None:
@@ -133,11 +146,18 @@ class Recorder:
         return any(row["test"] is not None and row["student"] == outcome.student.key for row in rows)
 
     def _broken_off(
-        self, key: str, kind: str, state: str, message: str, device_seconds: float, wall_seconds: float
+        self,
+        key: str,
+        kind: str,
+        state: str,
+        message: str,
+        device_seconds: float,
+        wall_seconds: float,
+        flops: float,
     ) -> dict[str, Any]:
         return {
             "key": key, "kind": kind, "run": self._run, "trial": self._job, "state": state, "inputs": [],
-            "flops": 0.0, "device_seconds": device_seconds, "wall_seconds": wall_seconds, "cpu_seconds": 0.0,
+            "flops": flops, "device_seconds": device_seconds, "wall_seconds": wall_seconds, "cpu_seconds": 0.0,
             "settings": "{}", "message": message, "finished_at": now(),
         }  # fmt: skip
 

@@ -46,8 +46,9 @@ from raydisc.storage.address import open_storage
 from raydisc.storage.faults import sentence
 from raydisc.storage.folder import Held, Storage
 from raydisc.storage.masking import masked
+from raydisc.training.checkpoint import progress_in
 from raydisc.training.execution import Execution
-from raydisc.training.progress import Evaluated, Event, Notice, Ranked
+from raydisc.training.progress import Evaluated, Event, Notice, Ranked, step_of
 
 _REPORT_EVERY_S = 0.5
 _REPORT_SHARE = 20
@@ -256,7 +257,14 @@ def _record_stop(store: ArtifactStore, layout: Layout, message: str, recorder: R
     last = reporting.last
     if last is not None and store.find(last.key) is None:
         seconds = time.monotonic() - reporting.since
-        recorder.stopped_stage(last.key, last.stage, message, seconds * layout.workers, seconds)
+        flops = _flops_so_far(store, last)
+        recorder.stopped_stage(last.key, last.stage, message, seconds * layout.workers, seconds, flops)
+
+
+def _flops_so_far(store: ArtifactStore, last: StageEvent) -> float:
+    """Return the FLOPs of a stage up to its checkpoint; 0 without one here, or where another process computes it."""
+    state = progress_in(store.checkpoint_folder(last.key)) if step_of(last.event) else None
+    return state.flops if state is not None else 0.0
 
 
 def _record_failure(job: Job, run: Run, failure: str, recorder: Recorder, reporting: Reporting | None) -> None:

@@ -186,6 +186,7 @@ def test_a_scheduler_stops_trials_which_stay_stopped_after_a_kill(desk: Desk) ->
     assert [bool(trials[name]["test"]) for name in names] == [True, False, False]
     assert "stopped at step" in trials[names[1]]["message"]
     # of the trial that was stopped before the kill nothing is computed after it
+    assert all(stage["flops"] > 0 for stage in stages_of(desk, "stopped")), "those until it was stopped"
     stopped = [stage["trial"] for stage in stages_of(desk, "stopped")]
     assert sorted(stopped) == sorted(names[1:])
     assert len([stage for stage in stages_of(desk, "finished") if stage["kind"] == "distil"]) == 1

@@ -104,6 +104,16 @@ def test_stages_say_who_computed_them_and_what_was_really_spent(filled: World) -
     assert shown["spent"]["flops"] == 5
 
 
+def test_a_stage_that_was_stopped_counts_until_it_is_finished(filled: World) -> None:
+    other = World(filled.ledger.root.parent, run="second")
+    other.stage("own", "distil", ["supernet-s0"], 2, state="stopped")
+    other.stage("left", "distil", ["supernet-s0"], 4, state="stopped")
+    other.trial("t", "kd_supernet_init", "own", 0.5)
+    assert show(filled.ledger, "second")["spent"]["flops"] == 6
+    other.stage("own", "distil", ["supernet-s0"], 3)
+    assert show(filled.ledger, "second")["spent"]["flops"] == 7
+
+
 def test_stages_say_whose_outputs_are_kept_where(world: World) -> None:
     kept = {"kept_bytes": 3 * 2**19, "kept_dtype": "bfloat16", "kept_error": 1.66e-3}
     world.stage("ta", "distil", settings='{"scale": 0.5}')

@@ -34,3 +34,15 @@ def test_a_trial_that_is_gone_on_with_stays_tested(tmp_path):
         assert tell(STUDENT, ["s", "t"], TEST) == ("s", "t")
         assert tell(STUDENT, ["s"]) == ("s", "t")
     assert tell(OTHER, []) == ("o", None), "what was tested is another student"
+
+
+def test_the_tries_of_a_stopped_stage_have_its_flops_together(tmp_path):
+    ledger = Ledger(tmp_path / "ledger")
+    recorder = Recorder(ledger, ArtifactStore(tmp_path), "run", "job", Arithmetic(1), "accuracy")
+    for step, flops in {1: 100.0, 2: 250.0}.items():
+        recorder.stopped_stage("s", "distil", f"stopped at step {step}", 8.0, 4.0, flops)
+    recorder.stopped_stage("s", "distil", "its checkpoint is lost", 8.0, 4.0, 0.0)
+    rows = ledger.rows("stages", latest=False)
+    assert [(row["state"], row["flops"], row["device_seconds"]) for row in rows] == [
+        ("stopped", 100.0, 8.0), ("stopped", 150.0, 8.0), ("stopped", 0.0, 8.0),
+    ]  # fmt: skip
