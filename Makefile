@@ -34,7 +34,7 @@ unit: install
 
 test: install
 	$(BIN)/python -m pytest tests/unit -m 'not slow and not gpu' -n auto --dist loadfile
-	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu'
+	$(BIN)/python -m pytest tests/cluster -m 'not slow and not gpu' -n 2 --dist loadfile
 
 slow: install
 	$(BIN)/python -m pytest tests/unit -m 'slow and not gpu' -n auto --dist loadfile

@@ -1,5 +1,7 @@
 """Desks with the tiny experiment: a fresh one, and one on which it has ended; one with the lasting experiment."""
 
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,9 +35,17 @@ def desk(tmp_path: Path) -> Desk:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """One on which `raydisc run tiny.yaml` has ended; tests must leave its run as it is."""
-    desk = make_desk(tmp_path_factory.mktemp("finished"))
-    (desk.folder / "printed.txt").write_text(desk.run("run", "tiny.yaml"))
+    """One on which `raydisc run tiny.yaml` has ended; tests must leave its run as it is.
+
+    Pytest's workers share it: the first that needs it makes it, and the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    desk = make_desk((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished")
+    printed = desk.folder / "printed.txt"
+    with (desk.folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            printed.write_text(desk.run("run", "tiny.yaml"))
     return desk
 
 

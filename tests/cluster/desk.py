@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -76,6 +77,17 @@ def make_desk(folder: Path, experiment: str = EXPERIMENT) -> Desk:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.yaml").write_text(experiment)
     return Desk(folder)
+
+
+def said_until(process: "subprocess.Popen[str]", pattern: str) -> str:
+    """Read what a command says until it says this; gives all of it."""
+    assert process.stderr is not None
+    said = ""
+    while not re.search(pattern, said):
+        line = process.stderr.readline()
+        assert line, f"{process.wait()}: {said}"
+        said += line
+    return said
 
 
 def student_hashes(desk: Desk, run: str = "tiny") -> dict[str, str]:

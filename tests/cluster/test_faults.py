@@ -1,11 +1,7 @@
-"""Runs that go wrong: interrupted, not finite, side by side."""
-
-import os
-import signal
+"""Runs that go wrong: not finite, refused, side by side."""
 
 import pytest
 from desk import Desk, student_hashes
-from surviving import wait_for
 
 from raydisc.report.ledger import Ledger
 from raydisc.tasks.reviews import word_tokenizer
@@ -17,18 +13,9 @@ def stages(desk: Desk) -> Ledger:
     return Ledger(desk.folder / "runs" / "ledger")
 
 
-def test_an_interrupted_run_says_how_to_go_on(desk: Desk) -> None:
-    process = desk.start("run", "tiny.yaml")
-    wait_for(lambda: len(stages(desk).read("stages")) >= 2)
-    os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 3
-    assert "raydisc resume tiny" in said
-    assert "interrupted" in desk.run("ls")
-
-
 def test_a_loss_that_is_not_finite_ends_its_trial_only(desk: Desk) -> None:
-    said = desk.run("run", "tiny.yaml", "--set", "once_for_all.lr=1.0e+38", code=1)
+    settings = ("once_for_all.lr=1.0e+38", "grid.scales=[0.5, 0.25]")
+    said = desk.run("run", "tiny.yaml", *(word for setting in settings for word in ("--set", setting)), code=1)
     assert "once_for_all" in said
     assert "step" in said
     trials = {row["schedule"]: row["state"] for row in stages(desk).rows("trials", run="tiny")}

@@ -93,39 +93,6 @@ def test_more_workers_than_devices_are_refused(desk: Desk) -> None:
     assert not Path(desk.folder / "runs" / "artifacts").exists()
 
 
-WRITING_LATE = """
-import json, time
-from raydisc.runtime.session import ray_session
-
-with ray_session():
-    import ray
-    from raydisc.errors import Stopped
-    from raydisc.runtime.gang import all_or_raise
-
-    @ray.remote
-    class Worker:
-        def stops_after(self, seconds):
-            time.sleep(seconds)
-            raise Stopped("told to go")
-
-    workers = [Worker.remote() for _ in range(2)]
-    try:
-        all_or_raise([it.stops_after.remote(4 * rank) for rank, it in enumerate(workers)], workers, lambda: None)
-    except Stopped as stop:
-        first = ray.get(workers[1].__ray_ready__.remote(), timeout=1)
-        print(json.dumps({"said": str(stop), "the other one is done": first}))
-"""
-
-
-def test_workers_that_were_told_to_go_are_waited_for_as_one_writes_for_all(desk: Desk) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WRITING_LATE],
-        cwd=desk.folder, env=os.environ | {"HOME": str(desk.folder)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {"said": "told to go", "the other one is done": True}
-
-
 LOSING_A_MACHINE = """
 import json, sys, threading
 from pathlib import Path

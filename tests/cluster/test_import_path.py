@@ -1,4 +1,4 @@
-"""Workers import modules from where Python finds them for everybody, never from the current folder."""
+"""Workers import modules from where Python finds them for everybody, whatever the surroundings of their driver."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from desk import Desk
+from desk import make_desk
 from nodes import running_nodes
 from poison import poison, run_from
 
@@ -27,27 +27,37 @@ def console_script(folder: Path) -> Path:
     return script
 
 
-def run_python(folder: Path, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+def run_python(folder: Path, *words: str, umask: int = -1, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run Python in a folder, with this raydisc importable."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(
         [sys.executable, *words],
         cwd=folder,
         env={**environment, "PYTHONPATH": str(ROOT), **variables},
+        umask=umask,
         capture_output=True,
         text=True,
         timeout=300,
     )
 
 
-def test_a_run_in_a_folder_of_modules_with_the_names_of_packages_succeeds(desk: Desk, tmp_path: Path) -> None:
-    """Its trials, the workers of its gangs and the owner of its hot copies import the packages."""
-    poison(desk.folder)
+def test_a_run_succeeds_in_surroundings_that_developers_seldom_have(tmp_path: Path) -> None:
+    """A folder with a space in its name and modules with the names of packages, no home, and a strict umask.
+
+    Its trials, the workers of its gangs and the owner of its hot copies import the packages.
+    """
+    folder = make_desk(tmp_path / "my desk").folder
+    poison(folder)
     settings = ("schedules=[kd]", "controls=false", "resources.workers=2", "resources.cpus=1")
     words = [str(console_script(tmp_path / "bin")), "run", "tiny.yaml", "--plain"]
-    done = run_python(desk.folder, *words, *(word for setting in settings for word in ("--set", setting)))
-    assert (done.returncode, run_from(desk.folder)) == (0, []), done.stderr
-    assert len(list((desk.folder / "runs/tiny/students").iterdir())) == 1
+    words += [word for setting in settings for word in ("--set", setting)]
+    done = run_python(folder, *words, umask=0o077, HOME="/dev/null/home")
+    assert (done.returncode, run_from(folder)) == (0, []), done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("[")] == []
+    assert (folder / "runs/tiny/students/kd-to-0.25-seed-0/model.safetensors").is_file()
+    written = list((folder / "runs").rglob("*"))
+    assert len(written) > 20
+    assert [path for path in written if path.stat().st_mode & 0o077] == []
 
 
 LOOK = """

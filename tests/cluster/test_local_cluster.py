@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from desk import said_until
 from files import write_files
 from head import Client
 from nodes import running_nodes
@@ -199,6 +200,7 @@ def test_a_job_with_files_ends_well_on_two_nodes(cluster: LocalCluster, tmp_path
     _submit(tmp_path / "user", cluster.exported)
 
 
+@pytest.mark.slow  # more nodes than in the test above
 def test_a_job_with_files_ends_well_on_four_nodes(tmp_path: Path) -> None:
     process, cluster = _start(tmp_path, "--nodes", "4")
     try:
@@ -214,12 +216,7 @@ def test_a_job_with_files_ends_well_where_nodes_share_a_folder_and_one_comes_lat
         nodes.add()
         user = Client(tmp_path, {**nodes.access, "RAY_ADDRESS": nodes.dashboard})
         waiting = user.start(*SUBMITTED, "--storage", str(tmp_path / "runs"))
-        assert waiting.stderr is not None
-        said = ""
-        while "finetune" not in said:
-            line = waiting.stderr.readline()
-            assert line, f"{waiting.wait()}: {said}"
-            said += line
+        said = said_until(waiting, "finetune")
         nodes.add()
         _, rest = waiting.communicate(timeout=300)
         assert waiting.returncode == 0, said + rest

@@ -32,6 +32,7 @@ grid: {scales: [0.8, 0.5, 0.25], importance: gradient}
 student: {scale: 0.25}
 schedules: [kd, midway]
 distillation: {epochs: 1, lr: 1.0e-3, batch_size: 16, losses: {logit_mae: 1.0}}
+resources: {trials: 1}
 """
 
 
@@ -103,21 +104,33 @@ def test_the_student_is_of_the_family(user: Desk) -> None:
     assert loaded.stdout.split() == ["OutsideBertForSequenceClassification"]
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ("schedules=[midwya]", "unknown schedule 'midwya'.*did you mean 'midway'"),
-        ("distillation.losses={logit_maee: 1.0}", "unknown loss 'logit_maee'.*did you mean 'logit_mae'"),
-        ("task.name=prise", "unknown task 'prise'.*did you mean 'praise'"),
-        ("task.metric=mean_recal", "unknown metric 'mean_recal'.*did you mean 'mean_recall'"),
-        (
-            "teacher.architecture.model_type=outside_brt",
-            "unknown to transformers.*did you mean 'outside_bert'",
-        ),
-    ],
-)
-def test_a_name_that_does_not_exist(user: Desk, changed: str, said: str) -> None:
-    assert re.search(said, user.run("validate", "tiny.yaml", "--set", changed, code=2))
+VALIDATING = """
+import contextlib, io, json, sys
+from raydisc.cli.main import main
+
+found = []
+for changed in sys.argv[1:]:
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        found.append([main(["validate", "tiny.yaml", "--set", changed]), said.getvalue()])
+print(json.dumps(found))
+"""
+REFUSED = {
+    "schedules=[midwya]": "unknown schedule 'midwya'.*did you mean 'midway'",
+    "distillation.losses={logit_maee: 1.0}": "unknown loss 'logit_maee'.*did you mean 'logit_mae'",
+    "task.name=prise": "unknown task 'prise'.*did you mean 'praise'",
+    "task.metric=mean_recal": "unknown metric 'mean_recal'.*did you mean 'mean_recall'",
+    "teacher.architecture.model_type=outside_brt": "unknown to transformers.*did you mean 'outside_bert'",
+}
+
+
+def test_names_that_do_not_exist(user: Desk) -> None:
+    """The commands are run in one process, which imports everything once."""
+    done = subprocess.run(
+        [sys.executable, "-c", VALIDATING, *REFUSED], cwd=user.folder, capture_output=True, text=True, check=True
+    )
+    for (code, said), wanted in zip(json.loads(done.stdout), REFUSED.values(), strict=True):
+        assert code == 2
+        assert re.search(wanted, said)
 
 
 def test_the_package_travels_with_a_job(installed: None, tmp_path: Path) -> None:

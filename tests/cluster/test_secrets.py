@@ -101,7 +101,7 @@ class Watch:
 def test_secrets_are_found_nowhere(keeper: Desk) -> None:
     watch = Watch(keeper)
     assert "report.html" in watch.run(
-        "run", "tiny.yaml", "--plain", "--set", "schedules=[kd]", "--set", "controls=false", code=0
+        "run", "tiny.yaml", "--plain", "--set", "schedules=[kd]", "--set", "resources.trials=1", code=0
     )
     assert watch.run("run", "tiny.yaml", "--set", "student.scale=5", code=2).startswith("raydisc: ")
     missing = ("--set", "teacher.model=nobody/nothing", "--set", "teacher.architecture=null")

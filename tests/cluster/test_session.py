@@ -2,54 +2,19 @@
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from listening import LISTENING, refuse_open
 
 pytestmark = pytest.mark.cluster
 
-LISTENING = """
-import json, os, psutil, sys
-from raydisc.runtime.session import ray_session
-if "early" in sys.argv:
-    import ray
-with ray_session():
-    import ray
-    pids = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
-    bound = sorted({c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in pids})
-    token = os.environ["RAY_AUTH_TOKEN_PATH"]
-    said = {"bound": bound, "mode": os.stat(token).st_mode, "folder": os.stat(os.path.dirname(token)).st_mode,
-            "pids": len(pids), "token": token}
-with ray_session():
-    import ray
-    said["again"] = ray.is_initialized()
-print(json.dumps(said))
-"""
-
-
-@pytest.mark.parametrize("when", ["late", "early"])
-def test_a_local_session_listens_on_loopback_and_hides_its_token(tmp_path: Path, when: str) -> None:
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    environment.pop("RAY_ADDRESS", None)
-    done = subprocess.run(
-        [sys.executable, "-c", LISTENING, when], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["pids"] > 3
-    assert {address.removeprefix("::ffff:") for address in said["bound"]} == {"127.0.0.1"}
-    assert stat.S_IMODE(said["mode"]) == 0o600
-    assert stat.S_IMODE(said["folder"]) == 0o700
-    assert not Path(said["token"]).exists()
-    assert not (tmp_path / ".ray").exists()
-    assert said["again"]
-
-
-SHARING = """
-import hashlib, json, sys
+SHARING = (
+    LISTENING
+    + """
+import json, sys
 from pathlib import Path
 import numpy as np, ray, torch
 from raydisc.runtime.session import ray_session
@@ -80,24 +45,30 @@ with ray_session():
         def writeable(self):
             return bool(self.store.blob(artifact, "w").flags.writeable)
 
-    readers = [Reader.remote() for _ in range(2)]
+    *readers, late = [Reader.remote() for _ in range(3)]
     said = {
         "totals": ray.get([r.total.remote() for r in readers]),
         "mapped": ray.get([r.mapped.remote() for r in readers]),
         "writeable": ray.get([r.writeable.remote() for r in readers]),
     }
     ray.kill(copies, no_restart=False)
-    said["after the owner died"] = ray.get(Reader.remote().total.remote())
+    said["after the owner died"] = ray.get(late.total.remote())
     ray.kill(copies, no_restart=True)
-    said["without an owner"] = ray.get(Reader.remote().total.remote())
+    said["without an owner"] = ray.get(late.total.remote())
+    said["listening"] = listening()
 print(json.dumps(said))
 """
+)
+"""It imports Ray before the session, though Ray reads its settings when it is imported."""
 
 
-def test_hot_copies_are_one_shared_mapping_and_outlive_their_owner(tmp_path: Path) -> None:
+def test_a_session_is_shut_and_its_hot_copies_are_one_shared_mapping_that_outlives_its_owner(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    environment.pop("RAY_ADDRESS", None)
     done = subprocess.run(
-        [sys.executable, "-c", SHARING, str(tmp_path / "storage")], capture_output=True, text=True, timeout=180
-    )
+        [sys.executable, "-c", SHARING, str(tmp_path / "storage")], env=environment, capture_output=True, text=True,
+        timeout=180,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     total = float(sum(range(2**20)))
@@ -105,3 +76,5 @@ def test_hot_copies_are_one_shared_mapping_and_outlive_their_owner(tmp_path: Pat
     assert all(mapped.startswith("/dev/shm/") for mapped in said["mapped"]), said["mapped"]
     assert said["writeable"] == [False, False]
     assert said["after the owner died"] == said["without an owner"] == total
+    refuse_open(said["listening"])
+    assert not (tmp_path / "home" / ".ray").exists()

@@ -1,6 +1,7 @@
 """The files of a local Ray session: out of reach for other users, and gone when the run ends, however it ends."""
 
 import json
+import os
 import shutil
 import signal
 import stat
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from desk import Desk
-from surviving import TRIAL, named, wait_for
+from desk import Desk, said_until
+from listening import LISTENING, refuse_open
+from surviving import TRIAL, kill, named, wait_for
+from test_signals import LONG, partial
 
 from raydisc.runtime import private_folder
 
@@ -37,7 +40,9 @@ def left_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if not path.name.startswith("torchinductor_")]
 
 
-LOOK = """
+LOOK = (
+    LISTENING
+    + """
 import json, os
 from pathlib import Path
 from raydisc.runtime.session import ray_session
@@ -47,19 +52,23 @@ base = Path(os.environ["TMPDIR"])
 with ray_session():
     import ray
     files = [(str(path.relative_to(base)), path.lstat().st_mode) for path in sorted(base.rglob("*"))]
-    temp_dir = ray.get_runtime_context().get_temp_dir()
+    temp_dir, seen = ray.get_runtime_context().get_temp_dir(), listening()
     left = [path.name for path in Path("/tmp/ray").glob(f"session_*_{os.getpid()}")]
 with ray_session():
     again = ray.get_runtime_context().get_temp_dir()
-print(json.dumps({"files": files, "temp_dir": temp_dir, "again": again, "left": left, "pid": os.getpid(),
+print(json.dumps({"files": files, "temp_dir": temp_dir, "again": again, "left": left, "listening": seen,
                   "kept": sorted(path.name for path in (base / files[0][0]).iterdir())}))
 """
+)
 
 
-def test_nobody_else_reaches_the_files_of_a_session(temporary: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=240)
+def test_nobody_else_reaches_a_session_or_its_files(temporary: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", LOOK], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
+    refuse_open(said["listening"])
+    assert not (tmp_path / ".ray").exists()
     (top, mode), *below = said["files"]
     assert stat.S_IMODE(mode) == 0o700
     assert all(name.startswith(f"{top}/") for name, _ in below)
@@ -73,35 +82,51 @@ def test_nobody_else_reaches_the_files_of_a_session(temporary: Path) -> None:
     assert left_in(temporary) == []
 
 
-def interrupt(driver: psutil.Process) -> None:
-    driver.send_signal(signal.SIGINT)
-
-
-def terminate(driver: psutil.Process) -> None:
-    driver.send_signal(signal.SIGTERM)
-
-
-def lose_the_raylet(driver: psutil.Process) -> None:
-    for raylet in driver.children():
-        if "raylet" in raylet.name():
-            raylet.kill()
-
-
-@pytest.mark.parametrize("end", [interrupt, terminate, lose_the_raylet])
-def test_nothing_stays_of_a_run_that_is_stopped(
-    desk: Desk, temporary: Path, end: Callable[[psutil.Process], None]
-) -> None:
-    driver = desk.start("run", "tiny.yaml", "--set", "teacher.finetune.epochs=4000", "--set", "schedules=[kd]")
+def ended(desk: Desk, temporary: Path, end: Callable[["subprocess.Popen[str]"], None]) -> str:
+    """End a run before its teacher is trained, and see that nothing stays of it; gives what it said at last."""
+    driver = desk.start("run", "tiny.yaml", *LONG)
     try:
-        children = psutil.Process(driver.pid).children
-        wait_for(lambda: named(children(recursive=True), TRIAL) or driver.poll() is not None)
-        assert list(temporary.glob("raydisc-*/ray/session_latest/logs"))
-        end(psutil.Process(driver.pid))
+        end(driver)
         _, said = driver.communicate(timeout=120)
     finally:
         driver.kill()
     assert driver.returncode == 3, said
     assert left_in(temporary) == []
+    return said
+
+
+def trial_begins(driver: "subprocess.Popen[str]", temporary: Path) -> None:
+    """Wait until a trial has a process."""
+    children = psutil.Process(driver.pid).children
+    wait_for(lambda: named(children(recursive=True), TRIAL) or driver.poll() is not None)
+    assert list(temporary.glob("raydisc-*/ray/session_latest/logs"))
+
+
+def test_a_run_that_is_interrupted_as_it_begins_says_how_to_go_on(desk: Desk, temporary: Path) -> None:
+    def interrupt(driver: "subprocess.Popen[str]") -> None:
+        trial_begins(driver, temporary)
+        driver.send_signal(signal.SIGINT)
+
+    assert "interrupted; continue with: raydisc resume tiny" in ended(desk, temporary, interrupt)
+    assert "interrupted" in desk.run("ls")
+
+
+def test_a_driver_that_is_told_to_go_amid_the_training_keeps_a_checkpoint(desk: Desk, temporary: Path) -> None:
+    def terminate(driver: "subprocess.Popen[str]") -> None:
+        said_until(driver, r"finetune \d")
+        driver.terminate()
+
+    assert "interrupted; continue with: raydisc resume tiny" in ended(desk, temporary, terminate)
+    assert "interrupted" in desk.run("ls")
+    assert partial(desk)
+
+
+def test_a_run_ends_with_its_raylet(desk: Desk, temporary: Path) -> None:
+    def lose(driver: "subprocess.Popen[str]") -> None:
+        trial_begins(driver, temporary)
+        kill([it for it in psutil.Process(driver.pid).children() if "raylet" in it.name()])
+
+    ended(desk, temporary, lose)
 
 
 def test_nothing_stays_of_a_run_that_fails_and_the_next_removes_what_a_killed_one_has_left(

@@ -1,6 +1,5 @@
-"""SIGTERM to a run's processes: they keep what they have, and the run goes on."""
+"""SIGTERM to the processes of a run's trials: they keep what they have, and others go on."""
 
-import os
 import signal
 import time
 
@@ -13,7 +12,7 @@ from raydisc.report.ledger import Ledger
 from raydisc.runtime.callbacks.retries import CRASHES_FORGIVEN
 from raydisc.training.checkpoint import progress_in
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 LONG = ("--set", "teacher.finetune.epochs=4000", "--set", "schedules=[kd]")
 """A teacher that takes half an hour, so that the signal comes amid its training; checkpoints are a minute apart."""
@@ -35,19 +34,6 @@ def is_tokenised(desk: Desk) -> bool:
     return "tokenise" in set(Ledger(desk.folder / "runs" / "ledger").read("stages")["kind"])
 
 
-def test_a_driver_that_is_told_to_go_keeps_a_checkpoint_and_goes(desk: Desk) -> None:
-    driver = desk.start("run", "tiny.yaml", *LONG)
-    wait_for(lambda: is_tokenised(desk))
-    time.sleep(5)  # into the training
-    os.kill(driver.pid, signal.SIGTERM)
-    _, said = driver.communicate(timeout=120)
-    assert driver.returncode == 3, said
-    assert "interrupted; continue with: raydisc resume tiny" in said
-    assert partial(desk)
-    assert "interrupted" in desk.run("ls")
-
-
-@pytest.mark.slow
 def test_a_trial_that_is_told_to_go_keeps_a_checkpoint_and_another_goes_on(desk: Desk) -> None:
     driver = desk.start("run", "tiny.yaml", *LONG)
     try:
@@ -71,7 +57,6 @@ def test_a_trial_that_is_told_to_go_keeps_a_checkpoint_and_another_goes_on(desk:
         driver.kill()
 
 
-@pytest.mark.slow
 def test_a_trial_that_gets_further_each_time_may_be_killed_any_number_of_times(desk: Desk) -> None:
     driver = desk.start("run", "tiny.yaml", *LONG)
     try:

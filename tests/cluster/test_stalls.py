@@ -1,12 +1,8 @@
 """Trials that hang: their process is ended, and another goes on."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -46,49 +42,3 @@ def test_a_trial_that_hangs_is_ended_and_another_process_goes_on(
     assert not trial.is_running()
     kd = {name: value for name, value in student_hashes(finished).items() if name.startswith("kd-")}
     assert student_hashes(desk) == kd
-
-
-SILENT = """
-import json, os, time
-from raydisc.runtime.session import ray_session
-
-with ray_session():
-    import ray
-    from ray.tune.experiment import Trial
-    from raydisc.runtime.callbacks.stalls import StallWatch
-
-    @ray.remote
-    class Process:
-        def number(self):
-            return os.getpid()
-
-    actor, trial, watch = Process.remote(), Trial("run_job", stub=True), StallWatch(minutes=0.05)
-    ray.get(actor.number.remote())
-    trial.temporary_state.ray_actor = actor
-    trial.set_status(Trial.RUNNING)
-    watch.on_trial_start(0, [trial], trial)
-    told, begun = [], time.monotonic()
-    while time.monotonic() < begun + 10:
-        if time.monotonic() < begun + 5:
-            watch.on_trial_result(0, [trial], trial, {})
-        watch.on_step_begin(0, [trial])
-        told.append((time.monotonic() - begun, watch.hung(trial.trial_id)))
-        time.sleep(0.1)
-    try:
-        alive = bool(ray.get(actor.number.remote()))
-    except ray.exceptions.ActorDiedError:
-        alive = False
-print(json.dumps({"told": told, "alive": alive}))
-"""
-
-
-def test_silence_is_counted_from_what_was_told_last_and_is_the_reason_that_is_given(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SILENT], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True,
-        timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert {reason for second, reason in said["told"] if second < 7} == {None}
-    assert said["told"][-1][1] == "it reported nothing for 0.05 minutes (resources.stall_minutes)"
-    assert not said["alive"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import EXPERIMENT, student_hashes
+from desk import EXPERIMENT, said_until, student_hashes
 from files import write_files
 from head import Client, Head, running_head
 from s3_server import Server
@@ -21,7 +21,7 @@ from raydisc.storage.mirrored import CACHE_VARIABLE
 pytestmark = pytest.mark.cluster
 pytest.importorskip("aiohttp", reason="job submission needs ray[default]")
 
-ONE_SCHEDULE = EXPERIMENT.replace("[kd, maxidisc, {minidisc: {lam: 0.2}}]", "[kd]")
+ONE_SCHEDULE = EXPERIMENT.replace("[kd, maxidisc, {minidisc: {lam: 0.2}}]", "[kd]") + "resources: {trials: 1}\n"
 SUBMIT = ("submit", "tiny.yaml", "--pip", "none")
 
 
@@ -192,14 +192,8 @@ def test_a_stopped_job_can_be_gone_on_with_and_its_name_is_held_meanwhile(user: 
 
 
 def _once_it_says(process: "subprocess.Popen[str]", pattern: str) -> str:
-    """Read what a waiting client says until it says this; gives its job's id."""
-    assert process.stderr is not None
-    said = ""
-    while not re.search(pattern, said):
-        line = process.stderr.readline()
-        assert line, f"{process.wait()}: {said}"
-        said += line
-    return re.findall(r"^job: (\S+)$", said, re.MULTILINE)[0]
+    """Wait until a waiting client says this; gives its job's id."""
+    return re.findall(r"^job: (\S+)$", said_until(process, pattern), re.MULTILINE)[0]
 
 
 FROM_PYTHON = """

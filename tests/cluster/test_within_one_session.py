@@ -1,14 +1,19 @@
-"""A new Ray that has moved what raydisc reaches for behind its public interface fails here, function by function."""
+"""What needs a session of Ray but no run of its own: this process is the driver of one session for all tests.
+
+A new Ray that has moved what raydisc reaches for behind its public interface fails here, function by function.
+"""
 
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raydisc.errors import Stopped
 from raydisc.runtime import ray_internals
 from raydisc.runtime.session import ray_session
 
@@ -113,3 +118,49 @@ def test_tune_mixes_in_names_the_actor_and_forgets_failures(tmp_path: Path) -> N
     assert (tmp_path / "mark").exists()
     assert forgiving.actors
     assert all(isinstance(actor, ray.actor.ActorHandle) for actor in forgiving.actors)
+
+
+def test_silence_is_counted_from_what_was_told_last_and_is_the_reason_that_is_given() -> None:
+    import ray
+    from ray.tune.experiment import Trial
+
+    from raydisc.runtime.callbacks.stalls import StallWatch
+
+    @ray.remote
+    class Process:
+        def number(self) -> int:
+            return os.getpid()
+
+    actor, trial, watch = Process.remote(), Trial("run_job", stub=True), StallWatch(minutes=0.05)
+    ray.get(actor.number.remote())
+    trial.temporary_state.ray_actor = actor
+    trial.set_status(Trial.RUNNING)
+    watch.on_trial_start(0, [trial], trial)
+    told, begun = [], time.monotonic()
+    while time.monotonic() < begun + 10:
+        if time.monotonic() < begun + 5:
+            watch.on_trial_result(0, [trial], trial, {})
+        watch.on_step_begin(0, [trial])
+        told.append((time.monotonic() - begun, watch.hung(trial.trial_id)))
+        time.sleep(0.1)
+    assert {reason for second, reason in told if second < 7} == {None}
+    assert told[-1][1] == "it reported nothing for 0.05 minutes (resources.stall_minutes)"
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        ray.get(actor.number.remote())
+
+
+def test_workers_that_were_told_to_go_are_waited_for_as_one_writes_for_all() -> None:
+    import ray
+
+    from raydisc.runtime.gang import all_or_raise
+
+    @ray.remote
+    class Worker:
+        def stops_after(self, seconds: float) -> None:
+            time.sleep(seconds)
+            raise Stopped("told to go")
+
+    workers = [Worker.remote() for _ in range(2)]
+    with pytest.raises(Stopped, match="told to go"):
+        all_or_raise([it.stops_after.remote(4 * rank) for rank, it in enumerate(workers)], workers, lambda: None)
+    assert ray.get(workers[1].__ray_ready__.remote(), timeout=1), "the other one is done"
