@@ -3,10 +3,8 @@
 Reports read a ledger without importing one of raydisc's own stages, and torch with it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from raydisc.registry import Registry
 from raydisc.stages.facts import (
@@ -19,9 +17,6 @@ from raydisc.stages.facts import (
     OutputsFacts,
     TaskFacts,
 )
-
-if TYPE_CHECKING:
-    from raydisc.stages.base import Stage
 
 
 @dataclass(frozen=True)
@@ -58,18 +53,19 @@ KINDS = {
 }
 """raydisc's own kinds by the name that ledgers and artifacts have of them."""
 
-STAGES: Registry[type[Stage]] = Registry(
+STAGES: Registry[Any] = Registry(
     "raydisc.stages",
     "kind of stage",
     "raydisc.stages.base:Stage",
     shipped={name: kind.place for name, kind in KINDS.items()},
     key="kind",
 )
-"""The classes of stages by kind; to ask for one imports it."""
+"""The classes of stages by kind, subclasses of ``raydisc.stages.base.Stage``; to ask for one imports it."""
 
 
 def kind_named(name: str) -> Kind:
     """Return the kind of a name; one that nobody has registered is taken to be part of the search."""
     if name in KINDS:
         return KINDS[name]
-    return STAGES.get(name).about if name in STAGES else Kind()
+    about: Kind = STAGES.get(name).about if name in STAGES else Kind()
+    return about
