@@ -19,7 +19,10 @@ from machine import check_threads, choose_device
 from raydisc.config.experiment import Experiment, load_experiment
 from raydisc.errors import InputError
 from raydisc.report import formats
+from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.compare import comparison
+from raydisc.report.differences import ORACLE as ABOVE
+from raydisc.report.differences import Difference, differences, schedules_compared
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import ratio
 from raydisc.report.schedules import is_control, schedule_order
@@ -81,8 +84,10 @@ def names_of_settings(runs: Sequence[str]) -> dict[str, str]:
     return {f"{REFERENCE} {run.removeprefix(f'{runs[0]}-')}": run for run in runs[1:]}
 
 
-def compared(ledger: Ledger, runs: Sequence[str]) -> list[Summary]:
-    """One summary for each schedule of the first run, its oracle path among them, and of MiniDisc in the other runs.
+def compared(ledger: Ledger, runs: Sequence[str]) -> tuple[list[Summary], list[Difference]]:
+    """Return the summaries and the regrets of the first run's schedules and of MiniDisc in the other runs.
+
+    The first run's oracle path is among the summaries. The intervals of the regrets hold at the same time.
 
     Raises:
         InputError: There is no such run, or the first has no MaxiDisc from which to take the oracle path.
@@ -92,24 +97,29 @@ def compared(ledger: Ledger, runs: Sequence[str]) -> list[Summary]:
     for name, run_name in names_of_settings(runs).items():
         others = [row for row in rows if row.run == run_name and row.schedule == REFERENCE]
         kept += [replace(row, run=base, schedule=name) for row in others]
-    found = summarise(ledger, kept)
+    bootstrap = Bootstrap(ledger)
+    found = summarise(bootstrap, kept)
     if not any(summary.oracle or _is_only_path(summary) for summary in found):
         raise InputError(f"run {base}: it has no finished maxidisc, so that nothing can be relative to its best path")
-    return found
+    return found, differences(bootstrap, [it for it in schedules_compared(kept) if it.above == ABOVE])
 
 
 def _is_only_path(summary: Summary) -> bool:
     return summary.schedule == "maxidisc" and summary.tried == 1
 
 
-def lines_of(summaries: Sequence[Summary], peaks: Mapping[tuple[str, float], float | None]) -> list[Line]:
+def lines_of(
+    summaries: Sequence[Summary], regrets: Sequence[Difference], peaks: Mapping[tuple[str, float], float | None]
+) -> list[Line]:
     """Return the rows of the result.
 
     Args:
         summaries: The summaries, as from ``compared``.
+        regrets: The regrets of the schedules, likewise.
         peaks: The peak memory in bytes by schedule and student's scale.
     """
     oracles = {s.student_scale: s for s in summaries if s.oracle or _is_only_path(s)}
+    intervals = {(it.student_scale, it.below): it.interval for it in regrets}
     chosen = [s for s in summaries if s.whole or s.oracle]
     chosen.sort(key=lambda s: (-s.student_scale, s.oracle, schedule_order(s.schedule.split(" ")[0])))
     lines: list[Line] = []
@@ -119,18 +129,16 @@ def lines_of(summaries: Sequence[Summary], peaks: Mapping[tuple[str, float], flo
         line: Line = {
             "run": summary.run, "task": summary.task, "schedule": name, "student_scale": summary.student_scale,
             "path": " / ".join(map(formats.path, summary.paths)), "trials": summary.tried if summary.whole else 1,
-            "seeds": len(summary.seeds), "metric": summary.metric, "oracle_path": formats.path(floor.paths[0]),
+            "seeds": len(summary.replicates), "metric": summary.metric, "oracle_path": formats.path(floor.paths[0]),
         }  # fmt: skip
         for cost in COSTS:
             mine, least = (getattr(s.cost, cost) if s.cost else None for s in (summary, floor))
             line |= {cost: mine, f"{cost}_relative": ratio(mine, least)}
         for split, estimate in (("validation", summary.validation), ("test", summary.test)):
             line |= {split: estimate.mean, f"{split}_se": estimate.se, f"{split}_sd": estimate.sd}
-        regret = summary.regret
-        line |= {
-            "regret": regret.mean if regret else None, "regret_low": regret.low if regret else None,
-            "regret_high": regret.high if regret else None,
-        }  # fmt: skip
+        regret = intervals.get((summary.student_scale, name))
+        bounds = (regret.mean, regret.low, regret.high) if regret else (0.0,) * 3 if summary.oracle else (None,) * 3
+        line |= dict(zip(("regret", "regret_low", "regret_high"), bounds, strict=True))
         mine, least = (peaks.get((s, summary.student_scale)) for s in (name, ORACLE))
         lines.append(line | {"peak_bytes": mine, "peak_bytes_relative": ratio(mine, least)})
     return lines
@@ -177,7 +185,7 @@ def sheet(lines: Sequence[Line]) -> Sheet:
                "× peak", "validation", "test", "sd", "regret"]  # fmt: skip
     notes = [
         f"× is relative to the oracle path, {first['oracle_path']}. ± is the standard error over examples, sd over "
-        "seeds. Regret: the oracle path's test metric minus this one's [95% interval].",
+        "seeds. Regret: the oracle path's test metric minus this one's [95% intervals, all at once].",
         "Peak: memory of one trial beyond its imports, alone in a process, over a few steps of each stage.",
     ]
     title = f"{first['run']}: {first['metric']} on {first['task']}, {first['seeds']} seed(s)"
@@ -234,9 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with storage_of(options) as storage:
         ledger = Ledger(storage / "ledger")
         for runs in [options.runs] if options.runs else _made(options, settings, storage):
-            summaries = compared(ledger, runs)
+            summaries, regrets = compared(ledger, runs)
             peaks = memory(summaries, storage, runs, options.memory_steps) if options.memory_steps else {}
-            lines += (found := lines_of(summaries, peaks))
+            lines += (found := lines_of(summaries, regrets, peaks))
             sheets.append(sheet(found))
     finish(NAME, lines, sheets, options)
 

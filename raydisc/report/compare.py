@@ -1,4 +1,4 @@
-"""``raydisc compare``: one row per schedule × path × seed × student scale, from the ledger alone."""
+"""``raydisc compare``: one row per schedule × path × teacher × seed × student scale, from the ledger alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from raydisc.errors import InputError
 from raydisc.report.costs import Cost, StageGraph
 from raydisc.report.ledger import Ledger
-from raydisc.report.regret import oracle_rows
+from raydisc.report.oracle import oracle_rows
 from raydisc.report.rows import Row, grouped, number, path_order, ratio
 from raydisc.report.runs import known_runs
 from raydisc.report.schedules import schedule_order
@@ -29,7 +29,7 @@ def compare(ledger: Ledger, runs: Sequence[str]) -> list[dict[str, Any]]:
 def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
     """Return one row per finished trial of the runs, with costs, regret and selection.
 
-    Rows are ordered by run (as asked for), student scale (falling), schedule, path (falling) and seed. A
+    Rows are ordered by run (as asked for), student scale (falling), schedule, path (falling), teacher and seed. A
     trial that failed has no row, but the stages it finished count to its schedule's cost.
 
     Raises:
@@ -50,7 +50,7 @@ def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
     rows.sort(
         key=lambda r: (
             runs.index(r.run), -r.student_scale, schedule_order(r.schedule), [-s for s in r.path],
-            r.seed, r.trial,
+            r.teacher_seed or 0, r.seed, r.trial,
         )
     )  # fmt: skip
     return _against_oracle(_select(rows))
@@ -70,7 +70,7 @@ def require_runs(ledger: Ledger, runs: Sequence[str]) -> None:
 
 
 def _schedule(trial: Mapping[str, Any]) -> tuple[Any, ...]:
-    return trial["run"], trial["schedule"], trial["seed"], trial["student_scale"]
+    return trial["run"], trial["schedule"], trial["teacher_seed"], trial["seed"], trial["student_scale"]
 
 
 def _schedule_cost(graph: StageGraph, trials: Sequence[Mapping[str, Any]]) -> Cost | None:
@@ -110,16 +110,17 @@ def _row(trial: Mapping[str, Any], graph: StageGraph, metrics: Metrics, schedule
         student=trial["student"],
         supernet=trial["supernet"],
         test=trial["test"],
+        teacher_seed=trial["teacher_seed"],
     )
 
 
 def _select(rows: Sequence[Row]) -> list[Row]:
-    """Mark the best path by validation of each run × schedule × seed × student scale.
+    """Mark the best path by validation of each run × schedule × teacher × seed × student scale.
 
     Ties: fewer assistants, then the smaller scales. A path without a validation metric is never selected.
     """
     best = set()
-    for members in grouped(rows, lambda r: (r.run, r.schedule, r.seed, r.student_scale)).values():
+    for members in grouped(rows, lambda r: (r.run, r.schedule, r.replicate, r.student_scale)).values():
         measured = [row for row in members if row.validation_metric is not None]
         if measured:
             best.add(min(measured, key=lambda r: (-(r.validation_metric or 0.0), path_order(r.path), r.trial)))
@@ -127,9 +128,9 @@ def _select(rows: Sequence[Row]) -> list[Row]:
 
 
 def _against_oracle(rows: Sequence[Row]) -> list[Row]:
-    """Fill in cost relative to the oracle and regret, where the run has an oracle path with the same seed."""
+    """Fill in cost relative to the oracle and regret, where the run has an oracle path by the same teacher and seed."""
     oracles = oracle_rows(rows)
-    return [_beside(row, oracles.get((row.run, row.student_scale, row.seed))) for row in rows]
+    return [_beside(row, oracles.get((row.run, row.student_scale, row.replicate))) for row in rows]
 
 
 def _beside(row: Row, oracle: Row | None) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from raydisc.report.regret import Interval
+from raydisc.report.intervals import Interval
 from raydisc.report.summary import Estimate
 from raydisc.tasks.metrics import Shown
 
@@ -32,7 +32,7 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def estimate(value: Estimate) -> str:
-    """Return a metric averaged over seeds ± its standard error over examples."""
+    """Return a metric averaged over replicates ± its standard error over examples."""
     return with_error(value.mean, value.se)
 
 
@@ -45,7 +45,7 @@ def derived(shown: Shown, metric: float | None) -> str:
 
 
 def interval(value: Interval | None) -> str:
-    """Return a difference with its 95% interval, with enough decimals to see on which side of 0 a bound lies."""
+    """Return a difference with its interval, with enough decimals to see on which side of 0 a bound lies."""
     if value is None:
         return DASH
     bounds = "" if value.low is None else f" [{signed(value.low, 4)}, {signed(value.high, 4)}]"

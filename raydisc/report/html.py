@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from raydisc.report import formats
+from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.compare import comparison
 from raydisc.report.figures import candidates_figure, cost_figure, render, sweep_figure
 from raydisc.report.ledger import Ledger
@@ -54,13 +55,14 @@ def html_report(ledger: Ledger, run: str, experiment: str | None = None) -> str:
     """
     shown = show(ledger, run)
     rows = comparison(ledger, [run])
-    summaries = summarise(ledger, rows)
+    bootstrap = Bootstrap(ledger)
+    summaries = summarise(bootstrap, rows)
     parts = [
         f"<h1>{escape(run)}</h1>",
         f"<p class='lead'>{escape(str(shown['metric']))} on {escape(str(shown['task']))}</p>",
         *[f"<p class='notice'>{escape(_sentence(notice))}</p>" for notice in shown["notices"]],
         "<h2>Comparison</h2>",
-        *(map(as_html, comparison_sheets(ledger, rows, summaries)) if rows else ["<p>No trial has finished.</p>"]),
+        *(map(as_html, comparison_sheets(bootstrap, rows, summaries)) if rows else ["<p>No trial has finished.</p>"]),
         *_cost_figures(summaries),
         "<h2>Candidates</h2>",
         *map(as_html, candidate_sheets(shown)),

@@ -19,10 +19,13 @@ FIELDS = (
 
 T = TypeVar("T")
 
+Replicate = tuple[int | None, int]
+"""The seed of the teacher, None in a ledger of an earlier version, and the seed of the search."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """One schedule × path × seed × student scale; None where a number is not known.
+    """One schedule × path × teacher × seed × student scale; None where a number is not known.
 
     Attributes:
         run: Name of the run.
@@ -39,14 +42,15 @@ class Row:
         test_metric: The student's on the test split.
         test_se: Standard error of ``test_metric`` over test examples.
         cost: Search cost of this path alone.
-        schedule_cost: Search cost of all the schedule's trials with this run, seed and student scale.
+        schedule_cost: Search cost of all the schedule's trials with this run, teacher, seed and student scale.
         trial: The trial's identifier.
         student: Stage key of the student.
         supernet: Stage key of the once-for-all that the trial used.
         test: Stage key of the evaluation on the test split.
-        cost_relative_to_oracle: ``schedule_cost`` in FLOPs over the oracle path's own cost with the same seed.
-        regret: The oracle path's test metric minus this row's, same seed.
-        selected: Whether this is the schedule's best path by validation, for its seed and student scale.
+        teacher_seed: The seed of the teacher; None in a ledger of an earlier version.
+        cost_relative_to_oracle: ``schedule_cost`` in FLOPs over the oracle path's own, by the same teacher and seed.
+        regret: The oracle path's test metric minus this row's, by the same teacher and seed.
+        selected: Whether this is the schedule's best path by validation, for its teacher, seed and student scale.
     """
 
     run: str
@@ -68,9 +72,15 @@ class Row:
     student: str
     supernet: str | None
     test: str | None
+    teacher_seed: int | None
     cost_relative_to_oracle: float | None = None
     regret: float | None = None
     selected: bool = False
+
+    @property
+    def replicate(self) -> Replicate:
+        """The teacher and the seed, by which rows of different schedules are paired."""
+        return self.teacher_seed, self.seed
 
     def public(self) -> dict[str, Any]:
         """Return the row as ``raydisc compare --json`` gives it; ``*_seconds`` are of this path alone."""

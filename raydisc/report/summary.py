@@ -1,4 +1,4 @@
-"""The comparison condensed: each schedule's selected student over the seeds, its uncertainty, its price."""
+"""The comparison condensed: each schedule's selected student over its replicates, its uncertainty, its price."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.costs import Cost, total
-from raydisc.report.ledger import Ledger
-from raydisc.report.regret import (
-    Bootstrap,
-    Interval,
-    oracle_paths,
-    oracle_rows,
-    paired_difference,
-)
-from raydisc.report.rows import Row, grouped, ratio
+from raydisc.report.oracle import oracle_paths, oracle_rows
+from raydisc.report.rows import Replicate, Row, grouped, ratio
 from raydisc.report.schedules import oracle_schedule, reference_schedule
-from raydisc.tasks.metrics import RESAMPLES
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric averaged over seeds.
+    """A metric averaged over replicates, each by one teacher with one seed.
 
     Attributes:
-        mean: The mean over seeds; None where no seed has it.
-        sd: Standard deviation over seeds (n - 1); None with one seed.
-        se: Standard error of the mean over the split's examples (bootstrap; the seeds share their examples).
+        mean: The mean; None where no replicate has the metric.
+        sd: Standard deviation over replicates (n - 1); None with one replicate.
+        se: Standard error of the mean over the split's examples (bootstrap; the replicates share their examples).
     """
 
     mean: float | None
@@ -46,21 +39,18 @@ class Summary:
         metric: Name of the metric.
         schedule: Name of the schedule or control.
         whole: True for the schedule (its selected paths, the cost of all its trials), False for one path alone.
-        paths: The different paths behind the line; with ``whole``, what was selected for the seeds.
-        tried: Number of trials that the schedule has for one seed.
+        paths: The different paths behind the line; with ``whole``, what was selected for the replicates.
+        tried: Number of trials that the schedule has for one replicate.
         student_scale: Nominal scale of the student.
         student_parameters: Parameters of the whole student.
         lam: λ where the schedule has one.
-        seeds: The seeds behind the line.
+        replicates: The teachers and seeds behind the line.
         validation: The validation metric.
         test: The test metric.
-        cost: Search cost averaged over seeds; None where it is not known.
+        cost: Search cost averaged over replicates; None where it is not known.
         cost_relative_to_reference: Cost in FLOPs over that of the schedule that the others are measured against, on
-            the seeds that both have.
+            the replicates that both have.
         cost_relative_to_oracle: Cost in FLOPs over the oracle path's own, likewise.
-        regret: The oracle path's test metric minus this line's; None without an oracle path.
-        reference_minus: The test metric of the schedule that the others are measured against minus this line's; None
-            where the run lacks it.
         oracle: Whether the line is the oracle path.
     """
 
@@ -74,31 +64,28 @@ class Summary:
     student_scale: float
     student_parameters: int | None
     lam: float | None
-    seeds: tuple[int, ...]
+    replicates: tuple[Replicate, ...]
     validation: Estimate
     test: Estimate
     cost: Cost | None
     cost_relative_to_reference: float | None
     cost_relative_to_oracle: float | None
-    regret: Interval | None
-    reference_minus: Interval | None
     oracle: bool
 
 
-def summarise(ledger: Ledger, rows: Sequence[Row], resamples: int = RESAMPLES, seed: int = 0) -> list[Summary]:
+def summarise(bootstrap: Bootstrap, rows: Sequence[Row]) -> list[Summary]:
     """Condense the rows of ``raydisc.report.compare.comparison``.
 
     Returns:
         For each run, student scale and schedule (in the rows' order) the schedule's line and, where it tried
-        several paths for a seed, one line for each path.
+        several paths for a replicate, one line for each path.
     """
-    bootstrap = Bootstrap(ledger, resamples, seed)
     summaries = []
     for members in grouped(rows, lambda r: (r.run, r.student_scale)).values():
         section = _Section(members, bootstrap)
         for schedule in grouped(members, lambda r: r.schedule).values():
-            tried = max(map(len, grouped(schedule, lambda r: r.seed).values()))
-            selected = sorted((row for row in schedule if row.selected), key=lambda r: r.seed)
+            tried = max(map(len, grouped(schedule, lambda r: r.replicate).values()))
+            selected = sorted((row for row in schedule if row.selected), key=lambda r: (r.teacher_seed or 0, r.seed))
             if selected:
                 summaries.append(section.line(selected, whole=True, tried=tried))
             if tried > 1:
@@ -112,15 +99,14 @@ class _Section:
 
     def __init__(self, rows: Sequence[Row], bootstrap: Bootstrap) -> None:
         self.bootstrap = bootstrap
-        self.oracles = list(oracle_rows(rows).values())
         self.oracle_path = next(iter(oracle_paths(rows).values()), None)
-        self.oracle_costs = {row.seed: row.cost for row in self.oracles}
-        self.reference = [row for row in rows if row.schedule == reference_schedule() and row.selected]
-        self.reference_costs = {row.seed: row.schedule_cost for row in rows if row.schedule == reference_schedule()}
+        self.oracle_costs = {row.replicate: row.cost for row in oracle_rows(rows).values()}
+        reference = [row for row in rows if row.schedule == reference_schedule()]
+        self.reference_costs = {row.replicate: row.schedule_cost for row in reference}
 
     def line(self, rows: Sequence[Row], whole: bool, tried: int) -> Summary:
         first = rows[0]
-        costs = {row.seed: row.schedule_cost if whole else row.cost for row in rows}
+        costs = {row.replicate: row.schedule_cost if whole else row.cost for row in rows}
         return Summary(
             run=first.run,
             task=first.task,
@@ -132,14 +118,12 @@ class _Section:
             student_scale=first.student_scale,
             student_parameters=first.student_parameters,
             lam=first.lam,
-            seeds=tuple(dict.fromkeys(row.seed for row in rows)),
+            replicates=tuple(dict.fromkeys(row.replicate for row in rows)),
             validation=self._estimate(rows, "validation"),
             test=self._estimate(rows, "test"),
             cost=mean_cost(costs.values()),
             cost_relative_to_reference=_relative(costs, self.reference_costs),
             cost_relative_to_oracle=_relative(costs, self.oracle_costs),
-            regret=paired_difference(self.bootstrap, self.oracles, rows),
-            reference_minus=paired_difference(self.bootstrap, self.reference, rows),
             oracle=not whole and first.schedule == oracle_schedule() and first.path == self.oracle_path,
         )
 
@@ -150,9 +134,9 @@ class _Section:
         if not measured:
             return Estimate(None, None, None)
         keys = [row.test if test else row.student for row in measured]
-        resampled = self.bootstrap.mean(measured[0].metric, keys, split)
+        resampled = self.bootstrap.metrics(measured[0].metric, keys, split)
         if resampled is not None:
-            se: float | None = float(np.std(resampled, ddof=1))
+            se: float | None = float(np.std(resampled.mean(axis=0), ddof=1))
         else:
             # Without predictions only a bound is known: a mean's error is at most the mean of the errors.
             errors = [row.test_se for row in measured if test and row.test_se is not None]
@@ -176,8 +160,8 @@ def mean_cost(costs: Iterable[Cost | None]) -> Cost | None:
     return Cost(summed.flops / n, summed.device_seconds / n, summed.wall_seconds / n, summed.cpu_seconds / n)
 
 
-def _relative(costs: dict[int, Cost | None], reference: dict[int, Cost | None]) -> float | None:
-    """Mean FLOPs over the reference's mean FLOPs, on the seeds whose costs are known on both sides."""
-    pairs = [(cost, reference.get(seed)) for seed, cost in costs.items()]
+def _relative(costs: dict[Replicate, Cost | None], reference: dict[Replicate, Cost | None]) -> float | None:
+    """Mean FLOPs over the reference's mean FLOPs, on the replicates whose costs are known on both sides."""
+    pairs = [(cost, reference.get(replicate)) for replicate, cost in costs.items()]
     both = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
     return ratio(sum(ours.flops for ours, _ in both), sum(theirs.flops for _, theirs in both)) if both else None

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from raydisc.report import formats
+from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.compare import comparison
-from raydisc.report.correlation import Correlation, correlations
+from raydisc.report.differences import ORACLE, Difference, differences, schedules_compared
 from raydisc.report.ledger import Ledger
-from raydisc.report.regret import Interval
 from raydisc.report.rows import FIELDS, Row, grouped
+from raydisc.report.rules import Fit, fits
 from raydisc.report.schedules import oracle_schedule, reference_schedule, title_of
 from raydisc.report.stages import run_teacher
 from raydisc.report.summary import Summary, summarise
@@ -50,25 +51,28 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return stream.getvalue()
 
 
-def comparison_sheets(ledger: Ledger, rows: Sequence[Row], summaries: Sequence[Summary]) -> list[Sheet]:
-    """Return the comparison table of each run, and below it the differences that decide about it.
+def comparison_sheets(bootstrap: Bootstrap, rows: Sequence[Row], summaries: Sequence[Summary]) -> list[Sheet]:
+    """Return the comparison table of each run, and below it the differences and the rules that it is judged by.
 
     Args:
-        ledger: Where the rows come from.
+        bootstrap: The resamples of the predictions in the ledger that the rows come from.
         rows: Of ``raydisc.report.compare.comparison``.
         summaries: The rows condensed, of ``raydisc.report.summary.summarise``.
     """
-    related = correlations(ledger, rows)
+    ledger = bootstrap.ledger
     sheets = []
     for run, members in grouped(summaries, lambda s: s.run).items():
         sheets.append(_schedules(run, members, run_teacher(ledger, run)))
-        sheets.append(_differences(run, members, [c for c in related if c.run == run]))
+        of_run = [row for row in rows if row.run == run]
+        sheets.append(_differences(bootstrap, run, of_run))
+        sheets.append(_rules(run, fits(ledger, of_run)))
     return [sheet for sheet in sheets if sheet.lines]
 
 
 def _sheets(ledger: Ledger, runs: Sequence[str]) -> list[Sheet]:
     rows = comparison(ledger, runs)
-    return comparison_sheets(ledger, rows, summarise(ledger, rows))
+    bootstrap = Bootstrap(ledger)
+    return comparison_sheets(bootstrap, rows, summarise(bootstrap, rows))
 
 
 def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, float | None]) -> Sheet:
@@ -104,9 +108,10 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
 
 def _title(run: str, summaries: Sequence[Summary]) -> str:
     first = summaries[0]
-    seeds = sorted({seed for s in summaries for seed in s.seeds})
+    replicates = [replicate for s in summaries for replicate in s.replicates]
+    teachers, seeds = len({teacher for teacher, _ in replicates}), sorted({seed for _, seed in replicates})
     named = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
-    return f"{run}: {first.metric} on {first.task}, {named}"
+    return f"{run}: {first.metric} on {first.task}, {f'{teachers} teachers, ' if teachers > 1 else ''}{named}"
 
 
 def _style(summary: Summary) -> Style:
@@ -132,33 +137,59 @@ def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
     return notes
 
 
-def _differences(run: str, summaries: Sequence[Summary], related: Sequence[Correlation]) -> Sheet:
+def _differences(bootstrap: Bootstrap, run: str, rows: Sequence[Row]) -> Sheet:
     """Paired differences of test metrics: the reference against the others, and the oracle path against all."""
-    lines = []
-    for s in (s for s in summaries if s.whole):
-        if s.schedule != reference_schedule():
-            lines.append(_difference(s, f"{reference_schedule()} − {s.schedule}", s.reference_minus))
-        lines.append(_difference(s, f"oracle − {s.schedule}", s.regret))
-    known = [line for line in lines if line[2] != formats.DASH]
-    judged = any(s.regret for s in summaries)
-    notes = ["What the oracle path has more than a schedule is the schedule's regret."] if judged else []
-    notes += [
-        f"Student {formats.scale(c.student_scale)}: Kendall τ between a candidate's tradeoff (λ = {c.lam:g}) and the "
-        f"test metric of the student distilled through it: {formats.signed(c.tau, 2)} (p = {c.p:.2g}, {c.scales} "
-        f"candidates, {c.seeds} seed{'s' if c.seeds > 1 else ''})."
-        for c in related
+    found = differences(bootstrap, schedules_compared(rows))
+    lines = [
+        [f"{it.above} − {it.below}", formats.scale(it.student_scale), formats.interval(it.interval), it.verdict]
+        for it in found
     ]
+    several = len({row.teacher_seed for row in rows}) > 1
     columns = ["<difference in test metric", "student", "mean [95% interval]", "<verdict"]
-    return Sheet(f"{run}: paired by test example and seed", columns, known, notes=notes, keys=2)
+    title = f"{run}: paired by test example, {'teacher and seed' if several else 'and seed'}"
+    return Sheet(title, columns, lines, notes=_how_judged(found), keys=2)
 
 
-def _difference(summary: Summary, name: str, difference: Interval | None) -> list[str]:
-    if difference is None or difference.low is None:
-        verdict = "no interval without predictions"
-    elif difference.low == difference.high == 0.0:
-        verdict = "the same on every resample"
-    elif not difference.decides:
-        verdict = "cannot be told apart"
-    else:
-        verdict = f"{name.split(' ')[0 if difference.mean > 0 else 2]} is better"
-    return [name, formats.scale(summary.student_scale), formats.interval(difference), verdict]
+def _how_judged(found: Sequence[Difference]) -> list[str]:
+    notes = []
+    if any(it.interval.low is not None for it in found):
+        runs, teachers = (max(getattr(it.interval, n) for it in found) for n in ("runs", "teachers"))
+        if teachers > 1:
+            over = f"test examples and {teachers} teachers, whose runs with several seeds are averaged"
+        elif runs > 1:
+            over = f"test examples and {runs} seeds; another teacher may give others"
+        else:
+            over = "test examples alone; another seed or another teacher may give others"
+        notes.append(f"With a probability of 95% all intervals of this table hold at once, over {over}.")
+    if any(it.above == ORACLE for it in found):
+        notes.append("What the oracle path has more than a schedule is the schedule's regret.")
+    return notes
+
+
+def _rules(run: str, found: Sequence[Fit]) -> Sheet:
+    """Return how the tradeoff would have chosen the assistant, beside rules that need no search."""
+    lines = [
+        [
+            it.rule,
+            formats.scale(it.student_scale),
+            formats.share(it.best),
+            formats.decimal(it.regret, 4),
+            formats.signed(it.tau, 2),
+        ]
+        for it in found
+    ]
+    notes = [
+        "Best: the share of runs in which no candidate has a better student, by its test metric, than the chosen one; "
+        "regret: what the best of these students has more; τ: Kendall's, between a rule's order of all candidates and "
+        "their students' test metrics.",
+        *dict.fromkeys(map(_judged_by, found)),
+    ]
+    columns = ["<rule for the assistant", "student", "best", "regret", "τ"]
+    return Sheet(f"{run}: the tradeoff beside rules that need no search", columns, lines, notes=notes, keys=2)
+
+
+def _judged_by(fit: Fit) -> str:
+    """Return a sentence on the candidates and runs that a rule was judged by."""
+    runs = f"{fit.replicates} run{'s' if fit.replicates > 1 else ''}"
+    last = f"; the {fit.left_out} that the search left out rank last by tradeoff and metric" if fit.left_out else ""
+    return f"Student {formats.scale(fit.student_scale)}: {fit.candidates} candidates in {runs}{last}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -58,16 +57,8 @@ def indistinguishable(shares: Mapping[float, float], threshold: float = 0.05) ->
     return sorted((s for s, share in shares.items() if share >= threshold), key=lambda s: (-shares[s], s))
 
 
-def kendall(x: Sequence[float], y: Sequence[float]) -> tuple[float, float] | None:
-    """Return Kendall's τ-b of two sequences and its two-sided p-value.
-
-    Pairs in which a value is missing (NaN) are left out.
-
-    Returns:
-        ``(τ, p)``, or ``None`` where τ is undefined: fewer than two pairs, or one side constant.
-    """
-    pairs = [(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))]
-    if len({a for a, _ in pairs}) < 2 or len({b for _, b in pairs}) < 2:
+def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Return Kendall's τ-b of two sequences; None where it is undefined: fewer than two pairs, or one side constant."""
+    if len(set(x)) < 2 or len(set(y)) < 2:
         return None
-    result = stats.kendalltau([a for a, _ in pairs], [b for _, b in pairs])
-    return float(result.statistic), float(result.pvalue)
+    return float(stats.kendalltau(x, y).statistic)

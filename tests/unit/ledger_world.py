@@ -77,8 +77,8 @@ class World:
         self.stage("outputs", "teacher_outputs", ["data", "teacher"], OUTPUTS)
         self.stage("importance", "importance", ["data", "teacher"], IMPORTANCE)
 
-    def fill(self, seed: int = 0, right: dict[str, Sequence[int]] | None = None) -> None:
-        """KD, MaxiDisc over .5 and .3, MiniDisc (which chose .3) and both controls, for one seed.
+    def fill(self, seed: int = 0, right: dict[str, Sequence[int]] | None = None, teacher: int | None = None) -> None:
+        """KD, MaxiDisc over .5 and .3, MiniDisc (which chose .3) and both controls, for one seed and one teacher.
 
         Test predictions of eight rows each: `kd` 4 right, `via-.5` 6, `via-.3` 7, `minidisc` 5. By validation .3 is
         the better path.
@@ -90,7 +90,7 @@ class World:
             "minidisc": [1, 1, 1, 1, 1, 0, 0, 0],
         } | (right or {})
         base = ["data", "importance", "outputs"]
-        s = f"-s{seed}"
+        s = f"-s{seed}" if teacher is None else f"-t{teacher}-s{seed}"
 
         def distil(name: str, inputs: Sequence[str], flops: float) -> str:
             return self.stage(name + s, "distil", [*base, *inputs], flops, seed=seed)
@@ -99,7 +99,8 @@ class World:
             student = name + s
             test = self.test(student, right.get(name, right["kd"]))
             self.predictions(student, "validation", [1] * round(validation * 20) + [0] * round(20 - validation * 20))
-            self.trial(student, schedule, student, validation, seed=seed, test=test, stages=[student], **fields)
+            fields |= {"seed": seed, "teacher_seed": teacher, "test": test, "stages": [student]}
+            self.trial(student, schedule, student, validation, **fields)
 
         distil("kd", [], KD)
         finish("kd", "kd", 0.5)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from raydisc.errors import InputError
 from raydisc.report.uncertainty import indistinguishable, kendall, win_shares
@@ -159,13 +158,10 @@ def test_indistinguishable_candidates_win_often_enough() -> None:
 
 def test_kendall_by_hand() -> None:
     # Of the three pairs two agree and one does not.
-    tau, p = kendall([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) or (math.nan, math.nan)
-    assert tau == pytest.approx(1 / 3)
-    assert p == pytest.approx(stats.kendalltau([1, 2, 3], [1, 3, 2]).pvalue)
+    assert kendall([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) == pytest.approx(1 / 3)
 
 
-def test_kendall_leaves_out_what_is_missing_and_knows_when_it_is_undefined() -> None:
-    assert kendall([1.0, math.nan, 3.0], [1.0, 0.0, 2.0]) == kendall([1.0, 3.0], [1.0, 2.0])
+def test_kendall_knows_when_it_is_undefined() -> None:
     assert kendall([1.0, 1.0], [1.0, 2.0]) is None
     assert kendall([1.0], [1.0]) is None
     assert kendall([], []) is None

@@ -12,9 +12,10 @@ from ledger_world import World
 from rich.console import Console
 
 from raydisc.report import formats
+from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.compare import compare, comparison
 from raydisc.report.costs import Cost
-from raydisc.report.regret import Interval
+from raydisc.report.intervals import Interval
 from raydisc.report.summary import summarise
 from raydisc.report.table import Sheet, as_html, as_markdown, as_text, fitting, print_sheets
 from raydisc.report.tables import comparison_markdown, comparison_sheets, csv_text, print_comparison
@@ -55,11 +56,29 @@ def test_the_comparison_has_controls_uncertainty_and_both_ratios(filled: World) 
 
 def test_differences_stand_below_with_intervals_and_a_verdict(filled: World) -> None:
     text = table_text(filled)
-    assert cells(text, "oracle − minidisc")[2] == "+0.2500 [0.0000, +0.5000]"
+    assert cells(text, "oracle − minidisc")[2] == "+0.2500 [-0.1029, +0.6029]"
     assert cells(text, "minidisc − kd_equal_compute")[-1] == "cannot be told apart"
     assert cells(text, "oracle − maxidisc")[-1] == "the same on every resample"
-    assert "Kendall τ between a candidate's tradeoff (λ = 0.2)" in text
-    assert "-1.00 (p = 1, 2 candidates, 1 seed)." in text
+    assert "With a probability of 95% all intervals of this table hold at once, over test examples alone" in text
+
+
+def test_the_tradeoff_stands_beside_rules_that_need_no_search(filled: World) -> None:
+    text = table_text(filled)
+    assert cells(text, "tradeoff, λ = 0.2") == ["tradeoff, λ = 0.2", "0.1", "0%", "0.1250", "-1.00"]
+    assert cells(text, "smallest") == ["smallest", "0.1", "100%", "0.0000", "+1.00"]
+    assert cells(text, "random, expected") == ["random, expected", "0.1", "50%", "0.0625", "0.00"]
+    assert "Student 0.1: 2 candidates in 1 run." in text
+    assert "p = " not in text
+
+
+def test_several_teachers_are_named_where_intervals_go_over_them(world: World) -> None:
+    world.base()
+    for teacher in (0, 1):
+        world.fill(teacher=teacher)
+    text = table_text(world)
+    assert text.startswith("r: accuracy on toy, 2 teachers, seed 0\n")
+    assert "r: paired by test example, teacher and seed\n" in text
+    assert "hold at once, over test examples and 2 teachers" in text
 
 
 def test_several_seeds_bring_a_column_for_their_deviation(filled: World) -> None:
@@ -84,7 +103,7 @@ def test_a_terminal_gets_the_same_cells_even_when_narrow(
     print_comparison(filled.ledger, ["r"], stream)
     text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
     assert len(re.findall(r"kd_supernet_init +–", text)) == tables
-    for cells_of_a_line in ("0.650 ±0.1", "+0.2500 [0.0000, +0.5000]", "0.3 *", "× MiniDisc", "device s"):
+    for cells_of_a_line in ("0.650 ±0.1", "+0.2500 [-0.1029, +0.6029]", "0.3 *", "× MiniDisc", "device s"):
         assert cells_of_a_line in text
     lines = [line for line in text.splitlines() if line.strip().startswith("minidisc  ")]
     assert "".join(lines).split()[-2:] == ["1.00", "1.79"]
@@ -149,8 +168,8 @@ def test_brackets_are_not_markup_on_a_terminal(monkeypatch: pytest.MonkeyPatch) 
         (formats.signed(None), "–"),
         (formats.with_error(0.9, None), "0.900"),
         (formats.with_error(None, 0.1), "–"),
-        (formats.interval(Interval(0.1, None, None, 1)), "+0.1000"),
-        (formats.interval(Interval(0.1, -0.1, 0.3, 1)), "+0.1000 [-0.1000, +0.3000]"),
+        (formats.interval(Interval(0.1, None, None, 1, 1)), "+0.1000"),
+        (formats.interval(Interval(0.1, -0.1, 0.3, 1, 1)), "+0.1000 [-0.1000, +0.3000]"),
         (formats.interval(None), "–"),
         (formats.significant(0.0), "0"),
         (formats.significant(0.01234), "0.0123"),
@@ -184,8 +203,8 @@ def test_costs_add_up() -> None:
 
 def test_of_a_language_model_the_perplexity_stands_beside_the_likelihood(filled: World) -> None:
     rows = comparison(filled.ledger, ["r"])
-    summaries = [dataclasses.replace(s, metric="token_likelihood") for s in summarise(filled.ledger, rows)]
-    sheet = comparison_sheets(filled.ledger, rows, summaries)[0]
+    summaries = [dataclasses.replace(s, metric="token_likelihood") for s in summarise(Bootstrap(filled.ledger), rows)]
+    sheet = comparison_sheets(Bootstrap(filled.ledger), rows, summaries)[0]
     text = as_text(sheet)
     assert cells(text, "schedule")[4:6] == ["test", "perplexity"]
     assert cells(text, "minidisc   ")[5] == formats.derived(PERPLEXITY, 5 / 8) == "1.600"
