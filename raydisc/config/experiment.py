@@ -113,7 +113,7 @@ class Experiment(Section):
     teacher_outputs: TeacherOutputsConfig = TeacherOutputsConfig()
     """The source of teacher outputs: kept or computed in every step."""
     seeds: Annotated[list[Seed], Field(strict=False, min_length=1)] = [0]
-    """Seeds; every schedule runs once with each, and all share one teacher."""
+    """Seeds; every schedule runs once with each, by each of the teachers (``teacher.seeds``)."""
     resources: ResourcesConfig = ResourcesConfig()
     """The machines, devices and workers of the trials."""
     budget: BudgetConfig = BudgetConfig()
@@ -148,6 +148,28 @@ class Experiment(Section):
         for student in self.student.scale or []:
             if refusal := schedule.schedule().refusal(self.grid.scales, student):
                 raise ValueError(refusal)
+
+    @property
+    def teachers(self) -> tuple[int | None, ...]:
+        """The seed of every teacher, as trials name it; None for a teacher that is the only one."""
+        seeds = self.teacher.all_seeds
+        return seeds if len(seeds) > 1 else (None,)
+
+    def with_one_teacher(self, teacher_seed: int | None) -> Self:
+        """Return the experiment of one of its teachers.
+
+        Args:
+            teacher_seed: The teacher's seed; None for a teacher that is the only one.
+
+        Raises:
+            InputError: The experiment has no such teacher.
+        """
+        if teacher_seed not in self.teachers:
+            known = ", ".join(map(str, self.teacher.all_seeds))
+            raise InputError(f"teacher_seed is {teacher_seed}, but should be one of teacher.seeds ({known})")
+        seed = self.teacher.all_seeds[0] if teacher_seed is None else teacher_seed
+        teacher = self.teacher.model_copy(update={"seed": seed, "seeds": None})
+        return self.model_copy(update={"teacher": teacher})
 
     def notices(self) -> list[str]:
         """Return sentences about settings that were not used as they were written."""

@@ -168,7 +168,10 @@ class TeacherConfig(Section):
     """Fine-tune the model inside the run (``{}`` uses the defaults); without it the model must be fine-tuned
     already."""
     seed: Seed = 0
-    """Seed of the fine-tuning; all ``seeds`` share one teacher."""
+    """Seed of the fine-tuning, where there is one teacher."""
+    seeds: Annotated[list[Seed], Field(strict=False, min_length=1)] | None = None
+    """Seeds of the fine-tuning of several teachers, in place of ``seed``: every schedule runs by each teacher with each
+    of the experiment's ``seeds``. Only with several teachers is a verdict more than one on a single teacher."""
     trust_remote_code: bool = False
     """Allow a checkpoint from the hub to run its own code."""
 
@@ -183,6 +186,25 @@ class TeacherConfig(Section):
             if self.finetune is None:
                 raise ValueError("'architecture' has no weights, so it needs 'finetune' ({} takes the defaults)")
         return self
+
+    @model_validator(mode="after")
+    def _one_word_for_seeds(self) -> Self:
+        if self.seeds is None:
+            return self
+        if self.seed:
+            raise ValueError(f"'seed' is {self.seed} and 'seeds' is {self.seeds}; give one of them")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"'seeds' names a seed twice: {self.seeds}")
+        if len(self.seeds) > 1 and self.finetune is None:
+            raise ValueError(
+                "'seeds' makes several teachers by fine-tuning, so it needs 'finetune' ({} takes the defaults)"
+            )
+        return self
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seed of every teacher."""
+        return (self.seed,) if self.seeds is None else tuple(self.seeds)
 
 
 class GridConfig(Section):

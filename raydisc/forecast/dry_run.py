@@ -134,8 +134,8 @@ class Forecaster:
 
     @cached_property
     def ready(self) -> Ready:
-        """The promised preparation, which all trials of the experiment share, whatever else they ask for first."""
-        steps = preparation(self._experiment, self._subject)
+        """The promised preparation by the first teacher, whose data all trials share, whatever they ask for first."""
+        steps = preparation(self._experiment, self._subject, self._experiment.teachers[0])
         return driven(steps, lambda request: self._stage(request, self.outlook).artifact)
 
     def forecasts(self, trial: Trial) -> list[Forecast]:

@@ -76,21 +76,22 @@ def _teacher_row(parameters: int, flops: int) -> Row:
 def schedule_rows(
     forecasts: Sequence[Sequence[Forecast]], wanted: Sequence[Trial], seconds: Seconds | None
 ) -> list[Row]:
-    """Return the search cost of each schedule and student, as a mean over seeds, beside that of the cheapest path.
+    """Return the search cost of each schedule and student, as a mean over replicates, beside the cheapest path's.
 
     Choices that are not yet made are taken to be equally likely by ``expected``.
     """
-    groups: dict[Any, dict[int, list[Sequence[Forecast]]]] = defaultdict(lambda: defaultdict(list))
+    groups: _Groups = defaultdict(lambda: defaultdict(list))
     for ways in forecasts:
         trial = ways[0].trial
-        groups[_schedule(trial)][trial.seed].append(ways)
+        groups[_schedule(trial)][trial.replicate].append(ways)
     floors = _path_costs(groups)
     rows = []
-    for (name, student, *_), seeds in groups.items():
-        costs = [_cost(trials, seconds) for trials in seeds.values()]
-        some = next(iter(seeds.values()))
+    for (name, student, *_), replicates in groups.items():
+        costs = [_cost(trials, seconds) for trials in replicates.values()]
+        some = next(iter(replicates.values()))
+        teachers, seeds = (len(set(known)) for known in zip(*replicates, strict=True))
         row: Row = {
-            "schedule": name, "student_scale": student, "trials": len(some), "seeds": len(seeds),
+            "schedule": name, "student_scale": student, "trials": len(some), "teachers": teachers, "seeds": seeds,
             "lam": some[0][0].trial.schedule.lam, "assistants": _assistants(some), "asked": some[0][0].trial in wanted,
         }  # fmt: skip
         for quantity in costs[0]:
@@ -101,6 +102,9 @@ def schedule_rows(
         rows.append(row)
     return sorted(rows, key=lambda row: (-row["student_scale"], schedule_order(row["schedule"])))
 
+
+_Groups = dict[Any, dict[tuple[int | None, int], list[Sequence[Forecast]]]]
+"""The forecasts of each schedule and student by replicate: the seed of the teacher and that of the trial."""
 
 _BOUNDS = ("expected", "low", "high")
 
@@ -115,7 +119,7 @@ def _assistants(trials: Sequence[Sequence[Forecast]]) -> list[list[float]]:
 
 
 def _cost(trials: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> dict[str, dict[str, float]]:
-    """Return the search cost of all trials of a schedule with one seed; only a schedule of one trial has choices."""
+    """Return the search cost of all trials of a schedule in one replicate; only a schedule of one trial has choices."""
     if len(trials) == 1:
         costs = [search_cost(way.stages, [way.student], seconds or _no_seconds) for way in trials[0]]
     else:
@@ -133,19 +137,19 @@ def _bounds(values: Sequence[float]) -> dict[str, float]:
     return {"expected": sum(values) / len(values), "low": min(values), "high": max(values)}
 
 
-def _path_costs(groups: dict[Any, dict[int, list[Sequence[Forecast]]]]) -> dict[float, tuple[float, float]]:
-    """Return for each student the costs of the grid's cheapest and dearest path alone, the mean over seeds."""
+def _path_costs(groups: _Groups) -> dict[float, tuple[float, float]]:
+    """Return for each student the costs of the grid's cheapest and dearest path alone, the mean over replicates."""
     found: dict[float, tuple[float, float]] = {}
-    for (name, student, *_), seeds in groups.items():
+    for (name, student, *_), replicates in groups.items():
         if name == oracle_schedule():
-            costs = [[ways[0].flops for ways in trials] for trials in seeds.values()]
+            costs = [[ways[0].flops for ways in trials] for trials in replicates.values()]
             low, high = (sum(map(pick, costs)) / len(costs) for pick in (min, max))
             found[student] = (min(low, found.get(student, (low, high))[0]), max(high, found.get(student, (0, high))[1]))
     return found
 
 
 def stage_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, seconds: Seconds | None) -> list[Row]:
-    """Return one row for each distinct stage of one seed, with its schedules, its cost and its files."""
+    """Return one row for each distinct stage of one replicate, with its schedules, its cost and its files."""
     lines: dict[tuple[str, str], dict[tuple[str, ...], list[Planned]]] = defaultdict(dict)
     askers: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     peaks: dict[tuple[str, str], int] = defaultdict(int)
@@ -185,7 +189,7 @@ def _summed(found: Iterable[Sequence[Planned]], amount: Callable[[Planned], floa
 
 
 def total_row(forecasts: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> Row:
-    """Return the cost and the files of the experiment as it stands, with every stage of all seeds once."""
+    """Return the cost and the files of the experiment as it stands, with every stage of all teachers and seeds once."""
     found: dict[tuple[str, ...], list[Planned]] = {}
     for ways in forecasts:
         for same in _aligned(ways):
@@ -240,7 +244,8 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
         pace = prober(forecasts, outlook) if prober else None
         seconds = None if pace is None else lambda stage: seconds_of(stage.plan.work, outlook, pace)
         footprints = Footprints(outlook, precision, asked.resources.checkpointing)
-        one_seed = [ways for ways in forecasts if ways[0].trial.seed == asked.seeds[0]]
+        first = asked.teachers[0], asked.seeds[0]
+        of_first = [ways for ways in forecasts if ways[0].trial.replicate == first]
         plan = {
             "name": asked.name,
             "task": subject.task_name,
@@ -248,10 +253,10 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
             "precision": precision,
             "devices": asdict(devices),
             "candidates": candidate_rows(outlook, forecaster.ready.data, asked.grid, students),
-            "stages": stage_rows(one_seed, footprints, seconds),
+            "stages": stage_rows(of_first, footprints, seconds),
             "schedules": schedule_rows(forecasts, wanted, seconds),
             "experiment": total_row(forecasts[: len(wanted)], seconds),
-            "fits": fit_rows(one_seed, footprints, devices),
+            "fits": fit_rows(of_first, footprints, devices),
         }
     return plan | ({"probe": asdict(pace)} if pace else {}) | ({} if price is None else _priced(plan, price))
 

@@ -64,8 +64,8 @@ def _stages(plan: Mapping[str, Any]) -> Sheet:
     styles: list[Style] = ["" if row["searched"] else "dim" for row in plan["stages"]]
     columns = ["<stage", "<asked for by", unit, *(["device s"] if timed else []), "kept", "peak memory"]
     notes = [
-        "Each stage once, of the first seed; (n) are n of a kind. Tokenising, the teacher's training and the reading "
-        "of the test set do not belong to the cost of a search.",
+        "Each stage once, of the first teacher and seed; (n) are n of a kind. Tokenising, the teacher's training and "
+        "the reading of the test set do not belong to the cost of a search.",
         "Peak memory: weights, gradients, AdamW's moments and activations of one worker; a process's own half GiB and "
         "the kept outputs, which lie in shared memory, are not in it.",
     ]
@@ -116,9 +116,9 @@ def _notes(plan: Mapping[str, Any]) -> list[str]:
     }
     between = "; ".join(f"student {scale:g}: {ratio:.2f}" for scale, ratio in dearest.items())
     notes = [
-        "As if each had run alone, from the finished teacher to the student; the mean over seeds. Which assistant is "
-        "chosen is known afterwards: in brackets the smallest and the largest cost over all that can be, before them "
-        "their mean. Nothing is taken to stop early.",
+        "As if each had run alone, from the finished teacher to the student; the mean over teachers and seeds. Which "
+        "assistant is chosen is known afterwards: in brackets the smallest and the largest cost over all that can be, "
+        "before them their mean. Nothing is taken to stop early.",
         f"The cheapest path is {title_of(oracle_schedule())}'s with the smallest assistant. The oracle path, known "
         f"afterwards, costs between 1 and this many of it: {between}.",
     ]
@@ -132,7 +132,7 @@ def _notes(plan: Mapping[str, Any]) -> list[str]:
         spent += f", {_range(total['device_seconds'], hours)} device hours"
     if "money" in total:
         spent += f", {_range(total['money'], lambda money: f'{money:,.2f}')} money"
-    notes.append(f"The whole run, teacher, tests and all seeds included, each stage once: {spent}.")
+    notes.append(f"The whole run, all teachers, seeds and tests included, each stage once: {spent}.")
     if "probe" in plan:
         notes.append(
             f"Seconds are those of {plan['probe']['device']}, undisturbed: {plan['probe']['samples']} blocks of steps "

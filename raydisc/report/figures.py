@@ -140,16 +140,16 @@ def sweep_figure(steps: Sequence[Mapping[str, Any]], lam: float, title: str) -> 
     breaks = [step["lam_from"] for step in steps]
     end = max(1.15 * max(breaks, default=0.0), 2 * lam, 0.1)
     colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-    by_seed = grouped(steps, lambda step: (step["supernet"], step["seed"]))
+    by_seed = grouped(steps, lambda step: (step["supernet"], step["teacher_seed"], step["seed"]))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 2.8), layout="constrained")
         axes = figure.subplots()
-        for number, ((_, seed), mine) in enumerate(by_seed.items()):
+        for number, ((_, teacher_seed, seed), mine) in enumerate(by_seed.items()):
             edges = [step["lam_from"] for step in mine] + [end]
             # Seeds that choose the same scale would hide each other: each line is set a little lower.
             heights = [step["scale"] - 0.008 * number for step in mine]
             axes.stairs(heights, edges, baseline=None, color=colours[number % len(colours)], linewidth=2,
-                        label=f"seed {seed}")  # fmt: skip
+                        label=formats.replicate(teacher_seed, seed))  # fmt: skip
         axes.axvline(lam, color=GREY, linestyle="--", linewidth=1, label=f"λ used: {lam:g}")
         scales = sorted({step["scale"] for step in steps})
         axes.set_yticks(scales, [formats.scale(scale) for scale in scales])

@@ -96,6 +96,11 @@ def scale(value: float | None) -> str:
     return DASH if value is None else f"{value:g}"
 
 
+def replicate(teacher_seed: int | None, seed: int | None) -> str:
+    """Return the seed of a trial, and that of its teacher where there are several."""
+    return f"seed {seed}" if teacher_seed is None else f"teacher {teacher_seed}, seed {seed}"
+
+
 def path(scales: Sequence[float]) -> str:
     """Return the scales of a path's assistants in order; a dash for the empty path of KD."""
     return " → ".join(map(scale, scales)) or DASH

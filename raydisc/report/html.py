@@ -121,13 +121,13 @@ def _candidate_figures(shown: Mapping[str, Any], summaries: Sequence[Summary]) -
             if (s.student_scale, s.schedule, len(s.paths), len(s.paths[0])) == (student_scale, oracle_schedule(), 1, 1)
             and s.test.mean is not None
         }
-        seeds = len({c["seed"] for c in candidates})
+        replicates = len({(c["teacher_seed"], c["seed"]) for c in candidates})
         figures.append(
             _figure(
                 candidates_figure(candidates, students, title),
-                f"Bars of the lines: {'sd over seeds' if seeds > 1 else 'standard error over examples'}. The band "
+                f"Bars of the lines: {'sd over seeds' if replicates > 1 else 'standard error over examples'}. The band "
                 "marks the best tradeoff. Below: the share of resamples of the validation examples in which a "
-                f"candidate has the best tradeoff{', averaged over seeds' if seeds > 1 else ''}.",
+                f"candidate has the best tradeoff{', averaged over seeds' if replicates > 1 else ''}.",
             )
         )
         steps = [s for s in shown["break_points"] if (s["student_scale"], s["lam"]) == (student_scale, lam)]

@@ -53,7 +53,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Use:
-    """One way in which a supernet is ranked: for which student, by which λ, for which seed."""
+    """One way in which a supernet is ranked: for which student, by which λ, for which teacher and seed."""
 
     supernet: str
     student_scale: float
@@ -61,6 +61,7 @@ class Use:
     lam: float
     metric: str
     chosen: frozenset[float] = frozenset()
+    teacher_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,19 @@ def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[M
     """
     chosen: dict[tuple[str, float, int | None, float], set[float]] = {}
     metrics: dict[str, str] = {}
+    teachers: dict[str, int | None] = {}
     for trial in trials:
         if trial["supernet"] and trial["lam"] is not None:
             group = (trial["supernet"], trial["student_scale"], trial["seed"], trial["lam"])
             chosen.setdefault(group, set()).update(trial["path"] or ())
             metrics[trial["supernet"]] = trial["metric"]
-    found = [Use(*group, metrics[group[0]], frozenset(scales)) for group, scales in chosen.items()]
+            teachers[trial["supernet"]] = trial["teacher_seed"]
+    found = [Use(*group, metrics[group[0]], frozenset(scales), teachers[group[0]]) for group, scales in chosen.items()]
     for stage in stages:
         unused = stage["state"] == "finished" and stage["key"] not in metrics
         if unused and kind_named(stage["kind"]).supernet:
             found += _unused(ledger, stage)
-    return sorted(found, key=lambda u: (-u.student_scale, u.seed or 0, u.lam, u.supernet))
+    return sorted(found, key=lambda u: (-u.student_scale, u.teacher_seed or 0, u.seed or 0, u.lam, u.supernet))
 
 
 def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:

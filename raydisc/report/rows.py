@@ -13,14 +13,14 @@ from raydisc.report.costs import Cost
 FIELDS = (
     "run", "task", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
     "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds",
-    "wall_seconds", "cost_relative_to_oracle", "regret", "selected",
+    "wall_seconds", "cost_relative_to_oracle", "regret", "selected", "teacher_seed",
 )  # fmt: skip
 """Fields of a row in ``raydisc compare --json`` and ``--csv``, in order."""
 
 T = TypeVar("T")
 
 Replicate = tuple[int | None, int]
-"""The seed of the teacher, None in a ledger of an earlier version, and the seed of the search."""
+"""The seed of the teacher, None where the run has one, and the seed of the search."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Row:
         student: Stage key of the student.
         supernet: Stage key of the once-for-all that the trial used.
         test: Stage key of the evaluation on the test split.
-        teacher_seed: The seed of the teacher; None in a ledger of an earlier version.
+        teacher_seed: The seed of the teacher; None where the run has one teacher.
         cost_relative_to_oracle: ``schedule_cost`` in FLOPs over the oracle path's own, by the same teacher and seed.
         regret: The oracle path's test metric minus this row's, by the same teacher and seed.
         selected: Whether this is the schedule's best path by validation, for its teacher, seed and student scale.
@@ -104,6 +104,7 @@ class Row:
             "cost_relative_to_oracle": self.cost_relative_to_oracle,
             "regret": self.regret,
             "selected": self.selected,
+            "teacher_seed": self.teacher_seed,
         }
 
 

@@ -41,7 +41,9 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "run": _TEXT, "trial": _TEXT, "task": _TEXT, "metric": _TEXT, "schedule": _TEXT, "path": _REALS,
         "student_scale": _REAL, "student_parameters": _WHOLE, "lam": _REAL, "initialisation": _TEXT,
         "seed": _WHOLE, "student": _TEXT, "supernet": _TEXT, "test": _TEXT, "state": _TEXT,
-        "validation_metric": _REAL, "stages": _TEXTS, "reused": _TEXTS, "message": _TEXT, "teacher_seed": _WHOLE,
+        "validation_metric": _REAL, "stages": _TEXTS, "reused": _TEXTS, "message": _TEXT,
+        # Null where the run has one teacher.
+        "teacher_seed": _WHOLE,
     },
 }  # fmt: skip
 

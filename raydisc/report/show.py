@@ -29,11 +29,12 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
           ``kept_bytes``, the type of the hidden states (``kept_dtype``) and the root mean square error that it
           brings, relative to theirs (``kept_error``);
         - ``candidates``: the possible assistants of each supernet, by place, with ``supernet``,
-          ``student_scale``, ``seed`` and ``lam`` of the ranking, ``win_share``, whether it was ``chosen``,
-          ``final_metric`` where it was trained to the end;
+          ``student_scale``, ``teacher_seed``, ``seed`` and ``lam`` of the ranking, ``win_share``, whether it was
+          ``chosen``, ``final_metric`` where it was trained to the end;
         - ``subnets``: the student's own scale in each supernet, when the assistant was chosen;
         - ``trials``: finished and failed, with metrics and the cost of each path alone;
-        - ``teacher``: its ``validation_metric``, ``test_metric`` and ``test_se``, as far as they were measured;
+        - ``teacher``: its ``validation_metric``, ``test_metric`` and ``test_se``, as far as they were measured; the
+          means over several teachers;
         - ``lam``: λ of the first ranking; ``break_points``: what every other λ would choose (``lam_to`` null:
           no end), ``early`` where it would train a supernet of its own, since this one went on with the chosen
           candidate alone;
@@ -81,10 +82,11 @@ def notices(trials: Sequence[Mapping[str, Any]], rows: Sequence[Row], rankings: 
     told = [doubt(r, len(rankings) > 1) for r in rankings if r.within_noise]
     for trial in trials:
         if trial["state"] == "failed":
-            named = f"trial {trial['trial']} ({trial['schedule']}, seed {trial['seed']})"
+            by = formats.replicate(trial["teacher_seed"], trial["seed"])
+            named = f"trial {trial['trial']} ({trial['schedule']}, {by})"
             told.append(f"{named} failed: {trial['message'] or 'no reason given'}")
     for row in rows:
-        named = f"trial {row.trial} ({row.schedule}, seed {row.seed})"
+        named = f"trial {row.trial} ({row.schedule}, {formats.replicate(*row.replicate)})"
         if row.cost is None:
             told.append(f"{named} depends on a stage that is not in the ledger, so its cost is not known")
         if row.validation_metric is None:
@@ -98,7 +100,8 @@ def doubt(ranking: Ranking, several: bool = False) -> str:
     alike = [formats.scale(scale) for scale in ranking.within_noise]
     wins = [formats.share(shares[scale]) for scale in ranking.within_noise]
     use = ranking.use
-    where = f" (student {formats.scale(use.student_scale)}, seed {use.seed}, λ = {use.lam:g})" if several else ""
+    by = formats.replicate(use.teacher_seed, use.seed)
+    where = f" (student {formats.scale(use.student_scale)}, {by}, λ = {use.lam:g})" if several else ""
     return (
         f"the choice of TA is within noise{where}: {formats.listed(alike)} cannot be told apart "
         f"(best in {formats.listed(wins)} of resamples)"
@@ -107,7 +110,10 @@ def doubt(ranking: Ranking, several: bool = False) -> str:
 
 def _tags(ranking: Ranking) -> dict[str, Any]:
     use = ranking.use
-    return {"supernet": use.supernet, "student_scale": use.student_scale, "seed": use.seed, "lam": use.lam}
+    return {
+        "supernet": use.supernet, "student_scale": use.student_scale, "seed": use.seed, "lam": use.lam,
+        "teacher_seed": use.teacher_seed,
+    }  # fmt: skip
 
 
 def _subnet(ranking: Ranking) -> dict[str, Any]:
@@ -130,7 +136,7 @@ def _stage(stage: Mapping[str, Any], run: str, scales: Mapping[str, float | None
 def _trial(trial: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     row = next((row for row in rows if row.trial == trial["trial"]), None)
     fields = ("trial", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
-              "state", "validation_metric", "student", "supernet", "test", "message")  # fmt: skip
+              "state", "validation_metric", "student", "supernet", "test", "message", "teacher_seed")  # fmt: skip
     measured = {
         "test_metric": row.test_metric if row else None,
         "test_se": row.test_se if row else None,

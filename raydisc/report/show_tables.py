@@ -74,7 +74,9 @@ def candidate_sheets(shown: Shown) -> list[Sheet]:
 def trial_sheet(shown: Shown) -> Sheet:
     """Return every trial with its student."""
     derived = shown_as(shown["metric"] or "")
-    columns = ["<schedule", "<path", "student", "params", "seed", "<first weights", "validation", "test",
+    several = any(trial["teacher_seed"] is not None for trial in shown["trials"])
+    columns = ["<schedule", "<path", "student", "params", *(["teacher"] if several else []), "seed", "<first weights",
+               "validation", "test",
                *([derived.name] if derived else []), "FLOPs", "device s", "<student's key", "<state"]  # fmt: skip
     lines = [
         [
@@ -82,6 +84,7 @@ def trial_sheet(shown: Shown) -> Sheet:
             formats.path(trial["path"] or ()),
             formats.scale(trial["student_scale"]),
             formats.parameters(trial["student_parameters"]),
+            *([str(trial["teacher_seed"])] if several else []),
             str(trial["seed"]),
             trial["initialisation"] or formats.DASH,
             formats.decimal(trial["validation_metric"]),
@@ -100,20 +103,26 @@ def trial_sheet(shown: Shown) -> Sheet:
     if derived:
         measured += f", {derived.name} {formats.derived(derived, teacher['test_metric'])}"
     notes = [
-        f"Teacher: validation {formats.decimal(teacher['validation_metric'])}, test {measured}. "
+        f"{'Teachers, on average' if several else 'Teacher'}: validation "
+        f"{formats.decimal(teacher['validation_metric'])}, test {measured}. "
         "± is the standard error over examples."
     ]
     return Sheet(
-        f"{shown['run']}: trials ({shown['metric']} on {shown['task']})", columns, lines, styles, notes, keys=5
+        f"{shown['run']}: trials ({shown['metric']} on {shown['task']})",
+        columns,
+        lines,
+        styles,
+        notes,
+        keys=5 + several,
     )
 
 
 def _ranked_by(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["supernet"], row["student_scale"], row["seed"], row["lam"]
+    return row["supernet"], row["student_scale"], row["teacher_seed"], row["seed"], row["lam"]
 
 
 def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str, Any]]) -> Sheet:
-    supernet, student_scale, seed, lam = group
+    supernet, student_scale, teacher_seed, seed, lam = group
     columns = ["place", "scale", "measured", "params", "validation", "tradeoff", "best in", "<"]
     steps = [step for step in shown["break_points"] if _ranked_by(step) == group]
     early = any(step["early"] for step in steps)
@@ -125,8 +134,8 @@ def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str
     lines += [[*_candidate(_UNRANKED | row)[:-1], "the student's own scale"] for row in subnets]
     styles += ["dim"] * len(subnets)
     title = (
-        f"{shown['run']}: candidates for the student at {formats.scale(student_scale)}, seed {seed}, "
-        f"by m + {lam:g}(1 - s), supernet {supernet[:12]}"
+        f"{shown['run']}: candidates for the student at {formats.scale(student_scale)}, "
+        f"{formats.replicate(teacher_seed, seed)}, by m + {lam:g}(1 - s), supernet {supernet[:12]}"
     )
     alone = ["The chosen one was trained on alone, so that another λ trains another supernet."] if early else []
     notes = [_best_in(members), sweep(steps), *alone]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -59,20 +59,31 @@ def run_stages(ledger: Ledger, run: str, trials: Sequence[Mapping[str, Any]]) ->
 def teacher(
     ledger: Ledger, trials: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
 ) -> dict[str, float | None]:
-    """Return the teacher's metrics: at the end of its fine-tuning (validation) and on the test split."""
-    trained = {stage["key"] for stage in stages if kind_named(stage["kind"]).makes_teacher}
-    tests = [stage for stage in stages if kind_named(stage["kind"]).tests]
-    tested = [stage["key"] for stage in tests if not trained.isdisjoint(stage["inputs"] or ())]
+    """Return the teacher's metrics: at the end of its fine-tuning (validation) and on the test split.
+
+    Of several teachers the means are returned; the error of the mean is then at most the one given.
+    """
     name = next((trial["metric"] for trial in trials), None)
-    validation = ledger.rows("metrics", keys=sorted(trained), split="validation", metric=name, scale=None)
-    test = ledger.rows("metrics", keys=tested, split="test", metric=name, scale=None)
-    # The evaluation after the last step has no step; without it the latest step counts.
-    last = max(validation, key=lambda row: (row["step"] is None, row["step"] or 0), default={"value": None})
+    trained = [stage["key"] for stage in stages if kind_named(stage["kind"]).makes_teacher]
+    tests = [stage for stage in stages if kind_named(stage["kind"]).tests]
+    validations, measured = [], []
+    for key in trained:
+        found = ledger.rows("metrics", keys=[key], split="validation", metric=name, scale=None)
+        # The evaluation after the last step has no step; without it the latest step counts.
+        validations += sorted(found, key=lambda row: (row["step"] is None, row["step"] or 0))[-1:]
+        tested = [stage["key"] for stage in tests if key in (stage["inputs"] or ())]
+        measured += ledger.rows("metrics", keys=tested, split="test", metric=name, scale=None)[-1:]
     return {
-        "validation_metric": number(last["value"]),
-        "test_metric": number(test[-1]["value"]) if test else None,
-        "test_se": number(test[-1]["se"]) if test else None,
+        "validation_metric": _mean(row["value"] for row in validations),
+        "test_metric": _mean(row["value"] for row in measured),
+        "test_se": _mean(row["se"] for row in measured),
     }
+
+
+def _mean(values: Iterable[Any]) -> float | None:
+    known = [number(value) for value in values]
+    finite = [value for value in known if value is not None]
+    return sum(finite) / len(finite) if finite and len(finite) == len(known) else None
 
 
 def run_teacher(ledger: Ledger, run: str) -> dict[str, float | None]:

@@ -83,7 +83,14 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
                *(["sd"] if spread else []), unit,
                "device s", "wall s", f"× {title_of(reference_schedule())}", "× oracle"]  # fmt: skip
     tested = formats.with_error(teacher["test_metric"], teacher["test_se"])
-    first = ["teacher", formats.DASH, "1", formats.decimal(teacher["validation_metric"]), tested]
+    several = len({by for s in summaries for by, _ in s.replicates}) > 1
+    first = [
+        "teachers, on average" if several else "teacher",
+        formats.DASH,
+        "1",
+        formats.decimal(teacher["validation_metric"]),
+        tested,
+    ]
     if shown:
         first.append(formats.derived(shown, teacher["test_metric"]))
     lines = [first + [formats.DASH] * (len(columns) - len(first))]
@@ -121,9 +128,10 @@ def _style(summary: Summary) -> Style:
 
 
 def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
+    several = len({teacher for s in summaries for teacher, _ in s.replicates}) > 1
     notes = [
         "± is the standard error over the split's examples (bootstrap"
-        + ("; seeds share their examples); sd is over seeds." if spread else ").")
+        + (f"; seeds share their examples); sd is over {'teachers and ' if several else ''}seeds." if spread else ").")
         + " Costs are those of the search, from the finished teacher to the student, as if the schedule had run alone;"
         + " seconds were measured beside other trials."
     ]
@@ -132,7 +140,7 @@ def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
     if any(s.schedule == oracle_schedule() for s in summaries):
         notes.append(
             f"* The oracle: the {title_of(oracle_schedule())} path with the best validation metric averaged over "
-            "seeds, at its own cost."
+            f"{'teachers and ' if several else ''}seeds, at its own cost."
         )
     return notes
 
@@ -146,7 +154,7 @@ def _differences(bootstrap: Bootstrap, run: str, rows: Sequence[Row]) -> Sheet:
     ]
     several = len({row.teacher_seed for row in rows}) > 1
     columns = ["<difference in test metric", "student", "mean [95% interval]", "<verdict"]
-    title = f"{run}: paired by test example, {'teacher and seed' if several else 'and seed'}"
+    title = f"{run}: paired by test example{', teacher' if several else ''} and seed"
     return Sheet(title, columns, lines, notes=_how_judged(found), keys=2)
 
 

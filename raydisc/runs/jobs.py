@@ -34,6 +34,7 @@ class Job:
         until: The key of the stage up to which the trial is run, where several trials share that stage.
         test: Whether the job reads the test split, for the trial's student or (without a trial) the teacher.
         of_teacher: Whether it is for the teacher's own workers.
+        teacher_seed: The seed of the teacher that it prepares or tests, where there are several and it has no trial.
     """
 
     name: str
@@ -44,11 +45,17 @@ class Job:
     until: str | None = None
     test: bool = False
     of_teacher: bool = False
+    teacher_seed: int | None = None
 
     @property
     def is_trial(self) -> bool:
         """Whether the job is a whole trial of a schedule."""
         return self.trial is not None and self.until is None and not self.test
+
+    @property
+    def by_teacher(self) -> int | None:
+        """The seed of the teacher whose stages it computes or tests; None for a teacher that is the only one."""
+        return self.teacher_seed if self.trial is None else self.trial.teacher_seed
 
     def __str__(self) -> str:
         """Return the name, which Tune makes a part of its own names."""
@@ -96,7 +103,8 @@ class Jobs:
         """Start without trials."""
         self._experiment, self._subject, self._arithmetic, self._find = experiment, subject, arithmetic, find
         self._most = most
-        self._common = {artifact.key for _, artifact in foresee(preparation(experiment, subject), arithmetic, find)}
+        preparations = [preparation(experiment, subject, teacher_seed) for teacher_seed in experiment.teachers]
+        self._common = {artifact.key for steps in preparations for _, artifact in foresee(steps, arithmetic, find)}
         self._shared: dict[str, str] = {}
         self._owners: dict[str, str] = {}
         self._trials: list[Trial] = []
@@ -109,7 +117,8 @@ class Jobs:
     @property
     def expected(self) -> int:
         """The number of jobs within the budget, with the tests still to come."""
-        tests_to_come = 0 if self._closed or self.left else len(self._trials) + 1
+        teachers = self._experiment.teachers
+        tests_to_come = 0 if self._closed or self.left else len(self._trials) + len(teachers)
         return len(self.planned) + tests_to_come
 
     def add(self, trials: Sequence[Trial]) -> list[Job]:
@@ -119,7 +128,7 @@ class Jobs:
         compute is waited for.
         """
         foreseen = {trial.name: self._foreseen(trial) for trial in trials}
-        jobs = [] if self._trials else [Job(PREPARE, "prepare", of_teacher=True)]
+        jobs = [] if self._trials else [_preparing(teacher_seed) for teacher_seed in self._experiment.teachers]
         jobs += self._shared_jobs(trials, foreseen)
         jobs += [self._trial_job(trial, foreseen[trial.name], trials) for trial in trials]
         for trial in trials:
@@ -143,7 +152,7 @@ class Jobs:
             Job(f"test-of-{trial.name}", f"test {trial.name}", needs=ended, trial=trial, test=True)
             for trial in self._trials
         ]
-        tests.append(Job(TEST_OF_TEACHER, "test the teacher", needs=ended, test=True, of_teacher=True))
+        tests += [_testing(teacher_seed, ended) for teacher_seed in self._experiment.teachers]
         if self.left:
             self.left += tests
             return []
@@ -172,18 +181,38 @@ class Jobs:
                     continue
                 before = tuple(self._shared[key] for key in artifact.inputs if key in self._shared)
                 name = self._shared[artifact.key] = f"{artifact.kind}-{artifact.key[:12]}"
-                label, needs = f"{artifact.kind} seed {trial.seed}", (PREPARE, *before)
+                by = "" if trial.teacher_seed is None else f" teacher {trial.teacher_seed}"
+                label, needs = f"{artifact.kind}{by} seed {trial.seed}", (_of(PREPARE, trial.teacher_seed), *before)
                 jobs.append(Job(name, label, needs, (), trial, until=artifact.key, of_teacher=stage.of_teacher))
                 first |= {name} if stage.comes_first else set()
         return sorted(jobs, key=lambda job: job.name not in first)
 
     def _trial_job(self, trial: Trial, foreseen: Foreseen, others: Sequence[Trial]) -> Job:
         keys = [artifact.key for _, artifact in foreseen]
-        needs = [PREPARE, *(self._shared[key] for key in keys if key in self._shared)]
+        needs = [_of(PREPARE, trial.teacher_seed), *(self._shared[key] for key in keys if key in self._shared)]
         after = [self._owners[key] for key in keys if key in self._owners and key not in self._shared]
         if trial.rival is not None and trial.rival in (*self._trials, *others):
             needs.append(trial.rival.name)
         return Job(trial.name, trial.name, tuple(dict.fromkeys(needs)), tuple(dict.fromkeys(after)), trial)
+
+
+def _of(name: str, teacher_seed: int | None) -> str:
+    """Return the name of a teacher's job."""
+    return name if teacher_seed is None else f"{name}-{teacher_seed}"
+
+
+def _labelled(label: str, teacher_seed: int | None) -> str:
+    return label if teacher_seed is None else f"{label} {teacher_seed}"
+
+
+def _preparing(teacher_seed: int | None) -> Job:
+    label = _labelled("prepare", teacher_seed)
+    return Job(_of(PREPARE, teacher_seed), label, of_teacher=True, teacher_seed=teacher_seed)
+
+
+def _testing(teacher_seed: int | None, needs: tuple[str, ...]) -> Job:
+    name, label = _of(TEST_OF_TEACHER, teacher_seed), _labelled("test the teacher", teacher_seed)
+    return Job(name, label, needs, test=True, of_teacher=True, teacher_seed=teacher_seed)
 
 
 def within(jobs: Sequence[Job], trials: int | None) -> list[Job]:

@@ -130,7 +130,7 @@ class Recorder:
         whole: dict[str, Any] = {
             "run": self._run, "trial": trial.name, "task": subject.task_name, "metric": subject.metric,
             "schedule": trial.schedule.name, "path": list(trial.path), "student_scale": trial.student_scale,
-            "lam": trial.schedule.lam, "seed": trial.seed, "message": "",
+            "lam": trial.schedule.lam, "teacher_seed": trial.teacher_seed, "seed": trial.seed, "message": "",
             "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)), **row,
         }  # fmt: skip
         self._ledger.write("trials", [whole], f"{self._run}.{trial.name}")

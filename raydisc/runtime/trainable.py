@@ -30,7 +30,6 @@ from raydisc.runtime.liveness import leave_on_loss
 from raydisc.runtime.metric_reports import MetricReports
 from raydisc.runtime.ray_internals import mix_into_trainable
 from raydisc.runtime.reports import AlteredFound, JobEnded, JobStopped, Report, to_result
-from raydisc.schedules.base import Trial
 from raydisc.schedules.search import Ready
 from raydisc.schedules.steps import Outcome, Steps
 from raydisc.schedules.trials import preparation, steps_of
@@ -300,13 +299,14 @@ def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> JobE
     if job.test:
         return JobEnded(_found(_test(job, run, executor, recorder)))
     if job.trial is None:
-        return JobEnded(_found(executor.run(preparation(run.experiment, run.subject)).finetuned))
+        return JobEnded(_found(executor.run(_preparation(job, run)).finetuned))
     if job.until is not None:
         executor.run(_up_to(steps_of(job.trial, run.experiment, run.subject), job.until))
         return JobEnded()
     outcome = executor.run(steps_of(job.trial, run.experiment, run.subject))
     recorder.trial(job.trial, run.subject, outcome)
-    _export(job.trial, run, executor, outcome)
+    ready: Ready = executor.run(_preparation(job, run))
+    export_student(executor.store, ready.data, job.trial, outcome, run.files / "students")
     return JobEnded(_found(outcome.student), EvaluatedFacts.of(outcome.student).last.metric)
 
 
@@ -330,21 +330,21 @@ def _up_to(steps: Steps[Outcome], key: str) -> Steps[None]:
 def _test(job: Job, run: Run, executor: Executor, recorder: Recorder) -> Artifact | None:
     """Read the test split once for a finished student (or the teacher), after all choices are in the ledger."""
     if job.trial is None:
-        ready: Ready = executor.run(preparation(run.experiment, run.subject))
+        ready: Ready = executor.run(_preparation(job, run))
         return executor.execute(Evaluate(ready.data, ready.finetuned))
     rows = Ledger(open_storage(run.storage) / "ledger").rows("trials", run=run.experiment.name, trial=job.trial.name)
     if not rows or rows[0]["state"] != "finished":
         return None
-    ready = executor.run(preparation(run.experiment, run.subject))
+    ready = executor.run(_preparation(job, run))
     outcome = executor.run(steps_of(job.trial, run.experiment, run.subject))
     test = executor.execute(Evaluate(ready.data, outcome.student))
     recorder.trial(job.trial, run.subject, outcome, test=test)
     return test
 
 
-def _export(trial: Trial, run: Run, executor: Executor, outcome: Outcome) -> None:
-    ready: Ready = executor.run(preparation(run.experiment, run.subject))
-    export_student(executor.store, ready.data, trial, outcome, run.files / "students")
+def _preparation(job: Job, run: Run) -> Steps[Ready]:
+    """Return the steps that the job's teacher is prepared by."""
+    return preparation(run.experiment, run.subject, job.by_teacher)
 
 
 def _keep_traceback(run: Run, job: Job) -> str:

@@ -283,6 +283,7 @@ class Trial:
         path: The scales of the assistants in order, where the trial is given them.
         settings: Settings of the experiment that the trial has for itself, by their dotted names, such as
             ``distillation.lr``, in alphabetical order; see ``with_settings``.
+        teacher_seed: The seed of its teacher, where the experiment has several teachers; else None.
 
     Example:
         >>> from raydisc.schedules import SCHEDULES
@@ -299,13 +300,20 @@ class Trial:
     seed: int
     path: tuple[float, ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
+    teacher_seed: int | None = None
 
     @property
     def name(self) -> str:
         """A name that is one word, unique within an experiment and fit for a folder."""
         path = "".join(f"-via-{scale:.15g}" for scale in self.path)
         settings = "".join(f"-{name}-{_worded(value)}" for name, value in self.settings)
-        return f"{self.schedule.label}{path}{settings}-to-{self.student_scale:.15g}-seed-{self.seed}"
+        teacher = "" if self.teacher_seed is None else f"-teacher-{self.teacher_seed}"
+        return f"{self.schedule.label}{path}{settings}-to-{self.student_scale:.15g}{teacher}-seed-{self.seed}"
+
+    @property
+    def replicate(self) -> tuple[int | None, int]:
+        """The seed of its teacher and its own, in which trials of one schedule differ only by chance."""
+        return self.teacher_seed, self.seed
 
     def with_settings(self, settings: Mapping[str, Any]) -> Trial:
         """Return the trial with settings of its own, which become a part of its name and of its stages' keys.

@@ -79,7 +79,7 @@ class Search:
         return self.experiment.distillation.initialisation == "teacher"
 
     def prepare(self) -> Steps[Ready]:
-        """Ask for the tokenised task, the teacher and its importance, which all schedules and seeds share."""
+        """Ask for the task, the teacher and its importance, which all schedules and seeds of one teacher share."""
         experiment, subject = self.experiment, self.subject
         teacher = experiment.teacher
         data = yield Tokenise(subject.task_fingerprint, subject.tokenizer_fingerprint, experiment.task, teacher)

@@ -36,7 +36,7 @@ def expand(experiment: Experiment, student_scales: Sequence[float]) -> list[Tria
 def trials_of(
     schedules: Sequence[Schedule[Any]], experiment: Experiment, student_scales: Sequence[float]
 ) -> list[Trial]:
-    """Return the trials of schedules for every seed and student of an experiment, without controls.
+    """Return the trials of schedules for every teacher, seed and student of an experiment, without controls.
 
     Raises:
         InputError: The grid has no room for a schedule.
@@ -47,7 +47,8 @@ def trials_of(
             if refusal := schedule.refusal(scales, student_scale):
                 raise InputError(refusal)
     return [
-        trial
+        replace(trial, teacher_seed=teacher_seed)
+        for teacher_seed in experiment.teachers
         for seed in experiment.seeds
         for student_scale in student_scales
         for schedule in schedules
@@ -62,27 +63,43 @@ def _controls(trials: Sequence[Trial], experiment: Experiment) -> list[Trial]:
         for rival in trials:
             control = kind.of(rival.schedule)
             if kind in rival.schedule.controls and control.is_needed(experiment):
-                found.setdefault((kind, control.stands_for(experiment, rival)), replace(rival, schedule=control))
+                stands_for = (kind, rival.teacher_seed, control.stands_for(experiment, rival))
+                found.setdefault(stands_for, replace(rival, schedule=control))
     return list(found.values())
 
 
-def preparation(experiment: Experiment, subject: Subject) -> Steps[Ready]:
-    """Return the steps that all trials of an experiment begin with, whatever their student and their seed."""
-    return Search(experiment, subject, student_scale=1.0, seed=experiment.seeds[0]).prepare()
+def preparation(experiment: Experiment, subject: Subject, teacher_seed: int | None = None) -> Steps[Ready]:
+    """Return the steps that all trials by one teacher begin with, whatever their student and their seed.
+
+    Args:
+        experiment: The experiment.
+        subject: Its task and its teacher.
+        teacher_seed: The teacher's seed; None for a teacher that is the only one.
+
+    Raises:
+        InputError: The experiment has no such teacher.
+    """
+    one = experiment.with_one_teacher(teacher_seed)
+    return Search(one, subject, student_scale=1.0, seed=experiment.seeds[0]).prepare()
 
 
 def steps_of(trial: Trial, experiment: Experiment, subject: Subject) -> Steps[Outcome]:
     """Return the steps of a trial, ready to ask for its first stage.
 
     Raises:
-        InputError: The trial has a setting that no trial may have, or that cannot have the value.
+        InputError: The trial has a setting that no trial may have, or that cannot have the value; or the experiment
+            does not have its teacher.
     """
     search = Search(_experiment_of(trial, experiment), subject, trial.student_scale, trial.seed, trial.path)
     return trial.schedule.steps(search)
 
 
 def _experiment_of(trial: Trial, experiment: Experiment) -> Experiment:
-    """Return the experiment with the trial's own settings."""
+    """Return the experiment with the trial's own teacher and settings."""
+    try:
+        experiment = experiment.with_one_teacher(trial.teacher_seed)
+    except InputError as error:
+        raise InputError(f"trial {trial.name}: {error}") from error
     for place, value in trial.settings:
         section, _, field = place.partition(".")
         if section not in SETTABLE or field not in type(getattr(experiment, section)).model_fields:

@@ -177,6 +177,16 @@ def test_unknown_names(refusal):
             "distillation: every weight in 'losses' is 0, so nothing would be learned",
         ),
         ("seeds=[1, 1]", "seeds names a seed twice: [1, 1]"),
+        ("teacher={model: x, finetune: {}, seeds: [1, 1]}", "teacher: 'seeds' names a seed twice: [1, 1]"),
+        (
+            "teacher={model: x, seeds: [0, 1]}",
+            "teacher: 'seeds' makes several teachers by fine-tuning, so it needs 'finetune' ({} takes the defaults)",
+        ),
+        (
+            "teacher={model: x, finetune: {}, seed: 2, seeds: [0]}",
+            "teacher: 'seed' is 2 and 'seeds' is [0]; give one of them",
+        ),
+        ("teacher={model: x, finetune: {}, seeds: []}", "teacher.seeds is [], but should have at least 1 in it"),
         (
             "schedules=[{name: [1]}]",
             "unknown schedule '[1]' in schedules[0] (known: kd, takd, maxidisc, minidisc); "
