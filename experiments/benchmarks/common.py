@@ -250,7 +250,8 @@ class Bench:
 
     def search(self, seed: int = 0, **sections: Any) -> Search:
         """Return the search for the student, with some sections of the experiment replaced."""
-        experiment = self.experiment.model_copy(update=sections)
+        one = self.experiment.with_one_teacher(self.experiment.teachers[0])
+        experiment = one.model_copy(update=sections)
         return Search(experiment, self.subject, self.student_scale, seed)
 
     @cached_property
