@@ -53,7 +53,7 @@ class Importance(Stage):
 
     kind: ClassVar[str] = "importance"
     prepares: ClassVar[bool] = True
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     data: Artifact
     teacher: Artifact
     method: str

@@ -29,6 +29,7 @@ from raydisc.stages.objective import Objective
 from raydisc.stages.targets import refuse_misfit
 from raydisc.stages.tokenise import tokenizer_fingerprint, tokenizer_of
 from raydisc.supernet.candidates import scale_for_parameters
+from raydisc.supernet.importance import compares_over_the_model
 from raydisc.tasks.base import TaskData, load_task
 
 
@@ -88,8 +89,27 @@ def inspect(experiment: Experiment, weights: bool = True) -> Subject:
         weights_fingerprint=fingerprint,
         config=config.to_dict(),
         teacher_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        notices=task.notices,
+        notices=(*task.notices, *_few_units(config, experiment)),
     )
+
+
+def _few_units(config: Config, experiment: Experiment) -> list[str]:
+    """Return sentences on kinds of units of which a layer has few, and what that means for the search."""
+    layers, notices = layers_of(config), []
+    for noun, counts in (
+        ("attention heads (or key/value groups)", [layer.heads.count for layer in layers]),
+        ("feed-forward neurons", [layer.neurons.count for layer in layers]),
+    ):
+        if not compares_over_the_model(counts):
+            continue
+        few = f"teacher: some layers have only {min(counts)} {noun}"
+        notices.append(f"{few}, so these are ranked over the whole model without normalisation within layers")
+        if experiment.grid.allocation == "uniform":
+            notices.append(
+                f"{few}, of which grid.allocation: uniform keeps one in each layer at least; the tradeoff and the "
+                "tables have the measured scale"
+            )
+    return notices
 
 
 def _teacher(

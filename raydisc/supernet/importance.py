@@ -17,10 +17,16 @@ from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.shard import whole
 from raydisc.tasks.tokenised import Batch
 
+FEWEST_UNITS = 4
+"""The fewest units of a layer whose scores are normalised within the layer.
+
+With one unit, such as the only key/value group of Gemma's attention, every score would be 1, and the ranking a tie;
+with two or three, scores would say how uneven a layer is rather than what its units are worth."""
+
 
 @dataclass(frozen=True)
 class Importance:
-    """One score for each unit of the teacher, L2-normalised within a layer.
+    """One score for each unit of the teacher, L2-normalised within a layer, or over the model where layers are small.
 
     Attributes:
         heads: The scores of each layer's heads ``[H]``, in the teacher's own order.
@@ -29,6 +35,9 @@ class Importance:
 
     heads: tuple[torch.Tensor, ...]
     neurons: tuple[torch.Tensor, ...]
+
+
+_SMALLEST_NORM = 1e-12
 
 
 def gradient_importance(
@@ -84,10 +93,28 @@ def random_importance(layers: tuple[LayerUnits, ...], seed: int) -> Importance:
 
 
 def _normalised(heads: list[torch.Tensor], neurons: list[torch.Tensor]) -> Importance:
-    def unit(score: torch.Tensor) -> torch.Tensor:
-        return functional.normalize(score, dim=0, eps=1e-12).cpu()
+    return Importance(_normalised_kind(heads), _normalised_kind(neurons))
 
-    return Importance(tuple(map(unit, heads)), tuple(map(unit, neurons)))
+
+def _normalised_kind(scores: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Divide the scores of one kind of unit by their L2 norm: each layer's own, or the model's where layers are small.
+
+    The norm of a layer keeps layers whose gradients are larger from taking all places (Michel et al. 2019, section
+    4.1; arXiv 1905.10650); see ``FEWEST_UNITS`` for where it would leave nothing to rank.
+    """
+    if compares_over_the_model(map(len, scores)):
+        norm = torch.cat(scores).norm().clamp(min=_SMALLEST_NORM)
+        return tuple((score / norm).cpu() for score in scores)
+    return tuple(functional.normalize(score, dim=0, eps=_SMALLEST_NORM).cpu() for score in scores)
+
+
+def compares_over_the_model(counts: Iterable[int]) -> bool:
+    """Whether units are so few in some layer that their scores are normalised over the model instead.
+
+    Args:
+        counts: The number of units of one kind in each layer.
+    """
+    return min(counts) < FEWEST_UNITS
 
 
 @contextmanager

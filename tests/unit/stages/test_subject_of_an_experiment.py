@@ -59,6 +59,19 @@ def test_what_is_known_of_a_finished_teacher(tmp_path, family):
     assert subject.teacher_parameters == sum(parameter.numel() for parameter in tiny_teacher(config).parameters())
 
 
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+def test_few_key_value_groups_bring_a_notice(tmp_path, allocation):
+    """With one group a layer, attention is ranked over the model, and a uniform tenth is no tenth."""
+    config = tiny_config("gemma")
+    config.num_key_value_heads = 1
+    write_teacher(tmp_path, config)
+    grid = changed(BASE.grid, allocation=allocation)
+    found = inspect(with_teacher(tmp_path, grid=grid)).notices
+    few = "teacher: some layers have only 1 attention heads (or key/value groups), "
+    assert [notice.startswith(few) for notice in found] == [True] * (1 if allocation == "global" else 2)
+    assert ("measured scale" in found[-1]) == (allocation == "uniform")
+
+
 def test_parameters_are_counted_with_the_tasks_head(tmp_path):
     config = tiny_config()
     config.vocab_size = len(vocabulary())

@@ -5,7 +5,13 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from raydisc.families.registry import layers_of
-from raydisc.supernet.importance import gradient_importance, magnitude_importance, random_importance
+from raydisc.supernet.candidates import candidate
+from raydisc.supernet.importance import (
+    compares_over_the_model,
+    gradient_importance,
+    magnitude_importance,
+    random_importance,
+)
 from raydisc.testing.models import state_of, tiny_split, tiny_teacher
 from raydisc.testing.tolerance import assert_near
 
@@ -135,3 +141,36 @@ def test_random_scores_follow_their_seed():
     assert torch.equal(first.heads[2], same.heads[2])
     assert not torch.equal(first.heads[2], other.heads[2])
     assert not torch.equal(first.neurons[0], first.neurons[1])
+
+
+def teacher_of_few_groups(family, groups, worthless):
+    """Return a teacher of six layers, the attention of some of which adds next to nothing to the residual stream."""
+    config = tiny_config(family)
+    config.num_hidden_layers, config.num_key_value_heads = 6, groups
+    if getattr(config, "layer_types", None):
+        config.layer_types = (config.layer_types * 6)[:6]
+    model = tiny_teacher(config)
+    with torch.no_grad():
+        for layer in worthless:
+            block = model.get_submodule(f"model.layers.{layer}")
+            if family == "gemma3_text":  # the norm after attention would undo smaller weights; it multiplies by 1 + w
+                block.post_attention_layernorm.weight.fill_(-0.999)
+            else:
+                block.self_attn.o_proj.weight.mul_(0.001)
+    return model, config
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("family", ["gemma", "gemma3_text"])
+def test_layers_of_few_groups_compete_by_what_their_attention_is_worth(family, groups):
+    model, config = teacher_of_few_groups(family, groups, worthless=(0, 1, 2))
+    found = of_batches(model, config, tiny_split(LENGTHS), [range(6)])
+    kept = candidate(found, 0.5).structure.heads
+    assert kept == (0, 0, 0, groups, groups, groups)
+    assert torch.cat(found.heads).norm() == pytest.approx(1, abs=1e-6)
+    assert all(score.norm() == pytest.approx(1, abs=1e-6) for score in found.neurons), "neurons are many"
+
+
+def test_four_units_a_layer_are_enough_for_the_norm_of_a_layer():
+    assert compares_over_the_model([4, 4, 3])
+    assert not compares_over_the_model([4, 4, 4])
