@@ -21,7 +21,7 @@ from raydisc.tasks.metrics import metric
 from raydisc.tasks.named import read_named
 from raydisc.tasks.reviews import make_reviews
 from raydisc.tasks.source import TaskSource, is_list, selected
-from raydisc.tasks.splits import apply_test_rule, keep_rows
+from raydisc.tasks.splits import apply_test_rule, keep_rows, overlap_notices
 
 if TYPE_CHECKING:
     from raydisc.config.sections import TaskConfig
@@ -97,7 +97,7 @@ def load_task(config: TaskConfig, name: str = "") -> TaskData:
         max_length=config.max_length,
         splits=splits,
         fingerprint=_fingerprint(splits, settings),
-        notices=source.notices + notices,
+        notices=source.notices + notices + overlap_notices(splits),
     )
 
 

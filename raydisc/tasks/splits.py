@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +61,25 @@ def apply_test_rule(
         "(a tenth, by the hash of their text) are the validation"
     )
     return {name: table.combine_chunks() for name, table in ruled.items()}, (notice,)
+
+
+def overlap_notices(splits: Mapping[str, pa.Table]) -> tuple[str, ...]:
+    """Return a sentence for validation and one for test where some of their texts are training texts too.
+
+    A model may have such rows by heart, so that the metric flatters it. Texts are compared by their hashes, exactly as
+    they are written.
+
+    Args:
+        splits: The splits by name.
+    """
+    train, notices = np.unique(text_hashes(splits["train"])), []
+    for name in ("validation", "test"):
+        hashes = text_hashes(splits[name])
+        shared = int(np.isin(hashes, train).sum())
+        if shared:
+            rows = f"{shared:,} of {len(hashes):,} {name} rows"
+            notices.append(f"task: {rows} have a text that is in train too, which a model may have learned by heart")
+    return tuple(notices)
 
 
 def keep_rows(train: pa.Table, rows: int) -> pa.Table:

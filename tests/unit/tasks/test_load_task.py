@@ -272,3 +272,18 @@ def test_texts_to_predict(write):
     assert read_texts(path, ["b"]).to_pydict() == {"text_0": TEXTS[::-1]}
     with pytest.raises(InputError, match="task.text: .*new.csv' has no column 'text'"):
         read_texts(path, ["text"])
+
+
+def test_texts_of_training_rows_in_other_splits_are_counted(task, write):
+    """Both texts of a row count; its label does not."""
+    numbers = list(range(40))
+    train = {"a": [f"first {n}" for n in numbers], "b": [f"second {n}" for n in numbers], "label": [0, 1] * 20}
+    other = {**train, "b": ["another"] * 40}
+    test = {name: train[name][:3] + other[name] for name in train} | {"label": [1, 0, 1] + other["label"]}
+    files = {
+        split: write(f"own_{split}.parquet", **columns)
+        for split, columns in (("train", train), ("validation", other), ("test", test))
+    }
+    assert load_task(task(**files, text=["a", "b"])).notices == (
+        "task: 3 of 43 test rows have a text that is in train too, which a model may have learned by heart",
+    )
