@@ -50,6 +50,11 @@ class Candidate:
     chosen: bool
     final_metric: float | None
 
+    @property
+    def size(self) -> float:
+        """The scale that enters the tradeoff: the measured one, or the nominal one in rows of earlier versions."""
+        return self.scale if self.measured_scale is None else self.measured_scale
+
 
 @dataclass(frozen=True)
 class Use:
@@ -136,7 +141,7 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
     return Ranking(
         use=use,
         candidates=tuple(ranked),
-        steps=tuple(break_points([c.scale for c in ranked], [c.metric / c.reference for c in ranked])),
+        steps=tuple(break_points(ranked)),
         within_noise=tuple(alike) if len(alike) > 1 else (),
         subnet=next((row for row in rows if abs(row["scale"] - use.student_scale) <= EPSILON), None),
         early=any(candidate.final_metric is None for candidate in ranked),
@@ -151,7 +156,8 @@ def _shares(ledger: Ledger, use: Use, rows: Sequence[Mapping[str, Any]]) -> dict
         return {}
     _, labels = next(iter(known.values()))
     predictions = {scale: found[0] for scale, found in known.items()}
-    return win_shares(predictions, labels, use.metric, use.lam, reference=reference(rows[0]))
+    sizes = {row["scale"]: number(row["measured_scale"]) or row["scale"] for row in rows}
+    return win_shares(predictions, labels, use.metric, use.lam, reference=reference(rows[0]), sizes=sizes)
 
 
 def _candidate(
@@ -167,7 +173,7 @@ def _candidate(
         metric=metric,
         metric_se=number(row["metric_se"]),
         reference=reference(row),
-        tradeoff=tradeoff(metric, scale, use.lam, reference(row)),
+        tradeoff=tradeoff(metric, number(row["measured_scale"]) or scale, use.lam, reference(row)),
         place=0,
         win_share=shares.get(scale),
         chosen=any(abs(scale - other) <= EPSILON for other in use.chosen),

@@ -52,10 +52,12 @@ class _Contest:
     Attributes:
         students: The test metric of the student through each candidate, by the candidate's scale.
         metrics: The validation metric of the candidates that the search has measured, as it enters the tradeoff.
+        sizes: The measured scale of these candidates, which enters the tradeoff too.
     """
 
     students: Mapping[float, float]
     metrics: Mapping[float, float]
+    sizes: Mapping[float, float]
 
 
 _Score = Callable[[_Contest, float], float]
@@ -86,7 +88,7 @@ def fits(ledger: Ledger, rows: Sequence[Row]) -> list[Fit]:
 def _rules(lam: float) -> dict[str, _Score]:
     return {
         f"tradeoff, λ = {lam:g}": lambda contest, scale: (
-            contest.metrics[scale] + lam * (1.0 - scale) if scale in contest.metrics else LEFT_OUT
+            contest.metrics[scale] + lam * (1.0 - contest.sizes[scale]) if scale in contest.metrics else LEFT_OUT
         ),
         "largest metric": lambda contest, scale: contest.metrics.get(scale, LEFT_OUT),
         "smallest": lambda contest, scale: -scale,
@@ -95,12 +97,11 @@ def _rules(lam: float) -> dict[str, _Score]:
 
 def _contest(ledger: Ledger, row: Row, paths: Sequence[Row]) -> _Contest:
     """Return what is known of the candidates by the row's teacher and with its seed."""
+    candidates = ledger.rows("candidates", keys=[row.supernet or ""])
     return _Contest(
         {path.path[0]: path.test_metric or 0.0 for path in paths},
-        {
-            c["scale"]: clip_metric((number(c["metric"]) or 0.0) / reference(c))
-            for c in ledger.rows("candidates", keys=[row.supernet or ""])
-        },
+        {c["scale"]: clip_metric((number(c["metric"]) or 0.0) / reference(c)) for c in candidates},
+        {c["scale"]: number(c["measured_scale"]) or c["scale"] for c in candidates},
     )
 
 

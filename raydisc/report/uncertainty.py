@@ -20,6 +20,7 @@ def win_shares(
     resamples: int = RESAMPLES,
     seed: int = 0,
     reference: float = 1.0,
+    sizes: Mapping[float, float] | None = None,
 ) -> dict[float, float]:
     """Return the share of resamples of the validation examples in which each candidate has the best tradeoff.
 
@@ -34,6 +35,8 @@ def win_shares(
         resamples: Number of resamples.
         seed: Seed of the resampling; the same seed gives the same shares.
         reference: The divisor of the metrics, the same in every resample.
+        sizes: The measured scale of each candidate by its nominal one, which enters the tradeoff; the nominal scales
+            by default.
 
     Returns:
         Scale → share, scales falling, shares summing to 1; empty without candidates or without examples.
@@ -43,7 +46,7 @@ def win_shares(
     scales = sorted(predictions)  # rising: argmax takes the first of equals, which is the smaller scale
     measure = named_metric(metric)
     metrics = np.stack([resampled_metric(measure, predictions[s], labels, resamples, seed) for s in scales])
-    bonus = lam * (1.0 - np.asarray(scales))[:, None]
+    bonus = lam * (1.0 - np.asarray([(sizes or {}).get(scale, scale) for scale in scales]))[:, None]
     tradeoffs = np.round(np.clip(np.nan_to_num(metrics / reference, nan=0.0), 0.0, 1.0) + bonus, DECIMALS)
     wins = np.bincount(np.argmax(tradeoffs, axis=0), minlength=len(scales))
     return {scale: float(count) / resamples for scale, count in sorted(zip(scales, wins, strict=True), reverse=True)}

@@ -10,6 +10,7 @@ class ScoredCandidate:
 
     Attributes:
         scale: The nominal scale.
+        measured_scale: The share of the prunable parameters that it has.
         parameters: The parameters of its model.
         reference: The value that the metric is divided by in the tradeoff.
         metric: The metric on validation rows.
@@ -17,10 +18,16 @@ class ScoredCandidate:
     """
 
     scale: float
+    measured_scale: float
     parameters: int
     reference: float
     metric: float
     se: float
+
+    @property
+    def size(self) -> float:
+        """The scale that enters the tradeoff."""
+        return self.measured_scale
 
 
 @dataclass(frozen=True)

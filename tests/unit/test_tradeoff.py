@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from raydisc.errors import InputError
 from raydisc.report.uncertainty import indistinguishable, kendall, win_shares
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.metrics import bootstrap_weights, metric, resampled_metric
-from raydisc.tradeoff import break_points, choose, clip_metric, rank, tradeoff
+from raydisc.tradeoff import Measured, break_points, choose, clip_metric, rank, tradeoff
 
 # Figure 1 of arXiv 2205.14570, read from the plot.
 SCALES = (0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -18,15 +17,8 @@ MRPC = (0.915, 0.913, 0.913, 0.899, 0.889, 0.870)
 QQP = (0.887, 0.886, 0.883, 0.881, 0.877, 0.870)
 
 
-@dataclass(frozen=True)
-class Candidate:
-    scale: float
-    metric: float
-    reference: float = 1.0
-
-
-def candidates(metrics: tuple[float, ...], scales: tuple[float, ...] = SCALES) -> list[Candidate]:
-    return [Candidate(scale, value) for scale, value in zip(scales, metrics, strict=True)]
+def candidates(metrics: tuple[float, ...], scales: tuple[float, ...] = SCALES) -> list[Measured]:
+    return [Measured(scale, value) for scale, value in zip(scales, metrics, strict=True)]
 
 
 @pytest.mark.parametrize("metrics", [MRPC, QQP], ids=["mrpc", "qqp"])
@@ -73,19 +65,20 @@ def test_only_scales_between_the_limits_are_chosen() -> None:
 
 def test_break_points_are_where_two_lines_meet() -> None:
     # 0.9 + λ 0.3 = 0.8 + λ 0.7 at λ = 0.25; the third line is never on top.
-    steps = break_points([0.7, 0.3, 0.5], [0.9, 0.8, 0.82])
+    steps = break_points([Measured(0.7, 0.9), Measured(0.3, 0.8), Measured(0.5, 0.82)])
     assert steps == [(0.0, 0.25, 0.7), (0.25, math.inf, 0.3)]
 
 
 def test_break_points_where_three_lines_meet_and_where_metrics_tie() -> None:
-    assert break_points([0.8, 0.6, 0.4], [0.9, 0.8, 0.7]) == [(0.0, 0.5, 0.8), (0.5, math.inf, 0.4)]
-    assert break_points([0.8, 0.4], [0.9, 0.9]) == [(0.0, math.inf, 0.4)]
-    assert break_points([], []) == []
+    three = [Measured(0.8, 0.9), Measured(0.6, 0.8), Measured(0.4, 0.7)]
+    assert break_points(three) == [(0.0, 0.5, 0.8), (0.5, math.inf, 0.4)]
+    assert break_points([Measured(0.8, 0.9), Measured(0.4, 0.9)]) == [(0.0, math.inf, 0.4)]
+    assert break_points([]) == []
 
 
 @pytest.mark.parametrize("metrics", [MRPC, QQP], ids=["mrpc", "qqp"])
 def test_break_points_agree_with_the_choice_at_every_lambda(metrics: tuple[float, ...]) -> None:
-    steps = break_points(SCALES, metrics)
+    steps = break_points(map(Measured, SCALES, metrics))
     assert [low for low, _, _ in steps[1:]] == [high for _, high, _ in steps[:-1]]
     assert (steps[0][0], steps[-1][1]) == (0.0, math.inf)
     for low, high, scale in steps:
@@ -172,9 +165,9 @@ def test_a_language_models_likelihood_is_taken_relative_to_its_teachers() -> Non
     teacher_loss, losses, scales = 3.0, np.array([3.1, 3.6]), (0.5, 0.2)
     reference = task_kind("language").reference(math.exp(-teacher_loss))
     assert tradeoff(math.exp(-losses[0]), 0.5, 0.2, reference) == pytest.approx(math.exp(-0.1) + 0.1)
-    found = [Candidate(s, math.exp(-loss), reference) for s, loss in zip(scales, losses, strict=True)]
+    found = [Measured(s, math.exp(-loss), reference) for s, loss in zip(scales, losses, strict=True)]
     assert rank(found, 0.2)[0].scale == 0.5
-    assert rank([Candidate(c.scale, c.metric) for c in found], 0.2)[0].scale == 0.2
+    assert rank([Measured(c.scale, c.metric) for c in found], 0.2)[0].scale == 0.2
     predictions = {s: np.full((8, 1), loss) for s, loss in zip(scales, losses, strict=True)}
     labels = np.full(8, np.nan)
     assert win_shares(predictions, labels, "token_likelihood", 0.2, 50, reference=reference) == {0.5: 1.0, 0.2: 0.0}
@@ -184,3 +177,20 @@ def test_a_language_models_likelihood_is_taken_relative_to_its_teachers() -> Non
 def test_the_metric_of_other_tasks_and_of_a_teacher_without_any_is_taken_as_it_is() -> None:
     assert all(task_kind(name).reference(0.9) == 1.0 for name in ("classification", "regression", "tokens"))
     assert task_kind("language").reference(0.0) == 1.0
+
+
+def test_the_measured_scale_enters_the_tradeoff_and_the_nominal_one_is_the_name() -> None:
+    """A nominal tenth that keeps a fifth of the parameters, since every layer keeps its one key/value group."""
+    rounded = [Measured(0.3, 0.85, measured_scale=0.3), Measured(0.1, 0.82, measured_scale=0.199)]
+    assert choose(rounded, 0.2).scale == 0.3  # by nominal scales it would be 0.1
+    assert choose([Measured(it.scale, it.metric) for it in rounded], 0.2).scale == 0.1
+    [(_, crossing, first), (_, _, second)] = break_points(rounded)
+    assert (first, second) == (0.3, 0.1)
+    assert crossing == pytest.approx(0.03 / (0.3 - 0.199))
+    same = [Measured(0.2, 0.8, measured_scale=0.25), Measured(0.25, 0.8, measured_scale=0.25)]
+    assert choose(same, 0.2).scale == 0.2
+    assert break_points(same) == [(0.0, math.inf, 0.2)]
+    sizes = {it.scale: it.size for it in rounded}
+    predictions = {0.3: logits(np.arange(100) < 85), 0.1: logits(np.arange(100) < 82)}
+    assert win_shares(predictions, np.zeros(100), "accuracy", 0.2, sizes=sizes)[0.3] > 0.5
+    assert win_shares(predictions, np.zeros(100), "accuracy", 0.2)[0.3] < 0.5

@@ -45,6 +45,7 @@ class Entry:
     Attributes:
         place: 1 for the best tradeoff.
         scale: Nominal scale.
+        size: Measured scale, which enters the tradeoff.
         metric: Validation metric.
         reference: The value that the metric is divided by in the tradeoff.
         se: The standard error of the metric.
@@ -54,6 +55,7 @@ class Entry:
 
     place: int | None
     scale: float
+    size: float
     metric: float
     reference: float
     se: float
@@ -86,8 +88,8 @@ class Board:
         self.rankings[supernet] = [*placed, *(entry for entry in entries if entry.scale == own)]
 
     def _entry(self, found: ScoredCandidate) -> Entry:
-        value = tradeoff(found.metric, found.scale, self.lam, found.reference)
-        return Entry(None, found.scale, found.metric, found.reference, found.se, found.parameters, value)
+        value = tradeoff(found.metric, found.size, self.lam, found.reference)
+        return Entry(None, found.scale, found.size, found.metric, found.reference, found.se, found.parameters, value)
 
     def counts(self) -> str:
         """Return the numbers of finished, running and failed trials in words."""

@@ -84,8 +84,16 @@ def evaluate_candidates(
         flops += judged.flops
         predictions[candidate.scale] = judged.predictions
         size = candidate.structure.size(supernet.config, importance.parameters)
-        found = ScoredCandidate(candidate.scale, size.parameters, importance.reference, judged.metric, judged.se)
-        scored.append(found)
+        scored.append(
+            ScoredCandidate(
+                scale=candidate.scale,
+                measured_scale=size.measured_scale,
+                parameters=size.parameters,
+                reference=importance.reference,
+                metric=judged.metric,
+                se=judged.se,
+            )
+        )
     return scored, predictions, flops
 
 
@@ -100,13 +108,10 @@ def described(
     found = []
     for candidate in scored:
         structure = structures[candidate.scale]
-        size = structure.size(config, ImportanceFacts.of(request.importance).parameters)
         flops = supernet.cost.flops(structure, 1, length)
         found.append(
             {
                 **asdict(candidate),
-                "measured_scale": size.measured_scale,
-                "parameters": size.parameters,
                 "flops": flops,
                 "flops_share": flops / teacher_flops,
                 **structure_to_json(structure),

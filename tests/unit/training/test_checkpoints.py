@@ -76,7 +76,7 @@ def test_an_unreadable_checkpoint_counts_as_none(tmp_path, content):
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    candidates = (ScoredCandidate(0.5, 7, 1.0, 0.25, 0.1),)
+    candidates = (ScoredCandidate(0.5, 0.52, 7, 1.0, 0.25, 0.1),)
     evaluations = [Evaluation(1, 0.5, se=0.1), Evaluation(2, 0.25, candidates=candidates)]
     state = TrainingState(step=3, flops=7.5, evaluations=evaluations, best=0.5, since_best=1)
     state.put("model.", {"a.weight": torch.arange(6.0).view(2, 3).t()})
