@@ -59,8 +59,8 @@ examples:
 
 COMPARE = """\
 Print one row for each schedule, path and seed: the student's validation and test metric, the cost of the
-search, that cost relative to the oracle path's, and the regret. The controls kd_equal_compute and
-kd_supernet_init are listed beside the schedules: without them no verdict is possible."""
+search, that cost relative to the oracle path's, and the regret. The controls, such as
+kd_equal_compute, are listed beside the schedules: without them no verdict is possible."""
 
 COMPARE_EXAMPLES = """\
 examples:

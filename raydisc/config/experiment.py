@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from raydisc.config.resources import BudgetConfig, ResourcesConfig
-from raydisc.config.schedules import ScheduleConfig, default_schedules
+from raydisc.config.schedules import ScheduleConfig, checked_controls, default_schedules
 from raydisc.config.sections import (
     DistillationConfig,
     FineTuneConfig,
@@ -104,8 +104,10 @@ class Experiment(Section):
         Field(strict=False, min_length=1, default_factory=default_schedules, json_schema_extra=_with_default),
     ]
     """The schedules to compare."""
-    controls: bool = True
-    """Also run the controls that the schedules ask for; a verdict needs them."""
+    controls: Annotated[
+        bool | list[str], expecting("true, false or a list of controls"), AfterValidator(checked_controls)
+    ] = True
+    """Also run the controls that the schedules ask for, all of them or those in a list; a verdict needs them."""
     once_for_all: OnceForAllConfig = OnceForAllConfig()
     """The training of the supernet."""
     distillation: DistillationConfig = DistillationConfig()

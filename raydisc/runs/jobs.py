@@ -191,8 +191,8 @@ class Jobs:
         keys = [artifact.key for _, artifact in foreseen]
         needs = [_of(PREPARE, trial.teacher_seed), *(self._shared[key] for key in keys if key in self._shared)]
         after = [self._owners[key] for key in keys if key in self._owners and key not in self._shared]
-        if trial.rival is not None and trial.rival in (*self._trials, *others):
-            needs.append(trial.rival.name)
+        if trial.waits_for is not None and trial.waits_for in (*self._trials, *others):
+            needs.append(trial.waits_for.name)
         return Job(trial.name, trial.name, tuple(dict.fromkeys(needs)), tuple(dict.fromkeys(after)), trial)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.schedules import ScheduleOptions
-from raydisc.schedules.steps import Outcome, Steps, scales_above
+from raydisc.schedules.steps import Outcome, Steps, closure, scales_above
 from raydisc.stages.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Schedule(ABC, Generic[OptionsT]):
         measured_against: Whether reports measure the other schedules against it.
         exhaustive: Whether its trials are all paths of the grid, so that the best one is the oracle path.
         is_control: Whether it stands beside other schedules only, and no experiment file may name it.
+        timed: Whether its stages depend on measured seconds, so that no plan foresees them to the last FLOP.
         controls: The controls that stand beside each of its trials.
         options: The options of this instance.
 
@@ -106,6 +107,7 @@ class Schedule(ABC, Generic[OptionsT]):
     measured_against: ClassVar[bool] = False
     exhaustive: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     controls: ClassVar[tuple[type[Control], ...]] = ()
 
     options: OptionsT
@@ -190,24 +192,12 @@ class Schedule(ABC, Generic[OptionsT]):
                 request = steps.send(artifact)
         except StopIteration as end:
             outcome: Outcome = end.value
-        needed = _closure(asked, outcome.student.key) - prepared
+        needed = closure(asked, outcome.student.key) - prepared
         return replace(outcome, own=tuple(artifact for key, artifact in asked.items() if key in needed))
 
     def __hash__(self) -> int:
         """Hash by the label, since options may hold lists."""
         return hash(self.label)
-
-
-def _closure(asked: dict[str, Artifact], key: str) -> set[str]:
-    """Return the keys of the stages that a stage depends on, its own included."""
-    found: set[str] = set()
-    waiting = [key]
-    while waiting:
-        key = waiting.pop()
-        if key in asked and key not in found:
-            found.add(key)
-            waiting.extend(asked[key].inputs)
-    return found
 
 
 def _worded(value: Any) -> str:
@@ -229,6 +219,7 @@ class Control(Schedule[ScheduleOptions]):
 
     Attributes:
         rival: The schedule that it stands beside, whose options it shares.
+        needs_rival: Whether it depends on what the rival comes to.
 
     Example:
         >>> from raydisc.schedules import SCHEDULES
@@ -239,6 +230,7 @@ class Control(Schedule[ScheduleOptions]):
     """
 
     is_control = True
+    needs_rival: ClassVar[bool] = True
 
     rival: Schedule[Any]
 
@@ -247,8 +239,8 @@ class Control(Schedule[ScheduleOptions]):
         """Return the control that stands beside a schedule."""
         return cls(rival.options, rival)
 
-    def is_needed(self, experiment: Experiment) -> bool:
-        """Whether the experiment has no other trial that does the same."""
+    def is_needed(self, experiment: Experiment, student_scale: float) -> bool:
+        """Whether the experiment has no other trial for this student that does the same."""
         return True
 
     def stands_for(self, experiment: Experiment, rival: Trial) -> Hashable:
@@ -262,8 +254,10 @@ class Control(Schedule[ScheduleOptions]):
 
     @property
     def label(self) -> str:
-        """The rival's label under the control's own name."""
-        return self.name + self.rival.label.removeprefix(self.rival.name)
+        """The control's own name, and the rival's label, whose name is left out where reports measure against it."""
+        if self.rival.measured_against:
+            return self.name + self.rival.label.removeprefix(self.rival.name)
+        return f"{self.name}-of-{self.rival.label}"
 
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return the choices that the rival may come to."""
@@ -328,3 +322,8 @@ class Trial:
         """The trial that a control stands beside; None where the trial is not that of a control."""
         control = self.schedule
         return replace(self, schedule=control.rival) if isinstance(control, Control) else None
+
+    @property
+    def waits_for(self) -> Trial | None:
+        """The trial on whose result this one depends; None where it depends on no other."""
+        return self.rival if isinstance(self.schedule, Control) and self.schedule.needs_rival else None

@@ -1,14 +1,25 @@
-"""Controls: KD with one thing of the schedule beside it, without which nothing can be said of that schedule."""
+"""Controls: KD with one thing of the schedule beside it, without which nothing can be said of that schedule.
+
+A schedule with an assistant differs from KD in the model that the student is distilled from, in the student's initial
+weights and in its compute. Each control changes one of them, so that differences between students estimate effects:
+
+- the model distilled from: ``minidisc`` minus ``kd_from_supernet``, and ``takd_smallest`` minus ``kd_from_assistant``;
+- initial weights: ``kd_from_supernet`` minus ``kd_equal_compute``;
+- searching: ``minidisc`` minus ``takd_smallest`` or ``takd_middle``, whose assistant nobody chose.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Protocol, cast
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from raydisc.config.experiment import Experiment
-from raydisc.schedules.base import Control, Mark, Trial
-from raydisc.schedules.steps import Outcome, Steps
+from raydisc.schedules.base import Choice, Control, Mark, Trial
+from raydisc.schedules.path import along
+from raydisc.schedules.steps import Outcome, Steps, closure, scales_above
 from raydisc.stages.artifact import Artifact, Model
+from raydisc.tradeoff import DECIMALS
 
 if TYPE_CHECKING:
     from raydisc.schedules.search import Ready, Search
@@ -25,47 +36,194 @@ class KdEqualCompute(Control):
     def run(self, search: Search) -> Steps[Outcome]:
         """Find out what the rival's search costs, and distil the student from the teacher for as much."""
         rival = yield from self.rival.steps(search)
-        cost = sum(artifact.flops for artifact in rival.own)
+        cost = _flops(rival.own)
         ready = yield from search.prepare()
-        student = yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale, budget_flops=cost)
-        return Outcome(student)
+        return Outcome((yield from _kd(search, ready, ready.teacher, cost)))
 
 
-class Supernetted(Protocol):
-    """A schedule that trains a supernet."""
+class KdEqualSeconds(Control):
+    """KD whose search takes as many seconds as its rival's.
 
-    def supernet(self, search: Search, ready: Ready) -> Steps[Artifact]:
-        """Ask for the supernet."""
-        ...
+    Steps of a small model use a device worse than those of a large one, so that equal FLOPs may take KD much longer.
+    Its steps follow from measured seconds: on another machine, or a busier one, it trains for another number.
+    """
 
-    def contest(self, experiment: Experiment, student_scale: float) -> Hashable:
-        """Return what the supernet is trained for."""
-        ...
+    name = "kd_equal_seconds"
+    title = "KD with equal seconds"
+    mark = Mark("#CC79A7", "D")
+    place = 22
+    timed = True
+
+    def run(self, search: Search) -> Steps[Outcome]:
+        """Distil for the rival's FLOPs, and then again for the share of them that takes the rival's seconds."""
+        rival = yield from self.rival.steps(search)
+        ready = yield from search.prepare()
+        equal = yield from _kd(search, ready, ready.teacher, _flops(rival.own))
+        outputs = [artifact for artifact in rival.own if artifact.key in equal.inputs]
+        taken = _seconds([*outputs, equal])
+        share = _rounded(_seconds(rival.own) / taken) if taken else 1.0
+        if share == 1.0:
+            return Outcome(equal)
+        return Outcome((yield from _kd(search, ready, ready.teacher, share * _flops(rival.own))))
 
 
-class KdSupernetInit(Control):
-    """KD whose student is cut from its rival's supernet: the same first weights, no assistant."""
+class KdFromSupernet(Control):
+    """KD from the weights of its rival's supernet, for its rival's FLOPs: only the model distilled from differs."""
 
-    name = "kd_supernet_init"
-    title = "KD from the supernet"
+    name = "kd_from_supernet"
+    title = "KD from the supernet's weights"
     mark = Mark("#56B4E9", "D")
     place = 30
 
-    def is_needed(self, experiment: Experiment) -> bool:
-        """Whether students start from the supernet; else KD has their first weights anyway."""
+    def is_needed(self, experiment: Experiment, student_scale: float) -> bool:
+        """Whether students start from the supernet; else ``kd_equal_compute`` has their initial weights."""
         return experiment.distillation.initialisation != "teacher"
 
-    def stands_for(self, experiment: Experiment, rival: Trial) -> Hashable:
-        """Return what the supernet is trained for: rivals that share one need one control."""
-        return rival.seed, rival.student_scale, self._supernetted.contest(experiment, rival.student_scale)
-
     def run(self, search: Search) -> Steps[Outcome]:
-        """Train the rival's supernet, cut the student from it, and distil it from the teacher."""
+        """Distil from the teacher for what is left of the rival's FLOPs once its supernet is paid."""
+        rival = yield from self.rival.steps(search)
         ready = yield from search.prepare()
-        supernet = yield from self._supernetted.supernet(search, ready)
-        student = yield from search.distil(ready, ready.teacher, Model(supernet), search.student_scale)
+        supernet = rival.supernet
+        assert supernet is not None
+        left = _flops(rival.own) - (yield from _paid(search, ready, supernet, rival.own))
+        student = yield from _kd(search, ready, Model(supernet), left)
         return Outcome(student, (), "supernet", supernet)
 
+
+class _FixedAssistant(Control):
+    """Distillation by way of one assistant of the grid that nobody chose; it depends on no option of its rival."""
+
+    needs_rival = False
+
+    def stands_for(self, experiment: Experiment, rival: Trial) -> Hashable:
+        """Return the student and the seed, on which alone it depends."""
+        return rival.seed, rival.student_scale
+
     @property
-    def _supernetted(self) -> Supernetted:
-        return cast(Supernetted, self.rival)
+    def lam(self) -> float | None:
+        """None: nothing is chosen."""
+        return None
+
+    @property
+    def label(self) -> str:
+        """The name alone."""
+        return self.name
+
+    def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
+        """Return one empty choice."""
+        return (Choice(),)
+
+    __hash__ = Control.__hash__
+
+
+class TakdSmallest(_FixedAssistant):
+    """TAKD by way of the grid's smallest assistant, which costs the least."""
+
+    name = "takd_smallest"
+    title = "TAKD by the smallest assistant"
+    mark = Mark("#009E73", "<")
+    place = 42
+
+    def run(self, search: Search) -> Steps[Outcome]:
+        """Distil teacher → smallest assistant → student."""
+        return (yield from along(search, (search.assistant_scales[-1],)))
+
+
+class TakdMiddle(_FixedAssistant):
+    """TAKD by way of the assistant half-way to the student on a logarithmic scale."""
+
+    name = "takd_middle"
+    title = "TAKD by the middle assistant"
+    mark = Mark("#009E73", ">")
+    place = 44
+
+    def is_needed(self, experiment: Experiment, student_scale: float) -> bool:
+        """Whether that assistant is not the smallest one."""
+        above = scales_above(experiment.grid.scales, student_scale)
+        return middle_scale(above, student_scale) != above[-1]
+
+    def run(self, search: Search) -> Steps[Outcome]:
+        """Distil teacher → the assistant nearest to the root of the student's scale → student."""
+        return (yield from along(search, (middle_scale(search.assistant_scales, search.student_scale),)))
+
+
+class KdFromAssistant(_FixedAssistant):
+    """KD from the weights of ``takd_smallest``'s assistant, for its FLOPs: only the model distilled from differs."""
+
+    name = "kd_from_assistant"
+    title = "KD from the assistant's weights"
+    mark = Mark("#56B4E9", "s")
+    place = 32
+
+    def is_needed(self, experiment: Experiment, student_scale: float) -> bool:
+        """Whether students start from the assistant; else ``kd_equal_compute`` has their initial weights."""
+        return experiment.distillation.initialisation != "teacher"
+
+    def run(self, search: Search) -> Steps[Outcome]:
+        """Distil from the teacher for what is left of ``takd_smallest``'s FLOPs once its assistant is paid."""
+        takd = yield from TakdSmallest.of(self.rival).steps(search)
+        ready = yield from search.prepare()
+        assistant = next(artifact for artifact in takd.own if artifact.kind == takd.student.kind)
+        left = _flops(takd.own) - (yield from _paid(search, ready, assistant, takd.own))
+        student = yield from _kd(search, ready, Model(assistant), left)
+        return Outcome(student, (), "assistant")
+
+
+DECISIVE: tuple[type[Control], ...] = (
+    KdEqualCompute,
+    KdEqualSeconds,
+    KdFromSupernet,
+    KdFromAssistant,
+    TakdSmallest,
+    TakdMiddle,
+)
+"""The controls that decide whether a schedule which chooses its assistant in a supernet pays."""
+
+
+def middle_scale(above: Sequence[float], student_scale: float) -> float:
+    """Return the scale of the grid nearest to ``√student_scale`` on a logarithmic scale; of two the smaller.
+
+    Args:
+        above: The scales of the grid above the student's.
+        student_scale: The student's scale.
+
+    Example:
+        >>> middle_scale((0.9, 0.7, 0.5, 0.3, 0.2), student_scale=0.1)
+        0.3
+    """
+    root = math.sqrt(student_scale)
+    return min(above, key=lambda scale: (round(abs(math.log(scale / root)), DECIMALS), scale))
+
+
+def _kd(search: Search, ready: Ready, start: Model, budget_flops: float) -> Steps[Artifact]:
+    """Distil the student from the teacher for a budget, out of which the teacher's outputs are paid."""
+    return (yield from search.distil(ready, ready.teacher, start, search.student_scale, budget_flops=budget_flops))
+
+
+def _paid(search: Search, ready: Ready, start: Artifact, own: Iterable[Artifact]) -> Steps[float]:
+    """Return the FLOPs of a model and of what it was made from, without the teacher's outputs.
+
+    Those are paid from the budget of the distillation.
+
+    Args:
+        search: The trial's search.
+        ready: The preparation.
+        start: The model.
+        own: The artifacts that a student depends on, this model among them.
+    """
+    outputs = yield from search.outputs_of(ready, ready.teacher)
+    by_key = {artifact.key: artifact for artifact in own}
+    return _flops(by_key[key] for key in closure(by_key, start.key) - {outputs.key})
+
+
+def _flops(artifacts: Iterable[Artifact]) -> float:
+    return sum(artifact.flops for artifact in artifacts)
+
+
+def _seconds(artifacts: Iterable[Artifact]) -> float:
+    return sum(artifact.cost.device_seconds for artifact in artifacts)
+
+
+def _rounded(share: float) -> float:
+    """Return a share rounded to twentieths, within what clocks can tell apart; at least one of them."""
+    return max(1, round(20 * share)) / 20

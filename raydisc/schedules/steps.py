@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -47,3 +47,20 @@ class Outcome:
 def scales_above(scales: Sequence[float], student_scale: float) -> tuple[float, ...]:
     """Return the scales of a grid above a student's, in the grid's order."""
     return tuple(scale for scale in scales if scale > student_scale)
+
+
+def closure(artifacts: Mapping[str, Artifact], key: str) -> set[str]:
+    """Return the keys of the artifacts that one depends on, its own included, as far as they are known.
+
+    Args:
+        artifacts: The known artifacts by key.
+        key: The key of one of them.
+    """
+    found: set[str] = set()
+    waiting = [key]
+    while waiting:
+        key = waiting.pop()
+        if key in artifacts and key not in found:
+            found.add(key)
+            waiting.extend(artifacts[key].inputs)
+    return found

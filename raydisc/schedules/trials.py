@@ -59,10 +59,11 @@ def trials_of(
 def _controls(trials: Sequence[Trial], experiment: Experiment) -> list[Trial]:
     """Return the controls of trials, kind by kind, each once for what it depends on."""
     found: dict[Hashable, Trial] = {}
-    for kind in dict.fromkeys(kind for trial in trials for kind in trial.schedule.controls):
+    asked, names = dict.fromkeys(kind for trial in trials for kind in trial.schedule.controls), experiment.controls
+    for kind in (it for it in asked if not isinstance(names, list) or it.name in names):
         for rival in trials:
             control = kind.of(rival.schedule)
-            if kind in rival.schedule.controls and control.is_needed(experiment):
+            if kind in rival.schedule.controls and control.is_needed(experiment, rival.student_scale):
                 stands_for = (kind, rival.teacher_seed, control.stands_for(experiment, rival))
                 found.setdefault(stands_for, replace(rival, schedule=control))
     return list(found.values())

@@ -97,7 +97,7 @@ def test_search_cost_of_a_finished_run(finished, tmp_path, capsys):
     search_cost.main(["--runs", "tiny", "--storage", str(storage), "--memory-steps", "0", "--output", str(tmp_path)])
     assert "oracle path" in capsys.readouterr().out
     rows = {row["schedule"]: row for row in pq.read_table(tmp_path / "search_cost.parquet").to_pylist()}
-    assert rows.keys() == {"kd", "kd_equal_compute", "kd_supernet_init", "minidisc", "maxidisc", "oracle path"}
+    assert rows.keys() == {"kd", "kd_equal_compute", "kd_from_supernet", "minidisc", "maxidisc", "oracle path"}
     oracle = rows["oracle path"]
     for cost in search_cost.COSTS:
         assert oracle[f"{cost}_relative"] == 1.0

@@ -19,7 +19,7 @@ def test_a_loss_that_is_not_finite_ends_its_trial_only(desk: Desk) -> None:
     assert "once_for_all" in said
     assert "step" in said
     trials = {row["schedule"]: row["state"] for row in stages(desk).rows("trials", run="tiny")}
-    assert trials["minidisc"] == trials["kd_supernet_init"] == "failed"
+    assert trials["minidisc"] == trials["kd_from_supernet"] == "failed"
     assert trials["kd"] == trials["maxidisc"] == "finished"
     tested = [row for row in stages(desk).rows("trials", run="tiny") if row["test"]]
     assert {row["schedule"] for row in tested} == {"kd", "maxidisc"}

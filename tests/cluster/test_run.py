@@ -52,7 +52,7 @@ def ledger_of(desk: Desk) -> Ledger:
 
 def test_run_ends_with_the_comparison_and_where_things_lie(finished: Desk) -> None:
     printed = (finished.folder / "printed.txt").read_text()
-    for word in ("kd", "maxidisc", "minidisc", "kd_equal_compute", "kd_supernet_init", "report.html", "ledger"):
+    for word in ("kd", "maxidisc", "minidisc", "kd_equal_compute", "kd_from_supernet", "report.html", "ledger"):
         assert word in printed
     assert (finished.folder / "runs/tiny/report.html").stat().st_size > 10_000
 
@@ -61,7 +61,7 @@ def test_compare_json_has_a_row_for_each_schedule_and_path(compared: Rows) -> No
     assert all(set(row) == COMPARISON_FIELDS for row in compared)
     asked = sorted((row["schedule"], tuple(row["path"])) for row in compared if row["schedule"] != "minidisc")
     assert asked == [
-        ("kd", ()), ("kd_equal_compute", ()), ("kd_supernet_init", ()), ("maxidisc", (0.5,)), ("maxidisc", (0.8,)),
+        ("kd", ()), ("kd_equal_compute", ()), ("kd_from_supernet", ()), ("maxidisc", (0.5,)), ("maxidisc", (0.8,)),
     ]  # fmt: skip
     [chosen] = [row for row in compared if row["schedule"] == "minidisc"]
     assert chosen["path"] in ([0.8], [0.5])

@@ -117,4 +117,4 @@ class World:
         distil("equal", [], OUTPUTS + SUPERNET)
         finish("equal", "kd_equal_compute", 0.55, lam=0.2)
         distil("init", [supernet], KD)
-        finish("init", "kd_supernet_init", 0.6, initialisation="supernet", **used)
+        finish("init", "kd_from_supernet", 0.6, initialisation="supernet", **used)

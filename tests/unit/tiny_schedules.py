@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from raydisc.schedules.base import Trial
-from raydisc.schedules.controls import KdEqualCompute, KdSupernetInit
+from raydisc.schedules.controls import KdEqualCompute, KdFromSupernet, TakdSmallest
 from raydisc.schedules.kd import Kd, KdOptions
 from raydisc.schedules.maxidisc import Maxidisc, MaxidiscOptions
 from raydisc.schedules.minidisc import Minidisc, MinidiscOptions
@@ -34,8 +34,12 @@ def kd_equal_compute(search, *options):
     return KdEqualCompute.of(minidisc_with(*options)).steps(search)
 
 
-def kd_supernet_init(search, *options):
-    return KdSupernetInit.of(minidisc_with(*options)).steps(search)
+def kd_from_supernet(search, *options):
+    return KdFromSupernet.of(minidisc_with(*options)).steps(search)
+
+
+def takd_smallest(search, *options):
+    return TakdSmallest.of(minidisc_with(*options)).steps(search)
 
 
 def kd_trial(student, seed=0) -> Trial:

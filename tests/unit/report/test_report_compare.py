@@ -34,8 +34,8 @@ def test_rows_have_exactly_the_fields_promised_and_are_json(filled: World) -> No
 def test_schedules_and_controls_stand_in_order(filled: World) -> None:
     rows = compare(filled.ledger, ["r"])
     assert [(row["schedule"], row["path"]) for row in rows] == [
-        ("kd", []), ("kd_equal_compute", []), ("kd_supernet_init", []), ("minidisc", [0.3]), ("maxidisc", [0.5]),
-        ("maxidisc", [0.3]),
+        ("kd", []), ("kd_equal_compute", []), ("kd_from_supernet", []), ("minidisc", [0.3]),
+        ("maxidisc", [0.5]), ("maxidisc", [0.3]),
     ]  # fmt: skip
 
 
@@ -71,7 +71,8 @@ def test_one_path_is_selected_for_each_schedule_seed_and_student_scale(filled: W
         (schedule, seed, path)
         for seed in (0, 1)
         for schedule, path in (
-            ("kd", []), ("kd_equal_compute", []), ("kd_supernet_init", []), ("minidisc", [0.3]), ("maxidisc", [0.3]),
+            ("kd", []), ("kd_equal_compute", []), ("kd_from_supernet", []), ("minidisc", [0.3]),
+            ("maxidisc", [0.3]),
         )
     )  # fmt: skip
 

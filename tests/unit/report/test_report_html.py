@@ -117,7 +117,8 @@ def test_figures_name_their_axes_and_are_reproducible(filled: World) -> None:
     legend = figures[1].axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == [
-        "kd", "kd_equal_compute", "kd_supernet_init", "minidisc", "maxidisc (best of 2)", "one path of maxidisc",
+        "kd", "kd_equal_compute", "kd_from_supernet", "minidisc", "maxidisc (best of 2)",
+        "one path of maxidisc",
     ]  # fmt: skip
 
 

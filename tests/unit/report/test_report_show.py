@@ -95,7 +95,7 @@ def test_stages_say_who_computed_them_and_what_was_really_spent(filled: World) -
     other = World(filled.ledger.root.parent, run="second")
     other.stage("own", "distil", ["supernet-s0"], 2, state="failed")
     other.stage("own", "distil", ["supernet-s0"], 3, settings='{"scale": 0.1}')
-    other.trial("t", "kd_supernet_init", "own", 0.5)
+    other.trial("t", "kd_from_supernet", "own", 0.5)
     shown = show(filled.ledger, "second")
     assert {stage["key"]: stage["reused"] for stage in shown["stages"]} == {
         "data": True, "teacher": True, "outputs": True, "importance": True, "supernet-s0": True, "own": False,

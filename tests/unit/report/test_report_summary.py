@@ -29,7 +29,7 @@ def test_each_schedule_has_a_line_and_one_with_several_paths_a_line_for_each(fil
     assert found == [
         ("kd", True, ((),), False),
         ("kd_equal_compute", True, ((),), False),
-        ("kd_supernet_init", True, ((),), False),
+        ("kd_from_supernet", True, ((),), False),
         ("minidisc", True, ((0.3,),), False),
         ("maxidisc", True, ((0.3,),), False),
         ("maxidisc", False, ((0.5,),), False),

@@ -102,7 +102,7 @@ def test_a_terminal_gets_the_same_cells_even_when_narrow(
     monkeypatch.setattr("raydisc.report.table.Console", lambda **o: Console(force_terminal=True, width=width, **o))
     print_comparison(filled.ledger, ["r"], stream)
     text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
-    assert len(re.findall(r"kd_supernet_init +–", text)) == tables
+    assert len(re.findall(r"kd_from_supernet +–", text)) == tables
     for cells_of_a_line in ("0.650 ±0.1", "+0.2500 [-0.1029, +0.6029]", "0.3 *", "× MiniDisc", "device s"):
         assert cells_of_a_line in text
     lines = [line for line in text.splitlines() if line.strip().startswith("minidisc  ")]

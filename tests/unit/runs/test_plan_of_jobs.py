@@ -48,13 +48,14 @@ def test_names_are_unique_and_needs_exist(jobs: list[Job]) -> None:
 def test_what_several_trials_share_is_a_job_of_its_own(jobs: list[Job]) -> None:
     shared = [job for job in jobs if job.until]
     # the teacher's outputs; one supernet for each student; the assistants 0.8 and 0.5 that both students' MaxiDisc
-    # paths begin with, and their outputs; and 0.2, which is an assistant of the smaller student and the larger one's KD
-    kinds = ["distil"] * 3 + ["once_for_all"] * 2 + ["teacher_outputs"] * 3
+    # paths begin with, 0.2, which is an assistant of the smaller student and the larger one's KD, and their outputs;
+    # and the students that TAKD by a fixed assistant has in common with MaxiDisc
+    kinds = ["distil"] * 6 + ["once_for_all"] * 2 + ["teacher_outputs"] * 4
     assert sorted(job.name.split("-")[0] for job in shared) == kinds
     supernets = {job.name for job in shared if job.name.startswith("once_for_all")}
     for student in ("0.2", "0.1"):
         [minidisc] = needs(jobs, f"minidisc-lam-0.2-to-{student}-seed-0") & supernets
-        assert minidisc in needs(jobs, f"kd_supernet_init-lam-0.2-to-{student}-seed-0")
+        assert minidisc in needs(jobs, f"kd_from_supernet-lam-0.2-to-{student}-seed-0")
         assert not needs(jobs, f"kd-to-{student}-seed-0") & supernets
 
 
@@ -185,5 +186,5 @@ def test_a_failure_reaches_what_waits_for_it_and_nothing_else(jobs: list[Job]) -
     failed = {name for name, failure in given.items() if failure}
     assert failed == {
         "minidisc-lam-0.2-to-0.1-seed-0", "kd_equal_compute-lam-0.2-to-0.1-seed-0",
-        "kd_supernet_init-lam-0.2-to-0.1-seed-0",
+        "kd_equal_seconds-lam-0.2-to-0.1-seed-0", "kd_from_supernet-lam-0.2-to-0.1-seed-0",
     }  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 from tiny_runs import search_of, tiny_experiment
 from tiny_schedules import along, minidisc
 
-from raydisc.config.experiment import Experiment, OnceForAllConfig, StudentConfig
+from raydisc.config.experiment import Experiment, StudentConfig
 from raydisc.errors import InputError
 from raydisc.schedules.foresight import foresee
 from raydisc.schedules.search import Search
@@ -45,49 +45,69 @@ def test_paths_of_two_assistants_fall():
     assert all(first > second > 0.25 for first, second in (trial.path for trial in found))
 
 
+def test_paths_of_three_assistants_may_be_drawn_the_same_for_every_seed():
+    found = expand(experiment({"maxidisc": {"assistants": 3, "paths": 2}}, controls=False, seeds=[0, 1]), [0.25])
+    first, second = ([trial.path for trial in found if trial.seed == seed] for seed in (0, 1))
+    assert first == second == sorted(first, reverse=True)
+    assert len(first) == 2
+    assert set(first) < set(combinations(ABOVE, 3))
+    every = expand(experiment({"maxidisc": {"assistants": 3, "paths": 9}}, controls=False), [0.25])
+    assert [trial.path for trial in every] == list(combinations(ABOVE, 3))
+
+
 def test_seeds_and_students_multiply():
     several = experiment("kd", "minidisc", seeds=[3, 5], student=StudentConfig(scale=[0.25, 0.5]))
     found = expand(several, [0.25, 0.5])
-    assert len(found) == 2 * 2 * 2 + 2 * 2 * 2
+    both = 2 + len(CONTROLS)
+    assert len(found) == 2 * (both + both - 1), "the larger student's middle assistant is the smallest"
     assert {(trial.seed, trial.student_scale) for trial in found} == {(3, 0.25), (3, 0.5), (5, 0.25), (5, 0.5)}
 
 
-def test_every_minidisc_has_its_equal_compute_and_every_supernet_its_equal_start():
+CONTROLS = (
+    "kd_equal_compute", "kd_equal_seconds", "kd_from_supernet", "kd_from_assistant", "takd_smallest",
+    "takd_middle",
+)  # fmt: skip
+OF_THE_GRID = CONTROLS[-3:]
+"""The controls that depend on no option of MiniDisc."""
+
+
+def test_every_minidisc_has_its_controls_and_each_student_those_of_its_grid():
     two = experiment({"minidisc": {"lam": 0.3, "assistants": 2}}, {"minidisc": {"lam": 0.1}}, "kd", seeds=[0, 1])
     found = expand(two, [0.25])
     controls = [trial for trial in found if trial.schedule.is_control]
-    compute = [("kd_equal_compute", (), 0.3, 2), ("kd_equal_compute", (), 0.1, 1)]
-    assert described(controls) == [*compute, *compute, *[("kd_supernet_init", (), 0.3, 2)] * 2]
-    assert [trial.seed for trial in controls] == [0, 0, 1, 1, 0, 1]
-    assert found[-6:] == controls
-    start = two.distillation.model_copy(update={"initialisation": "teacher"})
-    from_teacher = two.model_copy(update={"distillation": start})
-    assert {trial.schedule.name for trial in expand(from_teacher, [0.25])} == {"kd", "minidisc", "kd_equal_compute"}
+    assert found[-len(controls) :] == controls
+    expected = {
+        (name, seed, *rival)
+        for seed in (0, 1)
+        for name in CONTROLS
+        for rival in ([(0.3, 2)] if name in OF_THE_GRID else [(0.3, 2), (0.1, 1)])
+    }
+    seen = [(it.schedule.name, it.seed, rival(it).lam, rival(it).assistants) for it in controls]
+    assert set(seen) == expected
+    assert len(seen) == len(expected)
+    assert {it.schedule.label for it in controls if it.schedule.name in OF_THE_GRID} == set(OF_THE_GRID)
     assert not [trial for trial in expand(two.model_copy(update={"controls": False}), [0.25]) if trial in controls]
     assert not [trial for trial in expand(experiment("kd"), [0.25]) if trial.schedule.is_control]
 
 
-def test_supernets_that_differ_by_lambda_have_an_equal_start_each():
-    schedules = [
-        {"minidisc": {"lam": lam, "assistants": assistants, "reinvest": reinvest}}
-        for lam in (0.3, 0.1)
-        for assistants in (1, 2)
-        for reinvest in (False, True)
-    ]
-    base = experiment(*schedules, once_for_all=OnceForAllConfig(choose_at=0.5))
-    starts = [trial for trial in expand(base, [0.25]) if trial.schedule.name == "kd_supernet_init"]
-    # for two assistants nobody is chosen before the end
-    assert {(trial.schedule.lam, rival(trial).assistants) for trial in starts} == {(0.3, 1), (0.1, 1), (0.3, 2)}
-    assert len(expand(base, [0.25])) == 8 + 8 + 3
+def test_controls_of_first_weights_are_left_out_where_all_students_start_from_the_teacher():
+    base = experiment("minidisc")
+    start = base.distillation.model_copy(update={"initialisation": "teacher"})
+    found = expand(base.model_copy(update={"distillation": start}), [0.25])
+    assert {trial.schedule.name for trial in found} == {
+        "minidisc", "kd_equal_compute", "kd_equal_seconds", "takd_smallest", "takd_middle",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize(("candidates", "starts"), [("smaller_half", 2), ("all", 1)])
-def test_supernets_of_other_candidates_have_an_equal_start_each(candidates, starts):
-    """One assistant trains the smaller half, two train all."""
-    schedules = [{"minidisc": {"assistants": assistants}} for assistants in (1, 2)]
-    base = experiment(*schedules, once_for_all=OnceForAllConfig(choose_at=1.0, candidates=candidates))
-    controls = [rival(trial).assistants for trial in expand(base, [0.25]) if trial.schedule.name == "kd_supernet_init"]
-    assert controls == [1, 2][:starts]
+def test_the_middle_assistant_is_left_out_where_it_is_the_smallest():
+    names = [trial.schedule.name for trial in expand(experiment("minidisc"), [0.5])]  # the root of .5 is next to .7
+    assert "takd_smallest" in names
+    assert "takd_middle" not in names
+
+
+def test_an_experiment_may_ask_for_some_controls():
+    some = experiment("minidisc", controls=["takd_smallest", "kd_equal_compute"])
+    assert [trial.schedule.name for trial in expand(some, [0.25])] == ["minidisc", "kd_equal_compute", "takd_smallest"]
 
 
 def test_names_are_one_word_and_differ():
