@@ -51,8 +51,14 @@ SCHEDULES: Registry[type[NamedSchedule]] = Registry(
         "takd": "raydisc.schedules.takd:Takd",
         "maxidisc": "raydisc.schedules.maxidisc:Maxidisc",
         "minidisc": "raydisc.schedules.minidisc:Minidisc",
+        "minidisc_paper": "raydisc.schedules.minidisc_paper:MinidiscPaper",
+        "autodisc": "raydisc.schedules.autodisc:Autodisc",
         "kd_equal_compute": "raydisc.schedules.controls:KdEqualCompute",
-        "kd_supernet_init": "raydisc.schedules.controls:KdSupernetInit",
+        "kd_equal_seconds": "raydisc.schedules.controls:KdEqualSeconds",
+        "kd_from_supernet": "raydisc.schedules.controls:KdFromSupernet",
+        "kd_from_assistant": "raydisc.schedules.controls:KdFromAssistant",
+        "takd_smallest": "raydisc.schedules.controls:TakdSmallest",
+        "takd_middle": "raydisc.schedules.controls:TakdMiddle",
     },
 )
 """All schedules and controls by name."""
@@ -61,6 +67,16 @@ SCHEDULES: Registry[type[NamedSchedule]] = Registry(
 def options_by_name() -> dict[str, type[ScheduleOptions]]:
     """Return the options of every schedule that an experiment may name, by its name."""
     return {schedule.name: schedule.Options for schedule in SCHEDULES if not schedule.is_control}
+
+
+def checked_controls(names: bool | list[str]) -> bool | list[str]:
+    """Return the setting for controls after checking that every name in a list is that of a control."""
+    for name in names if isinstance(names, list) else ():
+        if name not in SCHEDULES or not SCHEDULES.get(name).is_control:
+            controls = [schedule.name for schedule in SCHEDULES if schedule.is_control]
+            context = {"key": name[:60], "hint": SCHEDULES.hint(name, controls)}
+            raise PydanticCustomError("unknown_control", "unknown control '{key}'{hint}", context)
+    return names
 
 
 class ScheduleConfig(Section):

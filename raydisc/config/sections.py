@@ -298,6 +298,11 @@ class OnceForAllConfig(TrainingConfig):
     """Number of evaluations of the candidates at even intervals; the last one decides the choice."""
     evaluation_rows: Count | None = 256
     """Number of validation rows in evaluations before the end of the stage (a fixed choice); null: all rows."""
+    keep: Literal["last", "best"] = "last"
+    """Weights that are kept: those of the last step, or those of the evaluation with the best tradeoff."""
+    step_loss: Literal["sum", "half_mean"] = "sum"
+    """Loss of a step: the sum of the losses of its candidates, or half their mean, as in the code of the MiniDisc
+    paper. AdamW ignores the difference; clipping by ``max_grad_norm`` does not."""
     patience: Count | None = None
     """Stop after this number of evaluations without a better mean over the candidates; null: never."""
     dropout: Dropout | None = 0.0
@@ -309,6 +314,8 @@ class OnceForAllConfig(TrainingConfig):
             raise ValueError(
                 "'patience' compares the mean over all candidates, which 'choose_at' ends; set choose_at: 1 beside it"
             )
+        if self.keep == "best" and (self.choose_at < 1 or self.patience is not None):
+            raise ValueError("keep: best compares tradeoffs to the end; set choose_at: 1 and patience: null beside it")
         return self
 
 

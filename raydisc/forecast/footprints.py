@@ -52,7 +52,7 @@ class Footprints:
         if training is not None:
             towards = training.towards
             target = None if towards is None else (towards.objective, towards.outputs is None)
-            key += (bool(training.evaluate_at), target, training.dropout, training.patience is None)
+            key += (bool(training.evaluate_at), target, training.dropout, training.keeps_best)
         if key not in self._found:
             data: Artifact = stage.request.data  # type: ignore[attr-defined]
             if training is not None:
@@ -85,7 +85,7 @@ class Footprints:
                 if training.evaluate_at:
                     with nullcontext() if vocabulary is None else vocabulary.whole(1.0):
                         self._evaluate(model, training, data)
-                    best = [it.clone() for it in weights_of(model).values()] if training.patience is not None else []
+                    best = [it.clone() for it in weights_of(model).values()] if training.keeps_best else []
                     weights += sum(it.nbytes for it in best)
                 model.train()
                 learn = training.learner(Pupil(model, signal, self._precision))

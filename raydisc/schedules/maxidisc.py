@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 class MaxidiscOptions(ScheduleOptions):
     """Options of ``maxidisc``."""
 
-    assistants: Annotated[int, Field(ge=1, le=2)] = 1
+    assistants: Annotated[int, Field(ge=1, le=3)] = 1
     """The number of assistants on each path."""
+    paths: Annotated[int, Field(ge=1)] | None = None
+    """The largest number of paths, drawn at random, the same for every seed; null: all of them."""
 
 
 class Maxidisc(Schedule[MaxidiscOptions]):
-    """Every path of the grid, each a trial of its own; the best by validation is the oracle path."""
+    """Every path of the grid, or a sample, each a trial of its own; the best by validation is the oracle path."""
 
     name = "maxidisc"
     Options = MaxidiscOptions
@@ -52,8 +55,13 @@ class Maxidisc(Schedule[MaxidiscOptions]):
         return cls(MaxidiscOptions(assistants=assistants_beside(others)))
 
     def trials(self, above: Sequence[float], student_scale: float, seed: int) -> Iterator[Trial]:
-        """Make one trial for each path."""
-        for path in combinations(above, self.options.assistants):
+        """Make one trial for each path, or for each one that is drawn."""
+        paths = list(combinations(above, self.options.assistants))
+        most = self.options.paths
+        if most is not None and most < len(paths):
+            drawn = random.Random(f"{self.options.assistants}/{most}").sample(range(len(paths)), most)
+            paths = [paths[place] for place in sorted(drawn)]
+        for path in paths:
             yield Trial(self, student_scale, seed, path)
 
     def run(self, search: Search) -> Steps[Outcome]:

@@ -13,7 +13,7 @@ from raydisc.config.experiment import Experiment
 from raydisc.config.schedules import ScheduleOptions
 from raydisc.config.sections import Lam
 from raydisc.schedules.base import Choice, Mark, Schedule, assistants_beside
-from raydisc.schedules.controls import KdEqualCompute, KdSupernetInit
+from raydisc.schedules.controls import DECISIVE
 from raydisc.schedules.steps import Outcome, Steps, scales_above
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.facts import SupernetFacts
@@ -58,7 +58,7 @@ class Minidisc(Schedule[MinidiscOptions]):
     by_default = True
     compared = True
     measured_against = True
-    controls = (KdEqualCompute, KdSupernetInit)
+    controls = DECISIVE
 
     @property
     def assistants(self) -> int:
@@ -121,15 +121,27 @@ class Minidisc(Schedule[MinidiscOptions]):
 
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return the assistants that some metrics make the λ-tradeoff choose, the largest first."""
-        above = sorted(scales, reverse=True)[:-1]
-        paths = [path for count in range(self.assistants) for path in combinations(above, count + 1)]
-        found = (Choice(path, metrics_choosing(path, self.lam)) for path in sorted(paths, reverse=True))
-        return [choice for choice in found if self._chooses(choice, scales)]
+        return choices_of(scales, self.lam, self.assistants)
 
-    def _chooses(self, choice: Choice, scales: Sequence[float]) -> bool:
+
+def choices_of(scales: Sequence[float], lam: float, assistants: int) -> list[Choice]:
+    """Return the assistants that some metrics make the λ-tradeoff choose one after the other, the largest first.
+
+    Args:
+        scales: The scales of a supernet, descending; the last is the student's own.
+        lam: λ of the choices.
+        assistants: The number of assistants.
+    """
+    *above, student = sorted(scales, reverse=True)
+    paths = [path for count in range(assistants) for path in combinations(above, count + 1)]
+
+    def chooses(choice: Choice) -> bool:
         metrics = dict.fromkeys(scales, 0.0) | dict(choice.metrics)
         measured = [Measured(scale, metric) for scale, metric in metrics.items()]
-        return choose_path(measured, self.lam, self.assistants, min(scales)) == choice.path
+        return choose_path(measured, lam, assistants, student) == choice.path
+
+    found = (Choice(path, metrics_choosing(path, lam)) for path in sorted(paths, reverse=True))
+    return [choice for choice in found if chooses(choice)]
 
 
 def choose_path(candidates: Sequence[Scored], lam: float, assistants: int, student_scale: float) -> tuple[float, ...]:

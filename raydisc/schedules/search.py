@@ -1,6 +1,7 @@
 """The stages that a schedule may ask for, as the experiment, one student scale and one seed have them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import DistillationConfig
@@ -11,6 +12,7 @@ from raydisc.schedules.steps import Steps, scales_above
 from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Budget, Distil
+from raydisc.stages.extract import Extract
 from raydisc.stages.finetune import FineTune
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
@@ -160,6 +162,15 @@ class Search:
                 form=form,
             )
         )
+
+    def extract(self, ready: Ready, supernet: Artifact) -> Steps[Artifact]:
+        """Ask for the student as a supernet has it, without further training."""
+        return (yield Extract(ready.data, ready.importance, supernet, self.student_scale))
+
+    def with_once_for_all(self, **changes: Any) -> "Search":
+        """Return the search with other settings of ``once_for_all``."""
+        section = self.experiment.once_for_all.model_copy(update=changes)
+        return replace(self, experiment=self.experiment.model_copy(update={"once_for_all": section}))
 
     def saved(self, supernet: Artifact, scale: float) -> Budget:
         """Return the FLOPs that a supernet has saved where an assistant of a scale would have been distilled alone."""

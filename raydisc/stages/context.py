@@ -51,6 +51,7 @@ class Context:
         steps: int,
         evaluate_at: frozenset[int] = frozenset(),
         patience: int | None = None,
+        keep_best: bool = False,
     ) -> LoopSettings:
         """Return the settings of the loop that trains a stage.
 
@@ -61,6 +62,7 @@ class Context:
             steps: The number of optimiser steps.
             evaluate_at: The steps after which an evaluation follows.
             patience: The number of evaluations without a better metric after which training stops; None never stops.
+            keep_best: Whether the best weights are kept without patience too.
         """
         return LoopSettings(
             stage=stage,
@@ -73,6 +75,7 @@ class Context:
             checkpoint_every_s=self.execution.checkpoint_every_s,
             tokens=source.tokens(),
             stops=self.stops,
+            keep_best=keep_best,
         )
 
     def one_pass(self, meter: FlopMeter, rows: int | None = None) -> Pass:

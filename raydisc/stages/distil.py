@@ -65,15 +65,16 @@ class Distil(Stage):
         scale: The student's scale.
         config: The settings of the training.
         seed: The seed of batches and dropout.
-        budget_flops: The FLOPs to train for instead of ``config.epochs``, without early stop; the teacher's outputs
-            are paid from them. None trains for the epochs.
+        budget_flops: The FLOPs to train for instead of ``config.epochs``; the teacher's outputs and the evaluations are
+            paid from them. Nothing stops early, but with ``config.patience`` the best evaluation's weights are kept, as
+            they are without a budget. None trains for the epochs.
         extra: The FLOPs to train for after the epochs; None ends with them, and it is None beside ``budget_flops``.
         extra: The FLOPs to train for after the epochs; None ends with them.
         form: The kind of structure that the student has in place of its candidate's; None keeps that one.
     """
 
     kind: ClassVar[str] = "distil"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     data: Artifact
     importance: Artifact
     teacher: Model
@@ -125,6 +126,7 @@ class Distil(Stage):
             towards=Towards(self.data, objective, self.teacher, self.outputs, layers),
             evaluate_at=self._evaluation_steps(steps),
             patience=None if self.budget_flops else self.config.patience,
+            keep_best=self.config.patience is not None,
             dropout=self.config.dropout,
         )
 
@@ -171,9 +173,14 @@ class Distil(Stage):
 
     def _evaluation_steps(self, steps: int) -> frozenset[int]:
         """Return the steps after which the student is evaluated; empty where nothing is decided there."""
-        if self.budget_flops or not self.config.patience:
+        if self.config.patience is None:
             return frozenset()
-        return even_steps(steps, max(1, round(self.config.epochs)), last=True)
+        return even_steps(steps, self._evaluations, last=True)
+
+    @property
+    def _evaluations(self) -> int:
+        """The number of evaluations where the best one's weights are kept."""
+        return max(1, round(self.config.epochs))
 
     def _steps(self, known: Known, source: BatchSource, structure: Structure) -> int:
         """Return the steps of the epochs and of what is reinvested, or of the whole budget.
@@ -189,7 +196,8 @@ class Distil(Stage):
 
         if self.budget_flops is not None:
             steps, budget = 0, self.budget_flops
-            spent = pass_flops(cost, structure, known.split(self.data, "validation"))
+            evaluations = 1 if self.config.patience is None else self._evaluations
+            spent = evaluations * pass_flops(cost, structure, known.split(self.data, "validation"))
             spent += self.outputs.flops if self.outputs else 0.0
         else:
             steps, spent = steps_of(self.config, source.steps_per_epoch), 0.0

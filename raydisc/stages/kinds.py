@@ -49,6 +49,7 @@ KINDS = {
     "teacher_outputs": Kind("raydisc.stages.teacher_outputs:TeacherOutputs", keeps_outputs=True, facts=OutputsFacts),
     "once_for_all": Kind("raydisc.stages.once_for_all.stage:OnceForAll", supernet=True, facts=OnceForAllFacts),
     "distil": Kind("raydisc.stages.distil:Distil", facts=DistilFacts),
+    "extract": Kind("raydisc.stages.extract:Extract", facts=DistilFacts),
     "evaluate": Kind("raydisc.stages.evaluate:Evaluate", searched=False, tests=True, facts=EvaluatedFacts),
 }
 """raydisc's own kinds by the name that ledgers and artifacts have of them."""

@@ -194,6 +194,7 @@ class Training(ABC):
         towards: The target of the training; None where the model is trained on the labels.
         evaluate_at: The steps after which the stage is evaluated before it ends.
         patience: The number of evaluations without a better metric after which it stops; None never stops.
+        keep_best: Whether the weights of the best evaluation are kept without patience too.
         dropout: The probability of every dropout; None is the configuration's.
         elastic: Whether the model holds all candidates, one of which is active at a time.
     """
@@ -209,7 +210,13 @@ class Training(ABC):
     towards: Towards | None = None
     evaluate_at: frozenset[int] = frozenset()
     patience: int | None = None
+    keep_best: bool = False
     dropout: float | None = None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best evaluation are kept, so that there is a second copy of them."""
+        return self.keep_best or self.patience is not None
 
     @abstractmethod
     def learner(self, pupil: Pupil) -> Learner:
@@ -281,5 +288,7 @@ class Training(ABC):
             read = 0.0 if targets is None else (targets.flops - before) / execution.micro_batches
             return loss, STEP_FORWARDS * forwards + read
 
-        settings = context.loop(self.stage, self.config, self.source, self.steps, self.evaluate_at, self.patience)
+        settings = context.loop(
+            self.stage, self.config, self.source, self.steps, self.evaluate_at, self.patience, self.keep_best
+        )
         return train(model, settings, step, evaluate, context.progress, context.rank)

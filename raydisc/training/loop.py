@@ -60,12 +60,13 @@ class LoopSettings:
         optimiser: The settings of the optimiser.
         evaluate_at: The steps after which the model is evaluated.
         patience: Stop after this number of evaluations without a better metric and keep the best weights; None never
-            stops early and keeps the last weights.
+            stops early.
         checkpoint_folder: The folder of checkpoints; None writes no checkpoint.
         checkpoint_every_s: Seconds between checkpoints; up to ten times as many where writing one takes long.
         tokens: The tokens of the training rows. Only their rows of the word embedding are trained; the others decay as
             if they were. None trains the whole embedding.
         stops: Whether this worker is asked to stop; all workers then write a checkpoint at once and stop.
+        keep_best: Whether the best weights are kept without patience too, rather than those of the last step.
     """
 
     stage: str
@@ -78,6 +79,12 @@ class LoopSettings:
     checkpoint_every_s: float
     tokens: np.ndarray | None = None
     stops: Stops = never
+    keep_best: bool = False
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best evaluation are kept."""
+        return self.keep_best or self.patience is not None
 
 
 def train(
@@ -114,7 +121,7 @@ def train(
     vocabulary = None if tokens is None else CompactVocabulary(model, tokens)
     state = _train(model, settings, step, _whole(evaluate, vocabulary, settings), progress, rank)
     kept_steps = state.step
-    if settings.patience is not None and state.best is not None:
+    if settings.keeps_best and state.best is not None:
         put_weights(model, state.part("best."))
         kept_steps = state.evaluations[-1 - state.since_best].step
     if vocabulary is not None:
@@ -236,7 +243,7 @@ def _resumed(
     state = load(folder, like, rank) if folder else None
     if state is None or (is_sharded(model) and not state.whole_table):
         return None
-    if not fits(state, weights_of(model), optimiser, settings.patience is not None):
+    if not fits(state, weights_of(model), optimiser, settings.keeps_best):
         return None
     put_weights(model, state.part("model."))
     restore_optimiser(optimiser, state.part("optimiser."))
@@ -303,7 +310,7 @@ def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, ev
     state.evaluations.append(found)
     if state.best is None or found.metric > state.best:
         state.best, state.since_best = found.metric, 0
-        if settings.patience is not None:
+        if settings.keeps_best:
             state.put("best.", {name: tensor.clone() for name, tensor in weights_of(model).items()})
     else:
         state.since_best += 1

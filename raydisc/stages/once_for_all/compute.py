@@ -14,6 +14,7 @@ from raydisc.stages.once_for_all.request import OnceForAllRequest
 from raydisc.stages.once_for_all.selection import Selection
 from raydisc.stages.once_for_all.training import training_of
 from raydisc.stages.training import Known
+from raydisc.tradeoff import tradeoff
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
 from raydisc.training.progress import Evaluation, Ranked, ScoredCandidate
@@ -38,14 +39,27 @@ def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result
         scored, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
         if step == selection.chooses_at:
             selection.choose(scored, prediction_table(predictions, judges.labels, "validation"))
-        mean = float(np.mean([candidate.metric for candidate in scored]))
-        return Evaluation(step, mean, candidates=tuple(scored)), flops
+        return Evaluation(step, _decisive(request, scored), candidates=tuple(scored)), flops
 
     if selection.scored:  # of an earlier process, which may not have reported them
         context.progress(Ranked(selection.scored, 0, training.steps))
     assert training.towards is not None
     state = training.run(supernet.model, context, evaluate, training.towards.targets(context, training.source))
     return _result(request, context, supernet, selection, state, training.steps)
+
+
+def _decisive(request: OnceForAllRequest, scored: Sequence[ScoredCandidate]) -> float:
+    """Return the number that decides which evaluation is the best.
+
+    Where the best weights are kept, it is the best tradeoff of a possible assistant, or, where no λ is given and the
+    supernet is there for the student, the student's own metric. Otherwise it is the mean metric.
+    """
+    if request.config.keep == "last":
+        return float(np.mean([candidate.metric for candidate in scored]))
+    *assistants, student = scored
+    if request.lam is None:
+        return student.metric
+    return max(tradeoff(it.metric, it.size, request.lam, it.reference) for it in assistants)
 
 
 def _result(

@@ -53,17 +53,25 @@ def sandwich_backward(
     loss: WeightedLoss,
     student_positions: tuple[int, ...],
     inner: Sequence[type[InnerSignal]] = (),
+    weight: float = 1.0,
 ) -> torch.Tensor:
     """Accumulate the gradients of the candidates' losses, each backward before the next forward.
 
+    Args:
+        supernet: The elastic model.
+        lessons: The lessons of the step.
+        loss: The loss of each lesson.
+        student_positions: The positions of the candidates whose hidden states are compared.
+        weight: The weight of each lesson's loss in that of the step.
+
     Returns:
-        The sum of their losses, or the worker's part of it, a detached scalar on the device.
+        The weighted sum of their losses, or the worker's part of it, a detached scalar on the device.
     """
     losses = []
     for lesson in backwards(supernet.model, lessons, supernet.rank.layout.once):
         supernet.select(lesson.candidate)
         outputs = forward(supernet.model, lesson.batch, student_positions, supernet.precision, inner)
-        value = loss(outputs, lesson.wanted, lesson.batch)
+        value = weight * loss(outputs, lesson.wanted, lesson.batch)
         value.backward()
         losses.append(value.detach())
     return torch.stack(losses).sum()

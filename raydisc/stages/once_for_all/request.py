@@ -8,6 +8,8 @@ from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage
 from raydisc.stages.objective import Objective
 
+_SINCE = {"keep": "last", "step_loss": "sum"}
+
 
 @dataclass(frozen=True)
 class OnceForAllRequest(Stage):
@@ -21,7 +23,8 @@ class OnceForAllRequest(Stage):
         config: The settings of the training.
         objective: The distance to the teacher that is minimised.
         seed: The seed of batches, dropout and the sandwich.
-        lam: The λ of the choice, where the assistant is chosen before the end; otherwise None.
+        lam: The λ of the choice, where the assistant is chosen before the end or the weights of the best tradeoff are
+            kept; otherwise None, and the student's own metric decides which weights are best.
         teacher: The model that candidates are cut from and trained towards; None for the teacher of ``importance``.
     """
 
@@ -33,7 +36,7 @@ class OnceForAllRequest(Stage):
     importance: Artifact
     scales: tuple[float, ...]
     # ``scales`` is what comes of the rule for candidates; there was no choice before the end
-    config: OnceForAllConfig = field(metadata={"but": ("candidates",), "since": {"choose_at": 1.0}})
+    config: OnceForAllConfig = field(metadata={"but": ("candidates",), "since": {"choose_at": 1.0, **_SINCE}})
     objective: Objective
     seed: int
     lam: float | None
@@ -41,7 +44,7 @@ class OnceForAllRequest(Stage):
 
     def __post_init__(self) -> None:
         """Leave out a λ that chooses only at the end, and without λ the step of a choice."""
-        if self.config.choose_at == 1.0:
+        if self.config.choose_at == 1.0 and self.config.keep == "last":
             object.__setattr__(self, "lam", None)
         if self.lam is None:
             object.__setattr__(self, "config", self.config.model_copy(update={"choose_at": 1.0}))

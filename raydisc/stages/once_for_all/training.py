@@ -35,6 +35,7 @@ class OnceForAllTraining(Training):
         fractions: For each assistant's scale the share of a batch with which its step costs what the smallest one's
             does.
         chooses_at: The step after which the assistant is chosen; None where all candidates are trained to the end.
+        step_loss: The loss of a step: the ``sum`` of its candidates' losses, or ``half_mean``, half their mean.
         chosen: The candidate that a step trains alone; None while all are trained.
     """
 
@@ -45,6 +46,7 @@ class OnceForAllTraining(Training):
     chances: Mapping[float, float]
     fractions: Mapping[float, float]
     chooses_at: int | None
+    step_loss: str
     chosen: Callable[[int], Candidate | None] = nobody
 
     def parts(self, step: int) -> list[Part]:
@@ -68,7 +70,8 @@ class OnceForAllTraining(Training):
 
         def learn(assigned: Sequence[Assigned]) -> torch.Tensor:
             lessons = lessons_of(assigned, signal, pupil.micro_batches)
-            return sandwich_backward(supernet, lessons, loss, positions, inner)
+            weight = 1.0 if self.step_loss == "sum" else 0.5 / len(assigned)
+            return sandwich_backward(supernet, lessons, loss, positions, inner, weight)
 
         return learn
 
@@ -111,12 +114,14 @@ def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Cand
         towards=towards,
         evaluate_at=_evaluation_steps(config, chooses_at, steps),
         patience=config.patience,
+        keep_best=config.keep == "best",
         dropout=config.dropout,
         candidates=candidates,
         rule=config.sandwich,
         chances=_chances(config.sandwich, candidates, known.cost),
         fractions=_fractions(candidates, known.cost, length, towards.structure_run(known.store)),
         chooses_at=chooses_at,
+        step_loss=config.step_loss,
     )
 
 
@@ -131,7 +136,7 @@ def _choice_step(request: OnceForAllRequest, steps: int) -> int | None:
 def _evaluation_steps(config: OnceForAllConfig, chooses_at: int | None, steps: int) -> frozenset[int]:
     if chooses_at is not None:
         return even_steps(chooses_at, config.evaluations, last=True)
-    return even_steps(steps, config.evaluations, last=config.patience is not None)
+    return even_steps(steps, config.evaluations, last=config.keep == "best" or config.patience is not None)
 
 
 def _chances(rule: Rule, candidates: Sequence[Candidate], cost: ForwardCost) -> dict[float, float]:

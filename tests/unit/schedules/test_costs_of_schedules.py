@@ -8,7 +8,7 @@ import pytest
 import torch
 from schedule_runs import BASE, ran, with_distillation
 from tiny_runs import Told, changed, executor
-from tiny_schedules import along, kd_equal_compute, kd_supernet_init, minidisc
+from tiny_schedules import along, kd_equal_compute, kd_from_supernet, minidisc
 
 from raydisc.config.sections import SandwichConfig, TeacherOutputsConfig
 from raydisc.models.build import load_frozen
@@ -24,6 +24,7 @@ from raydisc.testing.runs import STUDENT_SCALE
 from raydisc.testing.tolerance import assert_near
 from raydisc.training.batches import BatchSource
 from raydisc.training.inference import Pass
+from raydisc.training.loop import even_steps
 from raydisc.training.predictions import predict
 
 pytestmark = pytest.mark.integration
@@ -67,12 +68,21 @@ def test_kd_with_equal_compute_spends_what_minidisc_spent(search, storage, sourc
     assert ran(minidisc(search, 0.2, 1, False), storage).outcome.supernet.key not in supernet_and_student
 
 
-def test_equal_compute_never_stops_early(search, storage, mini):
-    impatient = with_distillation(search, patience=1, lr=1e-9)
+def test_equal_compute_never_stops_early_but_keeps_its_best_step_where_others_do(search, storage):
+    """At a learning rate that ruins the student in the end, the best of its evaluations is kept."""
+    impatient = with_distillation(search, patience=1, lr=0.03, epochs=4.0, warmup=0.9)
     run = ran(kd_equal_compute(impatient, 0.2, 1, False), storage)
     plain = ran(along(impatient, ()), storage)
-    assert run.outcome.student["steps"] > plain.outcome.student["steps"]
-    assert len(run.outcome.student["evaluations"]) == 1
+    student = run.outcome.student
+    assert student["steps"] > plain.outcome.student["steps"]
+    *evaluations, kept = student["evaluations"]
+    assert [it["step"] for it in evaluations] == sorted(even_steps(student["steps"], 4, last=True))
+    assert kept["metric"] == max(it["metric"] for it in evaluations) > evaluations[-1]["metric"]
+    budget = run.distils[-1].budget_flops
+    spent = sum(artifact.flops for artifact in run.outcome.own)
+    cost, structure, evaluating = evaluation_flops(run.store, run.distils[-1].data, student)
+    assert budget - STEP_FORWARDS * cost.flops(structure, 32, 64) <= spent <= budget
+    assert student.flops > 4 * evaluating
 
 
 def test_the_cost_of_a_stage_is_its_steps_and_its_evaluation(search, storage):
@@ -144,8 +154,8 @@ def test_once_for_all_costs_what_its_sandwiches_cost(search, storage, named):
     rule, count = SANDWICHES[named]
     config = changed(BASE.once_for_all, sandwich=rule)
     experiment = BASE.model_copy(update={"once_for_all": config})
-    run = ran(kd_supernet_init(type(search)(experiment, search.subject, STUDENT_SCALE, 4), 0.2, 1), storage)
-    supernet, [request] = run.outcome.supernet, run.distils
+    run = ran(kd_from_supernet(type(search)(experiment, search.subject, STUDENT_SCALE, 4), 0.2, 1), storage)
+    supernet, request = run.outcome.supernet, run.distils[-1]
     rows = supernet["candidates"]
     candidates = [Candidate(row["scale"], Widths(tuple(row["heads"]), tuple(row["neurons"]))) for row in rows]
     cost, _, _ = evaluation_flops(run.store, request.data, run.outcome.student)

@@ -8,7 +8,7 @@ import torch
 from schedule_runs import BASE, GRID, assistant_start, distances, outputs_of, ran, trained, with_distillation
 from tiny_models import size_at
 from tiny_runs import changed, search_of, weights_of
-from tiny_schedules import along, kd_supernet_init, minidisc
+from tiny_schedules import along, minidisc
 
 from raydisc.models.build import load_frozen
 from raydisc.models.widths import Widths
@@ -248,19 +248,6 @@ def test_the_student_is_cut_from_the_teacher_where_that_is_asked_for(search, sto
     student = read_weights(run.store, Model(run.outcome.student)).state
     for name, tensor in student.items():
         torch.testing.assert_close(tensor, teacher[name][tuple(map(slice, tensor.shape))], atol=1e-7, rtol=0)
-
-
-def test_the_candidate_teaches_the_student(mini, search, storage):
-    """From the same start, another teacher makes another student."""
-    control = ran(kd_supernet_init(search, 0.2, 1), storage)
-    [request] = control.distils
-    assert request.start == mini.distils[0].start == Model(mini.outcome.supernet)
-    assert request.teacher == Model(request.importance)
-    assert request.outputs == mini.outcome.own[0]
-    assert (control.outcome.path, control.outcome.initialisation) == ((), "supernet")
-    assert control.outcome.own == (request.outputs, mini.outcome.supernet, control.outcome.student)
-    between = distances(control.store, Model(control.outcome.student), Model(mini.outcome.student))
-    assert max(between.values()) > 1e-3
 
 
 def test_a_student_comes_nearer_to_its_teacher(search, storage):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from schedule_runs import BASE, ran, trained, with_distillation
 from tiny_runs import NO_DROPOUT, Told, changed, executor, search_of, tiny_experiment, weights_of
-from tiny_schedules import along, kd_equal_compute, kd_supernet_init, minidisc
+from tiny_schedules import along, kd_equal_compute, minidisc, takd_smallest
 
 from raydisc.config.sections import TeacherOutputsConfig
 from raydisc.errors import InputError
@@ -175,7 +175,7 @@ def test_losses_without_hidden_states(search, storage):
     [
         (lambda search: along(search, ()), 0),
         (lambda search: along(search, (0.7, 0.4)), 0),
-        (lambda search: kd_supernet_init(search, 0.2, 1), 0),
+        (lambda search: takd_smallest(search, 0.2, 1), 0),
         (lambda search: minidisc(search, 0.2, 1, False), 2),
         (lambda search: minidisc(search, 0.0, 2, False), 4),
     ],

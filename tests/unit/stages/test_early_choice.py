@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import Told, changed, executor, search_of, tiny_experiment, weights_of
-from tiny_schedules import along, kd_supernet_init, minidisc, minidisc_with
+from tiny_schedules import along, kd_from_supernet, minidisc, minidisc_with
 from variants import slow_but
 
 from raydisc.config.sections import DistillationConfig, SandwichConfig, TeacherOutputsConfig
@@ -299,7 +299,7 @@ def run(storage, schedule):
 def test_minidisc_and_its_control_share_the_supernet(storage):
     search = search_with(**HALFWAY)
     mini, _ = run(storage, minidisc(search, 0.2, 1, False))
-    control, _ = run(storage, kd_supernet_init(search, 0.2, 1))
+    control, _ = run(storage, kd_from_supernet(search, 0.2, 1, False))
     assert control.supernet == mini.supernet
     assert [mini.path] == [tuple(by_step(mini.supernet)[None])]
     other, _ = run(storage, minidisc(search, BY_SIZE, 1, False))

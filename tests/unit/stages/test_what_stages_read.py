@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tiny_runs import Told, changed, executor, search_of, tiny_experiment, weights_of
-from tiny_schedules import along, kd_supernet_init, minidisc
+from tiny_schedules import along, kd_from_supernet, minidisc
 from variants import slow_but
 
 from raydisc.stages.evaluate import Evaluate
@@ -48,7 +48,7 @@ def all_stages(storage, experiment, reader):
     search = search_of(experiment)
     run.run(along(search, (0.5,)))
     run.run(minidisc(search, 0.2, 1, False))
-    run.run(kd_supernet_init(search, 0.2, 1))
+    run.run(kd_from_supernet(search, 0.2, 1, False))
     trained = [
         artifact for request, artifact, _ in told.stages if request.kind in {"finetune", "once_for_all", "distil"}
     ]
