@@ -20,6 +20,7 @@ teacher:
 grid: {scales: [0.8, 0.5, 0.25], importance: gradient}
 student: {scale: 0.25}
 schedules: [kd, maxidisc, {minidisc: {lam: 0.2}}]
+controls: [kd_equal_compute, kd_from_supernet]
 once_for_all: {epochs: 1, lr: 1.0e-3, batch_size: 16, candidates: all, choose_at: 1}
 distillation: {epochs: 1, lr: 1.0e-3, batch_size: 16}
 """

@@ -140,7 +140,7 @@ def test_an_experiment_names_it_and_its_controls_stand_beside_it():
     with SCHEDULES.registering(Repeated):
         trials = expand(tiny_experiment(schedules=["kd", {"repeated": {"lam": 0.5}}]), [STUDENT_SCALE])
     assert [trial.name for trial in trials] == [
-        "kd-to-0.25-seed-0", "repeated-lam-0.5-to-0.25-seed-0", "kd_equal_compute-lam-0.5-to-0.25-seed-0",
+        "kd-to-0.25-seed-0", "repeated-lam-0.5-to-0.25-seed-0", "kd_equal_compute-of-repeated-lam-0.5-to-0.25-seed-0",
     ]  # fmt: skip
 
 
