@@ -156,6 +156,8 @@ def test_the_number_of_tokens_that_are_named_reaches_stages_of_language_tasks_al
         ("evaluation_rows", 30),
         ("choose_at", 0.5),
         ("candidates", "smaller_half"),
+        ("keep", "best"),
+        ("step_loss", "half_mean"),
     ],
 )
 def test_once_for_all_settings(base_search, base_keys, field, value):
@@ -179,7 +181,7 @@ def test_lambda_is_in_the_key_only_where_it_decides_who_is_trained(base_search, 
 def test_every_setting_of_a_training_section_was_tried():
     """A new setting must be added to the tests above."""
     training = {"epochs", "lr", "batch_size", "warmup", "weight_decay", "max_grad_norm", "patience", "dropout"}
-    own = {"sandwich", "candidates", "choose_at", "evaluations", "evaluation_rows"}
+    own = {"sandwich", "candidates", "choose_at", "evaluations", "evaluation_rows", "keep", "step_loss"}
     assert set(OnceForAllConfig.model_fields) == training | own
     assert set(SandwichConfig.model_fields) == {"largest", "middle", "draw", "slices"}
     objective = {"losses", "temperature", "layer_mapping", "top_tokens"}
