@@ -39,8 +39,8 @@ be run in several settings on the same teacher and seeds, which share whatever s
 EXAMPLES = """\
   python experiments/benchmarks/search_cost.py
   python experiments/benchmarks/search_cost.py experiments/sst2_cpu.yaml --set task.train=... --storage runs \\
-    --setting paper once_for_all.sandwich=all
-  python experiments/benchmarks/search_cost.py --runs quickstart quickstart-paper --storage runs"""
+    --setting late once_for_all.choose_at=1
+  python experiments/benchmarks/search_cost.py --runs quickstart quickstart-late --storage runs"""
 
 DEFAULT = Path(__file__).resolve().parents[1] / "quickstart.yaml"
 ORACLE = "oracle path"

@@ -285,7 +285,7 @@ class OnceForAllConfig(TrainingConfig):
         | Annotated[SandwichConfig, Tag("section")],
         Discriminator(lambda value: "section" if isinstance(value, dict | SandwichConfig) else "word"),
     ] = SandwichConfig()
-    """The candidates of one step: ``all``, as in the code of the MiniDisc paper, or a few (a section)."""
+    """The candidates of one step: ``all`` of the grid, or a few (a section)."""
     epochs: Annotated[float, Field(gt=0)] = 2.25
     """Number of passes over the training rows; fewer than in ``distillation`` leave more of the cost to the student."""
     candidates: Literal["smaller_half", "all"] = "smaller_half"

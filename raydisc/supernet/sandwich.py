@@ -12,7 +12,7 @@ from raydisc.config.sections import SandwichConfig
 from raydisc.supernet.candidates import Candidate
 
 Rule = Literal["all"] | SandwichConfig
-"""``all`` candidates in every step, as in the paper's code, or the settings by which a few are drawn."""
+"""``all`` candidates in every step, or the settings by which a few are drawn."""
 
 
 @dataclass(frozen=True)
