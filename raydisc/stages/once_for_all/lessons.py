@@ -62,6 +62,7 @@ def sandwich_backward(
         lessons: The lessons of the step.
         loss: The loss of each lesson.
         student_positions: The positions of the candidates whose hidden states are compared.
+        inner: The signals from inside the candidates that the loss compares.
         weight: The weight of each lesson's loss in that of the step.
 
     Returns:

@@ -15,7 +15,7 @@ from raydisc.training.progress import ScoredCandidate
 
 
 def scored(scale: float, metric: float) -> ScoredCandidate:
-    return ScoredCandidate(scale, 1_500_000, 1.0, metric, 0.01)
+    return ScoredCandidate(scale, scale, 1_500_000, 1.0, metric, 0.01)
 
 
 CANDIDATES = [scored(0.9, 0.95), scored(0.5, 0.94), scored(0.3, 0.93), scored(0.1, 0.99)]

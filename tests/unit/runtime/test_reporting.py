@@ -23,7 +23,7 @@ from raydisc.training.progress import (
     StepsDone,
 )
 
-CANDIDATES = (ScoredCandidate(0.5, 7, 1.0, 0.9, 0.1),)
+CANDIDATES = (ScoredCandidate(0.5, 0.5, 7, 1.0, 0.9, 0.1),)
 
 
 def trains(event: Event) -> StageEvent:

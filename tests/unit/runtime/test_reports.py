@@ -34,7 +34,7 @@ from raydisc.training.progress import (
     StepsDone,
 )
 
-CANDIDATES = (ScoredCandidate(0.5, 7, 1.0, 0.9, 0.1), ScoredCandidate(0.25, 3, 1.0, 0.8, 0.1))
+CANDIDATES = (ScoredCandidate(0.5, 0.5, 7, 1.0, 0.9, 0.1), ScoredCandidate(0.25, 0.25, 3, 1.0, 0.8, 0.1))
 EVENTS: list[Event] = [
     StepsDone(3, 7, 0.25),
     StepsDone(0),

@@ -61,7 +61,7 @@ def test_what_is_known_of_a_finished_teacher(tmp_path, family):
 
 @pytest.mark.parametrize("allocation", ["global", "uniform"])
 def test_few_key_value_groups_bring_a_notice(tmp_path, allocation):
-    """With one group a layer, attention is ranked over the model, and a uniform tenth is no tenth."""
+    """With one group a layer, attention is ranked over the model, and a uniform tenth is larger."""
     config = tiny_config("gemma")
     config.num_key_value_heads = 1
     write_teacher(tmp_path, config)
