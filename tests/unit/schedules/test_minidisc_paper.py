@@ -17,7 +17,7 @@ from raydisc.stages.facts import SupernetFacts
 from raydisc.stages.files import read_weights
 from raydisc.stages.once_for_all.model import read_candidates
 from raydisc.stages.once_for_all.training import training_of
-from raydisc.stages.training import Known
+from raydisc.stages.training import Known, Pupil
 from raydisc.supernet.elastic import make_elastic
 from raydisc.testing.models import gradients_of
 from raydisc.testing.runs import STUDENT_SCALE
@@ -63,7 +63,8 @@ def test_one_step_is_half_the_mean_over_all_candidates_of_hidden_and_soft_losses
     assert (training.config.max_grad_norm, training.dropout, training.chooses_at) == (5.0, None, None)
     assigned = training.batches(3)
     positions = training.towards.teacher_positions
-    total = training.learner(model, OnlineSignal(whole, positions, lambda batch: None), "float32")(assigned)
+    signal = OnlineSignal(whole, positions, lambda batch: None)
+    total = training.learner(Pupil(model, signal, "float32"))(assigned)
 
     [batch] = {id(batch): batch for _, batch in assigned}.values()
     with torch.no_grad():
