@@ -74,13 +74,13 @@ class Forecast:
         trial: The trial.
         choice: The choice that the trial is assumed to make.
         stages: The stages that it asks for, each once, in order; the test of its student comes last.
-        student: The key of its student.
+        ends: The keys of its student and of the supernet that decided, on which the search cost depends.
     """
 
     trial: Trial
     choice: Choice
     stages: tuple[Planned, ...]
-    student: str
+    ends: tuple[str, ...]
 
     @property
     def assistants(self) -> tuple[float, ...]:
@@ -90,12 +90,12 @@ class Forecast:
     @property
     def flops(self) -> float:
         """The FLOPs of its search as if it had run alone."""
-        return search_cost(self.stages, [self.student]).flops
+        return search_cost(self.stages, self.ends).flops
 
     @property
     def needed(self) -> tuple[Planned, ...]:
         """The stages that its student depends on and the student's test, without stages that it only compares with."""
-        keys = _graph(self.stages).closure([self.student])
+        keys = _graph(self.stages).closure(self.ends)
         return tuple(stage for stage in self.stages if stage.key in keys or kind_named(stage.request.kind).tests)
 
 
@@ -154,7 +154,8 @@ class Forecaster:
         outcome: Outcome = driven(steps_of(trial, self._experiment, self._subject), execute)
         execute(Evaluate(self.ready.data, outcome.student))
         stages = tuple(asked.values())
-        return Forecast(trial, choice, stages, outcome.student.key)
+        ends = (outcome.student, *([outcome.supernet] if outcome.supernet else []))
+        return Forecast(trial, choice, stages, tuple(artifact.key for artifact in ends))
 
     def _choices(self, trial: Trial) -> Sequence[Choice]:
         """Return the choices that a trial may make; one empty choice where it trains no supernet."""

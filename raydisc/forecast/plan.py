@@ -121,10 +121,10 @@ def _assistants(trials: Sequence[Sequence[Forecast]]) -> list[list[float]]:
 def _cost(trials: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> dict[str, dict[str, float]]:
     """Return the search cost of all trials of a schedule in one replicate; only a schedule of one trial has choices."""
     if len(trials) == 1:
-        costs = [search_cost(way.stages, [way.student], seconds or _no_seconds) for way in trials[0]]
+        costs = [search_cost(way.stages, way.ends, seconds or _no_seconds) for way in trials[0]]
     else:
         stages = {stage.key: stage for ways in trials for stage in ways[0].stages}
-        costs = [search_cost(stages.values(), [ways[0].student for ways in trials], seconds or _no_seconds)]
+        costs = [search_cost(stages.values(), [end for ways in trials for end in ways[0].ends], seconds or _no_seconds)]
     found = {"flops": _bounds([cost.flops for cost in costs])}
     return found | ({"device_seconds": _bounds([cost.device_seconds for cost in costs])} if seconds else {})
 

@@ -82,12 +82,17 @@ def _schedule_cost(graph: StageGraph, trials: Sequence[Mapping[str, Any]]) -> Co
 
 def _roots(graph: StageGraph, trial: Mapping[str, Any]) -> list[str]:
     if trial["state"] == "finished" and trial["student"]:
-        return [trial["student"]]
+        return _ends(trial)
     return [key for key in trial["stages"] or () if key in graph.stages]
 
 
+def _ends(trial: Mapping[str, Any]) -> list[str]:
+    """Return the student, and the supernet that decided, of which there need not be anything in the student."""
+    return [trial["student"], *([trial["supernet"]] if trial["supernet"] else [])]
+
+
 def _row(trial: Mapping[str, Any], graph: StageGraph, metrics: Metrics, schedule_cost: Cost | None) -> Row:
-    roots = [trial["student"]]
+    roots = _ends(trial)
     known = not graph.missing(roots, trial["stages"] or ())
     test: Mapping[str, Any] = metrics.get((trial["test"], trial["metric"]), {})
     return Row(

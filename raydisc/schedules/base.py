@@ -192,7 +192,9 @@ class Schedule(ABC, Generic[OptionsT]):
                 request = steps.send(artifact)
         except StopIteration as end:
             outcome: Outcome = end.value
-        needed = closure(asked, outcome.student.key) - prepared
+        # a supernet that only decided is paid too, though nothing of it is in the student
+        ends = [outcome.student, *([outcome.supernet] if outcome.supernet else [])]
+        needed = set().union(*(closure(asked, artifact.key) for artifact in ends)) - prepared
         return replace(outcome, own=tuple(artifact for key, artifact in asked.items() if key in needed))
 
     def __hash__(self) -> int:

@@ -26,9 +26,9 @@ class Outcome:
         path: The scales of its assistants in order; empty without any.
         initialisation: The model that the student was cut from: ``teacher``, ``assistant``, ``supernet``, or
             ``student`` for an earlier model of the student's own scale.
-        supernet: The once-for-all artifact, if there is one.
-        own: The artifacts that the student depends on, those of the preparation left out, in the order in which they
-            were first asked for; the student is the last. Filled in by ``Schedule.steps``.
+        supernet: The once-for-all artifact, if there is one; of several the last in which a choice was made.
+        own: The artifacts that the student and the supernet depend on, those of the preparation left out, in the order
+            in which they were first asked for; the student is the last. Filled in by ``Schedule.steps``.
 
     Example:
         >>> student = Artifact(key="3fb2", kind="distil")

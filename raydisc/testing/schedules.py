@@ -156,7 +156,7 @@ class ScheduleContract:
         assert all(later < earlier for earlier, later in zip(scales, scales[1:], strict=False))
 
     def test_what_it_asks_for_is_what_it_is_charged(self, ran: Ran) -> None:
-        """The search cost counts the stages that the student depends on; a schedule asks for no others.
+        """The search cost counts the stages that the student and the deciding supernet depend on, and no others.
 
         A control may look at its rival, which it is not charged for.
         """
@@ -167,7 +167,8 @@ class ScheduleContract:
             }
             for stage, artifact in ran.stages
         ]  # fmt: skip
-        charged = StageGraph(rows).searched([ran.outcome.student.key])
+        supernet = ran.outcome.supernet
+        charged = StageGraph(rows).searched([ran.outcome.student.key, *([supernet.key] if supernet else [])])
         prepared = {artifact.key for stage, artifact in ran.stages if stage.prepares}
         assert {artifact.key for artifact in ran.outcome.own} == charged - prepared
         asked = {artifact.key for stage, artifact in ran.stages if stage.searched}

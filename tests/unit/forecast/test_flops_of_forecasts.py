@@ -177,7 +177,7 @@ def test_shared_stages_are_one_stage_and_a_search_costs_each_once(tmp_path):
         if trial.schedule.name == "maxidisc":
             [forecast] = forecaster.forecasts(trial)
             stages |= {stage.key: stage for stage in forecast.stages}
-            students.append(forecast.student)
+            students.extend(forecast.ends)
     kinds = [stage.request.kind for stage in stages.values()]
     assert kinds.count("importance") == 1
     assert kinds.count("distil") == 2 * len(students) == 8

@@ -1,7 +1,7 @@
 """AutoDisc: assistants are chosen one after the other, each in a supernet of the last, until the student is chosen."""
 
 import pytest
-from schedule_runs import ran
+from schedule_runs import ran, with_distillation
 from tiny_runs import changed
 
 from raydisc.schedules.autodisc import Autodisc, AutodiscOptions
@@ -52,6 +52,16 @@ def test_each_choice_is_the_best_tradeoff_below_the_last_and_the_students_own_en
     [student] = found.distils
     assert student.teacher == (origin or Model(student.importance))
     assert student.start == Model(found.supernets[-1][1])
+
+
+def test_a_supernet_that_only_decided_is_paid(search, storage):
+    """Students are cut from the teacher, and the student's own scale wins: the student has nothing of the supernet."""
+    from_teacher = with_distillation(search, initialisation="teacher")
+    found = ran(Autodisc(AutodiscOptions(lam=50.0)).steps(from_teacher), storage)
+    [supernet] = [artifact for request, artifact, _ in found.told.stages if request.kind == "once_for_all"]
+    assert found.distils[0].start == found.distils[0].teacher
+    assert supernet in found.outcome.own
+    assert found.outcome.own[-1] == found.outcome.student
 
 
 def test_there_are_at_most_the_assistants_that_are_allowed(run):

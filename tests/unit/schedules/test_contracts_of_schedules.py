@@ -3,7 +3,9 @@
 import pytest
 
 from raydisc.schedules import SCHEDULES
+from raydisc.schedules.autodisc import Autodisc, AutodiscOptions
 from raydisc.schedules.minidisc import Minidisc, MinidiscOptions
+from raydisc.testing.runs import tiny_experiment
 from raydisc.testing.schedules import ScheduleContract
 
 OPTIONS = {"takd": {"path": [0.7, 0.4]}}
@@ -22,3 +24,18 @@ class TestSchedules(ScheduleContract):
     @pytest.fixture(params=examples(), ids=lambda schedule: schedule.label)
     def schedule(self, request):
         return request.param
+
+
+class TestDecidedBySupernetAlone(ScheduleContract):
+    """The student's own scale wins the first contest, and the student is cut from the teacher."""
+
+    @pytest.fixture
+    def schedule(self):
+        return Autodisc(AutodiscOptions(lam=50.0))
+
+    @pytest.fixture
+    def experiment(self):
+        base = tiny_experiment()
+        return tiny_experiment(
+            distillation=base.distillation.model_copy(update={"initialisation": "teacher"}),
+        )
