@@ -50,7 +50,7 @@ def signal_for(training: Training, precision: Precision, counted: Allocations) -
         return kept_signal(towards, config)
     model = build(config, teacher).requires_grad_(False).eval()
     counted.watch(model)
-    wanted = (towards.top_tokens, towards.inner)
+    wanted = (towards.grouping, towards.inner)
     return OnlineSignal(model, towards.teacher_positions, lambda batch: None, precision, *wanted)
 
 

@@ -87,7 +87,7 @@ class WeightedLoss:
         losses = [(LOSSES.get(name, WHERE)(), weight) for name, weight in self.weights]
         of_classes = student
         if teacher.tokens is not None and any(loss.over_classes for loss, _ in losses):
-            of_classes = replace(student, logits=grouped(student.logits, teacher.tokens))
+            of_classes = replace(student, logits=grouped(student.logits, teacher.tokens, self.temperature))
         parts = [
             weight * self._mean(loss, of_classes if loss.over_classes else student, teacher, batch)
             for loss, weight in losses

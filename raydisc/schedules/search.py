@@ -22,6 +22,7 @@ from raydisc.stages.targets import inner_of, positions
 from raydisc.stages.teacher_outputs import TeacherOutputs, kept_in, outputs_shape
 from raydisc.stages.tokenise import Tokenise
 from raydisc.tasks.kinds import task_kind
+from raydisc.tasks.kinds.base import TaskKind
 from raydisc.tasks.metrics import metric
 
 
@@ -180,8 +181,10 @@ class Search:
         """Ask for a model's outputs on all training rows."""
         # the teacher as it was made computes the same as the sorted one, whatever the importance
         model = Model(ready.finetuned) if teacher == ready.teacher else teacher
-        config, top_tokens = self.experiment.teacher_outputs, self._distillation.top_tokens
-        return (yield TeacherOutputs(ready.data, model, self._matched, config, top_tokens, self._inner))
+        config, distillation = self.experiment.teacher_outputs, self._distillation
+        temperature = distillation.temperature if self._task_kind.over_vocabulary else 1.0
+        wanted = (config, distillation.top_tokens, self._inner, temperature)
+        return (yield TeacherOutputs(ready.data, model, self._matched, *wanted))
 
     def _outputs_for(self, ready: Ready, teacher: Model, epochs: float) -> Steps[Artifact | None]:
         """Ask for a model's outputs; None for less than one epoch, where the model is run for the rows wanted."""
@@ -192,9 +195,13 @@ class Search:
         return outputs_shape(data, self._matched, config, self._distillation.top_tokens, self._inner)
 
     @property
+    def _task_kind(self) -> TaskKind:
+        return task_kind(metric(self.subject.metric).kind)
+
+    @property
     def _distillation(self) -> DistillationConfig:
         """The section; settings that the kind of task never reads have their defaults, so that keys ignore them."""
-        ignored = task_kind(metric(self.subject.metric).kind).ignored
+        ignored = self._task_kind.ignored
         defaults = {name: DistillationConfig.model_fields[name].default for name in ignored}
         return self.experiment.distillation.model_copy(update=defaults)
 

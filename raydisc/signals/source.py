@@ -18,11 +18,13 @@ from raydisc.models.precision import Precision
 from raydisc.signals.base import Signal
 from raydisc.signals.cache import KeptOutputs, OutputsWriter, starts_of
 from raydisc.signals.inner import InnerSignal
-from raydisc.signals.top_tokens import likeliest
+from raydisc.signals.top_tokens import Grouping, likeliest
 from raydisc.tasks.batching import evaluation_batches
 from raydisc.tasks.tokenised import Batch, Split
 from raydisc.tasks.words import places_of
 from raydisc.training.inference import Pass
+
+_ONE_TOKEN = Grouping()
 
 
 class TeacherSignal(Protocol):
@@ -45,7 +47,7 @@ class OnlineSignal:
         positions: The positions whose hidden states are wanted.
         on_forward: Called with each batch that the teacher has run on.
         precision: The type of the teacher's matrix multiplications.
-        top_tokens: The number k of likeliest tokens in a language task.
+        grouping: The way in which predictions are kept in a language task.
         inner: The signals from inside the teacher that are wanted.
     """
 
@@ -53,14 +55,14 @@ class OnlineSignal:
     positions: tuple[int, ...]
     on_forward: Callable[[Batch], None]
     precision: Precision = "float32"
-    top_tokens: int = 1
+    grouping: Grouping = _ONE_TOKEN
     inner: Sequence[type[InnerSignal]] = ()
 
     def outputs(self, batch: Batch) -> Outputs:
         """See ``TeacherSignal``."""
         with torch.no_grad():
             found = forward(self.teacher, batch, self.positions, self.precision, self.inner)
-            result = _summarised(found, batch, self.top_tokens)
+            result = _summarised(found, batch, self.grouping)
         self.on_forward(batch)
         return result
 
@@ -102,11 +104,11 @@ class CachedSignal:
         return places
 
 
-def _summarised(outputs: Outputs, batch: Batch, top_tokens: int) -> Outputs:
+def _summarised(outputs: Outputs, batch: Batch, grouping: Grouping) -> Outputs:
     """Return a language model's outputs with its likeliest tokens in place of the vocabulary, others as they are."""
     if not batch.kind.over_vocabulary:
         return outputs
-    logits, tokens = likeliest(outputs.logits, top_tokens)
+    logits, tokens = likeliest(outputs.logits, grouping)
     return replace(outputs, logits=logits, tokens=tokens)
 
 
@@ -130,7 +132,7 @@ def write_outputs(
     pad_id: int,
     how: Pass,
     writer: OutputsWriter,
-    top_tokens: int = 1,
+    grouping: Grouping = _ONE_TOKEN,
 ) -> float:
     """Run the frozen teacher once over every row and write its outputs.
 
@@ -144,7 +146,7 @@ def write_outputs(
         pad_id: The token that fills up shorter rows.
         how: The batch size, the precision and the rank of this worker.
         writer: The writer of the files.
-        top_tokens: The number k of likeliest tokens in a language task.
+        grouping: The way in which predictions are kept in a language task.
 
     Returns:
         The error of rounded signals: the root mean square of the rounding relative to that of the exact numbers.
@@ -153,7 +155,7 @@ def write_outputs(
         BeyondRange: A number cannot be kept in the writer's type.
     """
     squares = torch.zeros(2, dtype=torch.float64)
-    for computed in _one_behind(_all_computed(teacher, split, positions, pad_id, how, writer, top_tokens)):
+    for computed in _one_behind(_all_computed(teacher, split, positions, pad_id, how, writer, grouping)):
         # The norms of all workers, so that all of them stop at the same batch.
         found = how.rank.total(computed.norms.double().square().sum(dim=0))
         if not bool(found.isfinite().all()):
@@ -189,12 +191,12 @@ def _all_computed(
     pad_id: int,
     how: Pass,
     writer: OutputsWriter,
-    top_tokens: int,
+    grouping: Grouping,
 ) -> Iterator[Computed]:
     device = next(teacher.parameters()).device
     teacher.eval()
     for batch in how.over(split, evaluation_batches(split.lengths, how.batch_size), pad_id, device):
-        yield computed_on(teacher, batch, positions, how.precision, writer.signals, writer.dtype, top_tokens)
+        yield computed_on(teacher, batch, positions, how.precision, writer.signals, writer.dtype, grouping)
 
 
 @torch.no_grad()
@@ -205,7 +207,7 @@ def computed_on(
     precision: Precision,
     signals: Sequence[type[Signal]],
     dtype: torch.dtype,
-    top_tokens: int,
+    grouping: Grouping,
 ) -> Computed:
     """Run the frozen teacher on a batch; on its device nothing of that is left.
 
@@ -216,10 +218,10 @@ def computed_on(
         precision: The precision to compute in.
         signals: The signals that are kept.
         dtype: The type of rounded signals.
-        top_tokens: The number k of likeliest tokens in a language task.
+        grouping: The way in which predictions are kept in a language task.
     """
     inner = [signal for signal in signals if signal.inner]
-    result = _summarised(forward(teacher, batch, positions, precision, inner), batch, top_tokens)
+    result = _summarised(forward(teacher, batch, positions, precision, inner), batch, grouping)
     entries = {signal: signal.taken(result, batch) for signal in signals}
     norms = []
     for signal in (it for it in signals if it.dtype is None):

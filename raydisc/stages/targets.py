@@ -10,6 +10,7 @@ from raydisc.signals.cache import read_outputs
 from raydisc.signals.hidden import HiddenStates
 from raydisc.signals.inner import InnerSignal
 from raydisc.signals.source import CachedSignal, OnlineSignal, TeacherSignal
+from raydisc.signals.top_tokens import Grouping
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
 from raydisc.stages.facts import OutputsFacts, TaskFacts
@@ -56,9 +57,9 @@ def refuse_misfit(objective: Objective, kind: TaskKind, num_layers: int) -> None
     positions(objective, num_layers)
 
 
-def tokens_named(data: Artifact, top_tokens: int) -> int:
-    """Return the number of likeliest tokens in a language model's outputs; at least one token is left to the others."""
-    return min(top_tokens, TaskFacts.of(data).vocab_size - 1)
+def grouping_of(data: Artifact, top_tokens: int, temperature: float) -> Grouping:
+    """Return how predictions of a language task are kept: the tokens asked for, fewer than the vocabulary has."""
+    return Grouping(min(top_tokens, TaskFacts.of(data).vocab_size - 1), temperature)
 
 
 def are_kept(outputs: Artifact | None) -> bool:
@@ -90,7 +91,7 @@ def targets_of(
     teacher: Model,
     split: Split,
     teacher_positions: tuple[int, ...],
-    top_tokens: int,
+    grouping: Grouping,
     inner: Sequence[type[InnerSignal]] = (),
 ) -> Targets:
     """Return a teacher's outputs: views of those that were kept, else the teacher itself, run in every step.
@@ -101,7 +102,7 @@ def targets_of(
         teacher: The model.
         split: The training rows.
         teacher_positions: The positions whose hidden states are wanted.
-        top_tokens: The number of likeliest tokens in a language model's outputs.
+        grouping: The way in which a language model's predictions are kept.
         inner: The signals from inside the teacher that are wanted.
     """
     if outputs is not None and are_kept(outputs):
@@ -113,5 +114,5 @@ def targets_of(
     weights = read_weights(context.store, teacher)
     model = frozen_model(weights, context)
     meter = FlopMeter(ForwardCost.of(model, weights.config), weights.structure)
-    signal = OnlineSignal(model, teacher_positions, meter, context.execution.precision, top_tokens, inner)
+    signal = OnlineSignal(model, teacher_positions, meter, context.execution.precision, grouping, inner)
     return Targets(signal, meter)

@@ -19,6 +19,7 @@ from raydisc.models.precision import Precision
 from raydisc.signals.cache import OutputsShape, OutputsWriter
 from raydisc.signals.inner import inner_sizes
 from raydisc.signals.source import BeyondRange, computed_on, write_outputs
+from raydisc.signals.top_tokens import Grouping
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import Stage, name_of
 from raydisc.stages.context import Context, Result
@@ -28,7 +29,7 @@ from raydisc.stages.kinds import kind_named
 from raydisc.stages.models import frozen_model
 from raydisc.stages.plan import Outlook, Plan
 from raydisc.stages.store import Blob
-from raydisc.stages.targets import tokens_named
+from raydisc.stages.targets import grouping_of
 from raydisc.stages.work import Work, over_split
 from raydisc.tasks.batching import EVALUATION_BATCH
 from raydisc.tasks.tokenised import Batch, Split
@@ -46,7 +47,7 @@ def outputs_shape(
     within = inner_sizes(inner, config)
     labels = kind.label_total(data.known, "train")
     if kind.over_vocabulary:
-        named = tokens_named(data, top_tokens)
+        named = grouping_of(data, top_tokens, 1.0).count
         return OutputsShape(*sizes, named + 1, named, num_labels=labels, inner=within)
     return OutputsShape(*sizes, facts.num_labels, num_labels=labels, inner=within)
 
@@ -92,7 +93,17 @@ def _gib(count: float) -> str:
 
 @dataclass(frozen=True)
 class TeacherOutputs(Stage):
-    """Compute the logits and matched hidden states of the training rows once, of the teacher or of an assistant."""
+    """Compute the logits and matched hidden states of the training rows once, of the teacher or of an assistant.
+
+    Attributes:
+        data: The tokenised task.
+        teacher: The model.
+        positions: The positions whose hidden states are kept.
+        config: The settings of where and how outputs are kept.
+        top_tokens: The number of likeliest tokens that are kept in a language task.
+        inner: The names of the signals from inside the model that are kept.
+        temperature: The temperature at which a language model's other tokens are made one class; 1 in other tasks.
+    """
 
     kind: ClassVar[str] = "teacher_outputs"
     version: ClassVar[int] = 2
@@ -102,6 +113,7 @@ class TeacherOutputs(Stage):
     config: TeacherOutputsConfig
     top_tokens: int
     inner: tuple[str, ...] = field(default=(), metadata={"since": []})
+    temperature: float = field(default=1.0, metadata={"since": 1.0})
 
     @property
     def of_teacher(self) -> bool:
@@ -160,14 +172,14 @@ def _written(
 
     A hidden state that float16 cannot hold has all of them kept in bfloat16, whose range is float32's.
     """
-    tokens = tokens_named(request.data, request.top_tokens)
+    grouping = grouping_of(request.data, request.top_tokens, request.temperature)
     for dtype in dict.fromkeys((request.config.dtype, "bfloat16")):
         folder = context.checkpoint_folder
         with OutputsWriter(folder, shape, dtype, split.lengths, context.rank, split.label_counts) as writer:
             try:
                 how = context.one_pass(meter, len(split))
                 return dtype, write_outputs(
-                    model, split, request.positions, TaskFacts.of(request.data).pad_id, how, writer, tokens
+                    model, split, request.positions, TaskFacts.of(request.data).pad_id, how, writer, grouping
                 )
             except BeyondRange:
                 continue
@@ -213,4 +225,4 @@ def run_outputs(
 ) -> None:
     """Compute the outputs of a model on batches without writing them, for the memory and the time that this takes."""
     for batch in batches:
-        computed_on(model, batch, positions, precision, shape.signals, torch.float16, shape.num_tokens)
+        computed_on(model, batch, positions, precision, shape.signals, torch.float16, Grouping(shape.num_tokens))

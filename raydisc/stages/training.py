@@ -22,13 +22,14 @@ from raydisc.models.structure import Structure
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.signals.inner import InnerSignal, inner_signals
 from raydisc.signals.source import TeacherSignal
+from raydisc.signals.top_tokens import Grouping
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.context import Context
 from raydisc.stages.facts import TaskFacts
 from raydisc.stages.files import read_split, read_structure
 from raydisc.stages.objective import Objective
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.targets import Targets, are_kept, inner_of, positions, targets_of, tokens_named
+from raydisc.stages.targets import Targets, are_kept, grouping_of, inner_of, positions, targets_of
 from raydisc.stages.work import Passes, Shape
 from raydisc.supernet.candidates import Candidate
 from raydisc.tasks.tokenised import Batch, Split
@@ -134,9 +135,9 @@ class Towards:
         return inner_signals(inner_of(self.objective))
 
     @property
-    def top_tokens(self) -> int:
-        """The number of the teacher's likeliest tokens that are compared in a language task."""
-        return tokens_named(self.data, self.objective.top_tokens)
+    def grouping(self) -> Grouping:
+        """The way in which predictions are compared in a language task."""
+        return grouping_of(self.data, self.objective.top_tokens, self.objective.temperature)
 
     def structure_run(self, store: ArtifactStore) -> Structure | None:
         """Return the structure of a teacher that is run in every step; None where its outputs are kept."""
@@ -144,7 +145,7 @@ class Towards:
 
     def targets(self, context: Context, source: BatchSource) -> Targets:
         """Return the teacher's outputs as a stage reads them."""
-        wanted = (self.teacher_positions, self.top_tokens, self.inner)
+        wanted = (self.teacher_positions, self.grouping, self.inner)
         return targets_of(context, self.outputs, self.teacher, source.split, *wanted)
 
 

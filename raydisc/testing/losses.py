@@ -26,7 +26,7 @@ from raydisc.losses.objective import applies_to
 from raydisc.models.forward import Outputs
 from raydisc.signals.cache import starts_of
 from raydisc.signals.registry import SIGNALS
-from raydisc.signals.top_tokens import grouped, likeliest
+from raydisc.signals.top_tokens import Grouping, grouped, likeliest
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch, Split
 from raydisc.tasks.words import places_of
@@ -99,10 +99,10 @@ class Example:
         mine = self._on(batch, student or self.student)
         theirs = self._on(batch, teacher or self.teacher)
         if batch.kind.over_vocabulary:
-            logits, tokens = likeliest(theirs.logits, _TOP_TOKENS)
+            logits, tokens = likeliest(theirs.logits, Grouping(_TOP_TOKENS, TEMPERATURE))
             theirs = replace(theirs, logits=logits, tokens=tokens)
             if loss.over_classes:
-                mine = replace(mine, logits=grouped(mine.logits, tokens))
+                mine = replace(mine, logits=grouped(mine.logits, tokens, TEMPERATURE))
         return mine, theirs
 
     def _on(self, batch: Batch, outputs: Outputs) -> Outputs:

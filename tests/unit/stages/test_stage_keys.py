@@ -136,6 +136,15 @@ def test_the_objective_reaches_all_that_is_trained_by_it(base_search, base_keys,
     assert reached == AFTER_OUTPUTS | ({"teacher_outputs"} if field == "layer_mapping" else set())
 
 
+@pytest.mark.parametrize(("metric", "reached"), [("accuracy", AFTER_OUTPUTS), ("token_likelihood", WITH_OUTPUTS)])
+def test_a_temperature_reaches_the_outputs_of_language_tasks(base_search, metric, reached):
+    """There the tokens that are not named are made one class at the temperature."""
+    search = replace(base_search, subject=replace(base_search.subject, metric=metric))
+    experiment = BASE.model_copy(update={"distillation": changed(BASE.distillation, temperature=2.0)})
+    before, after = keys_of(search), keys_of(replace(search, experiment=experiment))
+    assert {name for name in after if after[name] != before[name]} == reached
+
+
 @pytest.mark.parametrize(("metric", "reached"), [("accuracy", set()), ("token_likelihood", WITH_OUTPUTS)])
 def test_the_number_of_tokens_that_are_named_reaches_stages_of_language_tasks_alone(base_search, metric, reached):
     search = replace(base_search, subject=replace(base_search.subject, metric=metric))
