@@ -53,7 +53,7 @@ def grouped(logits: torch.Tensor, tokens: torch.Tensor, temperature: float = 1.0
         temperature: The temperature τ.
 
     Returns:
-        τ times the logarithms of the softened probabilities ``[P, k + 1]``.
+        The logarithms of the softened probabilities, times τ ``[P, k + 1]``.
     """
     softened = logits / temperature
     named = softened.gather(-1, tokens) - softened.logsumexp(dim=-1, keepdim=True)

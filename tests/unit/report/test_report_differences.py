@@ -25,7 +25,7 @@ def half_width(interval: Interval) -> float:
 
 
 def test_the_reference_and_the_oracle_are_compared_with_every_schedule(filled: World) -> None:
-    others = ["kd", "kd_equal_compute", "kd_supernet_init"]
+    others = ["kd", "kd_equal_compute", "kd_from_supernet"]
     expected = [(above, below) for below in others for above in ("minidisc", "oracle")]
     expected += [("oracle", "minidisc"), ("minidisc", "maxidisc"), ("oracle", "maxidisc")]
     found = differences_of(filled)

@@ -108,7 +108,7 @@ def test_a_stage_that_was_stopped_counts_until_it_is_finished(filled: World) -> 
     other = World(filled.ledger.root.parent, run="second")
     other.stage("own", "distil", ["supernet-s0"], 2, state="stopped")
     other.stage("left", "distil", ["supernet-s0"], 4, state="stopped")
-    other.trial("t", "kd_supernet_init", "own", 0.5)
+    other.trial("t", "kd_from_supernet", "own", 0.5)
     assert show(filled.ledger, "second")["spent"]["flops"] == 6
     other.stage("own", "distil", ["supernet-s0"], 3)
     assert show(filled.ledger, "second")["spent"]["flops"] == 7

@@ -35,10 +35,11 @@ def keys(trial: Trial, of: Experiment, subject: Subject) -> list[str]:
 
 
 def test_every_schedule_runs_by_every_teacher_with_every_seed() -> None:
-    several = experiment(3, 5, schedules=["kd", "minidisc"], seeds=[0, 1])
+    controls = ["kd_equal_compute", "kd_from_supernet"]
+    several = experiment(3, 5, schedules=["kd", "minidisc"], controls=controls, seeds=[0, 1])
     found = expand(several, [0.25])
     pairs = [(teacher, seed) for teacher in (3, 5) for seed in (0, 1)]
-    for name in ("kd", "minidisc", "kd_equal_compute", "kd_supernet_init"):
+    for name in ("kd", "minidisc", *controls):
         assert [trial.replicate for trial in found if trial.schedule.name == name] == pairs
     assert len({trial.name for trial in found}) == len(found) == 4 * len(pairs)
     assert found[0].name == "kd-to-0.25-teacher-3-seed-0"
@@ -87,7 +88,10 @@ def test_a_trial_by_a_teacher_that_the_experiment_lacks_is_refused(
         steps_of(Trial(KD, 0.25, 0, teacher_seed=named), experiment(3, 5), subject)
 
 
-OVERRIDES = ["task.reviews={train: 60, validation: 20, test: 20}", "grid.scales=[0.8, 0.5, 0.1]", "seeds=[0, 1]"]
+OVERRIDES = [
+    "task.reviews={train: 60, validation: 20, test: 20}", "grid.scales=[0.8, 0.5, 0.1]", "seeds=[0, 1]",
+    "controls=[kd_equal_compute, kd_from_supernet]",
+]  # fmt: skip
 
 
 def planned(*overrides: str) -> list[Job]:
