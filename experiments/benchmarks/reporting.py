@@ -67,7 +67,7 @@ def live_rows(count: int, plain: bool, idle_seconds: float) -> list[Row]:
     reporter = LiveReporter(plain=plain, file=Terminal())
     way = "plain" if plain else "terminal"
     scored = [
-        ScoredCandidate(row["scale"], row["parameters"], row["reference"], row["metric"], row["se"])
+        ScoredCandidate(row["scale"], row["scale"], row["parameters"], row["reference"], row["metric"], row["se"])
         for row in candidates(count)
     ]
 
