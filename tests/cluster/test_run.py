@@ -72,7 +72,7 @@ def test_the_chosen_assistant_leads_the_ranking(compared: Rows, shown: dict[str,
     candidates = shown["candidates"]
     assert all(set(candidate) >= CANDIDATE_FIELDS for candidate in candidates)
     for candidate in candidates:
-        expected = min(max(candidate["metric"], 0), 1) + 0.2 * (1 - candidate["scale"])
+        expected = min(max(candidate["metric"], 0), 1) + 0.2 * (1 - candidate["measured_scale"])
         assert candidate["tradeoff"] == pytest.approx(expected)
     assistants = [candidate for candidate in candidates if candidate["scale"] > 0.25]
     first = min(assistants, key=lambda candidate: candidate["place"])
