@@ -49,7 +49,9 @@ def settings() -> str:
         if (kind := setting.get("$ref", "").rpartition("/")[2]) and kind in sections:
             pages += [_section(path, section, sections) for path, section in _nested(name, sections[kind], sections)]
     for name, options in _schedules(sections).items():
-        pages.append(_section(f"schedules: {name}", options, sections))
+        pages += [
+            _section(path, section, sections) for path, section in _nested(f"schedules: {name}", options, sections)
+        ]
     return "\n".join(pages)
 
 

@@ -13,6 +13,7 @@ from raydisc.forecast.devices import Devices
 from raydisc.forecast.dry_run import Forecast, Forecaster, Planned, label_of, search_cost
 from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.layouts import fit_of, heaviest_stages
+from raydisc.forecast.searches import Bounds, bounds_of, examples_of, searches_in
 from raydisc.forecast.timing import Pace, seconds_of
 from raydisc.models.structure import full_structure
 from raydisc.parallel.footprint import Footprint, fewest_workers
@@ -91,7 +92,8 @@ def schedule_rows(
         some = next(iter(replicates.values()))
         teachers, seeds = (len(set(known)) for known in zip(*replicates, strict=True))
         row: Row = {
-            "schedule": name, "student_scale": student, "trials": len(some), "teachers": teachers, "seeds": seeds,
+            "schedule": name, "student_scale": student, "trials": some[0][0].trial.schedule.most or len(some),
+            "teachers": teachers, "seeds": seeds,
             "lam": some[0][0].trial.schedule.lam, "assistants": _assistants(some), "asked": some[0][0].trial in wanted,
         }  # fmt: skip
         for quantity in costs[0]:
@@ -110,6 +112,8 @@ _BOUNDS = ("expected", "low", "high")
 
 
 def _schedule(trial: Trial) -> tuple[Any, ...]:
+    if trial.schedule.source:
+        return trial.schedule.name, trial.student_scale, trial.schedule.options.model_dump_json(), None
     return trial.schedule.name, trial.student_scale, trial.schedule.label, len(trial.path)
 
 
@@ -120,21 +124,21 @@ def _assistants(trials: Sequence[Sequence[Forecast]]) -> list[list[float]]:
 
 def _cost(trials: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> dict[str, dict[str, float]]:
     """Return the search cost of all trials of a schedule in one replicate; only a schedule of one trial has choices."""
+    if trials[0][0].trial.schedule.source:
+        [search] = searches_in(trials)
+        of_search = {"flops": search.searched(lambda stage: stage.artifact.flops)}
+        return of_search | ({"device_seconds": search.searched(seconds)} if seconds else {})
     if len(trials) == 1:
         costs = [search_cost(way.stages, way.ends, seconds or _no_seconds) for way in trials[0]]
     else:
         stages = {stage.key: stage for ways in trials for stage in ways[0].stages}
         costs = [search_cost(stages.values(), [end for ways in trials for end in ways[0].ends], seconds or _no_seconds)]
-    found = {"flops": _bounds([cost.flops for cost in costs])}
-    return found | ({"device_seconds": _bounds([cost.device_seconds for cost in costs])} if seconds else {})
+    found = {"flops": bounds_of([cost.flops for cost in costs])}
+    return found | ({"device_seconds": bounds_of([cost.device_seconds for cost in costs])} if seconds else {})
 
 
 def _no_seconds(stage: Planned) -> float:
     return 0.0
-
-
-def _bounds(values: Sequence[float]) -> dict[str, float]:
-    return {"expected": sum(values) / len(values), "low": min(values), "high": max(values)}
 
 
 def _path_costs(groups: _Groups) -> dict[float, tuple[float, float]]:
@@ -184,22 +188,41 @@ def _aligned(ways: Sequence[Forecast]) -> list[list[tuple[Planned, Forecast]]]:
 
 
 def _summed(found: Iterable[Sequence[Planned]], amount: Callable[[Planned], float]) -> dict[str, float]:
-    parts = [_bounds([amount(stage) for stage in stages]) for stages in found]
+    parts = [bounds_of([amount(stage) for stage in stages]) for stages in found]
     return {bound: sum(part[bound] for part in parts) for bound in _BOUNDS}
 
 
-def total_row(forecasts: Sequence[Sequence[Forecast]], seconds: Seconds | None) -> Row:
-    """Return the cost and the files of the experiment as it stands, with every stage of all teachers and seeds once."""
+def total_row(
+    forecasts: Sequence[Sequence[Forecast]], seconds: Seconds | None, examples: Sequence[Sequence[Forecast]] = ()
+) -> Row:
+    """Return the cost and the files of the experiment as it stands, with every stage of all teachers and seeds once.
+
+    Args:
+        forecasts: The trials that are known.
+        seconds: Returns the device-seconds of a stage, where they are wanted.
+        examples: Trials at the ends of the spaces of its searches.
+    """
     found: dict[tuple[str, ...], list[Planned]] = {}
     for ways in forecasts:
         for same in _aligned(ways):
             found[tuple(dict.fromkeys(stage.key for stage, _ in same))] = [stage for stage, _ in same]
+    searches = searches_in(examples)
+    known = {key for keys in found for key in keys}
+    before = [known.union(*(search.shared for search in searches[:place])) for place in range(len(searches) + 1)]
+
+    def whole(amount: Callable[[Planned], float]) -> Bounds:
+        bounds = _summed(found.values(), amount)
+        for search, counted in zip(searches, before, strict=False):
+            part = search.cost(amount, lambda stage, counted=counted: stage.key not in counted)  # type: ignore[misc]
+            bounds = {bound: bounds[bound] + part[bound] for bound in _BOUNDS}
+        return bounds
+
     row: Row = {
-        "stages": len(found),
-        "flops": _summed(found.values(), lambda stage: stage.artifact.flops),
-        "stored_bytes": _summed(found.values(), lambda stage: float(stage.stored)),
+        "stages": len(found) + len(before[-1] - known) + sum(search.stages for search in searches),
+        "flops": whole(lambda stage: stage.artifact.flops),
+        "stored_bytes": whole(lambda stage: float(stage.stored)),
     }
-    return row | ({"device_seconds": _summed(found.values(), seconds)} if seconds else {})
+    return row | ({"device_seconds": whole(seconds)} if seconds else {})
 
 
 def fit_rows(forecasts: Sequence[Sequence[Forecast]], footprints: Footprints, devices: Devices) -> list[Row]:
@@ -235,12 +258,14 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
     subject = inspect(asked, weights=False)
     students = student_scales(asked, subject)
     wanted = expand(asked, students)
+    examples = examples_of(asked, students)
     more = shown_beside(asked, students)
     precision = devices.precision(asked.resources)
     with tempfile.TemporaryDirectory(prefix="raydisc-plan-") as scratch:
         forecaster = Forecaster(asked, subject, Path(scratch))
         outlook = forecaster.outlook
-        forecasts = [forecaster.forecasts(trial) for trial in [*wanted, *more]]
+        forecasts = [forecaster.forecasts(trial) for trial in [*wanted, *examples, *more]]
+        known = len(wanted)
         pace = prober(forecasts, outlook) if prober else None
         seconds = None if pace is None else lambda stage: seconds_of(stage.plan.work, outlook, pace)
         footprints = Footprints(outlook, precision, asked.resources.checkpointing)
@@ -254,8 +279,8 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
             "devices": asdict(devices),
             "candidates": candidate_rows(outlook, forecaster.ready.data, asked.grid, students),
             "stages": stage_rows(of_first, footprints, seconds),
-            "schedules": schedule_rows(forecasts, wanted, seconds),
-            "experiment": total_row(forecasts[: len(wanted)], seconds),
+            "schedules": schedule_rows(forecasts, [*wanted, *examples], seconds),
+            "experiment": total_row(forecasts[:known], seconds, forecasts[known : known + len(examples)]),
             "fits": fit_rows(of_first, footprints, devices),
         }
     return plan | ({"probe": asdict(pace)} if pace else {}) | ({} if price is None else _priced(plan, price))

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raydisc.errors import InputError
-from raydisc.report.costs import Cost, StageGraph
+from raydisc.report.costs import Cost, StageGraph, cost_of, total
 from raydisc.report.ledger import Ledger
 from raydisc.report.oracle import oracle_rows
 from raydisc.report.rows import Row, grouped, number, path_order, ratio
 from raydisc.report.runs import known_runs
 from raydisc.report.schedules import schedule_order
+from raydisc.report.schema import STOPPED_EARLY
 
 Metrics = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -41,7 +42,8 @@ def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
     graph = StageGraph(ledger.rows("stages"))
     tests = [trial["test"] for trial in trials if trial["test"]]
     metrics = {(m["key"], m["metric"]): m for m in ledger.rows("metrics", keys=tests, split="test")}
-    costs = {group: _schedule_cost(graph, members) for group, members in grouped(trials, _schedule).items()}
+    broken_off = ledger.rows("stages", latest=False, run=runs, state="stopped")
+    costs = {group: _schedule_cost(graph, members, broken_off) for group, members in grouped(trials, _schedule).items()}
     rows = [
         _row(trial, graph, metrics, costs[_schedule(trial)])
         for trial in trials
@@ -73,11 +75,20 @@ def _schedule(trial: Mapping[str, Any]) -> tuple[Any, ...]:
     return trial["run"], trial["schedule"], trial["teacher_seed"], trial["seed"], trial["student_scale"]
 
 
-def _schedule_cost(graph: StageGraph, trials: Sequence[Mapping[str, Any]]) -> Cost | None:
-    """Cost of all trials of one schedule; None where a stage they depend on is not in the ledger."""
+def _schedule_cost(
+    graph: StageGraph, trials: Sequence[Mapping[str, Any]], broken_off: Sequence[Mapping[str, Any]]
+) -> Cost | None:
+    """Cost of all trials of one schedule, with the stages in which some were stopped early.
+
+    None where a stage they depend on is not in the ledger.
+    """
     roots = [key for trial in trials for key in _roots(graph, trial)]
     asked = [key for trial in trials for key in trial["stages"] or ()]
-    return None if graph.missing(roots, asked) else graph.search_cost(roots)
+    if graph.missing(roots, asked):
+        return None
+    early = {(trial["run"], trial["trial"]) for trial in trials if trial["state"] == STOPPED_EARLY}
+    lost = [it for it in broken_off if (it["run"], it["trial"]) in early and it["key"] not in graph.stages]
+    return graph.search_cost(roots) + total(cost_of(it) for it in lost)
 
 
 def _roots(graph: StageGraph, trial: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,9 @@ import pyarrow as pa
 _TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
 _TEXTS, _REALS, _WHOLES = pa.list_(pa.string()), pa.list_(pa.float64()), pa.list_(pa.int64())
 
+STOPPED_EARLY = "stopped early"
+"""The state of a trial that a rule has stopped."""
+
 WRITTEN_AT = "written_at"
 """The column that the ledger adds to every row: when it was written, UTC, ISO 8601."""
 

@@ -12,6 +12,10 @@ from raydisc.schedules.base import Trial
 State = Literal["finished", "failed", "stopped early"]
 
 
+Curve = tuple[tuple[float, float], ...]
+"""Evaluations of a trial: its FLOPs until then, and the validation metric."""
+
+
 @dataclass(frozen=True)
 class TrialResult:
     """The end of a trial.
@@ -21,6 +25,8 @@ class TrialResult:
         metric: The validation metric of the student or, of a trial that was stopped early, of its last evaluation;
             None where there is no evaluation.
         message: Why it failed, or where it was stopped.
+        flops: The FLOPs of its own stages as far as it went, as if it had run alone; None where they are not known.
+        curve: The evaluations of its student while it was trained.
 
     Example:
         >>> result = TrialResult("finished", metric=0.91)
@@ -31,6 +37,8 @@ class TrialResult:
     state: State
     metric: float | None = None
     message: str = ""
+    flops: float | None = None
+    curve: Curve = ()
 
 
 class Proposals(Protocol):

@@ -9,6 +9,7 @@ import numpy as np
 
 from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger, now
+from raydisc.report.schema import STOPPED_EARLY
 from raydisc.schedules.base import Trial
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
@@ -18,9 +19,6 @@ from raydisc.stages.files import read_table
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.problem import Subject
 from raydisc.stages.store import ArtifactStore
-
-STOPPED_EARLY = "stopped early"
-"""The state of a trial that the scheduler of trials has ended."""
 
 
 class Recorder:

@@ -26,6 +26,7 @@ from raydisc.runs.folder import RESOLVED, claimed_folder
 from raydisc.runs.jobs import Ended, Jobs
 from raydisc.runs.machine import refuse_beyond_machine
 from raydisc.runs.proposals import Grid, Planner, Proposals
+from raydisc.runs.sources import Asked, Together, asked_of, begun
 from raydisc.runs.termination import interrupt, on_sigterm
 from raydisc.runtime.liveness import on_loss
 from raydisc.runtime.private_folder import remove_private_folder, usable_base
@@ -93,9 +94,9 @@ def check_experiment(experiment: Experiment) -> list[str]:
     Raises:
         InputError: The experiment cannot work.
     """
-    open_storage(experiment.storage)
+    storage = open_storage(experiment.storage)
     _refuse_beyond_machine(experiment.resources)
-    subject, _ = _inspected(experiment)
+    subject = _inspected(experiment, storage).subject
     return [*experiment.notices(), *subject.notices]
 
 
@@ -106,9 +107,19 @@ def _refuse_beyond_machine(resources: ResourcesConfig) -> None:
         usable_base()
 
 
-def _inspected(experiment: Experiment) -> tuple[Subject, list[Trial]]:
+@dataclass(frozen=True)
+class _Inspected:
+    """An experiment that can work: its subject, the trials that are known, and the searches for others."""
+
+    subject: Subject
+    trials: list[Trial]
+    searches: list[Asked]
+
+
+def _inspected(experiment: Experiment, storage: Storage) -> _Inspected:
     subject = inspect(experiment)
-    return subject, expand(experiment, student_scales(experiment, subject))
+    students = student_scales(experiment, subject)
+    return _Inspected(subject, expand(experiment, students), asked_of(experiment, subject, students, storage))
 
 
 def run_experiment(
@@ -147,11 +158,9 @@ def run_experiment(
     experiment = experiment if keep_names else experiment.with_absolute_paths()
     storage = open_storage(experiment.storage).absolute()
     _refuse_beyond_machine(experiment.resources)
-    subject, trials = _inspected(experiment)
-    # a budget leaves out trials of a grid, which are known; of those that a source would propose nobody knows
-    planner = Planner(Grid(trials)) if proposals is None else Planner(proposals, experiment.budget.trials)
+    inspected = _inspected(experiment, storage)
     try:
-        return _run_claimed(experiment, subject, storage, planner, proposals is not None, reporter, trial_scheduler)
+        return _run_claimed(experiment, inspected, storage, proposals, reporter, trial_scheduler)
     except OSError as error:
         told = sentence(error, str(storage))
         if told is None:
@@ -161,17 +170,22 @@ def run_experiment(
 
 def _run_claimed(
     experiment: Experiment,
-    subject: Subject,
+    inspected: _Inspected,
     storage: Storage,
-    planner: Planner,
-    proposed: bool,
+    proposals: Proposals | None,
     reporter: LiveReporter,
     trial_scheduler: "TrialScheduler | None",
 ) -> RunResult:
+    subject, proposed = inspected.subject, proposals is not None
+    planner = None if proposals is None else Planner(proposals, experiment.budget.trials)
     with claimed_folder(storage, experiment) as folder:
         before = read_state(folder)
         if before is not None and before.proposals and not proposed:
             raise InputError(_without_source(experiment.name))
+        # what the file's own sources know lies in the folder; jobs know which of these trials a budget leaves out
+        searches = [] if proposed else inspected.searches
+        own = Together([Grid(inspected.trials), *begun(searches)])
+        planner = planner or Planner(own)
         for notice in (*experiment.notices(), *subject.notices):
             reporter.notice(notice)
 
@@ -193,9 +207,17 @@ def _run_claimed(
             remove_private_folder()
             os._exit(STOPPED)
 
+        def scheduler() -> "TrialScheduler | None":
+            from raydisc.runtime.search_scheduler import scheduler_of
+
+            return trial_scheduler or scheduler_of(experiment, subject, searches, own.earlier)
+
+        examples = [trial for asked in searches for trial in asked.examples()]
         note()
         try:
-            ended = _run_jobs(experiment, subject, storage, planner, reporter, spending, note, lose, trial_scheduler)
+            ended = _run_jobs(
+                experiment, subject, storage, planner, reporter, spending, note, lose, scheduler, examples
+            )
         except BaseException as error:
             with suppress(OSError, StorageError):  # the first error counts
                 note("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -221,7 +243,8 @@ def _run_jobs(
     spending: Spending,
     note: Callable[[], None],
     lose: Callable[[], NoReturn],
-    trial_scheduler: "TrialScheduler | None",
+    scheduler: Callable[[], "TrialScheduler | None"],
+    examples: Sequence[Trial],
 ) -> Ended:
     with ray_session(), on_loss(lose), on_sigterm(interrupt):
         from raydisc.runtime.cluster import arithmetic_of, await_room, worker_memory
@@ -231,7 +254,7 @@ def _run_jobs(
         await_room(experiment.resources, not storage.everywhere, reporter.notice)
         alone = arithmetic_of(experiment.resources)
         memory = worker_memory(experiment.resources)
-        layouts = settled_layouts(experiment, subject, planner.trials, alone.precision, memory)
+        layouts = settled_layouts(experiment, subject, [*planner.trials, *examples], alone.precision, memory)
         named = [str(it) if it.workers > 1 else None for it in (layouts.trial, layouts.teacher)]
         arithmetic = replace(alone, layout=named[0], teacher_layout=named[1])
         find = _finder(experiment, storage, reporter)
@@ -239,9 +262,10 @@ def _run_jobs(
         planner.begin(jobs, reporter.expect)
         lam = next((trial.schedule.lam for trial in planner.trials if trial.schedule.lam is not None), DEFAULT_LAM)
         reporter.start(experiment.name, jobs.expected, lam)
-        run = Run(experiment, subject, str(storage), arithmetic, layouts, ends_trials=trial_scheduler is not None)
+        ends = scheduler()
+        run = Run(experiment, subject, str(storage), arithmetic, layouts, ends_trials=ends is not None)
         try:
-            return tune_jobs(run, planner, reporter, spending, note, trial_scheduler)
+            return tune_jobs(run, planner, reporter, spending, note, ends)
         finally:
             reporter.stop()
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ray.tune.search import Searcher
 
 from raydisc.runs.jobs import Job
-from raydisc.runs.proposals import TrialResult
+from raydisc.runs.proposals import State, TrialResult
 from raydisc.runtime.reports import JobEnded, JobStopped, Report, from_result
 
 
@@ -128,4 +128,5 @@ def _result_of(report: Report | None, error: bool) -> TrialResult:
     failure = end.failure or ("its process died" if error else None)
     if failure is not None:
         return TrialResult("failed", message=failure)
-    return TrialResult("stopped early" if end.stopped_early else "finished", end.metric, end.message)
+    state: State = "stopped early" if end.stopped_early else "finished"
+    return TrialResult(state, end.metric, end.message, end.flops, end.curve)

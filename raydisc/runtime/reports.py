@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from raydisc.runs.proposals import Curve
 from raydisc.stages.executor import StageEvent
 from raydisc.training.progress import Alive, Evaluated, Evaluation, Event, Notice, Ranked, StepsDone
 
@@ -20,12 +21,16 @@ class MetricReport:
         key: The key of the stage.
         evaluation: The number of the evaluation in the trial, from 1.
         metric: The metric on validation rows; of candidates their mean.
+        flops: The FLOPs of the trial's own stages until then.
+        of_student: Whether it is the student that was evaluated.
     """
 
     stage: str
     key: str
     evaluation: int
     metric: float
+    flops: float = 0.0
+    of_student: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,16 @@ class JobEnded:
         metric: The validation metric of the trial's student, or of its last evaluation.
         stopped_early: Whether the scheduler of trials has ended the trial.
         failure: Why it failed; None where it did not.
+        flops: The FLOPs of the trial's own stages, as far as it went.
+        curve: The evaluations of its student, each with the FLOPs until then.
     """
 
     message: str = ""
     metric: float | None = None
     stopped_early: bool = False
     failure: str | None = None
+    flops: float | None = None
+    curve: Curve = ()
 
 
 Report = StageEvent | MetricReport | AlteredFound | JobStopped | JobEnded
@@ -108,7 +117,7 @@ def from_result(result: Mapping[str, Any]) -> Report:
 
 def _event(kind: type[Event], result: Mapping[str, Any]) -> Event:
     if kind is Evaluated:
-        return Evaluated(_read(Evaluation, result), result["number"], result["steps"])
+        return Evaluated(_read(Evaluation, result), result["number"], result["steps"], result["flops"])
     return _read(kind, result)
 
 

@@ -152,7 +152,11 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     job: Job = config["job"]
     bound_threads(run.experiment.resources.cpus)
     reporting = Reporting(_report)
-    metrics = MetricReports(_report, lambda evaluation: run.ends_trials and _is_ended(job, copies, evaluation))
+    metrics = MetricReports(
+        _report,
+        lambda evaluation: run.ends_trials and _is_ended(job, copies, evaluation),
+        None if job.trial is None else job.trial.student_scale,
+    )
     try:
         executor, recorder = _equipped(job, run, copies, reporting, metrics)
     except (OSError, InputError, StorageError) as error:
@@ -162,11 +166,11 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
     done = JobEnded()
     try:
         if failure is None:
-            done = _stopped_before(config, run, recorder) or _perform_whole(job, run, executor, recorder)
+            done = _stopped_before(config, run, recorder) or _perform_whole(job, run, executor, recorder, metrics)
     except Stopped as stop:
         if is_going():
             leave()
-        early = JobEnded(f"stopped early ({stop})", metrics.last, stopped_early=True) if metrics.ended else None
+        early = _stopped_early(stop, metrics) if metrics.ended else None
         try:
             _record_stop(executor.store, run.layout_of(job), str(stop), recorder, reporting)
             if early is not None and job.trial is not None:
@@ -188,6 +192,11 @@ def run_job(config: dict[str, Any], run: Run, copies: Any) -> None:
             if sentence(error, run.storage) != failure:  # which says it already
                 failure = f"{failure} (and the ledger cannot be written: {masked(str(error))})"
     _report(replace(done, failure=failure))
+
+
+def _stopped_early(stop: Stopped, metrics: MetricReports) -> JobEnded:
+    curve = tuple(metrics.curve)
+    return JobEnded(f"stopped early ({stop})", metrics.last, stopped_early=True, flops=metrics.flops, curve=curve)
 
 
 def _is_ended(job: Job, copies: Any, evaluation: int) -> bool:
@@ -274,14 +283,14 @@ def _record_failure(job: Job, run: Run, failure: str, recorder: Recorder, report
         recorder.failed_trial(job.trial, run.subject, failure)
 
 
-def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -> JobEnded:
+def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder, metrics: MetricReports) -> JobEnded:
     """Do what the job is for; once altered artifacts are removed, do it again from its start."""
     if run.layout_of(job).workers == 1:
         refuse_without(run.arithmetic.precision, run.device)
     removed: set[str] = set()
     while True:
         try:
-            return _perform(job, run, executor, recorder)
+            return _perform(job, run, executor, recorder, metrics)
         except AlteredArtifact as error:
             if run.experiment.altered_artifacts == "refuse" or error.key in removed:
                 raise
@@ -294,7 +303,7 @@ def _perform_whole(job: Job, run: Run, executor: Executor, recorder: Recorder) -
                 time.sleep(_REPORT_EVERY_S)
 
 
-def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> JobEnded:
+def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder, metrics: MetricReports) -> JobEnded:
     """Do what the job is for."""
     if job.test:
         return JobEnded(_found(_test(job, run, executor, recorder)))
@@ -303,11 +312,12 @@ def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder) -> JobE
     if job.until is not None:
         executor.run(_up_to(steps_of(job.trial, run.experiment, run.subject), job.until))
         return JobEnded()
-    outcome = executor.run(steps_of(job.trial, run.experiment, run.subject))
+    outcome = executor.run(metrics.heard(steps_of(job.trial, run.experiment, run.subject)))
     recorder.trial(job.trial, run.subject, outcome)
     ready: Ready = executor.run(_preparation(job, run))
     export_student(executor.store, ready.data, job.trial, outcome, run.files / "students")
-    return JobEnded(_found(outcome.student), EvaluatedFacts.of(outcome.student).last.metric)
+    flops, metric = sum(artifact.flops for artifact in outcome.own), EvaluatedFacts.of(outcome.student).last.metric
+    return JobEnded(_found(outcome.student), metric, flops=flops, curve=tuple(metrics.curve))
 
 
 def _found(artifact: Artifact | None) -> str:

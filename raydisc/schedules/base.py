@@ -7,6 +7,7 @@ neither Ray nor torch.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.schedules import ScheduleOptions
+from raydisc.config.stopping import StoppingConfig
 from raydisc.schedules.steps import Outcome, Steps, closure, scales_above
 from raydisc.stages.artifact import Artifact
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 OptionsT = TypeVar("OptionsT", bound=ScheduleOptions)
 
 _LAST = 100
+_LONGEST = 100
+"""The most letters of a trial's settings in its name, which becomes that of a folder; longer ones are hashed."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Schedule(ABC, Generic[OptionsT]):
         exhaustive: Whether its trials are all paths of the grid, so that the best one is the oracle path.
         is_control: Whether it stands beside other schedules only, and no experiment file may name it.
         timed: Whether its stages depend on measured seconds, so that no plan foresees them to the last FLOP.
+        source: Where the source of its trials is (``package.module:NAME``), if they are proposed as results come; see
+            ``raydisc.runs.sources``. Empty where ``trials`` makes them all.
         controls: The controls that stand beside each of its trials.
         options: The options of this instance.
 
@@ -108,6 +114,7 @@ class Schedule(ABC, Generic[OptionsT]):
     exhaustive: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     timed: ClassVar[bool] = False
+    source: ClassVar[str] = ""
     controls: ClassVar[tuple[type[Control], ...]] = ()
 
     options: OptionsT
@@ -129,6 +136,16 @@ class Schedule(ABC, Generic[OptionsT]):
             seed: The seed of batches, dropout and the sandwich.
         """
         yield Trial(self, student_scale, seed)
+
+    def examples(self, above: Sequence[float], student_scale: float, seed: int) -> Iterator[Trial]:
+        """Make trials between which the cost of each one lies, for ``raydisc plan``: all of them, where they are known.
+
+        Args:
+            above: See ``trials``.
+            student_scale: See ``trials``.
+            seed: See ``trials``.
+        """
+        yield from self.trials(above, student_scale, seed)
 
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return every way in which the choices of a trial may fall, for ``raydisc plan``.
@@ -161,6 +178,16 @@ class Schedule(ABC, Generic[OptionsT]):
     @property
     def lam(self) -> float | None:
         """λ of the tradeoff that the schedule chooses by; None where it chooses nothing."""
+        return None
+
+    @property
+    def most(self) -> int:
+        """The most trials that its source proposes for one student and one seed; 0 where it has no source."""
+        return 0
+
+    @property
+    def stopping(self) -> StoppingConfig | None:
+        """The rule by which its trials are stopped early; None where each runs to its end."""
         return None
 
     @property
@@ -303,6 +330,8 @@ class Trial:
         """A name that is one word, unique within an experiment and fit for a folder."""
         path = "".join(f"-via-{scale:.15g}" for scale in self.path)
         settings = "".join(f"-{name}-{_worded(value)}" for name, value in self.settings)
+        if len(settings) > _LONGEST:
+            settings = f"-settings-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
         teacher = "" if self.teacher_seed is None else f"-teacher-{self.teacher_seed}"
         return f"{self.schedule.label}{path}{settings}-to-{self.student_scale:.15g}{teacher}-seed-{self.seed}"
 

@@ -4,18 +4,13 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from pydantic import ValidationError
-
 from raydisc.config.experiment import Experiment
-from raydisc.config.yaml_file import explain
+from raydisc.config.settings import may_be_set, settable_names, with_setting
 from raydisc.errors import InputError
 from raydisc.schedules.base import Schedule, Trial
 from raydisc.schedules.search import Ready, Search
 from raydisc.schedules.steps import Outcome, Steps, scales_above
 from raydisc.stages.problem import Subject
-
-SETTABLE = ("once_for_all", "distillation")
-"""The sections whose settings a trial may have for itself: all trials share what comes before these stages."""
 
 
 def schedules_of(experiment: Experiment) -> list[Schedule[Any]]:
@@ -102,16 +97,15 @@ def _experiment_of(trial: Trial, experiment: Experiment) -> Experiment:
     except InputError as error:
         raise InputError(f"trial {trial.name}: {error}") from error
     for place, value in trial.settings:
-        section, _, field = place.partition(".")
-        if section not in SETTABLE or field not in type(getattr(experiment, section)).model_fields:
+        if not may_be_set(place):
             raise InputError(
                 f"trial {trial.name}: the setting '{place}' is not one that a trial may have; "
-                f"give a setting of {' or '.join(SETTABLE)}"
+                f"give a setting of {settable_names()}"
             )
-        changed = getattr(experiment, section).model_dump() | {field: value}
+        section, _, name = place.partition(".")
         try:
-            settings = type(getattr(experiment, section)).model_validate(changed)
-        except ValidationError as error:
-            raise InputError(f"trial {trial.name}: {section}.{explain(error, changed)}") from error
+            settings = with_setting(getattr(experiment, section), name, value)
+        except ValueError as error:
+            raise InputError(f"trial {trial.name}: {section}.{error}") from error
         experiment = experiment.model_copy(update={section: settings})
     return experiment

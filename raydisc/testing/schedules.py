@@ -14,7 +14,9 @@ replace.
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import CodeType
@@ -62,11 +64,11 @@ class ScheduleContract:
 
     @pytest.fixture
     def trials(self, schedule: Schedule[Any], experiment: Experiment) -> list[Trial]:
-        """Return the schedule's trials; those of a control are its rival's."""
+        """Return the schedule's trials, or some where they are proposed; those of a control are its rival's."""
         own = schedule.rival if isinstance(schedule, Control) else schedule
         above = scales_above(experiment.grid.scales, STUDENT_SCALE)
-        made = list(own.trials(above, STUDENT_SCALE, 0))
-        return [Trial(schedule, trial.student_scale, trial.seed, trial.path) for trial in made]
+        made = list(own.examples(above, STUDENT_SCALE, 0))
+        return made if own is schedule else [replace(trial, schedule=schedule) for trial in made]
 
     @pytest.fixture
     def ran(self, trials: list[Trial], experiment: Experiment) -> Ran:
@@ -112,10 +114,24 @@ class ScheduleContract:
         if isinstance(schedule, Control):
             return  # Its trials are made beside those of its rival.
         above = scales_above(experiment.grid.scales, STUDENT_SCALE)
-        made = [list(schedule.trials(above, STUDENT_SCALE, seed)) for seed in (0, 7)]
+        made = [list(schedule.examples(above, STUDENT_SCALE, seed)) for seed in (0, 7)]
         assert len(made[0]) == len(made[1])
         assert {(trial.student_scale, trial.seed) for trial in made[1]} == {(STUDENT_SCALE, 7)}
         assert not {trial.name for trial in made[0]} & {trial.name for trial in made[1]}
+
+    def test_its_trials_are_made_or_proposed(self, schedule: Schedule[Any], experiment: Experiment) -> None:
+        """A schedule whose trials are proposed names the source, and makes none itself."""
+        if isinstance(schedule, Control):
+            return  # Its trials are made beside those of its rival.
+        made = list(schedule.trials(scales_above(experiment.grid.scales, STUDENT_SCALE), STUDENT_SCALE, 0))
+        if not schedule.source:
+            assert made
+        else:
+            assert not made
+            module, _, name = schedule.source.partition(":")
+            kind = getattr(import_module(module), name)
+            assert callable(kind.refuse)
+            assert callable(kind.begin)
 
     def test_it_refuses_a_grid_without_room(self, schedule: Schedule[Any], experiment: Experiment) -> None:
         """The refusal is one sentence; the experiment's grid is accepted."""

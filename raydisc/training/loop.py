@@ -196,7 +196,7 @@ def _train(
 
 
 def _last_evaluation(state: TrainingState, settings: LoopSettings) -> Evaluated:
-    return Evaluated(state.evaluations[-1], len(state.evaluations), settings.total_steps)
+    return Evaluated(state.evaluations[-1], len(state.evaluations), settings.total_steps, state.flops)
 
 
 def checkpoint_pause(usual_s: float, writing_s: float) -> float:

@@ -70,11 +70,13 @@ class Evaluated:
         evaluation: The evaluation.
         number: Its number in the stage, from 1.
         steps: The number of all steps.
+        flops: The FLOPs that the stage has executed until then.
     """
 
     evaluation: Evaluation
     number: int
     steps: int
+    flops: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def test_all_experiments_are_shipped():
     assert {path.stem for path in SHIPPED} >= {"quickstart", "sst2", "mrpc", "sick_nli", "sick_relatedness"}
 
 
-FROM_SCRATCH = {"quickstart", "language", "tokens"}
+FROM_SCRATCH = {"quickstart", "language", "learned_search", "tokens"}
 """On the project's own texts, with a vocabulary of their words."""
 
 
@@ -190,7 +190,8 @@ def test_unknown_names(refusal):
         ("teacher={model: x, finetune: {}, seeds: []}", "teacher.seeds is [], but should have at least 1 in it"),
         (
             "schedules=[{name: [1]}]",
-            "unknown schedule '[1]' in schedules[0] (known: kd, takd, maxidisc, minidisc); "
+            "unknown schedule '[1]' in schedules[0] (known: kd, takd, maxidisc, minidisc, "
+            "minidisc_paper, autodisc, optuna); "
             "a schedule of your own has to be installed as an entry point in the group raydisc.schedules",
         ),
         ("seeds=[-1]", "seeds[0] is -1, but should be greater than or equal to 0"),

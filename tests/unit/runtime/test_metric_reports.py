@@ -1,5 +1,6 @@
 """Reports of evaluations, by which schedulers of Tune decide; and jobs that come while others run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from raydisc.runtime.job_searcher import JobSearcher
 from raydisc.runtime.metric_reports import MetricReports
 from raydisc.runtime.reports import JobEnded, MetricReport, to_result
 from raydisc.runtime.trial_scheduler import JobScheduler, refuse_unsuitable
-from raydisc.stages.artifact import Artifact
+from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.executor import StageEvent
 from raydisc.training.loop import never
 from raydisc.training.progress import Evaluated, Evaluation, StepsDone
@@ -81,6 +82,30 @@ def test_numbers_are_the_same_where_stages_are_found_or_resumed() -> None:
     resumed.metrics.finished(Computed("distil"), STUDENT)  # type: ignore[arg-type]
     assert found.values == EXPECTED
     assert [number for _, number, _ in resumed.values] == [1, 2, 4, 5]
+
+
+def test_a_report_has_the_flops_until_then_and_whether_it_is_of_the_student() -> None:
+    class Asked(Computed):
+        def __init__(self, kind: str, scale: float) -> None:
+            super().__init__(kind)
+            self.scale = scale
+
+    reports: list[MetricReport] = []
+    metrics = MetricReports(reports.append, lambda evaluation: False, student_scale=0.25)
+    assistant, student = Asked("distil", 0.5), Asked("distil", 0.25)
+
+    def steps() -> Any:
+        yield assistant
+        yield student
+
+    heard = metrics.heard(steps())
+    made = replace(artifact("a", {2: [0.5], None: [0.6]}), cost=Cost(flops=100.0))
+    next(heard)
+    metrics.finished(assistant, made)  # type: ignore[arg-type]
+    heard.send(made)
+    metrics.progress(StageEvent("distil", "d", Evaluated(Evaluation(7, 0.3, 0.1), 1, 20, flops=25.0)))
+    assert [(it.flops, it.of_student) for it in reports] == [(100.0, False), (100.0, False), (125.0, True)]
+    assert (metrics.curve, metrics.flops) == ([(125.0, 0.3)], 125.0)
 
 
 def test_a_trial_that_is_ended_stays_so_with_the_metric_that_it_had() -> None:

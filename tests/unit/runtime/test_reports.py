@@ -71,8 +71,9 @@ def test_a_metric_that_is_not_a_number_comes_back() -> None:
 
 
 def test_schedulers_of_tune_see_the_words_that_they_always_saw() -> None:
-    assert to_result(MetricReport("distil", "k", 3, 0.5)) == {
-        "report": "metric", "stage": "distil", "key": "k", "evaluation": 3, "metric": 0.5,
+    assert to_result(MetricReport("distil", "k", 3, 0.5, flops=1e9, of_student=True)) == {
+        "report": "metric", "stage": "distil", "key": "k", "evaluation": 3, "metric": 0.5, "flops": 1e9,
+        "of_student": True,
     }  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 
 import pytest
 
+from raydisc.config.space import RangeConfig
 from raydisc.schedules import SCHEDULES
 from raydisc.schedules.autodisc import Autodisc, AutodiscOptions
 from raydisc.schedules.minidisc import Minidisc, MinidiscOptions
+from raydisc.schedules.optuna import Optuna, OptunaOptions
 from raydisc.testing.runs import tiny_experiment
 from raydisc.testing.schedules import ScheduleContract
 
@@ -17,7 +19,8 @@ def examples():
     plain = [kind(kind.Options(**OPTIONS.get(kind.name, {}))) for kind in SCHEDULES if not kind.is_control]
     controls = {control: control.of(rival) for rival in reversed(plain) for control in rival.controls}
     assert set(controls) == {kind for kind in SCHEDULES if kind.is_control}
-    return [*plain, *controls.values(), Minidisc(MinidiscOptions(lam=0.5, assistants=2, reinvest=False))]
+    by_lam = Optuna(OptunaOptions(space={"lam": RangeConfig(low=0.1, high=0.3)}, seed=3))
+    return [*plain, *controls.values(), Minidisc(MinidiscOptions(lam=0.5, assistants=2, reinvest=False)), by_lam]
 
 
 class TestSchedules(ScheduleContract):
