@@ -52,7 +52,14 @@ class Footprints:
         if training is not None:
             towards = training.towards
             target = None if towards is None else (towards.objective, towards.outputs is None)
-            key += (bool(training.evaluate_at), target, training.dropout, training.keeps_best)
+            key += (
+                bool(training.evaluate_at),
+                training.ends_at is None,
+                training.evaluation_rows,
+                target,
+                training.dropout,
+                training.keeps_best,
+            )
         if key not in self._found:
             data: Artifact = stage.request.data  # type: ignore[attr-defined]
             if training is not None:
@@ -84,7 +91,7 @@ class Footprints:
                 counted.forget()
                 if training.evaluate_at:
                     with nullcontext() if vocabulary is None else vocabulary.whole(1.0):
-                        self._evaluate(model, training, data)
+                        self._evaluate(model, training, data, training.evaluation_rows)
                     best = [it.clone() for it in weights_of(model).values()] if training.keeps_best else []
                     weights += sum(it.nbytes for it in best)
                 model.train()
@@ -93,11 +100,13 @@ class Footprints:
                     learn(step)
                     descend(optimiser, trained, training.config.max_grad_norm)
                     counted.gradients_gone()
+                left = optimiser if training.ends_at is not None else None  # to the stage that goes on with it
                 del optimiser, trained, learn
                 if vocabulary is not None:
                     vocabulary.restore(1.0)
                 del vocabulary
-                self._evaluate(model, training, data)
+                self._evaluate(model, training, data, None if left is None else training.evaluation_rows)
+                del left
         return Footprint(
             weights=weights,
             gradients=gradients,
@@ -117,11 +126,11 @@ class Footprints:
             compute_twice(model)
         return model
 
-    def _evaluate(self, model: nn.Module, training: Training, data: Artifact) -> None:
+    def _evaluate(self, model: nn.Module, training: Training, data: Artifact, rows: int | None) -> None:
         """Run the largest batch of an evaluation in a training stage, by the largest model that is evaluated there."""
         if training.elastic:
             select_all(model, self._outlook.config)
-        validation = self._outlook.split(data, "validation")
+        validation = self._outlook.split(data, "validation", rows)
         batch = batch_of(self._outlook.store, data, over_split(training.structure, validation).largest)
         run_evaluation(model.eval(), [batch], self._precision)
 

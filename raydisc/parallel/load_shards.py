@@ -32,6 +32,15 @@ def own_rows(sharded: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     return tensor[start:stop] if tensor.ndim else tensor
 
 
+def own_copy(tensor: torch.Tensor, like: torch.Tensor | None) -> torch.Tensor:
+    """Return a copy of a whole tensor, of which each worker has its own rows where one of its shape is sharded."""
+    if not isinstance(like, DTensor) or like.shape != tensor.shape:
+        return tensor.clone()
+    copy = cast(DTensor, torch.empty_like(like, dtype=tensor.dtype))
+    copy.to_local().copy_(own_rows(like, tensor))
+    return copy
+
+
 def row_range(tensor: torch.Tensor) -> tuple[int, int]:
     """Return the first row of a tensor that this worker holds, and the row after its last; all rows of a whole one."""
     if not isinstance(tensor, DTensor):

@@ -34,7 +34,8 @@ class Candidate:
         place: 1 for the best tradeoff.
         win_share: Share of bootstrap resamples of the validation examples in which it is the best.
         chosen: Whether a schedule took it as an assistant.
-        final_metric: Validation metric at the end of once-for-all; None where another was trained on alone.
+        final_metric: Validation metric at the end of its training; None where others were trained on alone, or are to
+            be.
     """
 
     scale: float
@@ -79,7 +80,7 @@ class Ranking:
         steps: ``(λ from, λ to, scale)``: what each λ would choose.
         within_noise: Scales that cannot be told apart as the best (at least two), the likeliest first; else empty.
         subnet: Row of the student's own scale in the supernet, before it is distilled; None if it is not there.
-        early: Whether the choice ended the others' training, so that another λ would train another supernet.
+        early: Whether λ had a part in the training, so that another λ would train another supernet.
     """
 
     use: Use
@@ -110,7 +111,8 @@ def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[M
     found = [Use(*group, metrics[group[0]], frozenset(scales), teachers[group[0]]) for group, scales in chosen.items()]
     for stage in stages:
         unused = stage["state"] == "finished" and stage["key"] not in metrics
-        if unused and kind_named(stage["kind"]).supernet:
+        kind = kind_named(stage["kind"])
+        if unused and kind.supernet and not kind.finalist:
             found += _unused(ledger, stage)
     return sorted(found, key=lambda u: (-u.student_scale, u.teacher_seed or 0, u.seed or 0, u.lam, u.supernet))
 
@@ -118,7 +120,7 @@ def uses(ledger: Ledger, trials: Iterable[Mapping[str, Any]], stages: Iterable[M
 def _unused(ledger: Ledger, stage: Mapping[str, Any]) -> list[Use]:
     """Return the use of a supernet that no finished trial with a λ has used: its smallest scale is the student's.
 
-    λ is the one that chose before the end, if one did.
+    λ is the one that had a part in its training, if one did.
     """
     trained_by = settings_of(stage).lam
     lam = DEFAULT_LAM if trained_by is None else trained_by
@@ -133,8 +135,7 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
     rows = ledger.rows("candidates", keys=[use.supernet])
     eligible = [row for row in rows if row["scale"] > use.student_scale + EPSILON]
     shares = _shares(ledger, use, eligible)
-    found = ledger.rows("metrics", keys=[use.supernet], split="validation")
-    finals = {row["scale"]: row["value"] for row in found if row["step"] is None and row["metric"] == use.metric}
+    finals = _finals(ledger, use)
     unranked = [_candidate(row, use, shares, finals) for row in eligible]
     ranked = [dataclasses.replace(c, place=n) for n, c in enumerate(rank(unranked, use.lam), start=1)]
     alike = indistinguishable(shares)
@@ -144,8 +145,16 @@ def ranking(ledger: Ledger, use: Use) -> Ranking:
         steps=tuple(break_points(ranked)),
         within_noise=tuple(alike) if len(alike) > 1 else (),
         subnet=next((row for row in rows if abs(row["scale"] - use.student_scale) <= EPSILON), None),
-        early=any(candidate.final_metric is None for candidate in ranked),
+        early=any(settings_of(stage).lam is not None for stage in ledger.rows("stages", keys=[use.supernet])),
     )
+
+
+def _finals(ledger: Ledger, use: Use) -> dict[float, Any]:
+    """Return the metrics at the end of the training, by scale: of those trained on alone, where any were."""
+    stages = ledger.rows("stages", state="finished")
+    alone = [it["key"] for it in stages if kind_named(it["kind"]).finalist and use.supernet in (it["inputs"] or ())]
+    found = ledger.rows("metrics", keys=alone or [use.supernet], split="validation")
+    return {row["scale"]: row["value"] for row in found if row["step"] is None and row["metric"] == use.metric}
 
 
 def _shares(ledger: Ledger, use: Use, rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:

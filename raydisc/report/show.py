@@ -30,14 +30,14 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
           brings, relative to theirs (``kept_error``);
         - ``candidates``: the possible assistants of each supernet, by place, with ``supernet``,
           ``student_scale``, ``teacher_seed``, ``seed`` and ``lam`` of the ranking, ``win_share``, whether it was
-          ``chosen``, ``final_metric`` where it was trained to the end;
+          ``chosen``, ``final_metric`` where it was trained to the end, with the others or alone;
         - ``subnets``: the student's own scale in each supernet, when the assistant was chosen;
         - ``trials``: finished and failed, with metrics and the cost of each path alone;
         - ``teacher``: its ``validation_metric``, ``test_metric`` and ``test_se``, as far as they were measured; the
           means over several teachers;
         - ``lam``: λ of the first ranking; ``break_points``: what every other λ would choose (``lam_to`` null:
-          no end), ``early`` where it would train a supernet of its own, since this one went on with the chosen
-          candidate alone;
+          no end), ``early`` where it would train a supernet of its own, since λ had a part in the training of this
+          one;
         - ``spent``: what the run itself computed, without stages found in the storage;
         - ``notices``: what to know before believing the numbers.
 

@@ -127,7 +127,7 @@ def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str
     steps = [step for step in shown["break_points"] if _ranked_by(step) == group]
     early = any(step["early"] for step in steps)
     lines = [_candidate(member) for member in members]
-    if early:
+    if any(member["final_metric"] is None for member in members):
         lines = [[*line[:-1], _end(member)] for line, member in zip(lines, members, strict=True)]
     styles: list[Style] = ["bold" if member["chosen"] else "" for member in members]
     subnets = [row for row in shown["subnets"] if _ranked_by(row) == group]
@@ -137,8 +137,8 @@ def _ranking(shown: Shown, group: tuple[Any, ...], members: Sequence[Mapping[str
         f"{shown['run']}: candidates for the student at {formats.scale(student_scale)}, "
         f"{formats.replicate(teacher_seed, seed)}, by m + {lam:g}(1 - s), supernet {supernet[:12]}"
     )
-    alone = ["The chosen one was trained on alone, so that another λ trains another supernet."] if early else []
-    notes = [_best_in(members), sweep(steps), *alone]
+    anew = ["λ had a part in the training, so that another one trains another supernet."] if early else []
+    notes = [_best_in(members), sweep(steps), *anew]
     return Sheet(title, columns, lines, styles, notes, keys=2)
 
 
@@ -159,7 +159,7 @@ def _candidate(row: Mapping[str, Any]) -> list[str]:
 
 
 def _end(row: Mapping[str, Any]) -> str:
-    """Return how training ended for a candidate where one was chosen before the end."""
+    """Return how training ended for a candidate where some were trained on alone."""
     return f"trained on, to {formats.decimal(row['final_metric'])}" if row["final_metric"] is not None else ""
 
 

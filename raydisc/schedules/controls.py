@@ -80,14 +80,14 @@ class KdFromSupernet(Control):
         return experiment.distillation.initialisation != "teacher"
 
     def run(self, search: Search) -> Steps[Outcome]:
-        """Distil from the teacher for what is left of the rival's FLOPs once its supernet is paid."""
+        """Distil from the teacher for what is left of the rival's FLOPs once the first weights are paid."""
         rival = yield from self.rival.steps(search)
         ready = yield from search.prepare()
-        supernet = rival.supernet
-        assert supernet is not None
-        left = _flops(rival.own) - (yield from _paid(search, ready, supernet, rival.own))
-        student = yield from _kd(search, ready, Model(supernet), left)
-        return Outcome(student, (), "supernet", supernet)
+        start = rival.finalist or rival.supernet
+        assert start is not None
+        left = _flops(rival.own) - (yield from _paid(search, ready, start, rival.own))
+        student = yield from _kd(search, ready, Model(start), left)
+        return Outcome(student, (), "supernet", rival.supernet, rival.finalist)
 
 
 class _FixedAssistant(Control):

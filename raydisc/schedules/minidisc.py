@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from raydisc.config.experiment import Experiment
 from raydisc.config.schedules import ScheduleOptions
 from raydisc.config.sections import Lam
 from raydisc.schedules.base import Choice, Mark, Schedule, assistants_beside
 from raydisc.schedules.controls import DECISIVE
-from raydisc.schedules.steps import Outcome, Steps, scales_above
-from raydisc.stages.artifact import Artifact, Model
+from raydisc.schedules.steps import Outcome, Steps
+from raydisc.stages.artifact import Model
 from raydisc.stages.facts import SupernetFacts
 from raydisc.tradeoff import DEFAULT_LAM, Measured, Scored, choose
 
 if TYPE_CHECKING:
-    from raydisc.schedules.search import Ready, Search
+    from raydisc.schedules.search import Contest, Ready, Search
 
 
 class MinidiscOptions(ScheduleOptions):
@@ -33,18 +32,6 @@ class MinidiscOptions(ScheduleOptions):
     reinvest: bool = True
     """Train the student longer, until the search has cost what the grid's cheapest path would have cost alone; one
     assistant only."""
-
-
-class Contest(NamedTuple):
-    """The purpose of a supernet.
-
-    Attributes:
-        scales: The scales of the candidates that may be chosen, descending.
-        lam: The λ of a choice before the end of the training; None where the choice is made after it.
-    """
-
-    scales: tuple[float, ...]
-    lam: float | None
 
 
 class Minidisc(Schedule[MinidiscOptions]):
@@ -85,14 +72,18 @@ class Minidisc(Schedule[MinidiscOptions]):
     def run(self, search: Search) -> Steps[Outcome]:
         """Train candidates once for all, pick the assistant by the λ-tradeoff, distil assistant → student.
 
-        Only the student is trained in the last stage; where what was saved is reinvested, until the search has cost
-        what the cheapest path of the grid, that of its smallest assistant, costs alone. With more than one assistant
-        the choice is repeated among the candidates between the last assistant and the student, and nothing is
-        reinvested.
+        The candidates compete side by side for a share of the steps; the chosen one alone is trained for the rest. Only
+        the student is trained in the last stage; where what was saved is reinvested, until the search has cost what the
+        cheapest path of the grid, that of its smallest assistant, costs alone. With more than one assistant the choice
+        is repeated among the candidates between the last assistant and the student, all of which are trained to the
+        end, and nothing is reinvested.
         """
         ready = yield from search.prepare()
-        supernet = yield from self.supernet(search, ready)
-        path = choose_path(SupernetFacts.of(supernet).candidates, self.lam, self.assistants, search.student_scale)
+        contest = yield from self.contest(search, ready)
+        candidates = SupernetFacts.of(contest.supernet).candidates
+        path = choose_path(candidates, self.lam, self.assistants, search.student_scale)
+        finalist = yield from search.finalist(contest, path[0])
+        supernet = finalist or contest.supernet
         reinvests = self.options.reinvest and self.assistants == 1
         saved = search.saved(supernet, search.assistant_scales[-1]) if reinvests else None
         teacher = Model(supernet, path[0])
@@ -100,24 +91,20 @@ class Minidisc(Schedule[MinidiscOptions]):
             start = ready.teacher if search.from_teacher else Model(supernet)
             teacher = Model((yield from search.distil(ready, teacher, start, scale, extra=saved)))
         initialisation = "teacher" if search.from_teacher else "supernet"
-        return Outcome(teacher.artifact, path, initialisation, supernet)
+        return Outcome(teacher.artifact, path, initialisation, contest.supernet, finalist)
 
-    def supernet(self, search: Search, ready: Ready) -> Steps[Artifact]:
-        """Train the candidates, the student's own among them, in one set of weights."""
-        contest = self.contest(search.experiment, search.student_scale)
-        return (yield from search.once_for_all(ready, contest.scales, contest.lam))
+    def contest(self, search: Search, ready: Ready) -> Steps[Contest]:
+        """Train the candidates, the student's own among them, in one set of weights.
 
-    def contest(self, experiment: Experiment, student_scale: float) -> Contest:
-        """Return which candidates are trained, and λ where one of them is chosen before the end.
-
-        Where one assistant is chosen, λ may choose it early and only the smaller half be trained; a candidate that
+        Where one assistant is chosen, it may be chosen early and only the smaller half be trained; a candidate that
         cannot be the first of several assistants may be the second.
         """
-        config, scales = experiment.once_for_all, scales_above(experiment.grid.scales, student_scale)
-        one = self.assistants == 1
-        if one and config.candidates == "smaller_half":
+        scales = search.assistant_scales
+        if self.assistants > 1:
+            search = search.with_once_for_all(choose_at=1.0)
+        elif search.experiment.once_for_all.candidates == "smaller_half":
             scales = scales[len(scales) // 2 :]
-        return Contest(scales, self.lam if one and config.choose_at < 1 else None)
+        return (yield from search.contest(ready, scales))
 
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return the assistants that some metrics make the λ-tradeoff choose, the largest first."""

@@ -38,5 +38,7 @@ class Saved(Budget):
         path = times * sum(pass_flops(cost, structure, train) for structure in (teacher, alone))
         path += sum(STEP_FORWARDS * cost.flops(alone, *source.shape(step)) for step in steps)
         path += pass_flops(cost, alone, validation)
-        search = SupernetFacts.of(supernet).outputs_flops + supernet.flops + times * pass_flops(cost, assistant, train)
+        found = SupernetFacts.of(supernet)
+        search = found.outputs_flops + found.contest_flops + supernet.flops
+        search += times * pass_flops(cost, assistant, train)
         return path - search

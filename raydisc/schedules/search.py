@@ -1,7 +1,7 @@
 """The stages that a schedule may ask for, as the experiment, one student scale and one seed have them."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import DistillationConfig
@@ -13,9 +13,11 @@ from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.extract import Extract
+from raydisc.stages.facts import SupernetFacts
 from raydisc.stages.finetune import FineTune
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
+from raydisc.stages.once_for_all.finalist import Finalist
 from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
 from raydisc.stages.targets import inner_of, positions
@@ -41,6 +43,18 @@ class Ready:
     finetuned: Artifact
     teacher: Model
     importance: Artifact
+
+
+class Contest(NamedTuple):
+    """A supernet in which a choice is to be made.
+
+    Attributes:
+        asked: The stage as it was asked for.
+        supernet: Its artifact.
+    """
+
+    asked: OnceForAll
+    supernet: Artifact
 
 
 @dataclass(frozen=True)
@@ -95,31 +109,52 @@ class Search:
     def once_for_all(
         self, ready: Ready, scales: tuple[float, ...], lam: float | None = None, teacher: Model | None = None
     ) -> Steps[Artifact]:
-        """Ask for a supernet.
+        """Ask for a supernet whose candidates are all trained to the end.
 
         Args:
             ready: The preparation.
             scales: The scales of the candidates, descending; the student's own scale is added.
-            lam: The λ by which the assistant may be chosen before the end of the training; None where it is not.
+            lam: The λ of the tradeoff by which the best weights are kept (``once_for_all.keep``); None where the
+                student's own metric decides.
             teacher: The model that candidates are cut from and trained towards; the teacher itself by default.
 
         Returns:
             The supernet's artifact.
         """
+        to_the_end = self.with_once_for_all(choose_at=1.0)
+        return (yield (yield from to_the_end._supernet(ready, scales, lam, teacher or ready.teacher)))
+
+    def contest(self, ready: Ready, scales: tuple[float, ...]) -> Steps[Contest]:
+        """Ask for a supernet that is trained until one of its candidates is to be chosen (``once_for_all.choose_at``).
+
+        Args:
+            ready: The preparation.
+            scales: The scales of the candidates, descending; the student's own scale is added.
+        """
+        asked = yield from self._supernet(ready, scales, None, ready.teacher)
+        return Contest(asked, (yield asked))
+
+    def finalist(self, contest: Contest, scale: float) -> Steps[Artifact | None]:
+        """Ask that a candidate of a contest is trained on alone; None where all were trained to the end."""
+        if SupernetFacts.of(contest.supernet).chosen_at is None:
+            return None
+        return (yield Finalist(contest.supernet, scale, contest.asked))
+
+    def _supernet(
+        self, ready: Ready, scales: tuple[float, ...], lam: float | None, teacher: Model
+    ) -> Steps[OnceForAll]:
         config = self.experiment.once_for_all
-        outputs = yield from self._outputs_for(ready, teacher or ready.teacher, config.epochs)
-        return (
-            yield OnceForAll(
-                data=ready.data,
-                outputs=outputs,
-                importance=ready.importance,
-                scales=(*scales, self.student_scale),
-                config=config,
-                objective=Objective.of(self._distillation),
-                seed=self.seed,
-                lam=lam,
-                teacher=None if teacher == ready.teacher else teacher,
-            )
+        outputs = yield from self._outputs_for(ready, teacher, config.epochs)
+        return OnceForAll(
+            data=ready.data,
+            outputs=outputs,
+            importance=ready.importance,
+            scales=(*scales, self.student_scale),
+            config=config,
+            objective=Objective.of(self._distillation),
+            seed=self.seed,
+            lam=lam,
+            teacher=None if teacher == ready.teacher else teacher,
         )
 
     def distil(

@@ -27,6 +27,8 @@ class Outcome:
         initialisation: The model that the student was cut from: ``teacher``, ``assistant``, ``supernet``, or
             ``student`` for an earlier model of the student's own scale.
         supernet: The once-for-all artifact, if there is one; of several the last in which a choice was made.
+        finalist: The artifact of that supernet after the chosen candidate was trained on alone, if it was; the student
+            begins with its weights.
         own: The artifacts that the student and the supernet depend on, those of the preparation left out, in the order
             in which they were first asked for; the student is the last. Filled in by ``Schedule.steps``.
 
@@ -41,6 +43,7 @@ class Outcome:
     path: tuple[float, ...] = ()
     initialisation: str = "teacher"
     supernet: Artifact | None = None
+    finalist: Artifact | None = None
     own: tuple[Artifact, ...] = ()
 
 

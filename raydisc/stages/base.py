@@ -116,8 +116,10 @@ class Stage(ABC):
         """Return everything but the artifacts' contents that the result depends on, as JSON values."""
         found = {}
         for item in fields(self):
+            if not item.metadata.get("key", True):
+                continue
             value, since = _plain(getattr(self, item.name)), item.metadata.get("since", dataclasses.MISSING)
-            if not item.metadata.get("key", True) or value == since:
+            if value == since:
                 continue
             if isinstance(since, Mapping) or "but" in item.metadata:
                 before = since if isinstance(since, Mapping) else {}

@@ -199,10 +199,16 @@ class SupernetFacts(Facts):
     Attributes:
         candidates: The candidates as the choice saw them.
         outputs_flops: The FLOPs of the teacher's outputs that it was trained towards.
+        chosen_at: The step after which its training was broken off for the choice; None where it was trained to the
+            end.
+        contest_flops: The FLOPs of the supernet that the training of one candidate alone went on from; 0 for a supernet
+            without such a stage before it.
     """
 
     candidates: list[Measured]
     outputs_flops: float
+    chosen_at: int | None = None
+    contest_flops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -254,8 +260,10 @@ class OnceForAllFacts(Facts):
         evaluations: The evaluations of all candidates in order; the last are those of the weights that were kept.
         steps: The optimiser steps that were done.
         planned_steps: The steps that would have been done without an early stop.
-        chosen_at: The step after which the assistant was chosen; None where all were trained to the end.
+        chosen_at: See ``SupernetFacts``.
         outputs_flops: See ``SupernetFacts``.
+        whole_table: Whether the whole word embedding was trained, as in a sharded model, rather than the rows of the
+            tokens that occur; a stage that goes on with the training does the same.
     """
 
     candidates: list[CandidateFacts]
@@ -264,3 +272,25 @@ class OnceForAllFacts(Facts):
     planned_steps: int
     chosen_at: int | None
     outputs_flops: float
+    whole_table: bool = False
+
+
+@dataclass(frozen=True)
+class FinalistFacts(Facts):
+    """The facts of a supernet of which one candidate was trained on alone.
+
+    Attributes:
+        scale: The scale of that candidate.
+        candidates: The candidate, which is the only one.
+        evaluations: Its evaluation.
+        steps: The optimiser steps that were done after those of the contest.
+        outputs_flops: See ``SupernetFacts``.
+        contest_flops: See ``SupernetFacts``.
+    """
+
+    scale: float
+    candidates: list[CandidateFacts]
+    evaluations: list[Score]
+    steps: int
+    outputs_flops: float
+    contest_flops: float

@@ -11,6 +11,7 @@ from raydisc.stages.facts import (
     DistilFacts,
     EvaluatedFacts,
     Facts,
+    FinalistFacts,
     ImportanceFacts,
     ModelFacts,
     OnceForAllFacts,
@@ -29,6 +30,7 @@ class Kind:
         makes_teacher: Whether its stages make the teacher.
         keeps_outputs: Whether its stages keep the outputs of a model, which can be large.
         supernet: Whether its stages make a supernet.
+        finalist: Whether its stages train one candidate of a supernet on.
         tests: Whether its stages read the test split.
         facts: The facts that its artifacts have; by default nothing is known of them.
     """
@@ -38,6 +40,7 @@ class Kind:
     makes_teacher: bool = False
     keeps_outputs: bool = False
     supernet: bool = False
+    finalist: bool = False
     tests: bool = False
     facts: type[Facts] = Facts
 
@@ -48,6 +51,9 @@ KINDS = {
     "importance": Kind("raydisc.stages.importance:Importance", facts=ImportanceFacts),
     "teacher_outputs": Kind("raydisc.stages.teacher_outputs:TeacherOutputs", keeps_outputs=True, facts=OutputsFacts),
     "once_for_all": Kind("raydisc.stages.once_for_all.stage:OnceForAll", supernet=True, facts=OnceForAllFacts),
+    "finalist": Kind(
+        "raydisc.stages.once_for_all.finalist:Finalist", supernet=True, finalist=True, facts=FinalistFacts
+    ),
     "distil": Kind("raydisc.stages.distil:Distil", facts=DistilFacts),
     "extract": Kind("raydisc.stages.extract:Extract", facts=DistilFacts),
     "evaluate": Kind("raydisc.stages.evaluate:Evaluate", searched=False, tests=True, facts=EvaluatedFacts),

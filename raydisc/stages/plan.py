@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,6 +50,15 @@ class Outlook(Known):
         """Return the bytes of a model's weights where they are kept."""
         with torch.device("meta"):
             return sum(tensor.nbytes for tensor in weights_of(build(self.config, structure)).values())
+
+    def state_bytes(self, training: Training) -> int:
+        """Return the bytes of a training state: weights and AdamW's moments, without the words that do not occur."""
+        with torch.device("meta"):
+            model = build(self.config, training.structure)
+        words, tokens = cast(Any, model).get_input_embeddings().weight, training.source.tokens()
+        unused = 0 if tokens is None else len(words) - len(tokens)
+        weights = sum(tensor.nbytes for tensor in weights_of(model).values())
+        return 3 * (weights - int(unused * words[0].nbytes))
 
     def model_files(self, structure: Structure, scale: float) -> dict[str, Blob]:
         """Return the files of a model that plans of later stages read."""

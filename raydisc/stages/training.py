@@ -7,7 +7,7 @@ times some.
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -190,13 +190,16 @@ class Training(ABC):
         known: The facts that decide it, beside the request.
         config: The section of the experiment that says how the stage trains.
         source: The batches.
-        steps: The number of optimiser steps.
+        steps: The number of optimiser steps, by which the learning rate falls.
         structure: The structure of the model that is trained.
         towards: The target of the training; None where the model is trained on the labels.
         evaluate_at: The steps after which the stage is evaluated before it ends.
+        evaluation_rows: The validation rows of evaluations before the training ends; None for all of them.
         patience: The number of evaluations without a better metric after which it stops; None never stops.
         keep_best: Whether the weights of the best evaluation are kept without patience too.
         dropout: The probability of every dropout; None is the configuration's.
+        begins_at: The number of steps that an earlier stage has done.
+        ends_at: The step after which a later stage goes on; None where there is none.
         elastic: Whether the model holds all candidates, one of which is active at a time.
     """
 
@@ -210,9 +213,17 @@ class Training(ABC):
     structure: Structure
     towards: Towards | None = None
     evaluate_at: frozenset[int] = frozenset()
+    evaluation_rows: int | None = None
     patience: int | None = None
     keep_best: bool = False
     dropout: float | None = None
+    begins_at: int = 0
+    ends_at: int | None = None
+
+    @property
+    def own_steps(self) -> range:
+        """The steps that the stage does itself, counted from 0."""
+        return range(self.begins_at, self.steps if self.ends_at is None else self.ends_at)
 
     @property
     def keeps_best(self) -> bool:
@@ -249,7 +260,7 @@ class Training(ABC):
         """Count the lessons of all steps, and the passes of a teacher that is run for them."""
         learned: dict[Structure, Counter[Shape]] = defaultdict(Counter)
         read: Counter[Shape] = Counter()
-        for step in range(self.steps):
+        for step in self.own_steps:
             parts = self.parts(step)
             for part in parts:
                 learned[self.structure_of(part.candidate)][self.source.shape_of(part.rows)] += 1
@@ -268,7 +279,14 @@ class Training(ABC):
         """Return the candidates that learn in each kind of step that a probe times."""
         return [[None]]
 
-    def run(self, model: nn.Module, context: Context, evaluate: Evaluate, targets: Targets | None) -> TrainingState:
+    def run(
+        self,
+        model: nn.Module,
+        context: Context,
+        evaluate: Evaluate,
+        targets: Targets | None,
+        begun: TrainingState | None = None,
+    ) -> TrainingState:
         """Train a model in place, from the last checkpoint if there is one.
 
         Args:
@@ -276,6 +294,7 @@ class Training(ABC):
             context: The context of the stage.
             evaluate: Evaluates the model after some steps.
             targets: The teacher's outputs; None where labels are learned.
+            begun: The state that an earlier stage has left; None where there is none.
         """
         execution = context.execution
         signal = None if targets is None else targets.signal
@@ -292,4 +311,5 @@ class Training(ABC):
         settings = context.loop(
             self.stage, self.config, self.source, self.steps, self.evaluate_at, self.patience, self.keep_best
         )
+        settings = replace(settings, ends_at=self.ends_at, begun=begun)
         return train(model, settings, step, evaluate, context.progress, context.rank)

@@ -196,12 +196,6 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return [*sorted(path for path in others if not path.suffix[1:].isdigit()), mark]  # A number marks unfinished files.
 
 
-def evaluations_in(folder: Path) -> list[Evaluation]:
-    """Return the evaluations in the checkpoint of a folder; empty if there is no readable one."""
-    state = progress_in(folder)
-    return [] if state is None else state.evaluations
-
-
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Return AdamW's moments and step counts, by the number of the parameter."""
     return {

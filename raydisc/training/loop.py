@@ -12,6 +12,7 @@ from torch import nn
 
 from raydisc.errors import NonFiniteLoss, Stopped
 from raydisc.models.task_heads import put_weights, weights_of
+from raydisc.parallel.load_shards import own_copy
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.shard import is_sharded
 from raydisc.training.checkpoint import (
@@ -67,6 +68,10 @@ class LoopSettings:
             if they were. None trains the whole embedding.
         stops: Whether this worker is asked to stop; all workers then write a checkpoint at once and stop.
         keep_best: Whether the best weights are kept without patience too, rather than those of the last step.
+        ends_at: The step after which the training is broken off, so that another stage can go on with it; None trains
+            to the end.
+        begun: The state that another stage has left, from which the training goes on; its tensors are whole and are
+            only read. None begins with the first step.
     """
 
     stage: str
@@ -80,6 +85,13 @@ class LoopSettings:
     tokens: np.ndarray | None = None
     stops: Stops = never
     keep_best: bool = False
+    ends_at: int | None = None
+    begun: TrainingState | None = None
+
+    @property
+    def last_step(self) -> int:
+        """The step after which the loop ends."""
+        return self.total_steps if self.ends_at is None else self.ends_at
 
     @property
     def keeps_best(self) -> bool:
@@ -95,7 +107,7 @@ def train(
     progress: Progress,
     rank: Rank = ALONE,
 ) -> TrainingState:
-    """Train a model in place, from the last checkpoint if there is one.
+    """Train a model in place, from the last checkpoint if there is one, else from where another stage has left it.
 
     Every random choice depends on the seed and the step, or on torch's random state, which the checkpoint holds. An
     interrupted run therefore ends with the same bits as an undisturbed one.
@@ -110,7 +122,7 @@ def train(
         rank: The rank of this worker; all workers run the same loop.
 
     Returns:
-        The state at the end, without tensors.
+        The state at the end. It has tensors only where the training is broken off: those of a checkpoint.
 
     Raises:
         NonFiniteLoss: The loss or a gradient is not finite. The message names the stage and the first such step, though
@@ -126,15 +138,17 @@ def train(
         kept_steps = state.evaluations[-1 - state.since_best].step
     if vocabulary is not None:
         vocabulary.restore(decayed(kept_steps, settings.total_steps, settings.optimiser))
-    state.tensors.clear()
+    if settings.ends_at is None:
+        state.tensors.clear()
     return state
 
 
 def _trains_whole_table(model: nn.Module, settings: LoopSettings, rank: Rank) -> bool:
-    """Whether the whole word embedding is trained: for sharded models, and for stages whose checkpoint did so."""
-    if is_sharded(model) or settings.checkpoint_folder is None:
-        return is_sharded(model)
-    before = rank.from_leader(progress_in(settings.checkpoint_folder))
+    """Whether the whole word embedding is trained: for sharded models, and where what it goes on from did so."""
+    if is_sharded(model):
+        return True
+    folder = settings.checkpoint_folder
+    before = (rank.from_leader(progress_in(folder)) if folder else None) or settings.begun
     return before is not None and before.whole_table
 
 
@@ -160,7 +174,7 @@ def _train(
 ) -> TrainingState:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.numel()]
     optimiser = adamw(trained, settings.optimiser)
-    state = _resumed(model, optimiser, settings, rank) or _fresh(model, settings, rank)
+    state = _gone_on(model, optimiser, settings, rank) or _fresh(model, settings, rank)
     folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()
     pause = settings.checkpoint_every_s
     unread: list[_Signs] = []
@@ -178,10 +192,10 @@ def _train(
         stops, due = rank.any_of(settings.stops(), due)
         saves = folder is not None and (stops or due)
         read = None
-        if evaluates or saves or state.step == settings.total_steps or index % READ_EVERY == 0:
+        if evaluates or saves or state.step == settings.last_step or index % READ_EVERY == 0:
             read = _read(unread, settings, rank)
             unread.clear()
-        progress(StepsDone(state.step, settings.total_steps, read))
+        progress(StepsDone(state.step, settings.last_step, read))
         if evaluates:
             _evaluate(model, state, settings, evaluate)
             progress(_last_evaluation(state, settings))
@@ -191,12 +205,14 @@ def _train(
             saved = time.monotonic()
             pause = checkpoint_pause(settings.checkpoint_every_s, saved - writes)
         if stops:
-            raise Stopped(f"{settings.stage}: stopped at step {state.step} of {settings.total_steps}")
+            raise Stopped(f"{settings.stage}: stopped at step {state.step} of {settings.last_step}")
+    if settings.ends_at is not None:
+        _hold(model, optimiser, state, rank)
     return state
 
 
 def _last_evaluation(state: TrainingState, settings: LoopSettings) -> Evaluated:
-    return Evaluated(state.evaluations[-1], len(state.evaluations), settings.total_steps, state.flops)
+    return Evaluated(state.evaluations[-1], len(state.evaluations), settings.last_step, state.flops)
 
 
 def checkpoint_pause(usual_s: float, writing_s: float) -> float:
@@ -224,7 +240,7 @@ def _read(unread: Sequence[_Signs], settings: LoopSettings, rank: Rank) -> float
 
 
 def _remaining(state: TrainingState, settings: LoopSettings) -> Iterator[int]:
-    while state.step < settings.total_steps:
+    while state.step < settings.last_step:
         if settings.patience is not None and state.since_best >= settings.patience:
             return
         yield state.step
@@ -235,20 +251,36 @@ def _fresh(model: nn.Module, settings: LoopSettings, rank: Rank) -> TrainingStat
     return TrainingState(whole_table=is_sharded(model))
 
 
-def _resumed(
+def _gone_on(
     model: nn.Module, optimiser: torch.optim.Optimizer, settings: LoopSettings, rank: Rank
 ) -> TrainingState | None:
+    """Go on from the checkpoint, or from what another stage has left; None where there is neither.
+
+    Raises:
+        ValueError: What the other stage has left does not fit the model.
+    """
     folder = settings.checkpoint_folder
     like = _sharded_tensors(model, optimiser) if is_sharded(model) else {}
     state = load(folder, like, rank) if folder else None
-    if state is None or (is_sharded(model) and not state.whole_table):
-        return None
-    if not fits(state, weights_of(model), optimiser, settings.keeps_best):
-        return None
+    if state is None or not _is_of(state, model, optimiser, settings):
+        if settings.begun is None:
+            return None
+        tensors = {name: own_copy(it, like.get(name)) for name, it in settings.begun.tensors.items()}
+        state = replace(settings.begun, evaluations=[], tensors=tensors)
+        if not _is_of(state, model, optimiser, settings):
+            raise ValueError(f"{settings.stage}: the training state that it goes on from is not that of its model")
     put_weights(model, state.part("model."))
     restore_optimiser(optimiser, state.part("optimiser."))
     _set_random_state(model, state, settings, rank)
+    state.tensors = {name: tensor for name, tensor in state.tensors.items() if name.startswith("best.")}
     return state
+
+
+def _is_of(state: TrainingState, model: nn.Module, optimiser: torch.optim.Optimizer, settings: LoopSettings) -> bool:
+    """Whether the training of a model can go on from a state."""
+    if is_sharded(model) and not state.whole_table:
+        return False
+    return fits(state, weights_of(model), optimiser, settings.keeps_best)
 
 
 def _sharded_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -294,13 +326,18 @@ def _save(
     begun: tuple[float, float],
     rank: Rank,
 ) -> None:
-    state.put("model.", weights_of(model))
-    state.put("optimiser.", optimiser_tensors(optimiser))
-    state.put("random.", _random_state(model, rank))
+    _hold(model, optimiser, state, rank)
     wall, cpu = (now - then for now, then in zip(_clocks(), begun, strict=True))
     cpu = float(rank.total(torch.tensor(cpu, dtype=torch.float64)))
     before = replace(state, wall_before=state.wall_before + wall, cpu_before=state.cpu_before + cpu)
     save(folder, before, rank)
+
+
+def _hold(model: nn.Module, optimiser: torch.optim.Optimizer, state: TrainingState, rank: Rank) -> None:
+    """Put into the state what the next step depends on."""
+    state.put("model.", weights_of(model))
+    state.put("optimiser.", optimiser_tensors(optimiser))
+    state.put("random.", _random_state(model, rank))
 
 
 def _evaluate(model: nn.Module, state: TrainingState, settings: LoopSettings, evaluate: Evaluate) -> None:
@@ -322,7 +359,7 @@ def _refuse_non_finite(name: str, value: float, index: int, settings: LoopSettin
         before = progress_in(settings.checkpoint_folder) if settings.checkpoint_folder else None
         kept = f"the checkpoint of step {before.step} is kept" if before else "no checkpoint had been written yet"
         raise NonFiniteLoss(
-            f"{settings.stage}: the {name} is {value} at step {index + 1} of {settings.total_steps}; {kept}; "
+            f"{settings.stage}: the {name} is {value} at step {index + 1} of {settings.last_step}; {kept}; "
             "a smaller learning rate or a longer warm-up usually helps"
         )
 

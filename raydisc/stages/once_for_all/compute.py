@@ -1,51 +1,128 @@
-"""The once-for-all stage: every candidate of the grid trained in one set of weights."""
+"""The computation of a supernet: all candidates trained side by side, and the chosen one alone from there on."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from raydisc.models.task_heads import weights_of
+from raydisc.stages.artifact import Artifact
 from raydisc.stages.context import Context, Result
-from raydisc.stages.files import prediction_table, read_split, table_blob, weight_blobs
+from raydisc.stages.facts import OnceForAllFacts
+from raydisc.stages.files import prediction_table, read_split, read_tensors, table_blob, tensor_blob, weight_blobs
 from raydisc.stages.once_for_all.model import Supernet, build_supernet, described, evaluate_candidates
 from raydisc.stages.once_for_all.request import OnceForAllRequest
-from raydisc.stages.once_for_all.selection import Selection
-from raydisc.stages.once_for_all.training import training_of
+from raydisc.stages.once_for_all.training import OnceForAllTraining, continued, training_of
+from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.stages.training import Known
 from raydisc.tradeoff import tradeoff
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
+from raydisc.training.loop import Evaluate, no_evaluation
 from raydisc.training.progress import Evaluation, Ranked, ScoredCandidate
+
+_STATE = "state.safetensors"
+"""The file with the training state of a supernet whose training was broken off for a choice."""
 
 
 def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result:
     """Train by the sandwich rule and evaluate the candidates (arXiv 2205.14570, section 3.3).
 
-    Where the assistant is chosen before the end, it alone is trained from there on. A larger one sees fewer rows of a
-    batch, so that a step costs what it costs with the smallest, whichever is chosen.
+    Where the training is broken off for a choice, what its next step depends on is left beside the weights.
     """
-    config, data = request.config, request.data
-    supernet = build_supernet(request, context)
-    set_dropout(supernet.model, config.dropout)
-    known = Known(supernet.config, supernet.cost, context.store, context.device, context.rank)
-    training = training_of(request, known, supernet.candidates)
-    selection = Selection(supernet.candidates, request.lam, training.chooses_at, context)
-    training = replace(training, chosen=selection.chosen)
-    judges = read_split(context.store, data, "validation", config.evaluation_rows)
+    supernet, training = _begin(request, context)
+    judges = read_split(context.store, request.data, "validation", request.config.evaluation_rows)
 
     def evaluate(step: int) -> tuple[Evaluation, float]:
-        scored, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
-        if step == selection.chooses_at:
-            selection.choose(scored, prediction_table(predictions, judges.labels, "validation"))
+        scored, _, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
         return Evaluation(step, _decisive(request, scored), candidates=tuple(scored)), flops
 
-    if selection.scored:  # of an earlier process, which may not have reported them
-        context.progress(Ranked(selection.scored, 0, training.steps))
+    state = _trained(supernet, training, context, evaluate)
+    broken_off = training.ends_at is not None
+    if not broken_off:
+        judges = read_split(context.store, request.data, "validation")
+    scored, predictions, flops = evaluate_candidates(supernet, supernet.candidates, request, judges, context)
+    steps = training.own_steps.stop
+    context.progress(Ranked(tuple(scored), state.step, steps))
+    facts = {
+        "candidates": described(supernet, request, scored, judges),
+        "evaluations": _history(state.evaluations, scored),
+        "steps": state.step,
+        "planned_steps": steps,
+        "chosen_at": training.ends_at,
+        "outputs_flops": request.outputs.flops if request.outputs else 0.0,
+        **({"whole_table": state.whole_table} if broken_off else {}),
+    }
+    blobs = _weights(supernet)
+    blobs["predictions.arrow"] = table_blob(prediction_table(predictions, judges.labels, "validation"))
+    if broken_off:
+        blobs[_STATE] = tensor_blob(state.tensors, context.rank)
+    return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
+
+
+def compute_finalist(request: OnceForAllRequest, contest: Artifact, scale: float, context: Context) -> Result:
+    """Train a candidate alone, from where the contest of all candidates was broken off, and evaluate it.
+
+    A larger one sees fewer rows of a batch, so that a step costs what it costs with the smallest, whichever is chosen.
+
+    Args:
+        request: The supernet as it was asked for.
+        contest: Its artifact.
+        scale: The candidate's scale.
+        context: The context of the stage.
+    """
+    supernet, whole = _begin(request, context)
+    chosen = next(candidate for candidate in supernet.candidates if candidate.scale == scale)
+    training = continued(whole, chosen)
+    left = _left_by(contest, context.store)
+    state = _trained(supernet, training, context, no_evaluation, left)
+    validation = read_split(context.store, request.data, "validation")
+    scored, predictions, flops = evaluate_candidates(supernet, [chosen], request, validation, context)
+    facts = {
+        "scale": scale,
+        "candidates": described(supernet, request, scored, validation),
+        "evaluations": _history([], scored),
+        "steps": state.step - training.begins_at,
+        "outputs_flops": contest["outputs_flops"],
+        "contest_flops": contest.flops,
+    }
+    blobs = _weights(supernet)
+    blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
+    return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
+
+
+def _begin(request: OnceForAllRequest, context: Context) -> tuple[Supernet, OnceForAllTraining]:
+    """Return the supernet as it is before the first step, and its training."""
+    supernet = build_supernet(request, context)
+    set_dropout(supernet.model, request.config.dropout)
+    known = Known(supernet.config, supernet.cost, context.store, context.device, context.rank)
+    return supernet, training_of(request, known, supernet.candidates)
+
+
+def _trained(
+    supernet: Supernet,
+    training: OnceForAllTraining,
+    context: Context,
+    evaluate: Evaluate,
+    begun: TrainingState | None = None,
+) -> TrainingState:
     assert training.towards is not None
-    state = training.run(supernet.model, context, evaluate, training.towards.targets(context, training.source))
-    return _result(request, context, supernet, selection, state, training.steps)
+    targets = training.towards.targets(context, training.source)
+    return training.run(supernet.model, context, evaluate, targets, begun)
+
+
+def _left_by(contest: Artifact, store: ArtifactStore) -> TrainingState:
+    """Return the state in which a contest was broken off; its tensors are views of the artifact's file."""
+    found = OnceForAllFacts.of(contest)
+    return TrainingState(found.steps, whole_table=found.whole_table, tensors=read_tensors(store, contest, _STATE))
+
+
+def _weights(supernet: Supernet) -> dict[str, Blob]:
+    """Return the files of the supernet's weights, which are as wide as its largest candidate."""
+    largest = supernet.candidates[0]
+    state = weights_of(supernet.model)
+    return weight_blobs(supernet.config, largest.structure, largest.scale, state, supernet.rank)
 
 
 def _decisive(request: OnceForAllRequest, scored: Sequence[ScoredCandidate]) -> float:
@@ -60,41 +137,6 @@ def _decisive(request: OnceForAllRequest, scored: Sequence[ScoredCandidate]) -> 
     if request.lam is None:
         return student.metric
     return max(tradeoff(it.metric, it.size, request.lam, it.reference) for it in assistants)
-
-
-def _result(
-    request: OnceForAllRequest,
-    context: Context,
-    supernet: Supernet,
-    selection: Selection,
-    state: TrainingState,
-    steps: int,
-) -> Result:
-    """Return the weights, the candidates as the choice saw them, and the last metric of those that were trained."""
-    validation = read_split(context.store, request.data, "validation")
-    chosen = selection.chosen(state.step)
-    finalists = supernet.candidates if chosen is None else (chosen,)
-    scored, predictions, flops = evaluate_candidates(supernet, finalists, request, validation, context)
-    history = _history(state.evaluations, scored)
-    largest, weights = supernet.candidates[0], weights_of(supernet.model)
-    blobs = weight_blobs(supernet.config, largest.structure, largest.scale, weights, context.rank)
-    if chosen is None:
-        judges = validation
-        context.progress(Ranked(tuple(scored), state.step, steps))
-        blobs["predictions.arrow"] = table_blob(prediction_table(predictions, validation.labels, "validation"))
-    else:
-        judges = read_split(context.store, request.data, "validation", request.config.evaluation_rows)
-        scored = list(selection.scored)
-        blobs["predictions.arrow"] = selection.write_predictions
-    facts = {
-        "candidates": described(supernet, request, scored, judges),
-        "evaluations": history,
-        "steps": state.step,
-        "planned_steps": steps,
-        "chosen_at": selection.chooses_at,
-        "outputs_flops": request.outputs.flops if request.outputs else 0.0,
-    }
-    return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
 
 
 def _history(evaluations: Sequence[Evaluation], last: Sequence[ScoredCandidate]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ _SINCE = {"keep": "last", "step_loss": "sum"}
 
 @dataclass(frozen=True)
 class OnceForAllRequest(Stage):
-    """Train all candidates of the grid in one set of weights.
+    """Train all candidates of the grid in one set of weights: to the end, or up to the choice of one of them.
 
     Attributes:
         data: The tokenised task.
@@ -23,8 +23,8 @@ class OnceForAllRequest(Stage):
         config: The settings of the training.
         objective: The distance to the teacher that is minimised.
         seed: The seed of batches, dropout and the sandwich.
-        lam: The λ of the choice, where the assistant is chosen before the end or the weights of the best tradeoff are
-            kept; otherwise None, and the student's own metric decides which weights are best.
+        lam: The λ of the tradeoff, where the weights of the best one are kept (``config.keep``); None where the
+            student's own metric decides which weights are best, and where those of the last step are kept.
         teacher: The model that candidates are cut from and trained towards; None for the teacher of ``importance``.
     """
 
@@ -35,7 +35,7 @@ class OnceForAllRequest(Stage):
     outputs: Artifact | None
     importance: Artifact
     scales: tuple[float, ...]
-    # ``scales`` is what comes of the rule for candidates; there was no choice before the end
+    # ``scales`` is what comes of the rule for candidates; once all were trained to the end
     config: OnceForAllConfig = field(metadata={"but": ("candidates",), "since": {"choose_at": 1.0, **_SINCE}})
     objective: Objective
     seed: int
@@ -43,11 +43,9 @@ class OnceForAllRequest(Stage):
     teacher: Model | None = field(default=None, metadata={"since": None})
 
     def __post_init__(self) -> None:
-        """Leave out a λ that chooses only at the end, and without λ the step of a choice."""
-        if self.config.choose_at == 1.0 and self.config.keep == "last":
+        """Leave out a λ that has no part in the training."""
+        if self.config.keep == "last":
             object.__setattr__(self, "lam", None)
-        if self.lam is None:
-            object.__setattr__(self, "config", self.config.model_copy(update={"choose_at": 1.0}))
 
     @property
     def origin(self) -> Model:

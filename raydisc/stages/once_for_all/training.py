@@ -1,7 +1,7 @@
 """The training of once-for-all: whom each step trains on what, known before anything is computed."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,10 +20,6 @@ from raydisc.training.batches import steps_of
 from raydisc.training.loop import even_steps
 
 
-def nobody(step: int) -> None:
-    """Return None: no candidate is trained alone."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class OnceForAllTraining(Training):
     """The training of all candidates in one set of weights.
@@ -34,9 +30,8 @@ class OnceForAllTraining(Training):
         chances: How likely a draw takes each scale.
         fractions: For each assistant's scale the share of a batch with which its step costs what the smallest one's
             does.
-        chooses_at: The step after which the assistant is chosen; None where all candidates are trained to the end.
         step_loss: The loss of a step: the ``sum`` of its candidates' losses, or ``half_mean``, half their mean.
-        chosen: The candidate that a step trains alone; None while all are trained.
+        alone: The candidate that is trained alone; None where all are trained side by side.
     """
 
     elastic: ClassVar[bool] = True
@@ -45,13 +40,12 @@ class OnceForAllTraining(Training):
     rule: Rule
     chances: Mapping[float, float]
     fractions: Mapping[float, float]
-    chooses_at: int | None
     step_loss: str
-    chosen: Callable[[int], Candidate | None] = nobody
+    alone: Candidate | None = None
 
     def parts(self, step: int) -> list[Part]:
         """See ``Training``; a candidate without rows learns nothing."""
-        rows, alone = self.source.rows(step), self.chosen(step)
+        rows, alone = self.source.rows(step), self.alone
         if alone is None:
             shares = sandwich(self.candidates, self.rule, self.chances, self.source.seed, step)
         else:
@@ -80,21 +74,20 @@ class OnceForAllTraining(Training):
         return [self.candidates[-1:], self.candidates[-2:]]
 
     def heaviest(self) -> list[list[SharedShape]]:
-        """Return the step with the largest lesson before the assistant is chosen, and the one after it."""
-        first: dict[bool, tuple[int, list[SharedShape]]] = {}
-        for step in range(self.steps):
-            shared, after = self.shapes(step), self.chosen(step) is not None
-            cost = self.known.cost
-            weight = max(cost.flops(self.structure_of(it), *shape) for learners, shape in shared for it in learners)
-            first[after] = max(first.get(after, (0, [])), (weight, shared), key=lambda found: found[0])
-        return [shared for _, shared in first.values()]
+        """Return the step with the largest lesson."""
+        cost = self.known.cost
+
+        def largest(shared: list[SharedShape]) -> int:
+            return max(cost.flops(self.structure_of(it), *shape) for learners, shape in shared for it in learners)
+
+        return [max(map(self.shapes, self.own_steps), key=largest)]
 
 
 def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Candidate, ...]) -> OnceForAllTraining:
     """Return the training of a request; only data and importance are read.
 
     Args:
-        request: The request.
+        request: The supernet that is asked for, up to the choice where there is one before the end.
         known: What the training follows from beside the request.
         candidates: The candidates, largest first.
     """
@@ -102,7 +95,7 @@ def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Cand
     layers = len(known.cost.layers)
     towards = Towards(request.data, request.objective, request.origin, request.outputs, layers)
     steps = steps_of(config, source.steps_per_epoch)
-    chooses_at = _choice_step(request, steps)
+    chooses_at = _choice_step(config, steps)
     length = round(float(source.split.lengths.mean()))
     return OnceForAllTraining(
         stage="once_for_all",
@@ -112,7 +105,9 @@ def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Cand
         steps=steps,
         structure=candidates[0].structure,
         towards=towards,
+        ends_at=chooses_at,
         evaluate_at=_evaluation_steps(config, chooses_at, steps),
+        evaluation_rows=config.evaluation_rows,
         patience=config.patience,
         keep_best=config.keep == "best",
         dropout=config.dropout,
@@ -120,22 +115,27 @@ def training_of(request: OnceForAllRequest, known: Known, candidates: tuple[Cand
         rule=config.sandwich,
         chances=_chances(config.sandwich, candidates, known.cost),
         fractions=_fractions(candidates, known.cost, length, towards.structure_run(known.store)),
-        chooses_at=chooses_at,
         step_loss=config.step_loss,
     )
 
 
-def _choice_step(request: OnceForAllRequest, steps: int) -> int | None:
+def continued(training: OnceForAllTraining, alone: Candidate) -> OnceForAllTraining:
+    """Return the rest of a training that was broken off for a choice: the chosen candidate alone, to the end."""
+    assert training.ends_at is not None
+    return replace(
+        training, stage="finalist", begins_at=training.ends_at, ends_at=None, evaluate_at=frozenset(), alone=alone
+    )
+
+
+def _choice_step(config: OnceForAllConfig, steps: int) -> int | None:
     """Return the step after which the assistant is chosen; None where all candidates are trained to the end."""
-    if request.lam is None:
-        return None
-    step = max(1, round(request.config.choose_at * steps))
+    step = max(1, round(config.choose_at * steps))
     return step if step < steps else None
 
 
 def _evaluation_steps(config: OnceForAllConfig, chooses_at: int | None, steps: int) -> frozenset[int]:
-    if chooses_at is not None:
-        return even_steps(chooses_at, config.evaluations, last=True)
+    if chooses_at is not None:  # every evaluation but the one at the end of the stage, which decides
+        return even_steps(chooses_at, config.evaluations, last=False)
     return even_steps(steps, config.evaluations, last=config.keep == "best" or config.patience is not None)
 
 

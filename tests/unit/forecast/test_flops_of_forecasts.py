@@ -206,4 +206,6 @@ def test_bytes_left_behind_are_those_of_the_files(named, storage, tmp_path):
     for stage, (request, artifact, _) in zip(forecast.stages, told.stages, strict=False):
         real = sum(run.store.path(artifact, name).stat().st_size for name in artifact.blobs)
         assert stage.request.kind == request.kind
-        assert stage.stored == pytest.approx(real, rel=0.01, abs=12_000), request.kind
+        # the header of a training state names two moments of every weight
+        headers = 37_000 if "state.safetensors" in artifact.blobs else 12_000
+        assert stage.stored == pytest.approx(real, rel=0.01, abs=headers), request.kind

@@ -100,6 +100,8 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
     teacher = TeacherConfig(architecture=WIDE, finetune=FineTuneConfig(**TRAINING))
     once_for_all = OnceForAllConfig(**TRAINING, evaluation_rows=32)
     experiment = tiny_experiment(**{"teacher": teacher, "once_for_all": once_for_all, **changes})
+    # enough steps before the choice that the heaviest of them is not the first, before which AdamW has no moments
+    experiment = changed(experiment, once_for_all=changed(experiment.once_for_all, epochs=4.0))
     measured = {}
 
     def counting(compute):
@@ -134,7 +136,7 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
             assert footprint.peak == pytest.approx(real, rel=0.15), request.kind
             assert footprint.weights + footprint.optimiser + footprint.activations <= footprint.peak
             compared += 1
-    assert compared == 3
+    assert compared == (4 if trial.schedule.name == "minidisc" else 3)
 
 
 @pytest.mark.parametrize("sandwich", ["all", SandwichConfig(slices=False)], ids=["all", "whole batches"])

@@ -21,7 +21,9 @@ from raydisc.stages.executor import driven
 from raydisc.stages.facts import TaskFacts
 from raydisc.stages.problem import Subject, inspect, student_scales
 
-FLOPS = {"importance": 1e6, "teacher_outputs": 1e7, "once_for_all": 1e9, "distil": 1e8}
+FLOPS = {
+    "importance": 1e6, "teacher_outputs": 1e7, "once_for_all": 1e9, "contest": 4e8, "finalist": 6e8, "distil": 1e8,
+}  # fmt: skip
 
 
 def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterator[tuple[Trial, list[Stage]]]:
@@ -32,7 +34,7 @@ def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterat
 
         def execute(request: Stage, asked: dict[str, tuple[Stage, Artifact]] = asked) -> Artifact:
             promise = request.promise(arithmetic)
-            cost = Cost(flops=FLOPS.get(request.kind, 0.0))
+            cost = Cost(flops=FLOPS.get("contest" if is_contest(request) else request.kind, 0.0))
             artifact = replace(promise, facts=made_up_facts(request, subject), cost=cost)
             asked.setdefault(artifact.key, (request, artifact))
             return artifact
@@ -42,6 +44,11 @@ def requests_of_trials(experiment: Experiment, arithmetic: Arithmetic) -> Iterat
         execute(Evaluate(made["tokenise"], made["finetune"]))
         execute(Evaluate(made["tokenise"], outcome.student))
         yield trial, [request for request, _ in asked.values()]
+
+
+def is_contest(request: Stage) -> bool:
+    """Whether a stage is a supernet that is broken off for a choice."""
+    return request.kind == "once_for_all" and "choose_at" in request.settings()["config"]
 
 
 def made_up_facts(request: Stage, subject: Subject) -> dict[str, Any]:
@@ -54,7 +61,7 @@ def made_up_facts(request: Stage, subject: Subject) -> dict[str, Any]:
     if request.kind == "once_for_all":
         scales = request.settings()["scales"]
         rows = [{"scale": scale, "metric": 1 - 0.3 * (1 - scale) ** 2, "reference": 1.0} for scale in scales]
-        return {"candidates": rows, "outputs_flops": 0.0}
+        return {"candidates": rows, "outputs_flops": 0.0, "chosen_at": 2 if is_contest(request) else None}
     return {}
 
 

@@ -40,10 +40,11 @@ def test_workers_score_and_sort_units_as_one_does(tmp_path, layout):
 
 
 def experiment(metric):
-    """Without dropout, whose draws differ with the shares."""
+    """Without dropout, whose draws differ with the shares; the assistant is chosen early."""
     base = tiny_experiment()
     teacher = changed(base.teacher, architecture=ARCHITECTURE | NO_DROPOUT)
-    return tiny_experiment(task=changed(base.task, metric=metric), teacher=teacher)
+    once_for_all = changed(base.once_for_all, epochs=2.0, choose_at=0.5)
+    return tiny_experiment(task=changed(base.task, metric=metric), teacher=teacher, once_for_all=once_for_all)
 
 
 @pytest.fixture(scope="module")

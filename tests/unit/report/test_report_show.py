@@ -146,28 +146,32 @@ def test_a_supernet_that_no_trial_has_used_yet_is_ranked_for_its_smallest_scale(
     assert (shown["task"], shown["trials"]) == (None, [])
 
 
-@pytest.mark.parametrize("early", [True, False])
-def test_it_is_said_who_was_trained_on_alone(world: World, early: bool) -> None:
-    """Where one was, another λ would train another supernet."""
+def test_it_is_said_who_was_trained_on_alone(world: World) -> None:
     supernet = world.stage("supernet", "once_for_all")
-    for scale in (0.3, 0.1):
-        world.candidate(supernet, scale, 0.8125)
-    if early:
-        world.metric = lambda *args, **named: None  # type: ignore[method-assign]  # no metric at the end
-    world.candidate(supernet, 0.5, 0.75)
+    for scale, metric in ((0.5, 0.75), (0.3, 0.8125), (0.1, 0.5)):
+        world.candidate(supernet, scale, metric)
     world.trial("t", "minidisc", None, 0.8, supernet=supernet, lam=0.2, path=[0.3])
+    assert [c["final_metric"] for c in show(world.ledger, "r")["candidates"]] == [0.8125, 0.75]
+    assert "trained on" not in shown_text(world)
+    alone = world.stage("alone", "finalist", [supernet])
+    world.metric(alone, "finalist", "validation", 0.875, scale=0.3)
     shown, text = show(world.ledger, "r"), shown_text(world)
-    assert {step["early"] for step in shown["break_points"]} == {early}
-    assert [c["final_metric"] for c in shown["candidates"]] == [0.8125, None if early else 0.75]
-    assert text.count("trained on, to 0.812") == (1 if early else 0)
-    assert ("another λ trains another supernet" in text) == early
+    assert [c["final_metric"] for c in shown["candidates"]] == [0.875, None]
+    assert [c["supernet"] for c in shown["candidates"]] == [supernet, supernet]
+    assert text.count("trained on, to 0.875") == 1
+    assert not any(step["early"] for step in shown["break_points"])
+    assert "trains another supernet" not in text
 
 
-def test_a_supernet_that_chose_early_is_ranked_by_its_own_lambda(world: World) -> None:
+def test_a_supernet_in_whose_training_lambda_had_a_part_is_ranked_by_it(world: World) -> None:
+    """Also one of an earlier version, which went on with the one that λ had chosen."""
     supernet = world.stage("supernet", "once_for_all", settings='{"lam": 0.35}')
     for scale in (0.5, 0.1):
         world.candidate(supernet, scale, 0.8)
-    assert [(c["scale"], c["lam"]) for c in show(world.ledger, "r")["candidates"]] == [(0.5, 0.35)]
+    shown = show(world.ledger, "r")
+    assert [(c["scale"], c["lam"]) for c in shown["candidates"]] == [(0.5, 0.35)]
+    assert all(step["early"] for step in shown["break_points"])
+    assert "another one trains another supernet" in shown_text(world)
 
 
 def test_an_unknown_run_is_refused(world: World) -> None:

@@ -60,7 +60,7 @@ def test_one_step_is_half_the_mean_over_all_candidates_of_hidden_and_soft_losses
     make_elastic(model, teacher.config)
     whole = load_trainable(teacher.config, teacher.structure, teacher.state).eval()
     training = training_of(request, Known(teacher.config, ForwardCost.of(model, teacher.config), store), candidates)
-    assert (training.config.max_grad_norm, training.dropout, training.chooses_at) == (5.0, None, None)
+    assert (training.config.max_grad_norm, training.dropout, training.ends_at) == (5.0, None, None)
     assigned = training.batches(3)
     positions = training.towards.teacher_positions
     signal = OnlineSignal(whole, positions, lambda batch: None)

@@ -28,6 +28,7 @@ from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.evaluate import Evaluate
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
+from raydisc.stages.once_for_all.finalist import Finalist
 from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.testing.models import tiny_teacher
@@ -44,7 +45,7 @@ def keys_of(search, arithmetic=ONE_THREAD, lam=0.2, assistants=1):
     keys = {name: artifact.key for name, (_, artifact) in zip(names, found, strict=True)}
     data, finetuned, importance = (artifact for _, artifact in found[:3])
     ready = Ready(data, finetuned, Model(importance), importance)
-    _, supernet = foresee(minidisc_with(lam, assistants).supernet(search, ready), arithmetic, lambda key: None)[-1]
+    _, supernet = foresee(minidisc_with(lam, assistants).contest(search, ready), arithmetic, lambda key: None)[-1]
     return keys | {"once_for_all": supernet.key}
 
 
@@ -176,13 +177,12 @@ def test_once_for_all_settings(base_search, base_keys, field, value):
 
 
 @pytest.mark.parametrize("values", [{"choose_at": 0.5}, {}])
-def test_lambda_is_in_the_key_only_where_it_decides_who_is_trained(base_search, values):
-    """For several assistants it does not: who cannot be the first may be the second."""
+def test_lambda_is_in_no_key_of_a_contest(base_search, values):
+    """For several assistants all are trained to the end: who cannot be the first may be the second."""
     config = changed(BASE.once_for_all, **values)
     search = replace(base_search, experiment=BASE.model_copy(update={"once_for_all": config}))
     keys = {(lam, several): keys_of(search, ONE_THREAD, lam, several) for lam in (0.1, 0.2) for several in (1, 2)}
-    reached = {name for name, key in keys[0.2, 1].items() if keys[0.1, 1][name] != key}
-    assert reached == ({"once_for_all"} if values else set())
+    assert keys[0.1, 1] == keys[0.2, 1]
     assert keys[0.1, 2] == keys[0.2, 2]
     assert (keys[0.2, 1] != keys[0.2, 2]) == bool(values)
 
@@ -292,18 +292,27 @@ def test_what_would_follow_epochs_is_not_in_the_key_of_a_training_by_budget():
     assert beside.promise(ONE_THREAD) == distil(budget_flops=1e9).promise(ONE_THREAD)
 
 
-def supernet(lam, choose_at):
+def supernet(lam=None, **config):
     return OnceForAll(
         data=DATA, outputs=OUTPUTS, importance=UNITS, scales=(0.5, STUDENT_SCALE),
-        config=changed(BASE.once_for_all, choose_at=choose_at), objective=Objective.of(BASE.distillation), seed=0,
-        lam=lam,
+        config=changed(BASE.once_for_all, **config), objective=Objective.of(BASE.distillation), seed=0, lam=lam,
     )  # fmt: skip
 
 
-def test_a_lambda_that_chooses_at_the_end_is_not_in_the_key_of_a_supernet():
-    assert supernet(0.1, 1.0) == supernet(None, 1.0) == supernet(None, 0.5)
-    assert supernet(0.1, 1.0).key(ONE_THREAD) == supernet(0.2, 1.0).key(ONE_THREAD)
-    assert supernet(0.1, 0.5).key(ONE_THREAD) != supernet(0.2, 0.5).key(ONE_THREAD)
+@pytest.mark.parametrize("choose_at", [0.5, 1.0])
+def test_a_lambda_is_in_the_key_of_a_supernet_only_where_the_best_weights_are_kept_by_it(choose_at):
+    assert supernet(0.1, choose_at=choose_at) == supernet(None, choose_at=choose_at)
+    assert supernet(0.1, keep="best").key(ONE_THREAD) != supernet(0.2, keep="best").key(ONE_THREAD)
+
+
+def test_the_key_of_a_finalist_is_of_the_contest_and_the_scale():
+    contest = supernet(choose_at=0.5)
+    one = Finalist(contest.promise(ONE_THREAD), 0.5, contest)
+    assert one.settings() == {"contest": contest.key(ONE_THREAD), "scale": 0.5}
+    assert one.promise(ONE_THREAD).inputs == (contest.key(ONE_THREAD), DATA.key, OUTPUTS.key, UNITS.key)
+    other = supernet(choose_at=0.6)
+    others = [Finalist(one.contest, STUDENT_SCALE, contest), Finalist(other.promise(ONE_THREAD), 0.5, other)]
+    assert len({stage.key(ONE_THREAD) for stage in (one, *others)}) == 3
 
 
 @dataclass(frozen=True)
