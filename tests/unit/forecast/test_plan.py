@@ -312,7 +312,7 @@ def test_a_language_task_is_planned_and_probed():
     assert {row["length"] for row in plan["candidates"]} == {16}
     kinds = {row["kind"]: row for row in plan["stages"]}
     assert set(kinds) == {
-        "tokenise", "finetune", "teacher_outputs", "importance", "distil", "once_for_all", "evaluate",
+        "tokenise", "finetune", "teacher_outputs", "importance", "distil", "once_for_all", "finalist", "evaluate",
     }  # fmt: skip
     assert all(row["peak_bytes"] > 0 and row["flops"]["low"] > 0 for kind, row in kinds.items() if kind != "tokenise")
     costs = {row["schedule"]: row["device_seconds"]["expected"] for row in plan["schedules"]}
