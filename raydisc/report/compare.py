@@ -10,7 +10,7 @@ from raydisc.errors import InputError
 from raydisc.report.costs import Cost, StageGraph, cost_of, total
 from raydisc.report.ledger import Ledger
 from raydisc.report.oracle import oracle_rows
-from raydisc.report.rows import Row, grouped, number, path_order, ratio
+from raydisc.report.rows import Row, grouped, number, preference, ratio
 from raydisc.report.runs import known_runs
 from raydisc.report.schedules import schedule_order
 from raydisc.report.schema import STOPPED_EARLY
@@ -139,7 +139,7 @@ def _select(rows: Sequence[Row]) -> list[Row]:
     for members in grouped(rows, lambda r: (r.run, r.schedule, r.replicate, r.student_scale)).values():
         measured = [row for row in members if row.validation_metric is not None]
         if measured:
-            best.add(min(measured, key=lambda r: (-(r.validation_metric or 0.0), path_order(r.path), r.trial)))
+            best.add(min(measured, key=preference))
     return [dataclasses.replace(row, selected=row in best) for row in rows]
 
 

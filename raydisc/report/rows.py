@@ -123,6 +123,15 @@ def path_order(path: tuple[float, ...]) -> tuple[int, tuple[float, ...]]:
     return len(path), path
 
 
+def preference(row: Row) -> tuple[Any, ...]:
+    """Return a key by which the preferred row is the smallest: the best by validation.
+
+    Ties: fewer assistants, then the smaller scales. A row without a validation metric comes last.
+    """
+    metric = row.validation_metric
+    return metric is None, -(metric or 0.0), path_order(row.path), row.trial
+
+
 def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]]:
     """Return items grouped by key, groups and items in the order in which they came."""
     groups: dict[Any, list[T]] = defaultdict(list)

@@ -10,7 +10,7 @@ import numpy as np
 from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.costs import Cost, total
 from raydisc.report.oracle import oracle_paths, oracle_rows
-from raydisc.report.rows import Replicate, Row, grouped, ratio
+from raydisc.report.rows import Replicate, Row, grouped, preference, ratio
 from raydisc.report.schedules import oracle_schedule, reference_schedule
 
 
@@ -40,7 +40,7 @@ class Summary:
         schedule: Name of the schedule or control.
         whole: True for the schedule (its selected paths, the cost of all its trials), False for one path alone.
         paths: The different paths behind the line; with ``whole``, what was selected for the replicates.
-        tried: Number of trials that the schedule has for one replicate.
+        tried: Number of trials that the schedule, or the path, has for one replicate.
         student_scale: Nominal scale of the student.
         student_parameters: Parameters of the whole student.
         lam: λ where the schedule has one.
@@ -90,8 +90,15 @@ def summarise(bootstrap: Bootstrap, rows: Sequence[Row]) -> list[Summary]:
                 summaries.append(section.line(selected, whole=True, tried=tried))
             if tried > 1:
                 choices = grouped(schedule, lambda r: (r.path, r.lam)).values()
-                summaries.extend(section.line(same, whole=False, tried=tried) for same in choices)
+                summaries.extend(_line_of_path(section, same) for same in choices)
     return summaries
+
+
+def _line_of_path(section: _Section, rows: Sequence[Row]) -> Summary:
+    """Return the line of a path, for each replicate the best by validation of the trials that differ in settings."""
+    by_replicate = grouped(rows, lambda r: r.replicate).values()
+    best = [min(same, key=preference) for same in by_replicate]
+    return section.line(best, whole=False, tried=max(map(len, by_replicate)))
 
 
 class _Section:

@@ -137,6 +137,8 @@ def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
     ]
     if any(not s.whole for s in summaries):
         notes.append("Indented lines are one path of a schedule each, at the cost of that path alone.")
+    if any(not s.whole and s.tried > 1 for s in summaries):
+        notes.append("Of trials that differ in settings alone, a line has the best by validation, at its own cost.")
     if any(s.schedule == oracle_schedule() for s in summaries):
         notes.append(
             f"* The oracle: the {title_of(oracle_schedule())} path with the best validation metric averaged over "

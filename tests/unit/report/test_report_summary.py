@@ -37,6 +37,21 @@ def test_each_schedule_has_a_line_and_one_with_several_paths_a_line_for_each(fil
     ]
 
 
+def test_a_path_whose_trials_differ_in_settings_has_the_line_of_the_best_by_validation(world: World) -> None:
+    for seed in (0, 1):
+        for name, path, validation in (("a", [], 0.7), ("b", [], 0.9), ("c", [0.5], 0.8)):
+            student = world.stage(f"{name}-{seed}", "distil", [], flops=10.0)
+            world.trial(f"{name}-{seed}", "optuna", student, validation + seed / 100, path=path, seed=seed)
+    whole, straight, via = summaries_of(world)
+    assert (whole.tried, straight.tried, via.tried) == (3, 2, 1)
+    assert (straight.paths, via.paths) == (((),), ((0.5,),))
+    assert straight.validation.mean == pytest.approx((0.9 + 0.91) / 2)
+    assert straight.validation.sd == pytest.approx(np.std([0.9, 0.91], ddof=1)), "of seeds, not of settings"
+    assert whole.validation.mean == straight.validation.mean
+    assert straight.cost is not None
+    assert straight.cost.flops == 10.0
+
+
 def test_costs_relative_to_minidisc_and_to_the_oracle(filled: World) -> None:
     filled.fill(seed=1)
     summaries = summaries_of(filled)
