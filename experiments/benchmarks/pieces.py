@@ -75,7 +75,9 @@ def run_once_for_all(bench: Bench, scale: float, steps: int, tick: Tick, seed: i
     """Train the candidate of a scale, and no other, in a supernet as wide as the teacher."""
     rows = len(bench.split("train"))
     only_the_smallest = SandwichConfig(largest=False, middle=0)
-    section = with_steps(bench.experiment.once_for_all, rows, steps).model_copy(update={"sandwich": only_the_smallest})
+    section = with_steps(bench.experiment.once_for_all, rows, steps).model_copy(
+        update={"sandwich": only_the_smallest, "choose_at": 1.0}
+    )
     request = OnceForAll(
         data=bench.ready.data,
         outputs=bench.outputs,

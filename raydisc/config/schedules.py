@@ -118,7 +118,11 @@ class ScheduleConfig(Section):
 
     @model_serializer
     def _written(self) -> str | dict[str, Any]:
-        options = self.options.model_dump(mode="json")
+        fields = type(self.options).model_fields
+        written = self.options.model_dump(mode="json")
+        options = {
+            name: value for name, value in written.items() if value is not None or fields[name].default is not None
+        }
         return {self.name: options} if options else self.name
 
 

@@ -139,7 +139,7 @@ def test_a_tensor_file_as_it_is_written_is_read(storage: Path) -> None:
     }
 
 
-CANDIDATE = {"scale": 0.5, "parameters": 7, "reference": 1.0, "metric": 0.5, "se": 0.1}
+CANDIDATE = {"scale": 0.5, "measured_scale": 0.5, "parameters": 7, "reference": 1.0, "metric": 0.5, "se": 0.1}
 EVALUATIONS = [{"step": 2, "metric": 0.5, "candidates": [CANDIDATE]}, {"step": 4, "metric": 0.4, "se": 0.1}]
 PROGRESS = {
     "step": 5, "flops": 7.5, "evaluations": EVALUATIONS, "best": 0.5, "since_best": 1, "wall_before": 1.5,

