@@ -105,7 +105,7 @@ def compared(ledger: Ledger, runs: Sequence[str]) -> tuple[list[Summary], list[D
 
 
 def _is_only_path(summary: Summary) -> bool:
-    return summary.schedule == "maxidisc" and summary.tried == 1
+    return summary.schedule == "maxidisc" and summary.whole and summary.tried == 1
 
 
 def lines_of(
