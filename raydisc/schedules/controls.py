@@ -22,7 +22,7 @@ from raydisc.stages.artifact import Artifact, Model
 from raydisc.tradeoff import DECIMALS
 
 if TYPE_CHECKING:
-    from raydisc.schedules.search import Ready, Search
+    from raydisc.schedules.search import Search
 
 
 class KdEqualCompute(Control):
@@ -38,7 +38,7 @@ class KdEqualCompute(Control):
         rival = yield from self.rival.steps(search)
         cost = _flops(rival.own)
         ready = yield from search.prepare()
-        return Outcome((yield from _kd(search, ready, ready.teacher, cost)))
+        return Outcome((yield from search.distil_within(ready, ready.teacher, cost)))
 
 
 class KdEqualSeconds(Control):
@@ -58,13 +58,13 @@ class KdEqualSeconds(Control):
         """Distil for the rival's FLOPs, and then again for the share of them that takes the rival's seconds."""
         rival = yield from self.rival.steps(search)
         ready = yield from search.prepare()
-        equal = yield from _kd(search, ready, ready.teacher, _flops(rival.own))
+        equal = yield from search.distil_within(ready, ready.teacher, _flops(rival.own))
         outputs = [artifact for artifact in rival.own if artifact.key in equal.inputs]
         taken = _seconds([*outputs, equal])
         share = _rounded(_seconds(rival.own) / taken) if taken else 1.0
         if share == 1.0:
             return Outcome(equal)
-        return Outcome((yield from _kd(search, ready, ready.teacher, share * _flops(rival.own))))
+        return Outcome((yield from search.distil_within(ready, ready.teacher, share * _flops(rival.own))))
 
 
 class KdFromSupernet(Control):
@@ -85,8 +85,7 @@ class KdFromSupernet(Control):
         ready = yield from search.prepare()
         start = rival.finalist or rival.supernet
         assert start is not None
-        left = _flops(rival.own) - (yield from _paid(search, ready, start, rival.own))
-        student = yield from _kd(search, ready, Model(start), left)
+        student = yield from search.distil_within(ready, Model(start), _flops(rival.own), _closure(start, rival.own))
         return Outcome(student, (), "supernet", rival.supernet, rival.finalist)
 
 
@@ -164,8 +163,9 @@ class KdFromAssistant(_FixedAssistant):
         takd = yield from TakdSmallest.of(self.rival).steps(search)
         ready = yield from search.prepare()
         assistant = next(artifact for artifact in takd.own if artifact.kind == takd.student.kind)
-        left = _flops(takd.own) - (yield from _paid(search, ready, assistant, takd.own))
-        student = yield from _kd(search, ready, Model(assistant), left)
+        student = yield from search.distil_within(
+            ready, Model(assistant), _flops(takd.own), _closure(assistant, takd.own)
+        )
         return Outcome(student, (), "assistant")
 
 
@@ -195,25 +195,10 @@ def middle_scale(above: Sequence[float], student_scale: float) -> float:
     return min(above, key=lambda scale: (round(abs(math.log(scale / root)), DECIMALS), scale))
 
 
-def _kd(search: Search, ready: Ready, start: Model, budget_flops: float) -> Steps[Artifact]:
-    """Distil the student from the teacher for a budget, out of which the teacher's outputs are paid."""
-    return (yield from search.distil(ready, ready.teacher, start, search.student_scale, budget_flops=budget_flops))
-
-
-def _paid(search: Search, ready: Ready, start: Artifact, own: Iterable[Artifact]) -> Steps[float]:
-    """Return the FLOPs of a model and of what it was made from, without the teacher's outputs.
-
-    Those are paid from the budget of the distillation.
-
-    Args:
-        search: The trial's search.
-        ready: The preparation.
-        start: The model.
-        own: The artifacts that a student depends on, this model among them.
-    """
-    outputs = yield from search.outputs_of(ready, ready.teacher)
-    by_key = {artifact.key: artifact for artifact in own}
-    return _flops(by_key[key] for key in closure(by_key, start.key) - {outputs.key})
+def _closure(artifact: Artifact, own: Iterable[Artifact]) -> list[Artifact]:
+    """Return an artifact and those that it was made from, out of a student's own."""
+    by_key = {one.key: one for one in own}
+    return [by_key[key] for key in closure(by_key, artifact.key)]
 
 
 def _flops(artifacts: Iterable[Artifact]) -> float:

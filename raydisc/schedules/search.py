@@ -1,19 +1,22 @@
 """The stages that a schedule may ask for, as the experiment, one student scale and one seed have them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.sections import DistillationConfig
 from raydisc.models.build import config_from_dict
+from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.form import Form
+from raydisc.models.widths import Widths, prunable_parameters
 from raydisc.schedules.reinvest import Saved
 from raydisc.schedules.steps import Steps, scales_above
 from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.extract import Extract
-from raydisc.stages.facts import SupernetFacts
+from raydisc.stages.facts import SupernetFacts, TaskFacts
 from raydisc.stages.finetune import FineTune
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
@@ -166,6 +169,7 @@ class Search:
         budget_flops: float | None = None,
         extra: Budget | None = None,
         form: Form | None = None,
+        kept: bool = False,
     ) -> Steps[Artifact]:
         """Ask for a model of a scale.
 
@@ -177,12 +181,16 @@ class Search:
             budget_flops: See ``Distil``.
             extra: See ``Distil``.
             form: See ``Distil``.
+            kept: Whether a budget buys the teacher's outputs on all training rows, however small it is.
 
         Returns:
             The model's artifact.
         """
         config = self._distillation
-        outputs = yield from self._outputs_for(ready, teacher, config.epochs if budget_flops is None else 1)
+        epochs = config.epochs
+        if budget_flops is not None:
+            epochs = 1.0 if kept else budget_flops / self._online_epoch_flops(ready, scale)
+        outputs = yield from self._outputs_for(ready, teacher, epochs)
         return (
             yield Distil(
                 data=ready.data,
@@ -198,6 +206,21 @@ class Search:
                 form=form,
             )
         )
+
+    def distil_within(self, ready: Ready, start: Model, flops: float, paid: Sequence[Artifact] = ()) -> Steps[Artifact]:
+        """Ask for the student, distilled from the teacher for what is left of a search's FLOPs.
+
+        Args:
+            ready: The preparation.
+            start: The model that it is cut from.
+            flops: What the whole search may cost, importance left out.
+            paid: The initial model and what it was made from. If the teacher's outputs are among them, the student
+                learns from them.
+        """
+        outputs = [artifact for artifact in paid if artifact.kind == TeacherOutputs.kind]
+        left = flops - sum(artifact.flops for artifact in paid if artifact not in outputs)
+        scale = self.student_scale
+        return (yield from self.distil(ready, ready.teacher, start, scale, budget_flops=left, kept=bool(outputs)))
 
     def extract(self, ready: Ready, supernet: Artifact) -> Steps[Artifact]:
         """Ask for the student as a supernet has it, without further training."""
@@ -224,6 +247,12 @@ class Search:
     def _outputs_for(self, ready: Ready, teacher: Model, epochs: float) -> Steps[Artifact | None]:
         """Ask for a model's outputs; None for less than one epoch, where the model is run for the rows wanted."""
         return None if epochs < 1 else (yield from self.outputs_of(ready, teacher))
+
+    def _online_epoch_flops(self, ready: Ready, scale: float) -> float:
+        """Return about how many FLOPs a student's epoch takes with the teacher run in every step."""
+        config = config_from_dict(self.subject.config)
+        multiplied = 2.0 * prunable_parameters(config, Widths.full(config))
+        return multiplied * TaskFacts.of(ready.data).tokens["train"] * (1.0 + STEP_FORWARDS * scale)
 
     def _outputs_shape(self, data: Artifact) -> OutputsShape:
         config = config_from_dict(self.subject.config)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from schedule_runs import ran
+from schedule_runs import ran, with_distillation
 from tiny_runs import executor
 from tiny_schedules import minidisc_with
 
@@ -102,3 +102,25 @@ def test_equal_seconds_are_fewer_steps_where_kd_is_slower_for_its_flops(run, sea
 def test_equal_seconds_are_not_guessed_from_clocks_that_stand_still(run, search, storage):
     outcome = paced(search, storage, lambda request, artifact: 0.0)
     assert outcome.student.key == run(KdEqualCompute).outcome.student.key
+
+
+@pytest.mark.parametrize("control", [KdEqualCompute, KdFromSupernet, KdFromAssistant])
+def test_controls_of_a_rival_without_kept_outputs_cost_what_it_costs(search, storage, control):
+    """With half an epoch a stage, the rival runs the teacher for the rows that it sees."""
+    short = with_distillation(search, epochs=0.5).with_once_for_all(epochs=0.5)
+    rival = TakdSmallest.of(RIVAL) if control is KdFromAssistant else RIVAL
+    cost, run = spent(ran(rival.steps(short), storage).outcome), ran(control.of(RIVAL).steps(short), storage)
+    a_step = run.outcome.student.flops / run.outcome.student["steps"]
+    assert cost - 2 * a_step < spent(run.outcome) <= cost
+
+
+@pytest.mark.parametrize(
+    ("epochs", "kept", "has_outputs"), [(0.5, False, False), (2.0, False, True), (0.5, True, True)]
+)
+def test_a_budget_below_an_epoch_buys_no_outputs_of_rows_that_are_not_seen(search, storage, epochs, kept, has_outputs):
+    def steps():
+        ready = yield from search.prepare()
+        budget = epochs * search._online_epoch_flops(ready, 0.25)
+        return (yield from search.distil(ready, ready.teacher, ready.teacher, 0.25, budget_flops=budget, kept=kept))
+
+    assert (ran(steps(), storage).distils[-1].outputs is not None) is has_outputs
