@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import raydisc
 from raydisc.cli import texts
 from raydisc.exit_codes import BAD_INPUT
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 STORAGE = "runs"
 """The default of the storage folder, as in the experiment file."""
@@ -171,6 +175,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"raydisc: {message} (see `{self.prog} --help`)\n")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        # argparse's own keeps to itself that the reader has gone, on which the exit code depends.
+        print(message, end="", file=file or sys.stderr)
 
 
 class _Version(argparse.Action):

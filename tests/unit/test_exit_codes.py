@@ -10,7 +10,7 @@ import pytest
 from raydisc.exit_codes import BAD_INPUT, READER_GONE, exit_code_of
 
 
-def left_alone(*words: str, stderr_too: bool = False) -> "subprocess.CompletedProcess[str]":
+def left_alone(*words: str, stderr_too: bool = False, unbuffered: bool = False) -> "subprocess.CompletedProcess[str]":
     """Run a command whose output nobody reads any more."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -19,6 +19,7 @@ def left_alone(*words: str, stderr_too: bool = False) -> "subprocess.CompletedPr
             [sys.executable, "-m", "raydisc", *words],
             stdout=writer,
             stderr=writer if stderr_too else subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": "1" if unbuffered else ""},
             text=True,
             timeout=120,
             check=False,
@@ -27,10 +28,19 @@ def left_alone(*words: str, stderr_too: bool = False) -> "subprocess.CompletedPr
         os.close(writer)
 
 
-@pytest.mark.parametrize("words", [("schema",), ("completion", "bash"), ("--version",)])
+@pytest.mark.parametrize("words", [("schema",), ("completion", "bash"), ("--version",), ("--help",)])
 def test_a_command_whose_reader_has_gone_ends_without_a_word(words: tuple[str, ...]) -> None:
     done = left_alone(*words)
     assert (done.returncode, done.stderr) == (READER_GONE, "")
+
+
+def test_help_that_is_written_at_once_and_that_nobody_reads() -> None:
+    done = left_alone("run", "--help", unbuffered=True)
+    assert (done.returncode, done.stderr) == (READER_GONE, "")
+
+
+def test_a_typing_error_that_nobody_is_told_of() -> None:
+    assert left_alone("rum", stderr_too=True).returncode == READER_GONE
 
 
 def test_a_refusal_that_nobody_reads(tmp_path: Path) -> None:
