@@ -38,6 +38,7 @@ class RunState:
         host: The machine of the driver.
         pid: The driver's process there, so that the run of a killed driver is not taken for running.
         proposals: Whether a source in Python proposes its trials, so that its experiment alone does not say which.
+        trial_scheduler: The class of the scheduler in Python that stops its trials early; None without one.
     """
 
     task: str
@@ -48,6 +49,7 @@ class RunState:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     proposals: bool = False
+    trial_scheduler: str | None = None
 
     def write(self, run: Storage | Path) -> None:
         """Write the note into the run's folder, atomically."""

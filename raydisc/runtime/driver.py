@@ -180,8 +180,8 @@ def _run_claimed(
     planner = None if proposals is None else Planner(proposals, experiment.budget.trials)
     with claimed_folder(storage, experiment) as folder:
         before = read_state(folder)
-        if before is not None and before.proposals and not proposed:
-            raise InputError(_without_source(experiment.name))
+        if before is not None:
+            _refuse_missing(experiment.name, before, proposed, trial_scheduler is not None)
         # what the file's own sources know lies in the folder; jobs know which of these trials a budget leaves out
         searches = [] if proposed else inspected.searches
         own = Together([Grid(inspected.trials), *begun(searches)])
@@ -193,13 +193,20 @@ def _run_claimed(
         spending = Spending(experiment.budget, ledger, experiment.name, before.wall_seconds if before else 0.0)
 
         def note(state: State = "running") -> None:
-            seconds = spending.wall_seconds
-            RunState(subject.task_name, state, len(planner.trials), seconds, proposals=proposed).write(folder)
+            RunState(
+                subject.task_name,
+                state,
+                len(planner.trials),
+                spending.wall_seconds,
+                proposals=proposed,
+                trial_scheduler=None if trial_scheduler is None else type(trial_scheduler).__name__,
+            ).write(folder)
 
         def lose() -> NoReturn:
             with suppress(OSError, StorageError):
                 note("interrupted")
-            again = "the same call of `raydisc.run`" if proposed else f"`raydisc resume {experiment.name}`"
+            in_python = proposed or trial_scheduler is not None
+            again = "the same call of `raydisc.run`" if in_python else f"`raydisc resume {experiment.name}`"
             reporter.notice(
                 f"the Ray cluster does not answer any more; go on with {again}, there once it does or on another"
             )
@@ -226,12 +233,20 @@ def _run_claimed(
         return _result(experiment.name, storage, planner.trials, ended)
 
 
-def _without_source(run: str) -> str:
-    return (
-        f"the trials of the run '{run}' are proposed by a source in Python, which its experiment does not name; "
-        "continue it with `raydisc.run(experiment, proposals=...)` and a source of the same trials, or give this run "
-        "another name"
-    )
+def _refuse_missing(run: str, before: RunState, proposed: bool, scheduled: bool) -> None:
+    """Refuse to go on with a run without what it was begun with in Python, which its experiment does not name."""
+    if before.proposals and not proposed:
+        raise InputError(
+            f"the trials of the run '{run}' are proposed by a source in Python, which its experiment does not name; "
+            "continue it with `raydisc.run(experiment, proposals=...)` and a source of the same trials, or give this "
+            "run another name"
+        )
+    if before.trial_scheduler and not scheduled:
+        raise InputError(
+            f"the trials of the run '{run}' are stopped early by a scheduler in Python ({before.trial_scheduler}), "
+            "which its experiment does not name; continue it with `raydisc.run(experiment, trial_scheduler=...)` and "
+            "the same scheduler, or give this run another name"
+        )
 
 
 def _run_jobs(

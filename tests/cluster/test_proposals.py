@@ -13,6 +13,7 @@ from desk import Desk, student_hashes
 from outcome import outcome
 
 from raydisc.report.ledger import Ledger
+from raydisc.report.runs import read_state
 
 pytestmark = pytest.mark.cluster
 
@@ -190,6 +191,10 @@ def test_a_scheduler_stops_trials_which_stay_stopped_after_a_kill(desk: Desk) ->
     stopped = [stage["trial"] for stage in stages_of(desk, "stopped")]
     assert sorted(stopped) == sorted(names[1:])
     assert len([stage for stage in stages_of(desk, "finished") if stage["kind"] == "distil"]) == 1
+
+    state = read_state(desk.folder / "runs" / "tiny")
+    assert state is not None
+    assert (state.proposals, state.trial_scheduler) == (True, "ASHAScheduler")
 
     # and so it stays on the command line, which has no scheduler: the file's own trials are others
     [row] = desk.json("compare", "tiny", "--json")

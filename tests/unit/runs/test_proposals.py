@@ -194,6 +194,17 @@ def test_a_run_whose_trials_were_proposed_is_not_run_as_its_file_has_it(tmp_path
     assert (state.state, state.proposals) == ("interrupted", True)
 
 
+def test_a_run_whose_trials_a_scheduler_stops_does_not_go_on_without_it(tmp_path: Path) -> None:
+    RunState("reviews", "interrupted", 1, trial_scheduler="ASHAScheduler").write(tmp_path / "tiny")
+    with pytest.raises(InputError) as refused:
+        run_experiment(tiny_experiment(name="tiny", storage=str(tmp_path)))
+    assert "the run 'tiny' are stopped early by a scheduler in Python (ASHAScheduler)" in str(refused.value)
+    assert "`raydisc.run(experiment, trial_scheduler=...)` and the same scheduler" in str(refused.value)
+    state = read_state(tmp_path / "tiny")
+    assert state is not None
+    assert (state.state, state.trial_scheduler) == ("interrupted", "ASHAScheduler")
+
+
 def test_settings_of_a_trial_are_in_its_name_and_in_the_keys_of_its_stages(
     experiment: Experiment, subject: Subject
 ) -> None:
