@@ -9,6 +9,7 @@ import json
 import logging
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,19 @@ def _perform(arguments: Sequence[str] | None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return _execute(_experiment(options, name=options.name), options.plain)
+    """Run the files one after another; all are read first, and the last code that is not 0 is returned."""
+    if options.name is not None and len(options.files) > 1:
+        raise InputError(f"`--name` names one run, but there are {len(options.files)} files; leave it out")
+    experiments = [_experiment(options, file, name=options.name) for file in options.files]
+    for name, count in Counter(experiment.name for experiment in experiments).items():
+        if count > 1:
+            raise InputError(f"{count} of the files are named '{name}', but runs of one storage need different names")
+    codes = [DONE]
+    for experiment in experiments:
+        codes.append(_execute(experiment, options.plain))
+        if codes[-1] == STOPPED:
+            break
+    return next((code for code in reversed(codes) if code != DONE), DONE)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -239,10 +252,10 @@ def _completion(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _experiment(options: argparse.Namespace, **fields: str | None) -> Experiment:
+def _experiment(options: argparse.Namespace, file: Path | None = None, **fields: str | None) -> Experiment:
     given = {"storage": options.storage, **fields}
     settings = [_setting(key, value) for key, value in given.items() if value is not None]
-    return load_experiment(options.file, [*options.overrides, *settings])
+    return load_experiment(file or options.file, [*options.overrides, *settings])
 
 
 def _setting(key: str, text: str) -> str:

@@ -57,7 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_run_command(commands: _Commands) -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run an experiment file", description=texts.RUN, epilog=texts.RUN_EXAMPLES)
-    _add_experiment(run)
+    run.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+", help="an experiment file (YAML); several are run in turn"
+    )
+    _add_overrides(run)
     run.add_argument("--name", help="the run's name (default: the file's name)")
     _add_plain(run)
     return run

@@ -26,7 +26,8 @@ examples:
   raydisc run experiments/quickstart.yaml
   raydisc run experiments/sst2.yaml --set task.glue=sst2
   raydisc run experiments/sst2.yaml --name sst2-5 --set student.scale=0.05 --set 'seeds=[0]'
-  raydisc run experiments/sst2.yaml --name sst2-2m --set student.parameters=2e6"""
+  raydisc run experiments/sst2.yaml --name sst2-2m --set student.parameters=2e6
+  raydisc run experiments/budget_curves/reviews_*.yaml"""
 
 VALIDATE = """\
 Check an experiment file, its data and its teacher, and say in one sentence what is wrong, before any

@@ -258,6 +258,27 @@ def test_run_tells_where_things_lie(driver, capsys):
     assert "student: runs/quickstart/student" in capsys.readouterr().out
 
 
+def test_several_files_are_run_in_turn(driver):
+    """All are read before the first is run; what fails does not hold up the others, and its code is the command's."""
+    files = sorted((ROOT / "experiments" / "budget_curves").glob("reviews_*.yaml"))
+    driver.outcome = lambda: SimpleNamespace(failures=["oh"] if len(driver.ran) == 2 else [], following=[], places={})
+    assert main(["run", *map(str, files), "--set", "seeds=[7]"]) == 1
+    assert [experiment.name for experiment in driver.ran] == [file.stem for file in files]
+    assert all(experiment.seeds == [7] for experiment in driver.ran)
+
+
+def test_files_that_cannot_be_run_in_turn(driver, capsys):
+    file = str(QUICKSTART)
+    assert refusal(capsys, "run", file, file, "--name", "one") == (
+        "`--name` names one run, but there are 2 files; leave it out"
+    )
+    assert refusal(capsys, "run", file, file) == (
+        "2 of the files are named 'quickstart', but runs of one storage need different names"
+    )
+    assert "none.yaml" in refusal(capsys, "run", file, "none.yaml")
+    assert not driver.ran
+
+
 def test_failed_trials_fail_the_command(driver, capsys):
     failures = ["maxidisc 0.5: the loss is not finite at step 3"]
     driver.outcome = lambda: SimpleNamespace(failures=failures, following=[], places={})
