@@ -36,7 +36,7 @@ def state_of(millions: float) -> TrainingState:
     """Return the state of a training of linear layers with this number of million parameters."""
     layers = max(1, round(millions * 1e6 / _WIDTH**2))
     model = nn.Sequential(*(nn.Linear(_WIDTH, _WIDTH, bias=False) for _ in range(layers)))
-    optimiser = adamw(list(model.parameters()), OptimiserSettings(1e-4, 0.0, 0.0, 1.0, 0.999))
+    optimiser = adamw(model, list(model.parameters()), OptimiserSettings(1e-4, 0.0, 0.0, 1.0, 0.999))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()

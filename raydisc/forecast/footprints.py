@@ -85,7 +85,7 @@ class Footprints:
                 weights, trained = counted.now, [it for it in model.parameters() if it.requires_grad]
                 gradients = sum(parameter.nbytes for parameter in trained)
                 counted.watch_gradients(trained)
-                optimiser = adamw(trained, optimiser_settings(training.config))
+                optimiser = adamw(model, trained, optimiser_settings(training.config))
                 _make_moments(optimiser, trained)
                 moments = counted.now - weights
                 counted.forget()

@@ -202,7 +202,7 @@ class _Timer:
 
     def _stepping(self, model: nn.Module, training: Training, learn: Learner) -> Callable[[list[Assigned]], None]:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimiser = adamw(trained, optimiser_settings(training.config))
+        optimiser = adamw(model, trained, optimiser_settings(training.config))
 
         def step(assigned: list[Assigned]) -> None:
             learn(assigned)

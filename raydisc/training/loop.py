@@ -173,7 +173,7 @@ def _train(
     rank: Rank,
 ) -> TrainingState:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.numel()]
-    optimiser = adamw(trained, settings.optimiser)
+    optimiser = adamw(model, trained, settings.optimiser)
     state = _gone_on(model, optimiser, settings, rank) or _fresh(model, settings, rank)
     folder, saved, begun = settings.checkpoint_folder, time.monotonic(), _clocks()
     pause = settings.checkpoint_every_s

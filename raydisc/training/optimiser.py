@@ -1,7 +1,8 @@
 """AdamW with decay groups, warm-up and linear decay."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from torch import nn
 
 from raydisc.parallel.rank import ALONE, Rank
 from raydisc.parallel.shard import whole
+
+_NORM = re.compile(r"Norm(\dd)?$")
+"""The end of the names of norms, such as ``LayerNorm``, ``T5LayerNorm`` and ``BatchNorm1d``."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,23 @@ class OptimiserSettings:
     beta2: float = 0.999
 
 
-def adamw(trained: Sequence[nn.Parameter], settings: OptimiserSettings) -> torch.optim.AdamW:
-    """Return a fused AdamW over parameters; one-dimensional ones, which are biases and norms, do not decay."""
+def adamw(model: nn.Module, trained: Sequence[nn.Parameter], settings: OptimiserSettings) -> torch.optim.AdamW:
+    """Return a fused AdamW over parameters of a model, of which those of ``undecayed`` do not decay."""
+    spared = {id(parameter) for parameter in undecayed(model)}
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if id(p) not in spared], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if id(p) in spared], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
+
+
+def undecayed(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the biases and norms of a model, also where those of several experts are one matrix, and other vectors."""
+    for module in model.modules():
+        is_norm = _NORM.search(type(module).__name__) is not None
+        for name, parameter in module.named_parameters(recurse=False):
+            if is_norm or name.endswith("bias") or parameter.ndim <= 1:
+                yield parameter
 
 
 def descend(

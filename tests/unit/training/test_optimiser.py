@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import tiny_config
+from tiny_models import FAMILIES, tiny_config
+from torch import nn
 from training import OPTIMISER, SETTINGS, batch_at, fetching, linear, quiet
 
 from raydisc.testing.models import tiny_teacher
 from raydisc.training.loop import even_steps, no_evaluation, train
-from raydisc.training.optimiser import adamw, lr_at
+from raydisc.training.optimiser import adamw, lr_at, undecayed
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_biases_and_norms_do_not_decay():
     for parameter in model.bert.embeddings.parameters():
         parameter.requires_grad_(False)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decaying, other = adamw(trainable, OPTIMISER).param_groups
+    decaying, other = adamw(model, trainable, OPTIMISER).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert decaying["weight_decay"] == 0.1
     assert other["weight_decay"] == 0.0
@@ -91,4 +92,39 @@ def test_biases_and_norms_do_not_decay():
     assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in other["params"])
     trained = {names[id(p)] for group in (decaying, other) for p in group["params"]}
     assert trained == {names[id(parameter)] for parameter in trainable}
-    assert adamw(trainable, replace(OPTIMISER, beta2=0.98)).param_groups[0]["betas"] == (0.9, 0.98)
+    assert adamw(model, trainable, replace(OPTIMISER, beta2=0.98)).param_groups[0]["betas"] == (0.9, 0.98)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_matrices_of_the_models_that_there_are_decay(family):
+    model = tiny_teacher(tiny_config(family))
+    spared = {id(parameter) for parameter in undecayed(model)}
+    assert {id(parameter) for parameter in model.parameters() if parameter.ndim <= 1} == spared
+
+
+class StackedNorm(nn.Module):
+    """A norm of each of two experts."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 4))
+
+
+class Experts(nn.Module):
+    """Two experts whose weights, biases and norms lie in one tensor each."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(2, 4, 3)), nn.Parameter(torch.ones(2, 4))
+        self.down_proj, self.down_proj_bias = nn.Parameter(torch.ones(2, 3, 4)), nn.Parameter(torch.ones(2, 3))
+        self.norm, self.position_bias = StackedNorm(), nn.Embedding(2, 3)
+
+
+def test_biases_and_norms_that_are_stacked_do_not_decay():
+    model = Experts()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    adamw(model, list(model.parameters()), OPTIMISER).step()
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"weight", "down_proj", "position_bias.weight"}
