@@ -156,7 +156,7 @@ def _child(sender: Any, experiment: Experiment, steps: int) -> None:
 
         everything = run_trials(short, trials, Path(folder) / "runs", watched)
         forecaster = Forecaster(short, inspect(short, weights=False), Path(folder) / "scratch")
-        footprints = Footprints(forecaster.outlook, "float32")
+        footprints = Footprints(forecaster, "float32")
         rows = {}
         for ran in everything:
             for stage, artifact in beside(forecaster, ran):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from raydisc.families.registry import layers_in
-from raydisc.forecast.dry_run import Planned
+from raydisc.forecast.dry_run import Forecaster, Planned
 from raydisc.forecast.memory import Allocations, bytes_of, without_contents
 from raydisc.forecast.stand_ins import batch_of, batches_of, signal_for, target_bytes
 from raydisc.models.build import build, compute_twice
@@ -16,8 +16,7 @@ from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure
 from raydisc.models.task_heads import weights_of
 from raydisc.parallel.footprint import Footprint
-from raydisc.stages.artifact import Artifact
-from raydisc.stages.plan import Outlook, Run
+from raydisc.stages.plan import Run
 from raydisc.stages.scoring import run_evaluation
 from raydisc.stages.training import Pupil, Training
 from raydisc.stages.work import over_split
@@ -32,14 +31,15 @@ class Footprints:
     """The footprints of a forecast's stages; stages with equal steps are run once.
 
     Args:
-        outlook: What the forecast knows.
+        forecaster: What plans the stages; batches are of the tokenised task that all trials share.
         precision: The precision to compute in.
         checkpointing: Whether activations are computed again in the backward.
     """
 
-    def __init__(self, outlook: Outlook, precision: Precision, checkpointing: bool = False) -> None:
+    def __init__(self, forecaster: Forecaster, precision: Precision, checkpointing: bool = False) -> None:
         """See the class."""
-        self._outlook, self._precision, self._checkpointing = outlook, precision, checkpointing
+        self._outlook, self._data = forecaster.outlook, forecaster.ready.data
+        self._precision, self._checkpointing = precision, checkpointing
         self._found: dict[Any, Footprint] = {}
 
     def of(self, stage: Planned) -> Footprint | None:
@@ -61,22 +61,21 @@ class Footprints:
                 training.keeps_best,
             )
         if key not in self._found:
-            data: Artifact = stage.request.data  # type: ignore[attr-defined]
             if training is not None:
-                self._found[key] = self._trained(training, data)
+                self._found[key] = self._trained(training)
             else:
                 assert run is not None
-                self._found[key] = self._frozen(stage, data, run)
+                self._found[key] = self._frozen(stage, run)
         return self._found[key]
 
-    def _trained(self, training: Training, data: Artifact) -> Footprint:
+    def _trained(self, training: Training) -> Footprint:
         """Measure the steps of a model that has been trained before, with the evaluations between and after them."""
         outlook, shapes = self._outlook, training.heaviest()
         targets = max(target_bytes(training, it) for it in shapes)
         with without_contents():
             counted = Allocations()
             signal = signal_for(training, self._precision, counted)
-            steps = [batches_of(outlook.store, data, it) for it in shapes]
+            steps = [batches_of(outlook.store, self._data, it) for it in shapes]
             model = self._model(training)
             counted.watch(model)
             with counted:
@@ -91,7 +90,7 @@ class Footprints:
                 counted.forget()
                 if training.evaluate_at:
                     with nullcontext() if vocabulary is None else vocabulary.whole(1.0):
-                        self._evaluate(model, training, data, training.evaluation_rows)
+                        self._evaluate(model, training, training.evaluation_rows)
                     best = [it.clone() for it in weights_of(model).values()] if training.keeps_best else []
                     weights += sum(it.nbytes for it in best)
                 model.train()
@@ -105,7 +104,7 @@ class Footprints:
                 if vocabulary is not None:
                     vocabulary.restore(1.0)
                 del vocabulary
-                self._evaluate(model, training, data, None if left is None else training.evaluation_rows)
+                self._evaluate(model, training, None if left is None else training.evaluation_rows)
                 del left
         return Footprint(
             weights=weights,
@@ -126,15 +125,15 @@ class Footprints:
             compute_twice(model)
         return model
 
-    def _evaluate(self, model: nn.Module, training: Training, data: Artifact, rows: int | None) -> None:
+    def _evaluate(self, model: nn.Module, training: Training, rows: int | None) -> None:
         """Run the largest batch of an evaluation in a training stage, by the largest model that is evaluated there."""
         if training.elastic:
             select_all(model, self._outlook.config)
-        validation = self._outlook.split(data, "validation", rows)
-        batch = batch_of(self._outlook.store, data, over_split(training.structure, validation).largest)
+        validation = self._outlook.split(self._data, "validation", rows)
+        batch = batch_of(self._outlook.store, self._data, over_split(training.structure, validation).largest)
         run_evaluation(model.eval(), [batch], self._precision)
 
-    def _frozen(self, stage: Planned, data: Artifact, run: Run) -> Footprint:
+    def _frozen(self, stage: Planned, run: Run) -> Footprint:
         """Measure the largest batches of a stage that trains nothing."""
         [passes] = stage.plan.work.passes
         with without_contents():
@@ -142,7 +141,7 @@ class Footprints:
             model = build(self._outlook.config, passes.structure).requires_grad_(False).eval()
             counted.watch(model)
             weights = counted.now
-            batches = [batch_of(self._outlook.store, data, shape) for shape in passes.heaviest(2)]
+            batches = [batch_of(self._outlook.store, self._data, shape) for shape in passes.heaviest(2)]
             with counted:
                 run(model, batches, self._precision)
         activations = counted.peak - weights

@@ -53,7 +53,7 @@ def settled_layouts(
     with tempfile.TemporaryDirectory(prefix="raydisc-layouts-") as scratch:
         forecaster = Forecaster(experiment, subject, Path(scratch))
         forecasts = [forecaster.forecasts(trial) for trial in trials if trial.replicate == trials[0].replicate]
-        footprints = Footprints(forecaster.outlook, precision, resources.checkpointing)
+        footprints = Footprints(forecaster, precision, resources.checkpointing)
         heaviest = heaviest_stages(forecasts, footprints)
     return layouts_for(heaviest, resources, memory)
 

@@ -268,7 +268,7 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
         known = len(wanted)
         pace = prober(forecasts, outlook) if prober else None
         seconds = None if pace is None else lambda stage: seconds_of(stage.plan.work, outlook, pace)
-        footprints = Footprints(outlook, precision, asked.resources.checkpointing)
+        footprints = Footprints(forecaster, precision, asked.resources.checkpointing)
         first = asked.teachers[0], asked.seeds[0]
         of_first = [ways for ways in forecasts if ways[0].trial.replicate == first]
         plan = {

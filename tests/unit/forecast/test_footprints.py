@@ -122,7 +122,7 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
     run = executor(tmp_path / "runs", told)
     outcome = run.run(steps_of(trial, experiment, inspect(experiment)))
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path / "scratch")
-    footprints = Footprints(forecaster.outlook, "float32")
+    footprints = Footprints(forecaster, "float32")
     assistants = outcome.path if trial.schedule.name == "minidisc" else ()
     [forecast] = [found for found in forecaster.forecasts(trial) if found.assistants == assistants]
     stages = [stage for stage in forecast.stages if stage.request.kind != "evaluate"]
@@ -143,7 +143,7 @@ def test_a_stage_needs_the_memory_that_was_forecast(named, tmp_path, monkeypatch
 def test_outputs_on_a_batch_count_once_however_many_candidates_learn_from_it(sandwich, tmp_path):
     experiment = tiny_experiment(once_for_all=changed(ALL, sandwich=sandwich))
     forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
-    footprints = Footprints(forecaster.outlook, "float32")
+    footprints = Footprints(forecaster, "float32")
     found = {stage.request.kind: footprints.of(stage) for stage in forecaster.forecasts(MINIDISC)[0].stages}
     assert 0 < found["once_for_all"].targets <= found["distil"].targets, "of one batch"
 
@@ -155,7 +155,7 @@ def test_an_early_stop_keeps_the_best_weights(tmp_path):
         forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
         [forecast] = forecaster.forecasts(kd_trial(STUDENT_SCALE))
         [distil] = [stage for stage in forecast.stages if stage.request.kind == "distil"]
-        return Footprints(forecaster.outlook, "float32").of(distil)
+        return Footprints(forecaster, "float32").of(distil)
 
     patient, hasty = footprint(patience=2), footprint()
     assert patient.weights - hasty.weights == pytest.approx(hasty.gradients, rel=0.01)

@@ -36,7 +36,7 @@ def wide():
 def stages(wide, tmp_path_factory):
     """The heaviest stages of a search."""
     forecaster = Forecaster(wide, inspect(wide), tmp_path_factory.mktemp("scratch"))
-    footprints = Footprints(forecaster.outlook, "float32")
+    footprints = Footprints(forecaster, "float32")
     return heaviest_stages([forecaster.forecasts(trial) for trial in TRIALS], footprints)
 
 
@@ -103,7 +103,7 @@ def test_shards_in_the_host_s_memory_leave_more_of_the_device(stages):
 
 def test_activations_that_are_computed_twice_need_less_memory(wide, stages, tmp_path):
     forecaster = Forecaster(wide, inspect(wide), tmp_path)
-    thrifty = Footprints(forecaster.outlook, "float32", checkpointing=True)
+    thrifty = Footprints(forecaster, "float32", checkpointing=True)
     found = heaviest_stages([forecaster.forecasts(trial) for trial in TRIALS], thrifty)
     kept, twice = (
         {stage.request.kind: footprint for footprint, stage in them if footprint.gradients} for them in (stages, found)

@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from raydisc.config.experiment import load_experiment
 from raydisc.errors import InputError
 from raydisc.forecast.devices import parse_bytes
 from raydisc.forecast.dry_run import Forecaster
+from raydisc.forecast.footprints import Footprints
 from raydisc.forecast.plan import shown_beside, total_row
 from raydisc.forecast.tables import plan_sheets
 from raydisc.report.table import as_text
@@ -23,10 +25,15 @@ from raydisc.schedules import SCHEDULES
 from raydisc.schedules.base import Schedule
 from raydisc.schedules.steps import Outcome
 from raydisc.schedules.trials import expand
+from raydisc.stages.artifact import Model
 from raydisc.stages.base import Stage
 from raydisc.stages.context import Result
+from raydisc.stages.files import read_structure
+from raydisc.stages.kinds import STAGES
 from raydisc.stages.plan import Plan
 from raydisc.stages.problem import inspect
+from raydisc.stages.scoring import run_evaluation
+from raydisc.stages.work import Passes, Work
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.tasks.tokenised import Split
 
@@ -173,6 +180,46 @@ def test_a_schedule_may_ask_for_something_else_before_the_task():
     [test] = [row for row in plan["stages"] if row["kind"] == "evaluate"]
     assert "noted_first" in test["schedules"]
     assert test["flops"]["low"] > 0
+
+
+@dataclass(frozen=True)
+class Looked(Stage):
+    """A stage of another package that runs a model and has no field for the task."""
+
+    kind: ClassVar[str] = "looked"
+    model: Model
+
+    def compute(self, context):
+        return Result({}, 0.0)
+
+    def plan(self, outlook):
+        passes = Passes("run", read_structure(outlook.store, self.model), Counter({(64, 32): 1}))
+        return Plan({}, Work((passes,)), run=run_evaluation)
+
+    def label(self, undecided=False):
+        return "a look"
+
+
+class LookedAt(Schedule):
+    """Looks at the student."""
+
+    name = "looked_at"
+
+    def run(self, search):
+        ready = yield from search.prepare()
+        student = yield from search.distil(ready, ready.teacher, ready.teacher, search.student_scale)
+        yield Looked(Model(student))
+        return Outcome(student)
+
+
+def test_a_stage_needs_no_field_for_the_task(tmp_path):
+    with SCHEDULES.registering(LookedAt), STAGES.registering(Looked):
+        experiment = load_experiment("tiny.yaml", ["schedules=[looked_at]", "controls=false"])
+        forecaster = Forecaster(experiment, inspect(experiment, weights=False), tmp_path)
+        [planned] = forecaster.forecasts(*expand(experiment, [0.25]))
+        footprints = Footprints(forecaster, "float32")
+        [found] = [footprints.of(stage) for stage in planned.stages if stage.request.kind == "looked"]
+    assert found.peak > found.activations > 0
 
 
 def test_the_whole_run_is_what_was_asked_for_with_one_teacher_for_all_seeds(tmp_path):
