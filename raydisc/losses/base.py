@@ -12,6 +12,7 @@ import torch
 
 from raydisc.models.forward import Outputs
 from raydisc.signals.base import Signal
+from raydisc.signals.inner import StudentSignal
 from raydisc.tasks.tokenised import Batch
 
 Part = tuple[torch.Tensor, float]
@@ -22,7 +23,8 @@ class Loss(ABC):
     """A measure of how far a student is from its teacher, or from the labels, on a batch.
 
     A loss is a class without state. It states which signals of the teacher it compares; raydisc computes, caches and
-    reads exactly those. Values are float32 scalars on the device of the student.
+    reads exactly those. What it reads from inside the student alone it states apart. Values are float32 scalars on the
+    device of the student.
 
     To add a loss, derive from this class and register it, in Python or by an entry point of the group
     ``raydisc.losses``. Check it with ``raydisc.testing.losses.LossContract``.
@@ -31,6 +33,9 @@ class Loss(ABC):
         name: The name in experiment files (``distillation.losses``). It is a part of stage keys: results that were
             computed under a name are reused, so give a changed formula a new name.
         needs: The signals that the loss reads in ``student`` and ``teacher``, such as ``Logits`` or ``HiddenStates``.
+        needs_of_student: The signals that the loss reads in ``student`` alone, such as the routing to experts; nothing
+            of them is computed of the teacher. The loss is left out for a model without their modules, such as a
+            candidate of a supernet that has no experts.
         over_classes: Whether the loss compares logits as distributions over classes (by a softmax). In a language task
             the loss then sees the teacher's likeliest tokens and one class for all others, in place of the vocabulary.
         in_regression: The name of the loss that takes the place of this one in a regression task, which has no
@@ -52,6 +57,7 @@ class Loss(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[type[Signal]]] = frozenset()
+    needs_of_student: ClassVar[frozenset[type[StudentSignal]]] = frozenset()
     over_classes: ClassVar[bool] = False
     in_regression: ClassVar[str | None] = None
 

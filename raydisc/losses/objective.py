@@ -10,6 +10,7 @@ from raydisc.losses import LOSSES
 from raydisc.losses.base import Loss
 from raydisc.models.forward import Outputs
 from raydisc.signals.base import Signal
+from raydisc.signals.inner import StudentSignal
 from raydisc.signals.logits import Logits
 from raydisc.signals.top_tokens import grouped
 from raydisc.tasks.kinds.base import TaskKind
@@ -29,6 +30,11 @@ def signals_needed(weights: Mapping[str, float]) -> frozenset[type[Signal]]:
         InputError: A loss is unknown.
     """
     return frozenset().union(*(LOSSES.get(name, WHERE).needs for name, weight in weights.items() if weight > 0))
+
+
+def signals_of_student(weights: Mapping[str, float]) -> frozenset[type[StudentSignal]]:
+    """Return the signals that the losses with a weight above zero read in the student alone; see ``signals_needed``."""
+    return frozenset().union(*(LOSSES.get(name, WHERE).needs_of_student for name, weight in weights.items() if weight))
 
 
 def applies_to(loss: type[Loss] | Loss, kind: TaskKind) -> bool:
@@ -83,8 +89,16 @@ class WeightedLoss:
         return WeightedLoss(tuple(sorted(fitted.items())), temperature)
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        """Return the weighted sum of each loss's mean over the batch, a scalar; of one worker, its part of that sum."""
-        losses = [(LOSSES.get(name, WHERE)(), weight) for name, weight in self.weights]
+        """Return the weighted sum of each loss's mean over the batch, a scalar; of one worker, its part of that sum.
+
+        Raises:
+            InputError: The student has nothing of what the losses read.
+        """
+        named = [(LOSSES.get(name, WHERE)(), weight) for name, weight in self.weights]
+        losses = [it for it in named if all(signal.field in student.inner for signal in it[0].needs_of_student)]
+        if not losses:
+            names = " and ".join(name for name, _ in self.weights)
+            raise InputError(f"{WHERE}: {names} reads what this model does not have; add a loss that reads the teacher")
         of_classes = student
         if teacher.tokens is not None and any(loss.over_classes for loss, _ in losses):
             of_classes = replace(student, logits=grouped(student.logits, teacher.tokens, self.temperature))

@@ -26,7 +26,8 @@ class Outputs:
             likeliest tokens and of all others together ``[P, k + 1]``.
         hidden: A tensor ``[B, S, D]`` for each matched position; position 0 is the output of the embeddings.
         tokens: The likeliest tokens ``[P, k]``, if ``logits`` are reduced to them.
-        inner: Numbers of each token ``[B, S, W]`` from inside the model, by the field of the signal that asks for them.
+        inner: Numbers of each token ``[B, S, W]`` from inside the model, by the field of the signal that asks for them;
+            without those that the model has no modules for.
     """
 
     logits: torch.Tensor
@@ -36,7 +37,7 @@ class Outputs:
 
 
 class Inner(Protocol):
-    """A signal that is made of what modules inside a model compute; see ``raydisc.signals.inner.InnerSignal``."""
+    """A signal that is made of what modules inside a model compute; see ``raydisc.signals.inner.StudentSignal``."""
 
     field: str
 
@@ -69,7 +70,8 @@ def forward(
         result = model(**inputs, output_hidden_states=list(matched) or False)
     logits = batch.kind.labelled_logits(result.logits, batch).float()
     hidden = tuple(result.hidden_states[position].float() for position in matched)
-    made = {it.field: it.made_of(computed[it.field], model.config).float() for it in inner}
+    there = [it for it in inner if it.field in computed]
+    made = {it.field: it.made_of(computed[it.field], model.config).float() for it in there}
     if not len(batch.rows):  # run on another share's row, since models cannot be run on none
         made = {name: numbers[:0] for name, numbers in made.items()}
         return Outputs(logits[:0], tuple(states[:0] for states in hidden), inner=made)
@@ -78,14 +80,15 @@ def forward(
 
 @contextmanager
 def _watched(model: nn.Module, inner: Sequence[Inner]) -> Iterator[dict[str, list[torch.Tensor]]]:
-    """Note what the modules of some signals compute during a forward, by the signals' fields."""
-    computed: dict[str, list[torch.Tensor]] = {it.field: [] for it in inner}
+    """Note what the modules of some signals compute during a forward, by the signals' fields if there are any."""
+    paths = {it.field: modules for it in inner if (modules := it.modules(model.config))}
+    computed: dict[str, list[torch.Tensor]] = {field: [] for field in paths}
     handles = [
         model.get_submodule(path).register_forward_hook(
-            lambda module, args, output, found=computed[it.field]: found.append(output)
+            lambda module, args, output, found=computed[field]: found.append(output)
         )
-        for it in inner
-        for path in it.modules(model.config)
+        for field, modules in paths.items()
+        for path in modules
     ]
     try:
         yield computed

@@ -3,7 +3,7 @@
 Shape letters: U real tokens of a batch, W numbers of a token, B rows and S tokens of a batch.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, cast
 
@@ -17,10 +17,41 @@ from raydisc.signals.registry import SIGNALS
 from raydisc.tasks.tokenised import Batch
 
 
-class InnerSignal(Signal):
-    """Numbers of each token ``[U, W]`` from inside a model, rounded to two bytes where they are kept.
+class StudentSignal(ABC):
+    """Numbers of each token from inside a student, which losses of the student alone name in ``needs_of_student``.
 
-    A subclass says which modules compute them and how many there are; its ``field`` is its name.
+    Nothing of it is computed or kept of the teacher. It is a class without state that is never instantiated, and is not
+    registered: a loss brings it along.
+
+    Attributes:
+        field: The key of ``Outputs.inner`` that holds the signal.
+    """
+
+    field: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def modules(cls, config: Config) -> Sequence[str]:
+        """Return the paths of the modules whose outputs make the signal, in the order in which the model calls them.
+
+        Args:
+            config: The configuration of the model: the teacher's, or that of a structure (``Structure.model_config``).
+
+        Returns:
+            The paths; none if such a model has nothing of this kind, where losses that read the signal are left out.
+        """
+
+    @classmethod
+    @abstractmethod
+    def made_of(cls, computed: Sequence[torch.Tensor], config: Config) -> torch.Tensor:
+        """Return the numbers of each token ``[B, S, W]`` that the outputs of the modules make, in their order."""
+
+
+class InnerSignal(StudentSignal, Signal):
+    """Numbers of each token ``[U, W]`` from inside student and teacher, rounded to two bytes where they are kept.
+
+    A subclass says which modules compute them and how many there are; its ``field`` is its name. ``modules`` are of
+    every model, the teacher's among them.
     """
 
     of_tokens = True
@@ -29,18 +60,8 @@ class InnerSignal(Signal):
 
     @classmethod
     @abstractmethod
-    def modules(cls, config: Config) -> Sequence[str]:
-        """Return the paths of the modules whose outputs make the signal, given the teacher's configuration."""
-
-    @classmethod
-    @abstractmethod
     def numbers(cls, config: Config) -> int:
         """Return the numbers of a token, W, which are the same for the teacher and for every model cut from it."""
-
-    @classmethod
-    @abstractmethod
-    def made_of(cls, computed: Sequence[torch.Tensor], config: Config) -> torch.Tensor:
-        """Return the numbers of each token ``[B, S, W]`` that the outputs of the modules make, in their order."""
 
     @classmethod
     def entry_shape(cls, sizes: SignalSizes) -> tuple[int, ...]:

@@ -253,7 +253,7 @@ class DistilTraining(Training):
         signal = pupil.signal
         assert signal is not None
         loss = weighted_loss(self.towards.objective, self.towards.data)
-        positions, inner = self.towards.student_positions, self.towards.inner
+        positions, inner = self.towards.student_positions, self.towards.inner_of_student
 
         def learn(batch: Batch) -> torch.Tensor:
             wanted = signal.outputs(batch)

@@ -16,11 +16,12 @@ from torch import nn
 
 from raydisc.config.sections import TrainingConfig
 from raydisc.families.base import Config
+from raydisc.losses.objective import signals_of_student
 from raydisc.models.cost import STEP_FORWARDS, ForwardCost
 from raydisc.models.precision import Precision
 from raydisc.models.structure import Structure
 from raydisc.parallel.rank import ALONE, Rank
-from raydisc.signals.inner import InnerSignal, inner_signals
+from raydisc.signals.inner import InnerSignal, StudentSignal, inner_signals
 from raydisc.signals.source import TeacherSignal
 from raydisc.signals.top_tokens import Grouping
 from raydisc.stages.artifact import Artifact, Model
@@ -133,6 +134,12 @@ class Towards:
     def inner(self) -> tuple[type[InnerSignal], ...]:
         """The signals from inside a model that are compared."""
         return inner_signals(inner_of(self.objective))
+
+    @property
+    def inner_of_student(self) -> tuple[type[StudentSignal], ...]:
+        """The signals from inside the model that is trained: those compared, and those of the student alone."""
+        alone = signals_of_student(dict(self.objective.losses)) - {*self.inner}
+        return (*self.inner, *sorted(alone, key=lambda signal: signal.field))
 
     @property
     def grouping(self) -> Grouping:

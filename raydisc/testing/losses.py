@@ -25,6 +25,7 @@ from raydisc.losses.base import Loss, Part
 from raydisc.losses.objective import applies_to
 from raydisc.models.forward import Outputs
 from raydisc.signals.cache import starts_of
+from raydisc.signals.inner import StudentSignal
 from raydisc.signals.registry import SIGNALS
 from raydisc.signals.top_tokens import Grouping, grouped, likeliest
 from raydisc.tasks.kinds import task_kind
@@ -55,27 +56,28 @@ class Example:
     teacher: Outputs
 
     @staticmethod
-    def of(kind: str, seed: int = 0, inner: Sequence[str] = ()) -> "Example":
+    def of(kind: str, seed: int = 0, inner: Sequence[str] = (), alone: Sequence[str] = ()) -> "Example":
         """Return the example of a kind of task.
 
         Args:
             kind: The kind of the task.
             seed: The seed of all numbers.
-            inner: The fields of the signals from inside a model that there are, each with 5 numbers of a token.
+            inner: The fields of the signals from inside both models that there are, each with 5 numbers of a token.
+            alone: The fields of those from inside the student alone.
         """
         split = _split(kind, np.random.default_rng(seed))
         generator = torch.Generator().manual_seed(seed)
         labels, rows, longest = int(split.label_counts.sum()), len(split), int(split.lengths.max())
 
-        def outputs() -> Outputs:
+        def outputs(fields: Sequence[str]) -> Outputs:
             def of_tokens(width: int) -> torch.Tensor:
                 return torch.randn(rows, longest, width, generator=generator, dtype=torch.float64)
 
             hidden = tuple(of_tokens(_HIDDEN_SIZE) for _ in range(_POSITIONS))
             logits = 2 * torch.randn(labels, _KINDS[kind], generator=generator, dtype=torch.float64)
-            return Outputs(logits, hidden, inner={field: of_tokens(_INNER) for field in inner})
+            return Outputs(logits, hidden, inner={field: of_tokens(_INNER) for field in fields})
 
-        return Example(kind, split, outputs(), outputs())
+        return Example(kind, split, outputs([*inner, *alone]), outputs(inner))
 
     def batch(self, rows: range | None = None) -> Batch:
         """Return a batch of some rows, or of all of them."""
@@ -135,9 +137,10 @@ def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
 def examples(loss: Loss) -> Iterator[Example]:
     """Yield an example of each kind of task that a loss applies to."""
     inner = sorted(signal.field for signal in loss.needs if getattr(signal, "inner", False))
+    alone = sorted({signal.field for signal in loss.needs_of_student} - {*inner})
     for kind in _KINDS:
         if applies_to(loss, task_kind(kind)):
-            yield Example.of(kind, inner=inner)
+            yield Example.of(kind, inner=inner, alone=alone)
 
 
 class LossContract:
@@ -146,6 +149,7 @@ class LossContract:
     def test_its_attributes_agree(self, loss: Loss) -> None:
         """The signals exist, and a loss over classes names one that takes its place where there are no classes."""
         assert loss.needs <= set(SIGNALS)
+        assert all(issubclass(signal, StudentSignal) for signal in loss.needs_of_student)
         if loss.in_regression is not None:
             other = LOSSES.get(loss.in_regression)
             assert other.in_regression is None
@@ -160,7 +164,8 @@ class LossContract:
             assert total.isfinite(), example.kind
             assert count > 0, example.kind
             assert example.part(loss, example.batch()) == (total, count), example.kind
-            assert example.part(loss, example.batch(), example.teacher, example.student)[1] == count, example.kind
+            others = (_moved(it, _direction(it, 1), 1.0) for it in (example.student, example.teacher))
+            assert example.part(loss, example.batch(), *others)[1] == count, example.kind
 
     def test_two_batches_add_up_to_one(self, loss: Loss) -> None:
         """Sums and counts of two parts are those of the whole, so that each label or token weighs the same."""
@@ -201,8 +206,8 @@ class LossContract:
 
     def test_the_teacher_itself_is_the_minimum(self, loss: Loss) -> None:
         """A student with the teacher's outputs has no gradient, and no student near it has a lower loss."""
-        if not loss.needs:
-            return  # Labels alone say nothing of where the minimum is.
+        if not loss.needs or loss.needs_of_student:
+            return  # Neither labels nor what the student has alone say where the minimum is.
         for example in examples(loss):
             batch = example.batch()
 
@@ -223,6 +228,8 @@ class LossContract:
             found = _gradients(value, example.student)
             assert all(gradient.isfinite().all() for gradient in _tensors(found)), example.kind
             assert any(gradient.any() for gradient in _tensors(found)), example.kind
+            for alone in loss.needs_of_student:
+                assert found.inner[alone.field].any(), (example.kind, alone.field)
             for signal in loss.needs:
                 named = {"logits": (found.logits,), "hidden": found.hidden}
                 gradients = (found.inner[signal.field],) if signal.inner else named.get(signal.field, ())

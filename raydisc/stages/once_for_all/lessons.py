@@ -8,7 +8,7 @@ import torch
 from raydisc.losses.objective import WeightedLoss
 from raydisc.models.forward import Outputs, forward
 from raydisc.parallel.shard import backwards
-from raydisc.signals.inner import InnerSignal
+from raydisc.signals.inner import StudentSignal
 from raydisc.signals.source import TeacherSignal
 from raydisc.stages.once_for_all.model import Supernet
 from raydisc.stages.training import Assigned
@@ -52,7 +52,7 @@ def sandwich_backward(
     lessons: Sequence[Lesson],
     loss: WeightedLoss,
     student_positions: tuple[int, ...],
-    inner: Sequence[type[InnerSignal]] = (),
+    inner: Sequence[type[StudentSignal]] = (),
     weight: float = 1.0,
 ) -> torch.Tensor:
     """Accumulate the gradients of the candidates' losses, each backward before the next forward.
@@ -62,7 +62,7 @@ def sandwich_backward(
         lessons: The lessons of the step.
         loss: The loss of each lesson.
         student_positions: The positions of the candidates whose hidden states are compared.
-        inner: The signals from inside the candidates that the loss compares.
+        inner: The signals from inside the candidates that the loss reads.
         weight: The weight of each lesson's loss in that of the step.
 
     Returns:

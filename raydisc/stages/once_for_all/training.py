@@ -59,7 +59,7 @@ class OnceForAllTraining(Training):
         signal = pupil.signal
         assert signal is not None
         loss = weighted_loss(self.towards.objective, self.towards.data)
-        positions, inner, known = self.towards.student_positions, self.towards.inner, self.known
+        positions, inner, known = self.towards.student_positions, self.towards.inner_of_student, self.known
         supernet = Supernet(pupil.model, known.config, self.candidates, known.cost, pupil.precision, pupil.rank)
 
         def learn(assigned: Sequence[Assigned]) -> torch.Tensor:

@@ -8,6 +8,7 @@ from raydisc.losses.base import Loss
 from raydisc.losses.hidden import HiddenMSE
 from raydisc.losses.logits import LogitMSE, SoftCrossEntropy
 from raydisc.signals.hidden import HiddenStates
+from raydisc.signals.inner import StudentSignal
 from raydisc.signals.logits import Logits
 from raydisc.testing.losses import LossContract
 
@@ -79,6 +80,40 @@ class InPlace(LogitMSE):
         return total, count
 
 
+class Sizes(StudentSignal):
+    field = "sizes"
+
+    @classmethod
+    def modules(cls, config):
+        return ["sizes"]
+
+    @classmethod
+    def made_of(cls, computed, config):
+        return computed[0]
+
+
+class Small(Loss):
+    """The squares of what the student has alone."""
+
+    needs_of_student = frozenset({Sizes})
+
+    def __call__(self, student, teacher, batch, temperature):
+        return (student.inner["sizes"].square() * batch.attention_mask.unsqueeze(-1)).sum(), batch.mean_tokens
+
+
+class SmallAsTheTeacher(Small):
+    """Reads of the teacher what the student has alone."""
+
+    def __call__(self, student, teacher, batch, temperature):
+        total, count = super().__call__(student, teacher, batch, temperature)
+        return total - teacher.inner["sizes"].sum(), count
+
+
+class SmallInVain(Small):
+    def __call__(self, student, teacher, batch, temperature):
+        return student.logits.square().sum(), batch.mean_labels
+
+
 class Vector(LogitMSE):
     def __call__(self, student, teacher, batch, temperature):
         return functional.mse_loss(student.logits, teacher.logits, reduction="none").sum(-1), batch.mean_labels
@@ -102,15 +137,17 @@ CONTRACT = LossContract()
         (WrongGradient(), CONTRACT.test_the_gradient_is_that_of_the_sum),
         (HalfOfItsSignals(), CONTRACT.test_the_gradient_is_that_of_the_sum),
         (InPlace(), CONTRACT.test_it_leaves_the_outputs_alone),
+        (SmallAsTheTeacher(), CONTRACT.test_it_returns_a_sum_and_a_count),
+        (SmallInVain(), CONTRACT.test_the_gradient_is_that_of_the_sum),
     ],
     ids=lambda it: type(it).__name__ if isinstance(it, Loss) else "",
 )
 def test_a_fault_is_noticed(loss, check):
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, KeyError)):
         check(loss)
 
 
 class TestLossesWithoutFaults(LossContract):
-    @pytest.fixture(params=[LogitMSE, HiddenMSE])
+    @pytest.fixture(params=[LogitMSE, HiddenMSE, Small])
     def loss(self, request):
         return request.param()

@@ -9,16 +9,18 @@ from tiny_runs import tiny_experiment
 from torch.nn import functional
 
 from raydisc.config.sections import DistillationConfig, TeacherOutputsConfig
+from raydisc.errors import InputError
 from raydisc.families.registry import layers_of
 from raydisc.losses import LOSSES
 from raydisc.losses.base import Loss
+from raydisc.losses.objective import WeightedLoss
 from raydisc.models.build import load_frozen
 from raydisc.models.forward import forward
 from raydisc.models.widths import Widths
 from raydisc.runtime.planning import forecast
 from raydisc.schedules.base import Trial
 from raydisc.schedules.minidisc import Minidisc, MinidiscOptions
-from raydisc.signals.inner import InnerSignal
+from raydisc.signals.inner import InnerSignal, StudentSignal
 from raydisc.signals.registry import SIGNALS
 from raydisc.supernet.importance import random_importance
 from raydisc.testing.losses import LossContract
@@ -125,6 +127,99 @@ def test_a_search_learns_from_it_whether_it_is_kept_or_not(tmp_path):
         )
         assert forecast(experiment, 1, "1GiB")["schedules"]
     assert np.corrcoef(weights["memory"], weights["online"])[0, 1] > 0.99  # rounded where it is kept
+
+
+class Neurons(StudentSignal):
+    """What the neurons of the last layer compute, of models that have fewer of them than the teacher."""
+
+    field = "neurons"
+
+    @classmethod
+    def modules(cls, config):
+        return [layers_of(config)[-1].neurons.outputs[0].path]
+
+    @classmethod
+    def made_of(cls, computed, config):
+        return computed[0]
+
+
+class SmallNeurons(Loss):
+    """The squares of what the student's neurons compute, as many as it has."""
+
+    name = "small_neurons"
+    needs_of_student = frozenset({Neurons})
+
+    def __call__(self, student, teacher, batch, temperature):
+        assert "neurons" not in teacher.inner
+        squares = student.inner["neurons"].square() * batch.attention_mask.unsqueeze(-1)
+        return squares.sum(), batch.mean_tokens * squares.shape[-1]
+
+
+class Absent(StudentSignal):
+    """A part that no model here has."""
+
+    field = "absent"
+
+    @classmethod
+    def modules(cls, config):
+        return []
+
+    @classmethod
+    def made_of(cls, computed, config):
+        raise AssertionError("nothing is computed")
+
+
+class OfExperts(Loss):
+    """Reads the part that no model here has."""
+
+    name = "of_experts"
+    needs_of_student = frozenset({Absent})
+
+    def __call__(self, student, teacher, batch, temperature):
+        return student.inner["absent"].sum(), batch.mean_tokens
+
+
+@pytest.fixture
+def alone():
+    with LOSSES.registering(SmallNeurons), LOSSES.registering(OfExperts):
+        yield
+
+
+class TestSmallNeurons(LossContract):
+    @pytest.fixture
+    def loss(self):
+        return SmallNeurons()
+
+
+@pytest.mark.integration
+def test_what_the_student_has_alone_is_neither_computed_nor_kept_of_the_teacher(alone, tmp_path):
+    """The teacher's outputs are those of an experiment without the loss; the candidates and the student learn by it."""
+    trial, found = Trial(Minidisc(MinidiscOptions()), STUDENT_SCALE, 0), {}
+    for weight in (0.0, 0.5):
+        losses = {"kl_forward": 1.0, "small_neurons": weight, "of_experts": weight}
+        experiment = tiny_experiment(distillation=DistillationConfig(**TRAINING, losses=losses))
+        ran = run_trial(experiment, trial, tmp_path)
+        found[weight] = ran, {stage.kind: artifact for stage, artifact in ran.stages}
+        assert forecast(experiment, 1, "1GiB")["schedules"]
+    (plain, without), (_, small) = found[0.0], found[0.5]
+    assert without["teacher_outputs"] != small["teacher_outputs"], "those of the assistant"
+    first = [next(it for stage, it in ran.stages if stage.kind == "teacher_outputs") for ran, _ in found.values()]
+    assert first[0] == first[1]
+    for kind in ("once_for_all", "distil"):
+        weights = [plain.store.path(kinds[kind], "model.safetensors").read_bytes() for kinds in (without, small)]
+        assert weights[0] != weights[1], kind
+
+
+def test_a_loss_is_left_out_for_a_model_that_has_nothing_of_what_it_reads(alone):
+    config, batch = tiny_config("bert"), tiny_batch(tiny_config("bert"))
+    with torch.no_grad():
+        outputs = forward(tiny_teacher(config), batch, (), inner=(Neurons, Absent))
+    assert outputs.inner.keys() == {"neurons"}
+    kind = batch.kind
+    both, one = (WeightedLoss.of(weights, 1.0, kind) for weights in ({"label": 1.0, "of_experts": 1.0}, {"label": 1.0}))
+    assert both(outputs, outputs, batch) == one(outputs, outputs, batch)
+    with pytest.raises(InputError, match="of_experts reads what this model does not have"):
+        WeightedLoss.of({"of_experts": 1.0}, 1.0, kind)(outputs, outputs, batch)
 
 
 def test_other_losses_have_the_keys_that_they_had(tmp_path):
