@@ -170,6 +170,8 @@ class Search:
         extra: Budget | None = None,
         form: Form | None = None,
         kept: bool = False,
+        until: float | None = None,
+        before: Artifact | None = None,
     ) -> Steps[Artifact]:
         """Ask for a model of a scale.
 
@@ -182,6 +184,8 @@ class Search:
             extra: See ``Distil``.
             form: See ``Distil``.
             kept: Whether a budget buys the teacher's outputs on all training rows, however small it is.
+            until: See ``Distil``.
+            before: See ``Distil``.
 
         Returns:
             The model's artifact.
@@ -204,6 +208,8 @@ class Search:
                 budget_flops=budget_flops,
                 extra=extra,
                 form=form,
+                until=until,
+                before=before,
             )
         )
 

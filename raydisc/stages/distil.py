@@ -16,6 +16,7 @@ from raydisc.models.structure import Structure, formed
 from raydisc.models.task_heads import weights_of
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.base import CHOSEN, OfModel, Stage, name_of
+from raydisc.stages.broken_off import state_blobs, state_left_by
 from raydisc.stages.context import Context, Result
 from raydisc.stages.facts import DistilFacts, ImportanceFacts, Score
 from raydisc.stages.files import prediction_table, read_split, read_structure, read_weights, table_blob, weight_blobs
@@ -69,8 +70,10 @@ class Distil(Stage):
             paid from them. Nothing stops early, but with ``config.patience`` the best evaluation's weights are kept, as
             they are without a budget. None trains for the epochs.
         extra: The FLOPs to train for after the epochs; None ends with them, and it is None beside ``budget_flops``.
-        extra: The FLOPs to train for after the epochs; None ends with them.
         form: The kind of structure that the student has in place of its candidate's; None keeps that one.
+        until: The share of the steps after which the training is broken off, so that another stage can go on with it;
+            None trains to the end. A part of a training is evaluated at its end alone, and its last weights are kept.
+        before: The part of the same training that this one goes on from; None begins with the first step.
     """
 
     kind: ClassVar[str] = "distil"
@@ -86,6 +89,8 @@ class Distil(Stage):
     budget_flops: float | None = None
     extra: Budget | None = field(default=None, metadata={"named": "instead_of"})
     form: Form | None = field(default=None, metadata={"since": None})
+    until: float | None = field(default=None, metadata={"since": None})
+    before: Artifact | None = field(default=None, metadata={"since": None})
 
     def __post_init__(self) -> None:
         """Leave out what would follow epochs that a budget takes the place of."""
@@ -102,10 +107,11 @@ class Distil(Stage):
         training = self.training(outlook)
         validation = outlook.split(self.data, "validation")
         evaluations = over_split(training.structure, validation, max(1, len(training.evaluate_at)))
+        left = 0 if training.ends_at is None else outlook.state_bytes(training)
         return Plan(
-            facts={"scale": self.scale, "steps": training.steps},
+            facts={"scale": self.scale, "steps": training.own_steps.stop},
             work=Work((*training.passes(), evaluations), training.structure),
-            stored=outlook.weight_bytes(training.structure) + prediction_bytes(validation, self.data),
+            stored=outlook.weight_bytes(training.structure) + left + prediction_bytes(validation, self.data),
             files=outlook.model_files(training.structure, self.scale),
             training=training,
         )
@@ -116,6 +122,7 @@ class Distil(Stage):
         source = known.source(self.data, self.config, self.seed)
         objective, layers = Objective.of(self.config), len(known.cost.layers)
         steps = self._steps(known, source, structure)
+        begins_at = 0 if self.before is None else int(self.before["steps"])
         return DistilTraining(
             stage=f"distil to {self.scale:g}",
             known=known,
@@ -125,9 +132,11 @@ class Distil(Stage):
             structure=structure,
             towards=Towards(self.data, objective, self.teacher, self.outputs, layers),
             evaluate_at=self._evaluation_steps(steps),
-            patience=None if self.budget_flops else self.config.patience,
-            keep_best=self.config.patience is not None,
+            patience=None if self.budget_flops else self._patience,
+            keep_best=self._patience is not None,
             dropout=self.config.dropout,
+            begins_at=begins_at,
+            ends_at=None if self.until is None else max(begins_at + 1, int(self.until * steps)),
         )
 
     def compute(self, context: Context) -> Result:
@@ -151,7 +160,11 @@ class Distil(Stage):
             return Evaluation(step, judged.metric, judged.se), judged.flops
 
         assert training.towards is not None
-        state = training.run(model, context, evaluate, training.towards.targets(context, training.source))
+        begun = None
+        if self.before is not None:
+            found = DistilFacts.of(self.before)
+            begun = state_left_by(self.before, found.steps, bool(found.whole_table), context.store)
+        state = training.run(model, context, evaluate, training.towards.targets(context, training.source), begun)
         last = _judgement_of_what_is_kept(state, predicted, judged_at)
         size = structure.size(start.config, ImportanceFacts.of(self.importance).parameters)
         scores = [Score(found.step, "validation", found.metric, _error(found)) for found in state.evaluations]
@@ -161,10 +174,13 @@ class Distil(Stage):
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             steps=state.step,
             evaluations=[*scores, Score(None, "validation", last.metric, last.se)],
+            whole_table=None if training.ends_at is None else state.whole_table,
         )
         blobs = weight_blobs(start.config, structure, self.scale, weights_of(model), context.rank)
         table = prediction_table({None: last.predictions}, validation.labels, "validation")
         blobs["predictions.arrow"] = table_blob(table)
+        if training.ends_at is not None:
+            blobs |= state_blobs(state, context.rank)
         return Result(facts.to_json(), state.flops + last.flops, blobs, state.wall_before, state.cpu_before)
 
     def _structure(self, store: ArtifactStore) -> Structure:
@@ -173,9 +189,14 @@ class Distil(Stage):
 
     def _evaluation_steps(self, steps: int) -> frozenset[int]:
         """Return the steps after which the student is evaluated; empty where nothing is decided there."""
-        if self.config.patience is None:
+        if self._patience is None:
             return frozenset()
         return even_steps(steps, self._evaluations, last=True)
+
+    @property
+    def _patience(self) -> int | None:
+        """The patience of the section; None for a part of a training."""
+        return self.config.patience if self.until is None and self.before is None else None
 
     @property
     def _evaluations(self) -> int:
@@ -196,7 +217,7 @@ class Distil(Stage):
 
         if self.budget_flops is not None:
             steps, budget = 0, self.budget_flops
-            evaluations = 1 if self.config.patience is None else self._evaluations
+            evaluations = 1 if self._patience is None else self._evaluations
             spent = evaluations * pass_flops(cost, structure, known.split(self.data, "validation"))
             spent += self.outputs.flops if self.outputs else 0.0
         else:
@@ -211,6 +232,8 @@ class Distil(Stage):
         path = f"{name_of(self.teacher)} → {CHOSEN if undecided else format(self.scale, 'g')}"
         if self.form is not None:
             path += f" with {self.form.kind}"
+        if self.until is not None or self.before is not None:
+            return f"{path}, to {'the end' if self.until is None else f'{self.until:.1%} of its steps'}"
         if self.budget_flops is not None:
             return f"{path}, equal compute"
         if kind_named(self.start.artifact.kind).supernet:
@@ -243,7 +266,8 @@ class DistilTraining(Training):
 
     def passes(self) -> list[Passes]:
         """See ``Training``; stages with the same batches look at them once."""
-        shapes = self.known.first_shapes(self.source, self.steps)
+        own = self.own_steps
+        shapes = self.known.first_shapes(self.source, own.stop) - self.known.first_shapes(self.source, own.start)
         teacher = self.towards.structure_run(self.known.store) if self.towards else None
         return [Passes("train", self.structure, shapes), *([Passes("run", teacher, shapes)] if teacher else [])]
 

@@ -145,8 +145,9 @@ class DistilFacts(Facts):
         scale: The scale asked for.
         measured_scale: The share of the prunable parameters that the model has.
         parameters: See ``ModelFacts``.
-        steps: The optimiser steps that were done.
+        steps: The optimiser steps that were done, those of the parts that it went on from included.
         evaluations: See ``ModelFacts``.
+        whole_table: See ``OnceForAllFacts``; None where the training was not broken off.
     """
 
     scale: float
@@ -154,6 +155,7 @@ class DistilFacts(Facts):
     parameters: int
     steps: int
     evaluations: list[Score]
+    whole_table: bool | None = None
 
 
 @dataclass(frozen=True)

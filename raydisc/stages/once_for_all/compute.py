@@ -8,22 +8,20 @@ import numpy as np
 
 from raydisc.models.task_heads import weights_of
 from raydisc.stages.artifact import Artifact
+from raydisc.stages.broken_off import state_blobs, state_left_by
 from raydisc.stages.context import Context, Result
 from raydisc.stages.facts import OnceForAllFacts
-from raydisc.stages.files import prediction_table, read_split, read_tensors, table_blob, tensor_blob, weight_blobs
+from raydisc.stages.files import prediction_table, read_split, table_blob, weight_blobs
 from raydisc.stages.once_for_all.model import Supernet, build_supernet, described, evaluate_candidates
 from raydisc.stages.once_for_all.request import OnceForAllRequest
 from raydisc.stages.once_for_all.training import OnceForAllTraining, continued, training_of
-from raydisc.stages.store import ArtifactStore, Blob
+from raydisc.stages.store import Blob
 from raydisc.stages.training import Known
 from raydisc.tradeoff import tradeoff
 from raydisc.training.checkpoint import TrainingState
 from raydisc.training.dropout import set_dropout
 from raydisc.training.loop import Evaluate, no_evaluation
 from raydisc.training.progress import Evaluation, Ranked, ScoredCandidate
-
-_STATE = "state.safetensors"
-"""The file with the training state of a supernet whose training was broken off for a choice."""
 
 
 def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result:
@@ -57,7 +55,7 @@ def compute_once_for_all(request: OnceForAllRequest, context: Context) -> Result
     blobs = _weights(supernet)
     blobs["predictions.arrow"] = table_blob(prediction_table(predictions, judges.labels, "validation"))
     if broken_off:
-        blobs[_STATE] = tensor_blob(state.tensors, context.rank)
+        blobs |= state_blobs(state, context.rank)
     return Result(facts, state.flops + flops, blobs, state.wall_before, state.cpu_before)
 
 
@@ -75,7 +73,8 @@ def compute_finalist(request: OnceForAllRequest, contest: Artifact, scale: float
     supernet, whole = _begin(request, context)
     chosen = next(candidate for candidate in supernet.candidates if candidate.scale == scale)
     training = continued(whole, chosen)
-    left = _left_by(contest, context.store)
+    found = OnceForAllFacts.of(contest)
+    left = state_left_by(contest, found.steps, found.whole_table, context.store)
     state = _trained(supernet, training, context, no_evaluation, left)
     validation = read_split(context.store, request.data, "validation")
     scored, predictions, flops = evaluate_candidates(supernet, [chosen], request, validation, context)
@@ -110,12 +109,6 @@ def _trained(
     assert training.towards is not None
     targets = training.towards.targets(context, training.source)
     return training.run(supernet.model, context, evaluate, targets, begun)
-
-
-def _left_by(contest: Artifact, store: ArtifactStore) -> TrainingState:
-    """Return the state in which a contest was broken off; its tensors are views of the artifact's file."""
-    found = OnceForAllFacts.of(contest)
-    return TrainingState(found.steps, whole_table=found.whole_table, tensors=read_tensors(store, contest, _STATE))
 
 
 def _weights(supernet: Supernet) -> dict[str, Blob]:
