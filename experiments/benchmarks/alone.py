@@ -24,7 +24,7 @@ KEPT = ("tokenise", "finetune")
 
 
 def peak_of_trial(
-    experiment: Experiment, storage: Path, schedule: str, scale: float, path: Sequence[float], steps: int
+    experiment: Experiment, storage: Path, label: str, scale: float, path: Sequence[float], steps: int
 ) -> float:
     """Return the peak memory of the search of one trial beyond its imports, in bytes; on a GPU what is allocated there.
 
@@ -33,7 +33,7 @@ def peak_of_trial(
     Args:
         experiment: The experiment of the run to which the trial belongs.
         storage: The storage that holds its teacher.
-        schedule: The schedule of the trial.
+        label: The label of the trial's schedule.
         scale: The scale of the student.
         path: The scales of the assistants, if the schedule is given any.
         steps: The number of training steps of each stage.
@@ -43,13 +43,13 @@ def peak_of_trial(
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, experiment, storage, schedule, scale, tuple(path), steps))
+    process = context.Process(target=_child, args=(sender, experiment, storage, label, scale, tuple(path), steps))
     process.start()
     sender.close()
     try:
         return float(receiver.recv())
     except EOFError as error:
-        raise InputError(f"the process that measured the memory of {schedule} died") from error
+        raise InputError(f"the process that measured the memory of {label} died") from error
     finally:
         process.join()
 
@@ -58,7 +58,7 @@ def _child(
     sender: Any,
     experiment: Experiment,
     storage: Path,
-    schedule: str,
+    label: str,
     scale: float,
     path: tuple[float, ...],
     steps: int,
@@ -73,20 +73,20 @@ def _child(
     with tempfile.TemporaryDirectory() as folder:
         bench = whole.linked(Path(folder), KEPT)
         changed = experiment.model_copy(update=short)
-        trial = find_trial(expand(changed, [scale]), schedule, path)
+        trial = find_trial(expand(changed, [scale]), label, path)
         forget_peak()
         before = resident_bytes()
         bench.executor().run(steps_of(trial, changed, subject))
     sender.send(torch.cuda.max_memory_allocated() if gpu else resident_bytes(peak=True) - before)
 
 
-def find_trial(trials: Sequence[Trial], schedule: str, path: Sequence[float]) -> Trial:
-    """Return the first trial of a schedule, with this path if the schedule is given one.
+def find_trial(trials: Sequence[Trial], label: str, path: Sequence[float]) -> Trial:
+    """Return the first trial of the schedule with a label, with this path if the schedule is given one.
 
     Raises:
         InputError: There is no such trial.
     """
     for trial in trials:
-        if trial.schedule.name == schedule and trial.path in ((), tuple(path)):
+        if trial.schedule.label == label and trial.path in ((), tuple(path)):
             return trial
-    raise InputError(f"there is no trial of {schedule} along {list(path)}")
+    raise InputError(f"there is no trial of {label} along {list(path)}")

@@ -79,24 +79,25 @@ def _run(experiment: Experiment) -> None:
         raise InputError(f"run {experiment.name}: {result.failures[0]}")
 
 
-def names_of_settings(runs: Sequence[str]) -> dict[str, str]:
+def settings_of(runs: Sequence[str]) -> dict[str, str]:
     """Return the runs by the name of their setting of MiniDisc; the first run is the base and is left out."""
-    return {f"{REFERENCE} {run.removeprefix(f'{runs[0]}-')}": run for run in runs[1:]}
+    return {run.removeprefix(f"{runs[0]}-"): run for run in runs[1:]}
 
 
 def compared(ledger: Ledger, runs: Sequence[str]) -> tuple[list[Summary], list[Difference]]:
     """Return the summaries and the regrets of the first run's schedules and of MiniDisc in the other runs.
 
-    The first run's oracle path is among the summaries. The intervals of the regrets hold at the same time.
+    The labels of MiniDisc in the other runs end in a space and the name of the setting. The first run's oracle path is
+    among the summaries. The intervals of the regrets hold at the same time.
 
     Raises:
         InputError: There is no such run, or the first has no MaxiDisc from which to take the oracle path.
     """
     base, rows = runs[0], comparison(ledger, runs)
     kept = [row for row in rows if row.run == base]
-    for name, run_name in names_of_settings(runs).items():
+    for setting, run_name in settings_of(runs).items():
         others = [row for row in rows if row.run == run_name and row.schedule == REFERENCE]
-        kept += [replace(row, run=base, schedule=name) for row in others]
+        kept += [replace(row, run=base, label=f"{row.label} {setting}") for row in others]
     bootstrap = Bootstrap(ledger)
     found = summarise(bootstrap, kept)
     if not any(summary.oracle or _is_only_path(summary) for summary in found):
@@ -121,11 +122,11 @@ def lines_of(
     oracles = {s.student_scale: s for s in summaries if s.oracle or _is_only_path(s)}
     intervals = {(it.student_scale, it.below): it.interval for it in regrets}
     chosen = [s for s in summaries if s.whole or s.oracle]
-    chosen.sort(key=lambda s: (-s.student_scale, s.oracle, schedule_order(s.schedule.split(" ")[0])))
+    chosen.sort(key=lambda s: (-s.student_scale, s.oracle, schedule_order(s.schedule)))
     lines: list[Line] = []
     for summary in chosen:
         floor = oracles[summary.student_scale]
-        name = ORACLE if summary.oracle else summary.schedule
+        name = ORACLE if summary.oracle else summary.label
         line: Line = {
             "run": summary.run, "task": summary.task, "schedule": name, "student_scale": summary.student_scale,
             "path": " / ".join(map(formats.path, summary.paths)), "trials": summary.tried if summary.whole else 1,
@@ -152,14 +153,15 @@ def memory(
     MaxiDisc's is that of its paths, of which the oracle path is one; controls are left out.
     """
     found: dict[tuple[str, float], float | None] = {}
-    settings = names_of_settings(runs)
+    settings = settings_of(runs)
     for summary in summaries:
-        name = ORACLE if summary.oracle else summary.schedule
-        if is_control(name) or name == "maxidisc":
+        name = ORACLE if summary.oracle else summary.label
+        if is_control(summary.schedule) or (summary.schedule == "maxidisc" and not summary.oracle):
             continue
-        experiment = load_experiment(storage / settings.get(name, runs[0]) / "experiment.yaml")
-        schedule, scale = summary.schedule.split(" ")[0], summary.student_scale
-        found[name, scale] = peak_of_trial(experiment, storage, schedule, scale, summary.paths[0], steps)
+        label, _, setting = summary.label.partition(" ")
+        experiment = load_experiment(storage / settings.get(setting, runs[0]) / "experiment.yaml")
+        scale = summary.student_scale
+        found[name, scale] = peak_of_trial(experiment, storage, label, scale, summary.paths[0], steps)
         print(f"{name}, student {scale:g}: at most {(found[name, scale] or 0) / 2**20:,.0f} MiB", file=sys.stderr)
     return found
 

@@ -10,7 +10,7 @@ from raydisc.errors import InputError
 from raydisc.report.costs import Cost, StageGraph, cost_of, total
 from raydisc.report.ledger import Ledger
 from raydisc.report.oracle import oracle_rows
-from raydisc.report.rows import Row, grouped, number, preference, ratio
+from raydisc.report.rows import Row, grouped, label_of, number, preference, ratio
 from raydisc.report.runs import known_runs
 from raydisc.report.schedules import schedule_order
 from raydisc.report.schema import STOPPED_EARLY
@@ -51,7 +51,7 @@ def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
     ]
     rows.sort(
         key=lambda r: (
-            runs.index(r.run), -r.student_scale, schedule_order(r.schedule), [-s for s in r.path],
+            runs.index(r.run), -r.student_scale, schedule_order(r.schedule), r.label, [-s for s in r.path],
             r.teacher_seed or 0, r.seed, r.trial,
         )
     )  # fmt: skip
@@ -72,7 +72,7 @@ def require_runs(ledger: Ledger, runs: Sequence[str]) -> None:
 
 
 def _schedule(trial: Mapping[str, Any]) -> tuple[Any, ...]:
-    return trial["run"], trial["schedule"], trial["teacher_seed"], trial["seed"], trial["student_scale"]
+    return trial["run"], label_of(trial), trial["teacher_seed"], trial["seed"], trial["student_scale"]
 
 
 def _schedule_cost(
@@ -111,6 +111,7 @@ def _row(trial: Mapping[str, Any], graph: StageGraph, metrics: Metrics, schedule
         task=trial["task"],
         metric=trial["metric"],
         schedule=trial["schedule"],
+        label=label_of(trial),
         path=tuple(trial["path"] or ()),
         student_scale=trial["student_scale"],
         student_parameters=trial["student_parameters"],
@@ -136,7 +137,7 @@ def _select(rows: Sequence[Row]) -> list[Row]:
     Ties: fewer assistants, then the smaller scales. A path without a validation metric is never selected.
     """
     best = set()
-    for members in grouped(rows, lambda r: (r.run, r.schedule, r.replicate, r.student_scale)).values():
+    for members in grouped(rows, lambda r: (r.run, r.label, r.replicate, r.student_scale)).values():
         measured = [row for row in members if row.validation_metric is not None]
         if measured:
             best.add(min(measured, key=preference))

@@ -11,7 +11,7 @@ from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.intervals import Interval, Paired, simultaneous
 from raydisc.report.oracle import oracle_rows
 from raydisc.report.rows import Row, grouped
-from raydisc.report.schedules import reference_schedule
+from raydisc.report.schedules import reference_label
 
 ORACLE = "oracle"
 """The name of the oracle path in differences."""
@@ -78,14 +78,14 @@ def differences(bootstrap: Bootstrap, comparisons: Sequence[Comparison]) -> list
 def schedules_compared(rows: Sequence[Row]) -> list[Comparison]:
     """Return the comparisons of one run's table: of the reference and of the oracle path with all schedules."""
     found = []
+    reference = reference_label(rows)
     for members in grouped(rows, lambda r: r.student_scale).values():
         oracles = list(oracle_rows(members).values())
-        selected = grouped([row for row in members if row.selected], lambda r: r.schedule)
-        reference = selected.get(reference_schedule(), [])
-        for schedule, chosen in selected.items():
-            if schedule != reference_schedule():
-                found.append(_comparison(reference_schedule(), reference, schedule, chosen))
-            found.append(_comparison(ORACLE, oracles, schedule, chosen))
+        selected = grouped([row for row in members if row.selected], lambda r: r.label)
+        for label, chosen in selected.items():
+            if reference is not None and reference in selected and label != reference:
+                found.append(_comparison(reference, selected[reference], label, chosen))
+            found.append(_comparison(ORACLE, oracles, label, chosen))
     return [comparison for comparison in found if comparison.pairs]
 
 

@@ -16,11 +16,15 @@ from raydisc.report import formats
 from raydisc.report.rows import grouped
 from raydisc.report.schedules import is_control, mark_of, reference_schedule
 from raydisc.report.summary import Summary, spread
+from raydisc.schedules.base import Mark
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666",
 )  # fmt: skip
 """Okabe and Ito's colours, which people with any colour vision can tell apart."""
+
+OTHERS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+"""The colours of lines and marks that would be alike."""
 
 STYLE: Any = {
     "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
@@ -103,15 +107,16 @@ def cost_figure(summaries: Sequence[Summary], title: str) -> Figure:
         figure = Figure(figsize=(7.0, 4.0), layout="constrained")
         axes = figure.subplots()
         unit, size = formats.flop_unit(s.cost.flops if s.cost else None for s in summaries)
+        marks = _marks(summaries)
         for s in summaries:
             if s.cost is None or s.cost.flops <= 0 or s.test.mean is None:
                 continue
-            colour, marker = (mark := mark_of(s.schedule)).colour, mark.marker
-            label = s.schedule + (f" (best of {s.tried})" if s.whole and s.tried > 1 else "")
+            colour, marker = marks[s.label].colour, marks[s.label].marker
+            label = s.label + (f" (best of {s.tried})" if s.whole and s.tried > 1 else "")
             axes.errorbar(
                 s.cost.flops / size, s.test.mean, yerr=s.test.se or 0.0, color=colour, fmt=marker, capsize=2,
                 markersize=(11 if marker == "*" else 8) if s.whole else 4, alpha=1.0 if s.whole else 0.5,
-                label=label if s.whole else f"one path of {s.schedule}", markeredgewidth=1.5 if s.whole else 1.0,
+                label=label if s.whole else f"one path of {s.label}", markeredgewidth=1.5 if s.whole else 1.0,
                 # Controls are open, so that a mark they share a place with can be seen.
                 markerfacecolor=colour if s.whole and not is_control(s.schedule) else "none",
                 zorder=3 if s.schedule == reference_schedule() else 2,
@@ -129,6 +134,17 @@ def cost_figure(summaries: Sequence[Summary], title: str) -> Figure:
     return figure
 
 
+def _marks(summaries: Sequence[Summary]) -> dict[str, Mark]:
+    """Return the mark of each label: that of its schedule, in another colour for all but the first of a schedule."""
+    marks = {}
+    for schedule, members in grouped(summaries, lambda s: s.schedule).items():
+        own = mark_of(schedule)
+        colours = [own.colour, *(colour for colour in OTHERS if colour != own.colour)]
+        for number, label in enumerate(dict.fromkeys(s.label for s in members)):
+            marks[label] = Mark(colours[number % len(colours)], own.marker)
+    return marks
+
+
 def sweep_figure(steps: Sequence[Mapping[str, Any]], lam: float, title: str) -> Figure:
     """Draw the chosen scale as a function of λ, one line per seed.
 
@@ -139,7 +155,6 @@ def sweep_figure(steps: Sequence[Mapping[str, Any]], lam: float, title: str) -> 
     """
     breaks = [step["lam_from"] for step in steps]
     end = max(1.15 * max(breaks, default=0.0), 2 * lam, 0.1)
-    colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
     by_seed = grouped(steps, lambda step: (step["supernet"], step["teacher_seed"], step["seed"]))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 2.8), layout="constrained")
@@ -148,7 +163,7 @@ def sweep_figure(steps: Sequence[Mapping[str, Any]], lam: float, title: str) -> 
             edges = [step["lam_from"] for step in mine] + [end]
             # Seeds that choose the same scale would hide each other: each line is set a little lower.
             heights = [step["scale"] - 0.008 * number for step in mine]
-            axes.stairs(heights, edges, baseline=None, color=colours[number % len(colours)], linewidth=2,
+            axes.stairs(heights, edges, baseline=None, color=OTHERS[number % len(OTHERS)], linewidth=2,
                         label=formats.replicate(teacher_seed, seed))  # fmt: skip
         axes.axvline(lam, color=GREY, linestyle="--", linewidth=1, label=f"λ used: {lam:g}")
         scales = sorted({step["scale"] for step in steps})

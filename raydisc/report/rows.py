@@ -13,7 +13,7 @@ from raydisc.report.costs import Cost
 FIELDS = (
     "run", "task", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
     "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds",
-    "wall_seconds", "cost_relative_to_oracle", "regret", "selected", "teacher_seed",
+    "wall_seconds", "cost_relative_to_oracle", "regret", "selected", "teacher_seed", "label",
 )  # fmt: skip
 """Fields of a row in ``raydisc compare --json`` and ``--csv``, in order."""
 
@@ -32,6 +32,8 @@ class Row:
         task: Name of the task.
         metric: Name of the metric that all of the row's metrics are.
         schedule: Name of the schedule or control.
+        label: The name with the options by which it differs from others of this name; rows with the same label are of
+            one schedule.
         path: TA scales in order, empty for KD.
         student_scale: Nominal scale of the student.
         student_parameters: Parameters of the whole student.
@@ -57,6 +59,7 @@ class Row:
     task: str
     metric: str
     schedule: str
+    label: str
     path: tuple[float, ...]
     student_scale: float
     student_parameters: int | None
@@ -105,7 +108,13 @@ class Row:
             "regret": self.regret,
             "selected": self.selected,
             "teacher_seed": self.teacher_seed,
+            "label": self.label,
         }
+
+
+def label_of(trial: Mapping[str, Any]) -> str:
+    """Return the label of a row of ``trials``; in rows of earlier versions the schedule's name takes its place."""
+    return str(trial["label"] or trial["schedule"])
 
 
 def number(value: Any) -> float | None:

@@ -71,17 +71,18 @@ def fits(ledger: Ledger, rows: Sequence[Row]) -> list[Fit]:
     that have a path in every replicate.
     """
     found = []
-    for (scale, lam), chosen in grouped(
+    for (scale, label, lam), chosen in grouped(
         [row for row in rows if row.schedule == reference_schedule() and row.lam is not None and row.supernet],
-        lambda r: (r.student_scale, r.lam),
+        lambda r: (r.student_scale, r.label, r.lam),
     ).items():
+        by = "" if label == reference_schedule() else f", {label}"
         single = [r for r in rows if (r.student_scale, r.schedule, len(r.path)) == (scale, oracle_schedule(), 1)]
         paths = grouped([row for row in single if row.test_metric is not None], lambda r: r.replicate)
         contests = [_contest(ledger, row, paths[row.replicate]) for row in chosen if row.replicate in paths]
         scales = sorted(set.intersection(*(set(contest.students) for contest in contests))) if contests else []
         if len(scales) > 1:
-            found += [_fit(scale, name, score, contests, scales) for name, score in _rules(lam).items()]
-            found.append(_random(scale, contests, scales))
+            found += [_fit(scale, name + by, score, contests, scales) for name, score in _rules(lam).items()]
+            found.append(_random(scale, f"random, expected{by}", contests, scales))
     return found
 
 
@@ -115,12 +116,12 @@ def _fit(student_scale: float, name: str, score: _Score, contests: Sequence[_Con
     return Fit(student_scale, name, float((lost == 0).mean()), float(lost.mean()), tau, *_counts(contests, scales))
 
 
-def _random(student_scale: float, contests: Sequence[_Contest], scales: Sequence[float]) -> Fit:
+def _random(student_scale: float, name: str, contests: Sequence[_Contest], scales: Sequence[float]) -> Fit:
     """Return what is expected of a choice in which all candidates are equally likely."""
     students = _students(contests, scales)
     lost = students.max(1, keepdims=True) - students
     counts = _counts(contests, scales)
-    return Fit(student_scale, "random, expected", float((lost == 0).mean()), float(lost.mean()), 0.0, *counts)
+    return Fit(student_scale, name, float((lost == 0).mean()), float(lost.mean()), 0.0, *counts)
 
 
 def _students(contests: Sequence[_Contest], scales: Sequence[float]) -> np.ndarray:

@@ -5,10 +5,23 @@ A ledger may name a schedule of a package that is not installed here; it stands 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from raydisc.schedules import SCHEDULES
 from raydisc.schedules.base import Mark, Schedule
+
+
+class Labelled(Protocol):
+    """A row or a line of one schedule."""
+
+    @property
+    def schedule(self) -> str:
+        """The schedule's name."""
+
+    @property
+    def label(self) -> str:
+        """The name with the options by which it differs from others of this name."""
 
 
 def registered(name: str) -> type[Schedule[Any]] | None:
@@ -39,6 +52,15 @@ def is_control(name: str) -> bool:
 def reference_schedule() -> str:
     """Return the name of the schedule that the others are measured against."""
     return next(schedule.name for schedule in SCHEDULES if schedule.measured_against)
+
+
+def reference_label(rows: Iterable[Labelled]) -> str | None:
+    """Return the label of what the others of a run are measured against; None where the run has no such schedule.
+
+    Of several it is the one with the usual options, or else the first.
+    """
+    labels = [row.label for row in rows if row.schedule == reference_schedule()]
+    return reference_schedule() if reference_schedule() in labels else next(iter(labels), None)
 
 
 def oracle_schedule() -> str:

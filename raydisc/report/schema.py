@@ -47,6 +47,8 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "validation_metric": _REAL, "stages": _TEXTS, "reused": _TEXTS, "message": _TEXT,
         # Null where the run has one teacher.
         "teacher_seed": _WHOLE,
+        # The schedule with the options by which it differs from others of its name; null in rows of earlier versions.
+        "label": _TEXT,
     },
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from raydisc.report.compare import comparison, require_runs
 from raydisc.report.costs import Cost, cost_of, total
 from raydisc.report.ledger import Ledger
 from raydisc.report.ranking import Ranking, ranking, uses
-from raydisc.report.rows import Row
+from raydisc.report.rows import Row, label_of
 from raydisc.report.stages import run_stages, settings_of, teacher
 
 
@@ -137,6 +137,7 @@ def _trial(trial: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     row = next((row for row in rows if row.trial == trial["trial"]), None)
     fields = ("trial", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
               "state", "validation_metric", "student", "supernet", "test", "message", "teacher_seed")  # fmt: skip
+    named = {"label": label_of(trial)}
     measured = {
         "test_metric": row.test_metric if row else None,
         "test_se": row.test_se if row else None,
@@ -145,7 +146,7 @@ def _trial(trial: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
         "selected": bool(row and row.selected),
         "stages_reused": len(trial["reused"] or ()),
     }
-    return _plain({field: trial[field] for field in fields} | measured)
+    return _plain({field: trial[field] for field in fields} | named | measured)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def trial_sheet(shown: Shown) -> Sheet:
                *([derived.name] if derived else []), "FLOPs", "device s", "<student's key", "<state"]  # fmt: skip
     lines = [
         [
-            trial["schedule"],
+            trial["label"],
             formats.path(trial["path"] or ()),
             formats.scale(trial["student_scale"]),
             formats.parameters(trial["student_parameters"]),

@@ -11,7 +11,7 @@ from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.costs import Cost, total
 from raydisc.report.oracle import oracle_paths, oracle_rows
 from raydisc.report.rows import Replicate, Row, grouped, preference, ratio
-from raydisc.report.schedules import oracle_schedule, reference_schedule
+from raydisc.report.schedules import oracle_schedule, reference_label
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Summary:
         task: Name of the task.
         metric: Name of the metric.
         schedule: Name of the schedule or control.
+        label: The name with the options by which it differs from others of this name.
         whole: True for the schedule (its selected paths, the cost of all its trials), False for one path alone.
         paths: The different paths behind the line; with ``whole``, what was selected for the replicates.
         tried: Number of trials that the schedule, or the path, has for one replicate.
@@ -58,6 +59,7 @@ class Summary:
     task: str
     metric: str
     schedule: str
+    label: str
     whole: bool
     paths: tuple[tuple[float, ...], ...]
     tried: int
@@ -81,9 +83,10 @@ def summarise(bootstrap: Bootstrap, rows: Sequence[Row]) -> list[Summary]:
         several paths for a replicate, one line for each path.
     """
     summaries = []
-    for members in grouped(rows, lambda r: (r.run, r.student_scale)).values():
-        section = _Section(members, bootstrap)
-        for schedule in grouped(members, lambda r: r.schedule).values():
+    references = {run: reference_label(members) for run, members in grouped(rows, lambda r: r.run).items()}
+    for (run, _), members in grouped(rows, lambda r: (r.run, r.student_scale)).items():
+        section = _Section(members, references[run], bootstrap)
+        for schedule in grouped(members, lambda r: r.label).values():
             tried = max(map(len, grouped(schedule, lambda r: r.replicate).values()))
             selected = sorted((row for row in schedule if row.selected), key=lambda r: (r.teacher_seed or 0, r.seed))
             if selected:
@@ -104,12 +107,11 @@ def _line_of_path(section: _Section, rows: Sequence[Row]) -> Summary:
 class _Section:
     """The rows that the lines of one run and student scale are measured against."""
 
-    def __init__(self, rows: Sequence[Row], bootstrap: Bootstrap) -> None:
+    def __init__(self, rows: Sequence[Row], reference: str | None, bootstrap: Bootstrap) -> None:
         self.bootstrap = bootstrap
         self.oracle_path = next(iter(oracle_paths(rows).values()), None)
         self.oracle_costs = {row.replicate: row.cost for row in oracle_rows(rows).values()}
-        reference = [row for row in rows if row.schedule == reference_schedule()]
-        self.reference_costs = {row.replicate: row.schedule_cost for row in reference}
+        self.reference_costs = {row.replicate: row.schedule_cost for row in rows if row.label == reference}
 
     def line(self, rows: Sequence[Row], whole: bool, tried: int) -> Summary:
         first = rows[0]
@@ -119,6 +121,7 @@ class _Section:
             task=first.task,
             metric=first.metric,
             schedule=first.schedule,
+            label=first.label,
             whole=whole,
             paths=tuple(dict.fromkeys(row.path for row in rows)),
             tried=tried,

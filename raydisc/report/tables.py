@@ -16,7 +16,7 @@ from raydisc.report.differences import ORACLE, Difference, differences, schedule
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import FIELDS, Row, grouped
 from raydisc.report.rules import Fit, fits
-from raydisc.report.schedules import oracle_schedule, reference_schedule, title_of
+from raydisc.report.schedules import oracle_schedule, reference_label, reference_schedule, title_of
 from raydisc.report.stages import run_teacher
 from raydisc.report.summary import Summary, summarise
 from raydisc.report.table import Sheet, Style, as_markdown, print_sheets
@@ -81,7 +81,7 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
     shown = shown_as(summaries[0].metric)
     columns = ["<schedule", "<path", "student", "validation", "test", *([shown.name] if shown else []),
                *(["sd"] if spread else []), unit,
-               "device s", "wall s", f"× {title_of(reference_schedule())}", "× oracle"]  # fmt: skip
+               "device s", "wall s", f"× {_reference(summaries)}", "× oracle"]  # fmt: skip
     tested = formats.with_error(teacher["test_metric"], teacher["test_se"])
     several = len({by for s in summaries for by, _ in s.replicates}) > 1
     first = [
@@ -96,7 +96,7 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
     lines = [first + [formats.DASH] * (len(columns) - len(first))]
     for s in summaries:
         lines.append([
-            ("" if s.whole else "  ") + s.schedule + (f", best of {s.tried}" if s.whole and s.tried > 1 else ""),
+            ("" if s.whole else "  ") + s.label + (f", best of {s.tried}" if s.whole and s.tried > 1 else ""),
             ", ".join(map(formats.path, s.paths)) + (" *" if s.oracle else ""),
             formats.scale(s.student_scale),
             formats.estimate(s.validation),
@@ -111,6 +111,12 @@ def _schedules(run: str, summaries: Sequence[Summary], teacher: Mapping[str, flo
         ])  # fmt: skip
     styles: list[Style] = ["", *map(_style, summaries)]
     return Sheet(_title(run, summaries), columns, lines, styles, _notes(summaries, spread), keys=3)
+
+
+def _reference(summaries: Sequence[Summary]) -> str:
+    """Return the name of what the costs of others are relative to."""
+    reference = reference_label(summaries) or reference_schedule()
+    return title_of(reference)
 
 
 def _title(run: str, summaries: Sequence[Summary]) -> str:

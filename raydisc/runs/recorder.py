@@ -127,8 +127,9 @@ class Recorder:
     def _write_trial(self, trial: Trial, subject: Subject, row: Mapping[str, Any]) -> None:
         whole: dict[str, Any] = {
             "run": self._run, "trial": trial.name, "task": subject.task_name, "metric": subject.metric,
-            "schedule": trial.schedule.name, "path": list(trial.path), "student_scale": trial.student_scale,
-            "lam": trial.schedule.lam, "teacher_seed": trial.teacher_seed, "seed": trial.seed, "message": "",
+            "schedule": trial.schedule.name, "label": trial.schedule.label, "path": list(trial.path),
+            "student_scale": trial.student_scale, "lam": trial.schedule.lam, "teacher_seed": trial.teacher_seed,
+            "seed": trial.seed, "message": "",
             "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)), **row,
         }  # fmt: skip
         self._ledger.write("trials", [whole], f"{self._run}.{trial.name}")

@@ -192,12 +192,20 @@ class Schedule(ABC, Generic[OptionsT]):
 
     @property
     def label(self) -> str:
-        """The name with the options that differ from their defaults, fit for a folder's name."""
+        """The name with the options that differ from their defaults, fit for a folder's name.
+
+        Reports take rows with the same label for those of one schedule, so that all its trials have the same.
+        """
         fields = type(self.options).model_fields
         defaults = {option: fields[option].get_default(call_default_factory=True) for option in fields}
         values = {option: getattr(self.options, option) for option in fields}
         changed = [f"-{option}-{_worded(value)}" for option, value in values.items() if value != defaults[option]]
         return self.name + "".join(changed)
+
+    @property
+    def stem(self) -> str:
+        """The beginning of its trials' names; the label unless a subclass says otherwise."""
+        return self.label
 
     @classmethod
     def beside(cls, others: Sequence[Schedule[Any]]) -> Schedule[Any]:
@@ -284,9 +292,17 @@ class Control(Schedule[ScheduleOptions]):
     @property
     def label(self) -> str:
         """The control's own name, and the rival's label, whose name is left out where reports measure against it."""
+        return self._beside(self.rival.label)
+
+    @property
+    def stem(self) -> str:
+        """The control's own name, and the beginning of the rival's trials' names, as in the label."""
+        return self._beside(self.rival.stem)
+
+    def _beside(self, rival: str) -> str:
         if self.rival.measured_against:
-            return self.name + self.rival.label.removeprefix(self.rival.name)
-        return f"{self.name}-of-{self.rival.label}"
+            return self.name + rival.removeprefix(self.rival.name)
+        return f"{self.name}-of-{rival}"
 
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return the choices that the rival may come to."""
@@ -333,7 +349,7 @@ class Trial:
         if len(settings) > _LONGEST:
             settings = f"-settings-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
         teacher = "" if self.teacher_seed is None else f"-teacher-{self.teacher_seed}"
-        return f"{self.schedule.label}{path}{settings}-to-{self.student_scale:.15g}{teacher}-seed-{self.seed}"
+        return f"{self.schedule.stem}{path}{settings}-to-{self.student_scale:.15g}{teacher}-seed-{self.seed}"
 
     @property
     def replicate(self) -> tuple[int | None, int]:

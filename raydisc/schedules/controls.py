@@ -108,6 +108,11 @@ class _FixedAssistant(Control):
         """The name alone."""
         return self.name
 
+    @property
+    def stem(self) -> str:
+        """The name alone."""
+        return self.name
+
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return one empty choice."""
         return (Choice(),)

@@ -45,9 +45,9 @@ class Maxidisc(Schedule[MaxidiscOptions]):
         return self.options.assistants
 
     @property
-    def label(self) -> str:
-        """The name alone: the paths stand in the trials' names."""
-        return self.name
+    def stem(self) -> str:
+        """The name, and the number of paths that are drawn: the paths themselves stand in the trials' names."""
+        return self.name + ("" if self.options.paths is None else f"-paths-{self.options.paths}")
 
     @classmethod
     def beside(cls, others: Sequence[Schedule[Any]]) -> Maxidisc:

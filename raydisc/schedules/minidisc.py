@@ -58,7 +58,7 @@ class Minidisc(Schedule[MinidiscOptions]):
         return self.options.lam
 
     @property
-    def label(self) -> str:
+    def stem(self) -> str:
         """The name with λ, and with the other options where they are not the usual ones."""
         several = f"-assistants-{self.assistants}" if self.assistants > 1 else ""
         saved = "" if self.options.reinvest else "-not-reinvested"

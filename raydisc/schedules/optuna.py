@@ -139,10 +139,13 @@ class Optuna(Schedule[OptunaOptions]):
 
     @property
     def label(self) -> str:
-        """The name with the sampler, the seed of proposals where it is not the usual one, and the trial's λ."""
-        seed = f"-search-{self.options.seed}" if self.options.seed else ""
-        lam = "" if self.chosen_lam is None else f"-lam-{self.chosen_lam:.15g}"
-        return f"{self.name}-{self.options.sampler}{seed}{lam}"
+        """The name with the sampler, and with the seed of proposals where it is not the usual one."""
+        return f"{self.name}-{self.options.sampler}" + (f"-search-{self.options.seed}" if self.options.seed else "")
+
+    @property
+    def stem(self) -> str:
+        """The label with the trial's λ."""
+        return self.label + ("" if self.chosen_lam is None else f"-lam-{self.chosen_lam:.15g}")
 
     @property
     def _minidisc(self) -> Minidisc:

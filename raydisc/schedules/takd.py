@@ -40,7 +40,7 @@ class Takd(Schedule[TakdOptions]):
     place = 40
 
     @property
-    def label(self) -> str:
+    def stem(self) -> str:
         """The name alone: the path stands in the trial's name."""
         return self.name
 

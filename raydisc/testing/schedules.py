@@ -109,6 +109,11 @@ class ScheduleContract:
             assert name.startswith(schedule.name)
             assert re.fullmatch(r"[a-z][A-Za-z0-9._-]{0,199}", name)
 
+    def test_all_trials_have_the_label_of_the_schedule(self, schedule: Schedule[Any], trials: list[Trial]) -> None:
+        """Reports tell the rows of one schedule from those of others by the label, which begins with the name."""
+        assert {trial.schedule.label for trial in trials} == {schedule.label}
+        assert re.fullmatch(rf"{schedule.name}(-[A-Za-z0-9._-]+)?", schedule.label)
+
     def test_trials_are_for_the_student_and_the_seed(self, schedule: Schedule[Any], experiment: Experiment) -> None:
         """Another seed or another student makes other trials of the same number for the same grid."""
         if isinstance(schedule, Control):

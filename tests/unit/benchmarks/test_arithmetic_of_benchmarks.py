@@ -13,9 +13,11 @@ import pieces
 import pytest
 import roofline
 import scaling
+import search_cost
 import torch
 from alone import find_trial
 from breakdown import group_of, muted, profiler, seconds_by_group, shares
+from ledger_world import World
 from tiny_models import tiny_config
 from tiny_schedules import kd_trial, maxidisc_trial
 from torch import nn
@@ -351,6 +353,21 @@ def test_the_trial_of_a_path_is_found():
     assert find_trial(trials, "kd", ()) is trials[0]
     with pytest.raises(InputError, match="no trial of minidisc"):
         find_trial(trials, "minidisc", ())
+
+
+def test_minidisc_with_other_options_and_in_other_settings_has_lines_of_its_own(tmp_path):
+    world = World(tmp_path)
+    world.base()
+    world.fill()
+    world.trial("more", "minidisc", "minidisc-s0", 0.6, label="minidisc-lam-0.4", lam=0.4, path=[0.3])
+    late = World(tmp_path, run="r-late")
+    for label in ("minidisc", "minidisc-lam-0.4"):
+        late.trial(label, "minidisc", "minidisc-s0", 0.6, label=label, lam=0.2, path=[0.3])
+    summaries, regrets = search_cost.compared(world.ledger, ["r", "r-late"])
+    lines = search_cost.lines_of(summaries, regrets, {})
+    of_minidisc = [line["schedule"] for line in lines if line["schedule"].startswith("minidisc")]
+    assert of_minidisc == ["minidisc", "minidisc-lam-0.4", "minidisc late", "minidisc-lam-0.4 late"]
+    assert all(line["flops_relative"] == pytest.approx(59 / 33) for line in lines if "minidisc" in line["schedule"])
 
 
 def test_padding_share_by_hand():

@@ -1,11 +1,16 @@
 """What a run writes into the ledger of its trials."""
 
+from dataclasses import replace
+
 from tiny_runs import tiny_experiment
 from tiny_schedules import kd_trial
 
 from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger
 from raydisc.runs.recorder import Recorder
+from raydisc.schedules.base import Trial
+from raydisc.schedules.minidisc import Minidisc, MinidiscOptions
+from raydisc.schedules.optuna import Optuna, OptunaOptions
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.facts import ModelFacts, Score
@@ -34,6 +39,17 @@ def test_a_trial_that_is_gone_on_with_stays_tested(tmp_path):
         assert tell(STUDENT, ["s", "t"], TEST) == ("s", "t")
         assert tell(STUDENT, ["s"]) == ("s", "t")
     assert tell(OTHER, []) == ("o", None), "what was tested is another student"
+
+
+def test_a_trial_is_recorded_with_the_options_of_its_schedule(tmp_path):
+    ledger, subject = Ledger(tmp_path / "ledger"), inspect(tiny_experiment())
+    recorder = Recorder(ledger, ArtifactStore(tmp_path), "run", "job", Arithmetic(1), "accuracy")
+    search = Optuna(OptunaOptions(sampler="nsga2", seed=3))
+    for schedule in (replace(search, chosen_lam=0.1), replace(search, chosen_lam=0.3), Minidisc(MinidiscOptions())):
+        recorder.failed_trial(Trial(schedule, 0.25, 0), subject, "the loss is not finite")
+    assert [(row["schedule"], row["label"]) for row in ledger.rows("trials")] == [
+        ("optuna", "optuna-nsga2-search-3"), ("optuna", "optuna-nsga2-search-3"), ("minidisc", "minidisc"),
+    ]  # fmt: skip
 
 
 def test_the_tries_of_a_stopped_stage_have_its_flops_together(tmp_path):

@@ -126,6 +126,23 @@ def test_names_are_one_word_and_differ():
     assert "minidisc-lam-0.2-not-reinvested-to-0.25-seed-0" in names
 
 
+def test_schedules_of_one_name_have_labels_of_their_own_and_share_them_with_their_trials():
+    several = experiment(
+        "minidisc", {"minidisc": {"lam": 0.4}}, {"minidisc": {"assistants": 2}}, "autodisc", "maxidisc",
+        {"maxidisc": {"assistants": 2}}, {"maxidisc": {"paths": 2}}, {"takd": {"path": [0.8, 0.4]}},
+        {"takd": {"path": [0.4]}}, controls=["kd_equal_compute", "takd_smallest"],
+    )  # fmt: skip
+    found = expand(several, [0.25])
+    assert list(dict.fromkeys(trial.schedule.label for trial in found)) == [
+        "minidisc", "minidisc-lam-0.4", "minidisc-assistants-2", "autodisc", "maxidisc", "maxidisc-assistants-2",
+        "maxidisc-paths-2", "takd-path-0.8-0.4", "takd-path-0.4", "kd_equal_compute", "kd_equal_compute-lam-0.4",
+        "kd_equal_compute-assistants-2", "kd_equal_compute-of-autodisc", "takd_smallest",
+    ]  # fmt: skip
+    names = [trial.name for trial in found]
+    assert len(set(names)) == len(names)
+    assert "kd_equal_compute-lam-0.2-to-0.25-seed-0" in names
+
+
 @pytest.mark.parametrize(
     ("schedule", "student", "message"),
     [
