@@ -177,11 +177,12 @@ def _run_claimed(
     trial_scheduler: "TrialScheduler | None",
 ) -> RunResult:
     subject, proposed = inspected.subject, proposals is not None
+    stopped_by = None if trial_scheduler is None else type(trial_scheduler).__name__
     planner = None if proposals is None else Planner(proposals, experiment.budget.trials)
     with claimed_folder(storage, experiment) as folder:
         before = read_state(folder)
         if before is not None:
-            _refuse_missing(experiment.name, before, proposed, trial_scheduler is not None)
+            _refuse_missing(experiment.name, before, proposed, stopped_by is not None)
         # what the file's own sources know lies in the folder; jobs know which of these trials a budget leaves out
         searches = [] if proposed else inspected.searches
         own = Together([Grid(inspected.trials), *begun(searches)])
@@ -193,20 +194,15 @@ def _run_claimed(
         spending = Spending(experiment.budget, ledger, experiment.name, before.wall_seconds if before else 0.0)
 
         def note(state: State = "running") -> None:
-            RunState(
-                subject.task_name,
-                state,
-                len(planner.trials),
-                spending.wall_seconds,
-                proposals=proposed,
-                trial_scheduler=None if trial_scheduler is None else type(trial_scheduler).__name__,
-            ).write(folder)
+            known = (subject.task_name, state, len(planner.trials), spending.wall_seconds)
+            RunState(*known, proposals=proposed, trial_scheduler=stopped_by).write(folder)
 
         def lose() -> NoReturn:
             with suppress(OSError, StorageError):
                 note("interrupted")
-            in_python = proposed or trial_scheduler is not None
-            again = "the same call of `raydisc.run`" if in_python else f"`raydisc resume {experiment.name}`"
+            again = (
+                "the same call of `raydisc.run`" if proposed or stopped_by else f"`raydisc resume {experiment.name}`"
+            )
             reporter.notice(
                 f"the Ray cluster does not answer any more; go on with {again}, there once it does or on another"
             )
