@@ -5,9 +5,5 @@ try:
 except ImportError as error:
     raise ImportError("raydisc.testing needs pytest; install it with `pip install pytest`") from error
 
-pytest.register_assert_rewrite(
-    *(
-        f"{__name__}.{name}"
-        for name in ("families", "losses", "metrics", "schedules", "stages", "storage", "tasks", "tolerance")
-    )
-)
+_SUITES = ("families", "losses", "metrics", "schedules", "stages", "storage", "structures", "tasks", "tolerance")
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))

@@ -12,7 +12,6 @@ a batch, D hidden size.
 """
 
 import itertools
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from raydisc.families.base import Config, Family
 from raydisc.families.registry import FAMILIES, layers_of
@@ -40,6 +38,7 @@ from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch
 from raydisc.tensors.lazy_state import State
 from raydisc.testing.models import (
+    counted,
     everything,
     gradients_of,
     identity_order,
@@ -351,13 +350,6 @@ def scalar(outputs: Outputs) -> torch.Tensor:
     for hidden in outputs.hidden:
         total = total + hidden.square().mean()
     return total
-
-
-def counted(run: Callable[[], Any]) -> int:
-    """Return the FLOPs that torch counts while something runs."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return int(counter.get_total_flops())
 
 
 def kind_of(config: Config) -> str:

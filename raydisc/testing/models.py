@@ -1,13 +1,14 @@
 """Tiny models and data for tests: large random weights, so that a difference in a model shows in its outputs."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from raydisc.families.base import Config
 from raydisc.families.registry import layers_of
@@ -114,6 +115,13 @@ def everything(model: nn.Module, config: Config, batch: Batch) -> Outputs:
     found = forward(model, batch, tuple(range(config.num_hidden_layers + 1)))
     real = batch.attention_mask.bool()
     return Outputs(found.logits, tuple(hidden[real] for hidden in found.hidden))
+
+
+def counted(run: Callable[[], Any]) -> int:
+    """Return the FLOPs that torch counts while something runs."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
 
 
 def importance_with_empty_layers(config: Config, seed: int = 0) -> Importance:

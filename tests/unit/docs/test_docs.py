@@ -214,5 +214,5 @@ def test_the_messages_of_troubleshooting_are_real() -> None:
 def test_names_of_the_code_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name in dict.fromkeys(re.findall(r"`(raydisc(?:\.\w+)+)(?:\(.*?\))?`", text)):
-        is_file_or_entry_points = name.endswith(".json") or name == "raydisc.metrics"
+        is_file_or_entry_points = name.endswith(".json") or name in {"raydisc.metrics", "raydisc.structures"}
         assert is_file_or_entry_points or pydoc.locate(name) is not None, name

@@ -6,12 +6,15 @@ from raydisc_outside.loss import LogitMAE
 from raydisc_outside.metric import MEAN_RECALL
 from raydisc_outside.schedule import Midway
 from raydisc_outside.stage import TokenCounts
+from raydisc_outside.structure import Depth
 from raydisc_outside.task import Praise
 from transformers import AutoConfig
 
 from raydisc.config.schedules import ScheduleOptions
 from raydisc.families.registry import FAMILIES
 from raydisc.losses import LOSSES
+from raydisc.models.form import Form
+from raydisc.models.structure import STRUCTURES
 from raydisc.schedules import SCHEDULES
 from raydisc.schedules.search import Search
 from raydisc.stages.kinds import STAGES
@@ -24,6 +27,7 @@ from raydisc.testing.metrics import MetricContract
 from raydisc.testing.runs import STUDENT_SCALE, tiny_experiment
 from raydisc.testing.schedules import ScheduleContract
 from raydisc.testing.stages import Example, StageContract, computed
+from raydisc.testing.structures import StructureContract
 from raydisc.testing.tasks import TaskContract
 
 
@@ -44,6 +48,17 @@ class TestFamily(FamilyContract):
                 attention_probs_dropout_prob=0.0,
                 num_labels=3,
             )
+
+
+class TestStructure(StructureContract):
+    @pytest.fixture
+    def structure(self):
+        with STRUCTURES.registering(Depth):
+            yield Depth(2)
+
+    @pytest.fixture
+    def form(self):
+        return Form.of("depth", layers=2)
 
 
 class TestLoss(LossContract):

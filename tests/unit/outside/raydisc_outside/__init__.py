@@ -1,1 +1,1 @@
-"""One schedule, family, loss, task and metric that raydisc finds by their entry points."""
+"""One schedule, stage, family, structure, loss, task and metric that raydisc finds by their entry points."""
