@@ -113,6 +113,42 @@ def test_links_and_paths_exist(page: Path) -> None:
         assert users_own or any((folder / path).exists() for folder in folders), path
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_and_files_in_sentences_exist(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text):
+        command, *words = code.replace("\\|", "|").split(" > ")[0].split(" | ")[0].split()
+        if command == "make":
+            assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), code
+        elif command == "raydisc" and len(words) == 1:
+            assert f" {words[0]} " in build_parser().format_help().replace(",", " "), code
+        elif command == "raydisc" and words:
+            build_parser().parse_args(["bash" if word == "SHELL" else word for word in words])
+        for word in (command, *words):
+            if word.startswith((".ci/", "experiments/", "tests/")):
+                assert (ROOT / word).exists(), code
+
+
+def test_the_tree_of_the_architecture_is_that_of_the_source() -> None:
+    """Every folder and file has its line, and imports run from the top of the table to the bottom."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`[\w./]+`(?:, )?)+) \|", page, re.MULTILINE)
+    place = {name.strip("`/"): row for row, names in enumerate(rows) for name in names.split(", ")}
+    source = ROOT / "raydisc"
+    there = {path.name for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert {*place} == there - {"__init__.py", "__main__.py"}
+    for path in source.rglob("*.py"):
+        name = path.relative_to(source).parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if name in place and isinstance(node, ast.ImportFrom) and (node.module or "").startswith("raydisc."):
+                other = str(node.module).split(".")[1]
+                assert place[name] <= place[other if other in place else f"{other}.py"], f"{path} imports {node.module}"
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [it.name for it in node.names]
+                with_ray = {it.split(".")[0] for it in modules} & {"ray"}
+                assert not with_ray or name in ("runtime", "cluster", "cli"), path
+
+
 def test_the_readme_is_short_and_its_commands_are_those_of_ci() -> None:
     readme = ROOT / "README.md"
     assert len(readme.read_text(encoding="utf-8").splitlines()) <= 150
