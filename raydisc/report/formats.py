@@ -52,6 +52,22 @@ def interval(value: Interval | None) -> str:
     return signed(value.mean, 4) + bounds
 
 
+def points(value: Interval, unit: str = "") -> str:
+    """Return a difference with its interval in points, which are hundredths of the metric.
+
+    There is one decimal, or two where a bound would not show on which side of 0 it lies.
+    """
+    numbers = [100 * it for it in (value.mean, value.low, value.high) if it is not None]
+    unclear = any(number and float(f"{number:.1f}") == 0 for number in numbers[1:])
+    mean, *bounds = [signed(number, 2 if unclear else 1).replace("-", "−") for number in numbers]
+    return mean + unit + (f" [{', '.join(bounds)}]" if bounds else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things with its noun."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def significant(value: float | None, digits: int = 3) -> str:
     """Return a positive number with about this number of significant digits and without an exponent."""
     if value is None:

@@ -29,6 +29,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; max-width: 68rem; margin: 2rem auto;
        padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+h3 { font-size: .85rem; margin: 1.2rem 0 .2rem; }
 .lead, .note, figcaption { color: #57606a; } .note { font-size: .85rem; margin: .2rem 0; }
 .scroll { overflow-x: auto; margin-top: 1rem; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
@@ -53,9 +54,9 @@ def html_report(ledger: Ledger, run: str, experiment: str | None = None) -> str:
     Raises:
         InputError: The storage knows no such run.
     """
-    shown = show(ledger, run)
-    rows = comparison(ledger, [run])
     bootstrap = Bootstrap(ledger)
+    shown = show(ledger, run, bootstrap)
+    rows = comparison(ledger, [run])
     summaries = summarise(bootstrap, rows)
     parts = [
         f"<h1>{escape(run)}</h1>",

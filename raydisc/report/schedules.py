@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from raydisc.schedules import SCHEDULES
-from raydisc.schedules.base import Mark, Schedule
+from raydisc.schedules.base import Control, Mark, Schedule
 
 
 class Labelled(Protocol):
@@ -47,6 +47,12 @@ def title_of(name: str) -> str:
 def is_control(name: str) -> bool:
     """Whether a schedule stands beside another one."""
     return (registered(name) or Schedule).is_control
+
+
+def control_labels(row: Labelled) -> dict[type[Control], str]:
+    """Return the labels of the controls beside a schedule; none for a control and for a schedule not known here."""
+    schedule = registered(row.schedule)
+    return {kind: kind.label_beside(schedule, row.label) for kind in schedule.controls} if schedule else {}
 
 
 def reference_schedule() -> str:

@@ -8,16 +8,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raydisc.report import formats
+from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.compare import comparison, require_runs
+from raydisc.report.conclusion import conclusions
 from raydisc.report.costs import Cost, cost_of, total
+from raydisc.report.effects import judge, sentences
 from raydisc.report.ledger import Ledger
 from raydisc.report.ranking import Ranking, ranking, uses
 from raydisc.report.rows import Row, label_of
 from raydisc.report.stages import run_stages, settings_of, teacher
 
 
-def show(ledger: Ledger, run: str) -> dict[str, Any]:
+def show(ledger: Ledger, run: str, bootstrap: Bootstrap | None = None) -> dict[str, Any]:
     """Return everything that the ledger knows of a run, ready for JSON (``raydisc show RUN --json``).
+
+    Args:
+        ledger: The ledger.
+        run: Name of the run.
+        bootstrap: Resamples of the ledger's predictions, where they are used for more than this.
 
     Returns:
         A dictionary with these entries.
@@ -38,6 +46,11 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
         - ``lam``: λ of the first ranking; ``break_points``: what every other λ would choose (``lam_to`` null:
           no end), ``early`` where it would train a supernet of its own, since λ had a part in the training of this
           one;
+        - ``effects``: what the controls of a schedule tell apart (see ``raydisc.schedules.effects``), each with
+          ``student_scale``, ``label`` of the schedule, ``effect``, its ``mean`` with the bounds ``low`` and ``high``
+          (null without predictions), the ``teachers`` and ``runs`` that it pools, the ``differences`` that estimate
+          it, and a ``sentence``;
+        - ``conclusion``: sentences on what the tables support, for each student and schedule;
         - ``spent``: what the run itself computed, without stages found in the storage;
         - ``notices``: what to know before believing the numbers.
 
@@ -47,6 +60,7 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
     require_runs(ledger, [run])
     trials = ledger.rows("trials", run=run)
     rows = comparison(ledger, [run])
+    effects = judge(bootstrap or Bootstrap(ledger), rows).effects
     stages = run_stages(ledger, run, trials)
     rankings = [ranking(ledger, use) for use in uses(ledger, trials, stages)]
     computed = ledger.rows("stages", latest=False, run=run)
@@ -66,6 +80,8 @@ def show(ledger: Ledger, run: str) -> dict[str, Any]:
             for r in rankings
             for low, high, scale in r.steps
         ],
+        "effects": [{**it.public(), "sentence": told} for it, told in zip(effects, sentences(effects), strict=True)],
+        "conclusion": conclusions(rows, effects),
         "spent": dataclasses.asdict(_spent(computed)),
         "notices": notices(trials, rows, rankings),
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from raydisc.report import formats
+from raydisc.report.conclusion import verdict_sheets
 from raydisc.report.rows import grouped
 from raydisc.report.table import Sheet, Style, print_lines, print_sheets
 from raydisc.tasks.metrics import shown_as
@@ -22,9 +23,11 @@ def render_show(shown: Shown, file: IO[str] | None = None, plain: bool = False) 
 
 
 def show_sheets(shown: Shown) -> list[Sheet]:
-    """Return the tables of a run: stages, the candidates of each supernet, trials."""
+    """Return the tables of a run, which are stages, the candidates of each supernet and trials, and its verdicts."""
+    told = [effect["sentence"] for effect in shown["effects"]]
     sheets = [stage_sheet(shown), *candidate_sheets(shown), trial_sheet(shown)]
-    return [sheet for sheet in sheets if sheet.lines]
+    sheets += verdict_sheets(shown["run"], told, shown["conclusion"])
+    return [sheet for sheet in sheets if not sheet.is_empty]
 
 
 def stage_sheet(shown: Shown) -> Sheet:

@@ -19,7 +19,7 @@ GAP = 2  # between two columns, and at the edges of the whole
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of text.
+    """A table of text, or, without columns, sentences.
 
     Attributes:
         title: What it shows.
@@ -37,6 +37,16 @@ class Sheet:
     notes: Sequence[str] = field(default=())
     keys: int = 1
 
+    @classmethod
+    def of_sentences(cls, title: str, sentences: Sequence[str]) -> Sheet:
+        """Return sentences under a title."""
+        return cls(title, (), (), notes=sentences)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show: no line of a table, or no sentence."""
+        return not (self.lines if self.columns else self.notes)
+
     @property
     def headings(self) -> list[tuple[str, bool]]:
         """Each heading, and whether its column is aligned left."""
@@ -49,6 +59,8 @@ class Sheet:
 
 def as_text(sheet: Sheet) -> str:
     """Aligned plain text, for pipes and logs."""
+    if not sheet.columns:
+        return "\n".join([sheet.title, *sheet.notes]) + "\n"
     names = [name for name, _ in sheet.headings]
     widths = [max(map(len, column)) for column in zip(names, *sheet.lines, strict=True)]
     aligned = [
@@ -64,14 +76,16 @@ def as_text(sheet: Sheet) -> str:
 def as_markdown(sheet: Sheet) -> str:
     """Return a Markdown table with its title in bold and its notes below."""
     rule = ["---" if left else "---:" for _, left in sheet.headings]
-    cells = [[name for name, _ in sheet.headings], rule, *sheet.lines]
+    cells = [[name for name, _ in sheet.headings], rule, *sheet.lines] if sheet.columns else []
     lines = ["| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in cells]
     notes = [line for note in sheet.notes for line in ("", note)]
-    return "\n".join([f"**{sheet.title}**", "", *lines, *notes]) + "\n"
+    return "\n".join([f"**{sheet.title}**", *([""] if lines else []), *lines, *notes]) + "\n"
 
 
 def as_html(sheet: Sheet) -> str:
-    """Return an HTML table with its title as caption and its notes below; everything escaped."""
+    """Return an HTML table with its title as caption and its notes below, or paragraphs; everything escaped."""
+    if not sheet.columns:
+        return f"<h3>{escape(sheet.title)}</h3>\n" + "".join(f"<p>{escape(note)}</p>\n" for note in sheet.notes)
     sides = ["l" if left else "r" for _, left in sheet.headings]
     head = "".join(
         f'<th class="{side}">{escape(name)}</th>' for side, (name, _) in zip(sides, sheet.headings, strict=True)
@@ -131,8 +145,8 @@ def print_sheets(sheets: Sequence[Sheet], file: IO[str], plain: bool = False) ->
             print(as_text(sheet), file=file)
         else:
             console.print(Text(sheet.title, style="bold"))
-            for part in fitting(sheet, console.width):
+            for part in fitting(sheet, console.width) if sheet.columns else []:
                 console.print(as_rich(part))
             for note in sheet.notes:
-                console.print(Text(note, style="dim"))
+                console.print(Text(note, style="dim" if sheet.columns else ""))
             console.print()

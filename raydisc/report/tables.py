@@ -12,7 +12,9 @@ from typing import IO, Any
 from raydisc.report import formats
 from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.compare import comparison
-from raydisc.report.differences import ORACLE, Difference, differences, schedules_compared
+from raydisc.report.conclusion import conclusions, verdict_sheets
+from raydisc.report.differences import ORACLE, Difference
+from raydisc.report.effects import judge, sentences
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import FIELDS, Row, grouped
 from raydisc.report.rules import Fit, fits
@@ -52,7 +54,9 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def comparison_sheets(bootstrap: Bootstrap, rows: Sequence[Row], summaries: Sequence[Summary]) -> list[Sheet]:
-    """Return the comparison table of each run, and below it the differences and the rules that it is judged by.
+    """Return the comparison table of each run, and below it what it is judged by.
+
+    These are the differences, the rules for the assistant, the effects of which there are controls, and the conclusion.
 
     Args:
         bootstrap: The resamples of the predictions in the ledger that the rows come from.
@@ -64,9 +68,11 @@ def comparison_sheets(bootstrap: Bootstrap, rows: Sequence[Row], summaries: Sequ
     for run, members in grouped(summaries, lambda s: s.run).items():
         sheets.append(_schedules(run, members, run_teacher(ledger, run)))
         of_run = [row for row in rows if row.run == run]
-        sheets.append(_differences(bootstrap, run, of_run))
+        judged = judge(bootstrap, of_run)
+        sheets.append(_differences(run, judged.differences, of_run))
         sheets.append(_rules(run, fits(ledger, of_run)))
-    return [sheet for sheet in sheets if sheet.lines]
+        sheets += verdict_sheets(run, sentences(judged.effects), conclusions(of_run, judged.effects))
+    return [sheet for sheet in sheets if not sheet.is_empty]
 
 
 def _sheets(ledger: Ledger, runs: Sequence[str]) -> list[Sheet]:
@@ -153,9 +159,8 @@ def _notes(summaries: Sequence[Summary], spread: bool) -> list[str]:
     return notes
 
 
-def _differences(bootstrap: Bootstrap, run: str, rows: Sequence[Row]) -> Sheet:
+def _differences(run: str, found: Sequence[Difference], rows: Sequence[Row]) -> Sheet:
     """Paired differences of test metrics: the reference against the others, and the oracle path against all."""
-    found = differences(bootstrap, schedules_compared(rows))
     lines = [
         [f"{it.above} − {it.below}", formats.scale(it.student_scale), formats.interval(it.interval), it.verdict]
         for it in found

@@ -289,20 +289,23 @@ class Control(Schedule[ScheduleOptions]):
         """λ of the rival."""
         return self.rival.lam
 
+    @classmethod
+    def label_beside(cls, rival: type[Schedule[Any]], label: str) -> str:
+        """Return the label of the control beside a schedule with a label.
+
+        It is the control's own name and the rival's label, whose name is left out where reports measure against it.
+        """
+        return cls.name + label.removeprefix(rival.name) if rival.measured_against else f"{cls.name}-of-{label}"
+
     @property
     def label(self) -> str:
-        """The control's own name, and the rival's label, whose name is left out where reports measure against it."""
-        return self._beside(self.rival.label)
+        """The control's own name and the rival's label."""
+        return self.label_beside(type(self.rival), self.rival.label)
 
     @property
     def stem(self) -> str:
-        """The control's own name, and the beginning of the rival's trials' names, as in the label."""
-        return self._beside(self.rival.stem)
-
-    def _beside(self, rival: str) -> str:
-        if self.rival.measured_against:
-            return self.name + rival.removeprefix(self.rival.name)
-        return f"{self.name}-of-{rival}"
+        """The control's own name and the beginning of the names of the rival's trials."""
+        return self.label_beside(type(self.rival), self.rival.stem)
 
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return the choices that the rival may come to."""

@@ -2,20 +2,17 @@
 
 A schedule with an assistant differs from KD in the model that the student is distilled from, in the student's initial
 weights and in its compute. Each control changes one of them, so that differences between students estimate effects:
-
-- the model distilled from: ``minidisc`` minus ``kd_from_supernet``, and ``takd_smallest`` minus ``kd_from_assistant``;
-- initial weights: ``kd_from_supernet`` minus ``kd_equal_compute``;
-- searching: ``minidisc`` minus ``takd_smallest`` or ``takd_middle``, whose assistant nobody chose.
+``raydisc.schedules.effects`` says which.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raydisc.config.experiment import Experiment
-from raydisc.schedules.base import Choice, Control, Mark, Trial
+from raydisc.schedules.base import Choice, Control, Mark, Schedule, Trial
 from raydisc.schedules.path import along
 from raydisc.schedules.steps import Outcome, Steps, closure, scales_above
 from raydisc.stages.artifact import Artifact, Model
@@ -103,15 +100,10 @@ class _FixedAssistant(Control):
         """None: nothing is chosen."""
         return None
 
-    @property
-    def label(self) -> str:
-        """The name alone."""
-        return self.name
-
-    @property
-    def stem(self) -> str:
-        """The name alone."""
-        return self.name
+    @classmethod
+    def label_beside(cls, rival: type[Schedule[Any]], label: str) -> str:
+        """Return the name alone."""
+        return cls.name
 
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return one empty choice."""
