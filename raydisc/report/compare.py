@@ -8,6 +8,7 @@ from typing import Any
 
 from raydisc.errors import InputError
 from raydisc.report.costs import Cost, StageGraph, cost_of, total
+from raydisc.report.fronts import with_fronts
 from raydisc.report.ledger import Ledger
 from raydisc.report.oracle import oracle_rows
 from raydisc.report.rows import Row, grouped, label_of, number, preference, ratio
@@ -28,7 +29,7 @@ def compare(ledger: Ledger, runs: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
-    """Return one row per finished trial of the runs, with costs, regret and selection.
+    """Return one row per finished trial of the runs, with costs, regret, selection and fronts.
 
     Rows are ordered by run (as asked for), student scale (falling), schedule, path (falling), teacher and seed. A
     trial that failed has no row, but the stages it finished count to its schedule's cost.
@@ -55,7 +56,7 @@ def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
             r.teacher_seed or 0, r.seed, r.trial,
         )
     )  # fmt: skip
-    return _against_oracle(_select(rows))
+    return _against_oracle(with_fronts(_select(rows)))
 
 
 def require_runs(ledger: Ledger, runs: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ FIELDS = (
     "run", "task", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
     "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds",
     "wall_seconds", "cost_relative_to_oracle", "regret", "selected", "teacher_seed", "label",
+    "on_front",
 )  # fmt: skip
 """Fields of a row in ``raydisc compare --json`` and ``--csv``, in order."""
 
@@ -53,6 +54,8 @@ class Row:
         cost_relative_to_oracle: ``schedule_cost`` in FLOPs over the oracle path's own, by the same teacher and seed.
         regret: The oracle path's test metric minus this row's, by the same teacher and seed.
         selected: Whether this is the schedule's best path by validation, for its teacher, seed and student scale.
+        on_front: Whether no other row of the schedule, for its teacher, seed and student scale, is as good by
+            validation for as few FLOPs.
     """
 
     run: str
@@ -79,6 +82,7 @@ class Row:
     cost_relative_to_oracle: float | None = None
     regret: float | None = None
     selected: bool = False
+    on_front: bool = False
 
     @property
     def replicate(self) -> Replicate:
@@ -109,6 +113,7 @@ class Row:
             "selected": self.selected,
             "teacher_seed": self.teacher_seed,
             "label": self.label,
+            "on_front": self.on_front,
         }
 
 

@@ -49,6 +49,11 @@ def is_control(name: str) -> bool:
     return (registered(name) or Schedule).is_control
 
 
+def is_search(name: str) -> bool:
+    """Whether a schedule's trials are proposed from results."""
+    return bool((registered(name) or Schedule).source)
+
+
 def control_labels(row: Labelled) -> dict[type[Control], str]:
     """Return the labels of the controls beside a schedule; none for a control and for a schedule not known here."""
     schedule = registered(row.schedule)

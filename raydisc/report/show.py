@@ -160,6 +160,7 @@ def _trial(trial: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
         "search_flops": row.cost.flops if row and row.cost else None,
         "device_seconds": row.cost.device_seconds if row and row.cost else None,
         "selected": bool(row and row.selected),
+        "on_front": bool(row and row.on_front),
         "stages_reused": len(trial["reused"] or ()),
     }
     return _plain({field: trial[field] for field in fields} | named | measured)

@@ -15,6 +15,7 @@ from raydisc.report.compare import comparison
 from raydisc.report.conclusion import conclusions, verdict_sheets
 from raydisc.report.differences import ORACLE, Difference
 from raydisc.report.effects import judge, sentences
+from raydisc.report.fronts import front_sheet
 from raydisc.report.ledger import Ledger
 from raydisc.report.rows import FIELDS, Row, grouped
 from raydisc.report.rules import Fit, fits
@@ -56,7 +57,8 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def comparison_sheets(bootstrap: Bootstrap, rows: Sequence[Row], summaries: Sequence[Summary]) -> list[Sheet]:
     """Return the comparison table of each run, and below it what it is judged by.
 
-    These are the differences, the rules for the assistant, the effects of which there are controls, and the conclusion.
+    These are the fronts of searches, the differences, the rules for the assistant, the effects of which there are
+    controls, and the conclusion.
 
     Args:
         bootstrap: The resamples of the predictions in the ledger that the rows come from.
@@ -68,6 +70,7 @@ def comparison_sheets(bootstrap: Bootstrap, rows: Sequence[Row], summaries: Sequ
     for run, members in grouped(summaries, lambda s: s.run).items():
         sheets.append(_schedules(run, members, run_teacher(ledger, run)))
         of_run = [row for row in rows if row.run == run]
+        sheets.append(front_sheet(run, of_run))
         judged = judge(bootstrap, of_run)
         sheets.append(_differences(run, judged.differences, of_run))
         sheets.append(_rules(run, fits(ledger, of_run)))

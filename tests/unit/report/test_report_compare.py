@@ -13,7 +13,7 @@ from raydisc.report.compare import compare
 FIELDS = [
     "run", "task", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
     "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds", "wall_seconds",
-    "cost_relative_to_oracle", "regret", "selected", "teacher_seed", "label",
+    "cost_relative_to_oracle", "regret", "selected", "teacher_seed", "label", "on_front",
 ]  # fmt: skip
 
 ORACLE_COST = OUTPUTS + IMPORTANCE + TA_3 + VIA_3
