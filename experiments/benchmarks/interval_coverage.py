@@ -1,8 +1,11 @@
-"""How often the intervals of reports hold, by simulation.
+"""How often the intervals of reports hold, by simulation or on the teachers of finished runs.
 
 Simulated are the differences of two schedules on each test row (+1, 0 or -1), as accuracies have them. A run's true
 difference is drawn around 0 with the standard deviation of the case. The rows on which the schedules disagree, and
 which of the two is right there, are drawn for every run or, on a share of the rows, once for all runs.
+
+With --runs nothing is simulated: of finished runs with several teachers, intervals from every part of the teachers are
+held against the mean over the others.
 """
 
 from __future__ import annotations
@@ -12,10 +15,15 @@ import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from common import run
+from coverage_of_runs import sheet_of_run
 
+from raydisc.errors import InputError
 from raydisc.report.intervals import LEVEL, Interval, Paired, half_width, simultaneous
+from raydisc.report.ledger import Ledger
 from raydisc.report.table import Sheet, print_sheets
 from raydisc.tasks.metrics import bootstrap_weights
 
@@ -150,14 +158,28 @@ def _named(case: Case) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print how often the intervals hold."""
+    """Print how often the intervals hold.
+
+    Raises:
+        InputError: The options or a run cannot work.
+    """
     parser = argparse.ArgumentParser(prog="interval_coverage", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=2000, help="repetitions for one difference (default 2000)")
     parser.add_argument("--tables", type=int, default=500, help="repetitions for a table (default 500)")
     parser.add_argument("--rows", type=int, default=2000, help="number of test rows (default 2000)")
+    parser.add_argument("--runs", nargs="+", default=[], metavar="RUN",
+                        help="read these runs of --storage instead, each with three teachers or more")  # fmt: skip
+    parser.add_argument("--storage", type=Path, help="the storage of the runs")
     options = parser.parse_args(arguments)
-    print_sheets(sheets(options.repetitions, options.tables, options.rows), sys.stdout)
+    if bool(options.runs) != bool(options.storage):
+        raise InputError("--runs: names finished runs of --storage; give both or neither")
+    if options.runs:
+        ledger = Ledger(options.storage / "ledger")
+        found = [sheet_of_run(ledger, name) for name in options.runs]
+    else:
+        found = sheets(options.repetitions, options.tables, options.rows)
+    print_sheets(found, sys.stdout)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))
