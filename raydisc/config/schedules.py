@@ -54,6 +54,7 @@ SCHEDULES: Registry[type[NamedSchedule]] = Registry(
         "minidisc_paper": "raydisc.schedules.minidisc_paper:MinidiscPaper",
         "autodisc": "raydisc.schedules.autodisc:Autodisc",
         "optuna": "raydisc.schedules.optuna:Optuna",
+        "recommend": "raydisc.schedules.recommend:Recommend",
         "kd_equal_compute": "raydisc.schedules.controls:KdEqualCompute",
         "kd_equal_seconds": "raydisc.schedules.controls:KdEqualSeconds",
         "kd_from_supernet": "raydisc.schedules.controls:KdFromSupernet",

@@ -73,7 +73,7 @@ class Forecast:
     Attributes:
         trial: The trial.
         choice: The choice that the trial is assumed to make.
-        stages: The stages that it asks for, each once, in order; the test of its student comes last.
+        stages: The stages that it asks for, each once, in order; the test of its student, if it leaves one, comes last.
         ends: The keys of its student and of the supernet that decided, on which the search cost depends.
     """
 
@@ -142,6 +142,10 @@ class Forecaster:
         """Return one forecast of a trial for each way in which its choices may fall."""
         return [self._forecast(trial, choice) for choice in self._choices(trial)]
 
+    def price(self, trial: Trial) -> list[list[Artifact]]:
+        """Foresee the stages that a trial's search is charged for; see ``raydisc.schedules.base.Price``."""
+        return [[stage.artifact for stage in way.needed if stage.searched] for way in self.forecasts(trial)]
+
     def _forecast(self, trial: Trial, choice: Choice) -> Forecast:
         asked: dict[str, Planned] = {}
         outlook = replace(self.outlook, metrics=dict(choice.metrics))
@@ -152,7 +156,8 @@ class Forecaster:
             return stage.artifact
 
         outcome: Outcome = driven(steps_of(trial, self._experiment, self._subject), execute)
-        execute(Evaluate(self.ready.data, outcome.student))
+        if trial.leaves_student:
+            execute(Evaluate(self.ready.data, outcome.student))
         stages = tuple(asked.values())
         ends = (outcome.student, *([outcome.supernet] if outcome.supernet else []))
         return Forecast(trial, choice, stages, tuple(artifact.key for artifact in ends))

@@ -258,12 +258,12 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
     subject = inspect(asked, weights=False)
     students = student_scales(asked, subject)
     wanted = expand(asked, students)
-    examples = examples_of(asked, students)
     more = shown_beside(asked, students)
     precision = devices.precision(asked.resources)
     with tempfile.TemporaryDirectory(prefix="raydisc-plan-") as scratch:
         forecaster = Forecaster(asked, subject, Path(scratch))
         outlook = forecaster.outlook
+        examples = examples_of(asked, students, forecaster)
         forecasts = [forecaster.forecasts(trial) for trial in [*wanted, *examples, *more]]
         known = len(wanted)
         pace = prober(forecasts, outlook) if prober else None

@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import Any
 
 from raydisc.config.experiment import Experiment
-from raydisc.forecast.dry_run import Forecast, Planned
+from raydisc.forecast.dry_run import Forecast, Forecaster, Planned
 from raydisc.schedules.base import Schedule, Trial
+from raydisc.schedules.rungs import Rung, bracket
 from raydisc.schedules.steps import scales_above
 from raydisc.schedules.trials import schedules_of
+from raydisc.stages.artifact import Artifact
 
 Bounds = dict[str, float]
 """What is expected of an amount, and between what it lies: ``expected``, ``low`` and ``high``."""
@@ -73,16 +75,91 @@ class SearchForecast:
         return [stage for stage in way.needed if stage.key not in self.shared]
 
 
-def examples_of(experiment: Experiment, students: Sequence[float]) -> list[Trial]:
-    """Return trials at the ends of the spaces of an experiment's searches, for each teacher, seed and student."""
+@dataclass(frozen=True)
+class LadderForecast(SearchForecast):
+    """A forecast of the cost of a search by successive halving."""
+
+    def cost(self, amount: Callable[[Planned], float], counts: Callable[[Planned], bool]) -> Bounds:
+        """Return an amount of all rungs, whichever arms go on."""
+        found = []
+        for places, ways in self._rungs():
+            arms: dict[str, list[dict[str, float]]] = defaultdict(list)
+            for way in ways:
+                arms[_rung(way).arm].append({stage.key: amount(stage) for stage in way.needed if counts(stage)})
+            found.append((places, arms))
+        return bracket(found)._asdict()
+
+    @property
+    def stages(self) -> int:
+        """The most stages beyond those of the first rung."""
+        known, most = set(self.shared), 0
+        for places, ways in self._rungs()[1:]:
+            new = [{stage.key for stage in way.needed} - known for way in ways]
+            most += places * max(map(len, new))
+            known = known.union(*new)
+        return most
+
+    @cached_property
+    def shared(self) -> set[str]:
+        """The keys of the stages on the first rung, all of which are computed."""
+        [(_, ways), *_] = self._rungs()
+        return {stage.key for way in ways for stage in way.needed}
+
+    def _rungs(self) -> list[tuple[int, list[Forecast]]]:
+        """Return the number of places on each rung, and the trials that may stand there."""
+        found: dict[int, tuple[int, list[Forecast]]] = {}
+        for way in self.ways:
+            rung = _rung(way)
+            found.setdefault(rung.number, (rung.places[rung.number - 1], []))[1].append(way)
+        return [found[number] for number in sorted(found)]
+
+
+def _rung(way: Forecast) -> Rung:
+    rung = way.trial.rung
+    assert rung is not None
+    return rung
+
+
+def foreseen(
+    experiment: Experiment,
+    schedule: Schedule[Any],
+    student: float,
+    teacher_seed: int | None,
+    seed: int,
+    forecaster: Forecaster,
+) -> list[Trial]:
+    """Return the trials at the ends of what a search may propose for one student, one teacher and one seed.
+
+    Args:
+        experiment: The experiment.
+        schedule: The search.
+        student: The student's scale.
+        teacher_seed: The seed of the teacher, where there are several.
+        seed: The seed of the trials.
+        forecaster: Foresees what trials cost.
+
+    Raises:
+        InputError: The search cannot work.
+    """
+
+    def price(trial: Trial) -> list[list[Artifact]]:
+        return forecaster.price(replace(trial, teacher_seed=teacher_seed))
+
+    above = scales_above(experiment.grid.scales, student)
+    found = schedule.foreseen(experiment, above, student, seed, price)
+    return [replace(trial, teacher_seed=teacher_seed) for trial in found]
+
+
+def examples_of(experiment: Experiment, students: Sequence[float], forecaster: Forecaster) -> list[Trial]:
+    """Return trials at the ends of what an experiment's searches may propose, for each teacher, seed and student."""
     return [
-        replace(trial, teacher_seed=teacher_seed)
+        trial
         for teacher_seed in experiment.teachers
         for seed in experiment.seeds
         for student in students
         for schedule in schedules_of(experiment)
         if schedule.source
-        for trial in schedule.examples(scales_above(experiment.grid.scales, student), student, seed)
+        for trial in foreseen(experiment, schedule, student, teacher_seed, seed, forecaster)
     ]
 
 
@@ -93,4 +170,9 @@ def searches_in(forecasts: Sequence[Sequence[Forecast]]) -> list[SearchForecast]
         trial = ways[0].trial
         options = trial.schedule.options.model_dump_json()
         found.setdefault((trial.schedule.name, options, trial.student_scale, trial.replicate), []).extend(ways)
-    return [SearchForecast(ways[0].trial.schedule, ways) for ways in found.values()]
+    return [_search(ways) for ways in found.values()]
+
+
+def _search(ways: Sequence[Forecast]) -> SearchForecast:
+    kind = SearchForecast if ways[0].trial.rung is None else LadderForecast
+    return kind(ways[0].trial.schedule, ways)

@@ -29,10 +29,11 @@ def compare(ledger: Ledger, runs: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
-    """Return one row per finished trial of the runs, with costs, regret, selection and fronts.
+    """Return one row per finished student of the runs, with costs, regret, selection and fronts.
 
     Rows are ordered by run (as asked for), student scale (falling), schedule, path (falling), teacher and seed. A
-    trial that failed has no row, but the stages it finished count to its schedule's cost.
+    trial that failed, or by which it was only decided who goes on, has no row, but the stages it finished count to its
+    schedule's cost.
 
     Raises:
         InputError: The storage knows no such run.
@@ -48,7 +49,7 @@ def comparison(ledger: Ledger, runs: Sequence[str]) -> list[Row]:
     rows = [
         _row(trial, graph, metrics, costs[_schedule(trial)])
         for trial in trials
-        if trial["state"] == "finished" and trial["student"]
+        if trial["state"] == "finished" and trial["student"] and trial["rung"] == trial["rungs"]
     ]
     rows.sort(
         key=lambda r: (

@@ -49,6 +49,8 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "teacher_seed": _WHOLE,
         # The schedule with the options by which it differs from others of its name; null in rows of earlier versions.
         "label": _TEXT,
+        # Where arms share a budget by successive halving: the arm, its rung of how many, and the budget.
+        "arm": _TEXT, "rung": _WHOLE, "rungs": _WHOLE, "budget_flops": _REAL,
     },
 }  # fmt: skip
 

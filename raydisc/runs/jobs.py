@@ -118,7 +118,8 @@ class Jobs:
     def expected(self) -> int:
         """The number of jobs within the budget, with the tests still to come."""
         teachers = self._experiment.teachers
-        tests_to_come = 0 if self._closed or self.left else len(self._trials) + len(teachers)
+        students = sum(trial.leaves_student for trial in self._trials)
+        tests_to_come = 0 if self._closed or self.left else students + len(teachers)
         return len(self.planned) + tests_to_come
 
     def add(self, trials: Sequence[Trial]) -> list[Job]:
@@ -151,6 +152,7 @@ class Jobs:
         tests = [
             Job(f"test-of-{trial.name}", f"test {trial.name}", needs=ended, trial=trial, test=True)
             for trial in self._trials
+            if trial.leaves_student
         ]
         tests += [_testing(teacher_seed, ended) for teacher_seed in self._experiment.teachers]
         if self.left:

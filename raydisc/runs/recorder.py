@@ -11,6 +11,7 @@ from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger, now
 from raydisc.report.schema import STOPPED_EARLY
 from raydisc.schedules.base import Trial
+from raydisc.schedules.rungs import Rung
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
@@ -130,7 +131,8 @@ class Recorder:
             "schedule": trial.schedule.name, "label": trial.schedule.label, "path": list(trial.path),
             "student_scale": trial.student_scale, "lam": trial.schedule.lam, "teacher_seed": trial.teacher_seed,
             "seed": trial.seed, "message": "",
-            "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)), **row,
+            "stages": list(dict.fromkeys(self.asked)), "reused": list(dict.fromkeys(self.reused)),
+            **_standing(trial.rung), **row,
         }  # fmt: skip
         self._ledger.write("trials", [whole], f"{self._run}.{trial.name}")
 
@@ -180,6 +182,13 @@ class Recorder:
             nominal = None if np.isnan(scale) else float(scale)
             part = artifact.key if nominal is None else f"{artifact.key}-{nominal:g}"
             self._ledger.write_predictions(artifact.key, split, nominal, predictions, rows["label"].to_numpy(), part)
+
+
+def _standing(rung: Rung | None) -> dict[str, Any]:
+    """Return the columns on the place of a trial on a ladder; empty where there is none."""
+    if rung is None:
+        return {}
+    return {"arm": rung.arm, "rung": rung.number, "rungs": len(rung.places), "budget_flops": rung.budget}
 
 
 def _metric_rows(artifact: Artifact, metric: str) -> list[dict[str, Any]]:

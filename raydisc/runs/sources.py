@@ -83,7 +83,7 @@ def asked_of(
     proposing = [schedule for schedule in schedules_of(experiment) if schedule.source]
     for label, count in Counter(schedule.label for schedule in proposing).items():
         if count > 1:
-            raise InputError(f"schedules: {count} searches are named '{label}'; give each another 'seed'")
+            raise InputError(f"schedules: {count} searches are named '{label}'; give each another 'seed' or experiment")
     found = [
         Asked(schedule, experiment, subject, student_scale, teacher_seed, seed, storage)
         for teacher_seed in experiment.teachers

@@ -315,7 +315,8 @@ def _perform(job: Job, run: Run, executor: Executor, recorder: Recorder, metrics
     outcome = executor.run(metrics.heard(steps_of(job.trial, run.experiment, run.subject)))
     recorder.trial(job.trial, run.subject, outcome)
     ready: Ready = executor.run(_preparation(job, run))
-    export_student(executor.store, ready.data, job.trial, outcome, run.files / "students")
+    if job.trial.leaves_student:
+        export_student(executor.store, ready.data, job.trial, outcome, run.files / "students")
     flops, metric = sum(artifact.flops for artifact in outcome.own), EvaluatedFacts.of(outcome.student).last.metric
     return JobEnded(_found(outcome.student), metric, flops=flops, curve=tuple(metrics.curve))
 

@@ -7,15 +7,16 @@ neither Ray nor torch.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from raydisc.config.experiment import Experiment
 from raydisc.config.schedules import ScheduleOptions
 from raydisc.config.stopping import StoppingConfig
+from raydisc.schedules.naming import settings_worded, worded
+from raydisc.schedules.rungs import Rung
 from raydisc.schedules.steps import Outcome, Steps, closure, scales_above
 from raydisc.stages.artifact import Artifact
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 OptionsT = TypeVar("OptionsT", bound=ScheduleOptions)
 
+Price = Callable[["Trial"], Sequence[Sequence[Artifact]]]
+"""Foresees the stages of a trial that its search is charged for, the student last, for each way of its choices."""
+
 _LAST = 100
-_LONGEST = 100
-"""The most letters of a trial's settings in its name, which becomes that of a folder; longer ones are hashed."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,12 @@ class Schedule(ABC, Generic[OptionsT]):
         """
         yield from self.trials(above, student_scale, seed)
 
+    def foreseen(
+        self, experiment: Experiment, above: Sequence[float], student_scale: float, seed: int, price: Price
+    ) -> Iterator[Trial]:
+        """Make the examples, where these follow from what trials of the experiment cost; see ``trials``."""
+        yield from self.examples(above, student_scale, seed)
+
     def choices(self, scales: Sequence[float]) -> Sequence[Choice]:
         """Return every way in which the choices of a trial may fall, for ``raydisc plan``.
 
@@ -191,6 +199,11 @@ class Schedule(ABC, Generic[OptionsT]):
         return None
 
     @property
+    def rung(self) -> Rung | None:
+        """The place of the trial where arms are halved on rungs; None where they are not."""
+        return None
+
+    @property
     def label(self) -> str:
         """The name with the options that differ from their defaults, fit for a folder's name.
 
@@ -199,7 +212,7 @@ class Schedule(ABC, Generic[OptionsT]):
         fields = type(self.options).model_fields
         defaults = {option: fields[option].get_default(call_default_factory=True) for option in fields}
         values = {option: getattr(self.options, option) for option in fields}
-        changed = [f"-{option}-{_worded(value)}" for option, value in values.items() if value != defaults[option]]
+        changed = [f"-{option}-{worded(value)}" for option, value in values.items() if value != defaults[option]]
         return self.name + "".join(changed)
 
     @property
@@ -235,14 +248,6 @@ class Schedule(ABC, Generic[OptionsT]):
     def __hash__(self) -> int:
         """Hash by the label, since options may hold lists."""
         return hash(self.label)
-
-
-def _worded(value: Any) -> str:
-    """Return an option's value as a part of a name."""
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    text = "-".join(map(_worded, value)) if isinstance(value, list | tuple) else str(value)
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in text)
 
 
 def assistants_beside(others: Sequence[Schedule[Any]]) -> int:
@@ -348,11 +353,19 @@ class Trial:
     def name(self) -> str:
         """A name that is one word, unique within an experiment and fit for a folder."""
         path = "".join(f"-via-{scale:.15g}" for scale in self.path)
-        settings = "".join(f"-{name}-{_worded(value)}" for name, value in self.settings)
-        if len(settings) > _LONGEST:
-            settings = f"-settings-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+        settings = settings_worded(self.settings)
         teacher = "" if self.teacher_seed is None else f"-teacher-{self.teacher_seed}"
         return f"{self.schedule.stem}{path}{settings}-to-{self.student_scale:.15g}{teacher}-seed-{self.seed}"
+
+    @property
+    def rung(self) -> Rung | None:
+        """The place of the trial on a ladder; None where there is none."""
+        return self.schedule.rung
+
+    @property
+    def leaves_student(self) -> bool:
+        """Whether its student is finished, rather than one by which it is decided who goes on."""
+        return self.rung is None or self.rung.is_last
 
     @property
     def replicate(self) -> tuple[int | None, int]:

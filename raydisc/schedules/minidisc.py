@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from raydisc.config.sections import Lam
 from raydisc.schedules.base import Choice, Mark, Schedule, assistants_beside
 from raydisc.schedules.controls import DECISIVE
 from raydisc.schedules.steps import Outcome, Steps
-from raydisc.stages.artifact import Model
+from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.facts import SupernetFacts
 from raydisc.tradeoff import DEFAULT_LAM, Measured, Scored, choose
 
@@ -32,6 +32,25 @@ class MinidiscOptions(ScheduleOptions):
     reinvest: bool = True
     """Train the student longer, until the search has cost what the grid's cheapest path would have cost alone; one
     assistant only."""
+
+
+class Chosen(NamedTuple):
+    """The assistants that were chosen in a supernet.
+
+    Attributes:
+        path: Their scales.
+        supernet: The supernet in which they were chosen.
+        finalist: That supernet after the first of them was trained on alone; None where all were trained to the end.
+    """
+
+    path: tuple[float, ...]
+    supernet: Artifact
+    finalist: Artifact | None
+
+    @property
+    def weights(self) -> Artifact:
+        """The artifact with the weights that are gone on with."""
+        return self.finalist or self.supernet
 
 
 class Minidisc(Schedule[MinidiscOptions]):
@@ -79,11 +98,8 @@ class Minidisc(Schedule[MinidiscOptions]):
         end, and nothing is reinvested.
         """
         ready = yield from search.prepare()
-        contest = yield from self.contest(search, ready)
-        candidates = SupernetFacts.of(contest.supernet).candidates
-        path = choose_path(candidates, self.lam, self.assistants, search.student_scale)
-        finalist = yield from search.finalist(contest, path[0])
-        supernet = finalist or contest.supernet
+        chosen = yield from self.chosen(search, ready)
+        supernet, path = chosen.weights, chosen.path
         reinvests = self.options.reinvest and self.assistants == 1
         saved = search.saved(supernet, search.assistant_scales[-1]) if reinvests else None
         teacher = Model(supernet, path[0])
@@ -91,7 +107,15 @@ class Minidisc(Schedule[MinidiscOptions]):
             start = ready.teacher if search.from_teacher else Model(supernet)
             teacher = Model((yield from search.distil(ready, teacher, start, scale, extra=saved)))
         initialisation = "teacher" if search.from_teacher else "supernet"
-        return Outcome(teacher.artifact, path, initialisation, contest.supernet, finalist)
+        return Outcome(teacher.artifact, path, initialisation, chosen.supernet, chosen.finalist)
+
+    def chosen(self, search: Search, ready: Ready) -> Steps[Chosen]:
+        """Train the candidates, choose the assistants, and train the first of them on alone."""
+        contest = yield from self.contest(search, ready)
+        candidates = SupernetFacts.of(contest.supernet).candidates
+        path = choose_path(candidates, self.lam, self.assistants, search.student_scale)
+        finalist = yield from search.finalist(contest, path[0])
+        return Chosen(path, contest.supernet, finalist)
 
     def contest(self, search: Search, ready: Ready) -> Steps[Contest]:
         """Train the candidates, the student's own among them, in one set of weights.

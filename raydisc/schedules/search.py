@@ -213,24 +213,44 @@ class Search:
             )
         )
 
-    def distil_within(self, ready: Ready, start: Model, flops: float, paid: Sequence[Artifact] = ()) -> Steps[Artifact]:
-        """Ask for the student, distilled from the teacher for what is left of a search's FLOPs.
+    def distil_within(
+        self,
+        ready: Ready,
+        start: Model,
+        flops: float,
+        paid: Sequence[Artifact] = (),
+        teacher: Model | None = None,
+        until: float | None = None,
+        before: Artifact | None = None,
+    ) -> Steps[Artifact]:
+        """Ask for the student, distilled for what is left of a search's FLOPs.
 
         Args:
             ready: The preparation.
             start: The model that it is cut from.
             flops: What the whole search may cost, importance left out.
-            paid: The initial model and what it was made from. If the teacher's outputs are among them, the student
-                learns from them.
+            paid: The initial model and what it was made from. If the teacher's outputs are among them, a student of the
+                teacher learns from them.
+            teacher: The model that it is trained towards; the teacher itself by default.
+            until: See ``Distil``.
+            before: See ``Distil``.
         """
-        outputs = [artifact for artifact in paid if artifact.kind == TeacherOutputs.kind]
-        left = flops - sum(artifact.flops for artifact in paid if artifact not in outputs)
-        scale = self.student_scale
-        return (yield from self.distil(ready, ready.teacher, start, scale, budget_flops=left, kept=bool(outputs)))
+        by_teacher = teacher is None or teacher == ready.teacher
+        outputs = [artifact for artifact in paid if by_teacher and artifact.kind == TeacherOutputs.kind]
+        left, kept = flops - sum(artifact.flops for artifact in paid if artifact not in outputs), bool(outputs)
+        return (
+            yield from self.distil(
+                ready, teacher or ready.teacher, start, self.student_scale, left, kept=kept, until=until, before=before
+            )
+        )
 
     def extract(self, ready: Ready, supernet: Artifact) -> Steps[Artifact]:
         """Ask for the student as a supernet has it, without further training."""
         return (yield Extract(ready.data, ready.importance, supernet, self.student_scale))
+
+    def with_distillation(self, config: DistillationConfig) -> "Search":
+        """Return the search with another section ``distillation``."""
+        return replace(self, experiment=self.experiment.model_copy(update={"distillation": config}))
 
     def with_once_for_all(self, **changes: Any) -> "Search":
         """Return the search with other settings of ``once_for_all``."""

@@ -47,6 +47,19 @@ class Outcome:
     own: tuple[Artifact, ...] = ()
 
 
+def noted(steps: Steps[Result]) -> Steps[tuple[Result, list[Artifact]]]:
+    """Do steps, and return their result with the artifacts that they asked for, each once."""
+    asked: dict[str, Artifact] = {}
+    try:
+        request = next(steps)
+        while True:
+            artifact = yield request
+            asked.setdefault(artifact.key, artifact)
+            request = steps.send(artifact)
+    except StopIteration as end:
+        return end.value, list(asked.values())
+
+
 def scales_above(scales: Sequence[float], student_scale: float) -> tuple[float, ...]:
     """Return the scales of a grid above a student's, in the grid's order."""
     return tuple(scale for scale in scales if scale > student_scale)

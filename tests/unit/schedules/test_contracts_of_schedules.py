@@ -7,10 +7,11 @@ from raydisc.schedules import SCHEDULES
 from raydisc.schedules.autodisc import Autodisc, AutodiscOptions
 from raydisc.schedules.minidisc import Minidisc, MinidiscOptions
 from raydisc.schedules.optuna import Optuna, OptunaOptions
+from raydisc.schedules.recommend import Recommend, RecommendOptions
 from raydisc.testing.runs import tiny_experiment
 from raydisc.testing.schedules import ScheduleContract
 
-OPTIONS = {"takd": {"path": [0.7, 0.4]}}
+OPTIONS = {"takd": {"path": [0.7, 0.4]}, "recommend": {"budget_flops": 1.5e8}}
 """Options of the schedules that cannot do without."""
 
 
@@ -20,11 +21,12 @@ def examples():
     controls = {control: control.of(rival) for rival in reversed(plain) for control in rival.controls}
     assert set(controls) == {kind for kind in SCHEDULES if kind.is_control}
     by_lam = Optuna(OptunaOptions(space={"lam": RangeConfig(low=0.1, high=0.3)}, seed=3))
-    return [*plain, *controls.values(), Minidisc(MinidiscOptions(lam=0.5, assistants=2, reinvest=False)), by_lam]
+    arms = [Recommend(RecommendOptions(budget_flops=3e8, arms=[arm])) for arm in ("minidisc", "takd")]
+    return [*plain, *arms, *controls.values(), Minidisc(MinidiscOptions(lam=0.5, assistants=2, reinvest=False)), by_lam]
 
 
 class TestSchedules(ScheduleContract):
-    @pytest.fixture(params=examples(), ids=lambda schedule: schedule.label)
+    @pytest.fixture(params=examples(), ids=lambda schedule: next(schedule.examples((0.9,), 0.25, 0), schedule).name)
     def schedule(self, request):
         return request.param
 
