@@ -93,7 +93,7 @@ def schedule_rows(
         teachers, seeds = (len(set(known)) for known in zip(*replicates, strict=True))
         row: Row = {
             "schedule": name, "student_scale": student, "trials": some[0][0].trial.schedule.most or len(some),
-            "teachers": teachers, "seeds": seeds,
+            "teachers": teachers, "seeds": seeds, "label": some[0][0].trial.schedule.label,
             "lam": some[0][0].trial.schedule.lam, "assistants": _assistants(some), "asked": some[0][0].trial in wanted,
         }  # fmt: skip
         for quantity in costs[0]:

@@ -78,7 +78,7 @@ def _schedules(plan: Mapping[str, Any]) -> Sheet:
     timed, priced = "device_seconds" in rows[0], "money" in rows[0]
     lines = [
         [
-            row["schedule"] + ("" if row["asked"] else " *"), _path(row), formats.scale(row["student_scale"]),
+            row["label"] + ("" if row["asked"] else " *"), _path(row), formats.scale(row["student_scale"]),
             str(row["trials"]), _range(row["flops"], lambda flops: formats.significant(flops / one)),
             _range(row["relative_to_cheapest_path"], formats.times),
             *([_range(row["device_seconds"], hours)] if timed else []),

@@ -113,6 +113,8 @@ class ScheduleContract:
         """Reports tell the rows of one schedule from those of others by the label, which begins with the name."""
         assert {trial.schedule.label for trial in trials} == {schedule.label}
         assert re.fullmatch(rf"{schedule.name}(-[A-Za-z0-9._-]+)?", schedule.label)
+        if isinstance(schedule, Control):
+            assert schedule.label == schedule.label_beside(type(schedule.rival), schedule.rival.label)
 
     def test_trials_are_for_the_student_and_the_seed(self, schedule: Schedule[Any], experiment: Experiment) -> None:
         """Another seed or another student makes other trials of the same number for the same grid."""

@@ -115,6 +115,17 @@ def test_minidisc_and_maxidisc_stand_side_by_side_whatever_the_file_asks_for(pla
     assert schedules["maxidisc"]["relative_to_dearest_path"]["expected"] < 3
 
 
+def test_schedules_of_one_name_and_controls_of_several_rivals_have_lines_of_their_own():
+    named = ["schedules=[minidisc, {minidisc: {lam: 0.4}}, {maxidisc: {paths: 1}}]", "controls=[kd_equal_compute]"]
+    plan = forecast(load_experiment("tiny.yaml", named), 1, "80GiB")
+    labels = [
+        "kd_equal_compute", "kd_equal_compute-lam-0.4", "minidisc", "minidisc-lam-0.4", "maxidisc-paths-1",
+    ]  # fmt: skip
+    assert [row["label"] for row in plan["schedules"]] == labels
+    lines = text_of(plan).splitlines()
+    assert all(sum(line.startswith(f"{label}  ") for line in lines) == 1 for label in labels)
+
+
 def test_schedules_that_the_file_lacks_are_added_where_the_grid_has_room():
     def names(*overrides):
         trials = shown_beside(load_experiment("tiny.yaml", overrides), [0.25])
