@@ -80,7 +80,7 @@ def _on_the_assistant(label: str, whole: Interval, teaching: Sequence[EstimatedE
     carries = any(_carries(it, whole) for it in teaching)
     helps = carries and teaching[0].interval.mean > 0
     if not whole.decides or whole.mean < 0:
-        good = "" if whole.decides else f", and {KD} is as good as far as they can tell"
+        good = "" if whole.decides else f", and {KD} is as good to within {formats.within(whole)} points"
         despite = (
             ". Yet from the same first weights, distilling from the assistant is better than from the teacher"
             if helps

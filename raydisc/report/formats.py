@@ -63,6 +63,11 @@ def points(value: Interval, unit: str = "") -> str:
     return mean + unit + (f" [{', '.join(bounds)}]" if bounds else "")
 
 
+def within(value: Interval) -> str:
+    """Return the largest difference in points, of either sign, that an interval leaves open."""
+    return f"{100 * max(abs(value.low or 0.0), abs(value.high or 0.0)):.1f}"
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number of things with its noun."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
