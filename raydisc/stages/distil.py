@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +30,7 @@ from raydisc.stages.scoring import Judged, judge
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.targets import are_kept, weighted_loss
 from raydisc.stages.training import Known, Learner, Pupil, Towards, Training
-from raydisc.stages.work import Passes, Work, over_split
+from raydisc.stages.work import Passes, Shape, Work, over_split
 from raydisc.tasks.tokenised import Batch
 from raydisc.training.batches import BatchSource, pass_flops, steps_of
 from raydisc.training.checkpoint import TrainingState
@@ -211,8 +212,8 @@ class Distil(Stage):
         cost = known.cost
         teacher = None if are_kept(self.outputs) else read_structure(known.store, self.teacher)
 
-        def step_flops(step: int) -> float:
-            shape = source.shape(step)
+        @cache
+        def batch_flops(shape: Shape) -> float:
             return STEP_FORWARDS * cost.flops(structure, *shape) + (cost.flops(teacher, *shape) if teacher else 0.0)
 
         if self.budget_flops is not None:
@@ -223,7 +224,7 @@ class Distil(Stage):
         else:
             steps, spent = steps_of(self.config, source.steps_per_epoch), 0.0
             budget = self.extra.flops(self, known, source) if self.extra else 0.0
-        while (spent := spent + step_flops(steps)) <= budget:
+        while (spent := spent + batch_flops(known.shape(source, steps))) <= budget:
             steps += 1
         return max(1, steps)
 

@@ -96,10 +96,16 @@ class Known:
         return self.sources[place]
 
     def first_shapes(self, source: BatchSource, steps: int) -> Counter[Shape]:
-        """Count the shapes of a source's first batches, each of which is looked at once."""
+        """Count the shapes of a source's first batches."""
+        if steps:
+            self.shape(source, steps - 1)
+        return Counter(self.shapes[source][:steps])
+
+    def shape(self, source: BatchSource, step: int) -> Shape:
+        """Return the shape of a source's batch; each batch is looked at once."""
         known = self.shapes[source]
-        known.extend(source.shape(step) for step in range(len(known), steps))
-        return Counter(known[:steps])
+        known.extend(source.shape(place) for place in range(len(known), step + 1))
+        return known[step]
 
 
 @dataclass(frozen=True)
