@@ -16,6 +16,7 @@ from raydisc.report.bootstrap import Bootstrap
 from raydisc.report.compare import comparison
 from raydisc.report.figures import candidates_figure, cost_figure, render, sweep_figure
 from raydisc.report.ledger import Ledger
+from raydisc.report.recommendation_text import page_sheet
 from raydisc.report.rows import grouped
 from raydisc.report.schedules import oracle_schedule
 from raydisc.report.show import show
@@ -64,6 +65,7 @@ def html_report(ledger: Ledger, run: str, experiment: str | None = None) -> str:
         *[f"<p class='notice'>{escape(_sentence(notice))}</p>" for notice in shown["notices"]],
         "<h2>Comparison</h2>",
         *(map(as_html, comparison_sheets(bootstrap, rows, summaries)) if rows else ["<p>No trial has finished.</p>"]),
+        *(as_html(page_sheet(page)) for page in shown["recommendations"]),
         *_cost_figures(summaries),
         "<h2>Candidates</h2>",
         *map(as_html, candidate_sheets(shown)),

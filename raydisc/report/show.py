@@ -15,6 +15,8 @@ from raydisc.report.costs import Cost, cost_of, total
 from raydisc.report.effects import judge, sentences
 from raydisc.report.ledger import Ledger
 from raydisc.report.ranking import Ranking, ranking, uses
+from raydisc.report.recommendation import pages
+from raydisc.report.recommendation_text import page_json
 from raydisc.report.rows import Row, label_of
 from raydisc.report.stages import run_stages, settings_of, teacher
 
@@ -52,6 +54,8 @@ def show(ledger: Ledger, run: str, bootstrap: Bootstrap | None = None) -> dict[s
           it, and a ``sentence``;
         - ``conclusion``: sentences on what the tables support, for each student and schedule;
         - ``spent``: what the run itself computed, without stages found in the storage;
+        - ``recommendations``: of each schedule that spends a budget on arms its student, the arms on each rung, what
+          was spent on what, what twice the budget would buy, and all of it in ``sentences``;
         - ``notices``: what to know before believing the numbers.
 
     Raises:
@@ -82,6 +86,7 @@ def show(ledger: Ledger, run: str, bootstrap: Bootstrap | None = None) -> dict[s
         ],
         "effects": [{**it.public(), "sentence": told} for it, told in zip(effects, sentences(effects), strict=True)],
         "conclusion": conclusions(rows, effects),
+        "recommendations": [page_json(page) for page in pages(ledger, run)],
         "spent": dataclasses.asdict(_spent(computed)),
         "notices": notices(trials, rows, rankings),
     }

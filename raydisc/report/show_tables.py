@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from raydisc.report import formats
 from raydisc.report.conclusion import verdict_sheets
+from raydisc.report.recommendation_text import page_sheet
 from raydisc.report.rows import grouped
 from raydisc.report.schedules import is_search
 from raydisc.report.table import Sheet, Style, print_lines, print_sheets
@@ -28,6 +29,7 @@ def show_sheets(shown: Shown) -> list[Sheet]:
     told = [effect["sentence"] for effect in shown["effects"]]
     sheets = [stage_sheet(shown), *candidate_sheets(shown), trial_sheet(shown)]
     sheets += verdict_sheets(shown["run"], told, shown["conclusion"])
+    sheets += map(page_sheet, shown["recommendations"])
     return [sheet for sheet in sheets if not sheet.is_empty]
 
 
