@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from raydisc.report import formats
 from raydisc.report.rows import Row, grouped, preference
-from raydisc.report.schedules import is_search
+from raydisc.report.schedules import has_fronts
 from raydisc.report.table import Sheet, Style
 
 
@@ -35,7 +35,7 @@ def front_sheet(run: str, rows: Sequence[Row]) -> Sheet:
         run: Name of the run.
         rows: Of ``raydisc.report.compare.comparison``, of this run.
     """
-    searched = [row for row in rows if is_search(row.schedule)]
+    searched = [row for row in rows if has_fronts(row.schedule)]
     shown: list[Row] = []
     for members in grouped(searched, lambda r: (r.student_scale, r.label, r.replicate)).values():
         shown += sorted((row for row in members if row.on_front), key=lambda r: -_flops(r))

@@ -49,9 +49,9 @@ def is_control(name: str) -> bool:
     return (registered(name) or Schedule).is_control
 
 
-def is_search(name: str) -> bool:
-    """Whether a schedule's trials are proposed from results."""
-    return bool((registered(name) or Schedule).source)
+def has_fronts(name: str) -> bool:
+    """Whether the fronts of a schedule's trials are shown."""
+    return (registered(name) or Schedule).fronts
 
 
 def control_labels(row: Labelled) -> dict[type[Control], str]:

@@ -10,7 +10,7 @@ from raydisc.report import formats
 from raydisc.report.conclusion import verdict_sheets
 from raydisc.report.recommendation_text import page_sheet
 from raydisc.report.rows import grouped
-from raydisc.report.schedules import is_search
+from raydisc.report.schedules import has_fronts
 from raydisc.report.table import Sheet, Style, print_lines, print_sheets
 from raydisc.tasks.metrics import shown_as
 
@@ -81,7 +81,7 @@ def trial_sheet(shown: Shown) -> Sheet:
     """Return every trial with its student."""
     derived = shown_as(shown["metric"] or "")
     several = any(trial["teacher_seed"] is not None for trial in shown["trials"])
-    searched = any(is_search(trial["schedule"]) for trial in shown["trials"])
+    searched = any(has_fronts(trial["schedule"]) for trial in shown["trials"])
     columns = ["<schedule", "<path", "student", "params", *(["teacher"] if several else []), "seed", "<first weights",
                "validation", "test",
                *([derived.name] if derived else []), "FLOPs", "device s", "<student's key", "<state",
@@ -102,7 +102,7 @@ def trial_sheet(shown: Shown) -> Sheet:
             formats.seconds(trial["device_seconds"]),
             (trial["student"] or formats.DASH)[:12],
             trial["state"],
-            *(["on the front" if trial["on_front"] and is_search(trial["schedule"]) else ""] if searched else []),
+            *(["on the front" if trial["on_front"] and has_fronts(trial["schedule"]) else ""] if searched else []),
         ]
         for trial in shown["trials"]
     ]

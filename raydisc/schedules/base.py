@@ -90,6 +90,7 @@ class Schedule(ABC, Generic[OptionsT]):
         timed: Whether its stages depend on measured seconds, so that no plan foresees them to the last FLOP.
         source: Where the source of its trials is (``package.module:NAME``), if they are proposed as results come; see
             ``raydisc.runs.sources``. Empty where ``trials`` makes them all.
+        fronts: Whether reports show which of its trials are on the front of metric and FLOPs.
         controls: The controls that stand beside each of its trials.
         options: The options of this instance.
 
@@ -117,6 +118,7 @@ class Schedule(ABC, Generic[OptionsT]):
     is_control: ClassVar[bool] = False
     timed: ClassVar[bool] = False
     source: ClassVar[str] = ""
+    fronts: ClassVar[bool] = False
     controls: ClassVar[tuple[type[Control], ...]] = ()
 
     options: OptionsT

@@ -77,6 +77,7 @@ class Optuna(Schedule[OptunaOptions]):
     mark = Mark("#882255", "X")
     place = 70
     source = "raydisc.runs.study:SEARCH"
+    fronts = True
 
     chosen_lam: float | None = None
 

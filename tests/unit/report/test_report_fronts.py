@@ -61,8 +61,10 @@ def test_reports_show_the_front_of_a_search(searched: World) -> None:
     assert of_show.getvalue().count("on the front") == 6
 
 
-def test_a_run_without_a_search_shows_no_front(filled: World) -> None:
+def test_a_run_without_a_search_for_a_front_shows_none(filled: World) -> None:
     text = io.StringIO()
     print_comparison(filled.ledger, ["r"], text)
     render_show(show(filled.ledger, "r"), text)
+    filled.trial("rung", "recommend", "kd-s0", 0.5)
+    print_comparison(filled.ledger, ["r"], text)
     assert "front" not in text.getvalue()
