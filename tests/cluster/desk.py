@@ -1,14 +1,20 @@
 """A tiny but whole experiment, run as a user runs it: by the command, in a process of its own."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from raydisc.cli.main import main
 
 EXPERIMENT = """
 task: {reviews: {train: 240, validation: 80, test: 90, clauses: 2}, max_length: 32}
@@ -43,19 +49,39 @@ resources: {checkpoint_every_s: 0.5}
 """Its stages that are trained take some seconds each, and their weights are large enough for hot copies."""
 
 
+SEVERAL = """
+import contextlib, io, json, sys
+from raydisc.cli.main import main
+
+found = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(words)
+    found.append([code, (said if code else printed).getvalue()])
+print(json.dumps(found))
+"""
+
+
 @dataclass(frozen=True)
 class Desk:
     """A user's current folder with an experiment file, and the command run in it."""
 
     folder: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that the command finds."""
+        return {**os.environ, "HOME": str(self.folder), "COLUMNS": "200"}
+
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """Start the command without waiting."""
-        environment = {**os.environ, "HOME": str(self.folder), "COLUMNS": "200"}
+        return self._python("-m", "raydisc.cli.main", *words)
+
+    def _python(self, *words: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-m", "raydisc.cli.main", *words],
+            [sys.executable, *words],
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -67,6 +93,32 @@ class Desk:
         printed, said = process.communicate(timeout=300)
         assert process.returncode == code, f"{words}: {process.returncode}\n{printed}\n{said}"
         return printed if code == 0 else said
+
+    def ask(self, *words: str, code: int = 0) -> str:
+        """Run a command that begins no session of Ray, in this process, which has imported everything already.
+
+        Gives what it printed, or, where it is to fail, what it said.
+        """
+        printed, said = io.StringIO(), io.StringIO()
+        with (
+            patch.dict(os.environ, self.environment),
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(said),
+        ):
+            found = main(words)
+        assert found == code, f"{words}: {found}\n{printed.getvalue()}\n{said.getvalue()}"
+        return (printed if code == 0 else said).getvalue()
+
+    def several(self, *commands: Sequence[str]) -> list[tuple[int, str]]:
+        """Run commands one after the other in one process, which imports everything once.
+
+        Gives of each its code and what it printed, or, where it failed, what it said.
+        """
+        process = self._python("-c", SEVERAL, json.dumps(commands))
+        printed, said = process.communicate(timeout=300)
+        assert process.returncode == 0, f"{commands}: {process.returncode}\n{printed}\n{said}"
+        return [(code, told) for code, told in json.loads(printed)]
 
     def json(self, *words: str) -> Any:
         """Run the command and read what it printed as JSON."""

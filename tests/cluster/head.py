@@ -45,17 +45,11 @@ class Client(Desk):
 
     variables: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        """Start the command without waiting."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        return subprocess.Popen(
-            [sys.executable, "-m", "raydisc.cli.main", *words],
-            cwd=self.folder,
-            env={**clean, "HOME": str(self.folder), "COLUMNS": "200", **self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that the command finds."""
+        clean = {name: value for name, value in super().environment.items() if not name.startswith("RAY_")}
+        return {**clean, **self.variables}
 
 
 @contextmanager

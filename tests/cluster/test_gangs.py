@@ -85,9 +85,9 @@ def test_a_run_whose_workers_are_killed_or_told_to_go_finds_the_same_bit_for_bit
 
 
 def test_more_workers_than_devices_are_refused(desk: Desk) -> None:
-    said = desk.run("run", "tiny.yaml", "--set", "resources.workers=500", code=2)
+    said = desk.ask("run", "tiny.yaml", "--set", "resources.workers=500", code=2)
     assert "resources.workers: 500 workers with 1 threads each" in said
-    said = desk.run("run", "tiny.yaml", "--set", "resources.workers=3", "--set", "resources.parallel=hybrid", code=2)
+    said = desk.ask("run", "tiny.yaml", "--set", "resources.workers=3", "--set", "resources.parallel=hybrid", code=2)
     assert "'hybrid' needs 'shard'" in said
     assert "a divisor of the 3 workers" in said
     assert not Path(desk.folder / "runs" / "artifacts").exists()

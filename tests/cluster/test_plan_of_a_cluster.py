@@ -89,7 +89,7 @@ def test_gpus_that_cannot_be_asked_for_their_memory_are_refused(desk: Desk, monk
 )
 def test_where_there_is_no_cluster_one_sentence_says_so_soon(desk: Desk, address: str, sentence: str) -> None:
     begun = time.monotonic()
-    said = desk.run("plan", "tiny.yaml", "--address", address, code=2)
+    said = desk.ask("plan", "tiny.yaml", "--address", address, code=2)
     assert said.count("\n") == 1
     assert sentence in said
     assert time.monotonic() - begun < 100, "Ray itself takes minutes"
@@ -97,5 +97,5 @@ def test_where_there_is_no_cluster_one_sentence_says_so_soon(desk: Desk, address
 
 def test_a_run_is_told_the_same(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", NOWHERE)
-    assert "no Ray cluster lets this process in at '127.0.0.1:9'" in desk.run("run", "tiny.yaml", code=2)
+    assert "no Ray cluster lets this process in at '127.0.0.1:9'" in desk.ask("run", "tiny.yaml", code=2)
     assert not list(Path(desk.folder).glob("runs/artifacts/*"))

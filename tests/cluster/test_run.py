@@ -26,7 +26,7 @@ pytestmark = pytest.mark.cluster
 COMPARISON_FIELDS = {
     "run", "task", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
     "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds",
-    "wall_seconds", "cost_relative_to_oracle", "regret", "selected", "teacher_seed",
+    "wall_seconds", "cost_relative_to_oracle", "regret", "selected", "teacher_seed", "label",
 }  # fmt: skip
 CANDIDATE_FIELDS = {"scale", "measured_scale", "parameters", "flops", "metric", "tradeoff", "place"}
 
@@ -37,13 +37,13 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def compared(finished: Desk) -> Rows:
     """Return what ``raydisc compare --json`` prints for the finished run."""
-    return list(finished.json("compare", "tiny", "--json"))
+    return list(json.loads(finished.ask("compare", "tiny", "--json")))
 
 
 @pytest.fixture(scope="module")
 def shown(finished: Desk) -> dict[str, Any]:
     """Return what ``raydisc show --json`` prints for the finished run."""
-    return dict(finished.json("show", "tiny", "--json"))
+    return dict(json.loads(finished.ask("show", "tiny", "--json")))
 
 
 def ledger_of(desk: Desk) -> Ledger:
@@ -152,18 +152,18 @@ def test_the_student_predicts_what_the_ledger_says(finished: Desk) -> None:
 def test_predict_labels_a_file(finished: Desk) -> None:
     (finished.folder / "new.jsonl").write_text(json.dumps({"text": "the food was good"}) + "\n")
     [trial] = ledger_of(finished).rows("trials", run="tiny", schedule="kd")
-    finished.run("predict", f"runs/tiny/students/{trial['trial']}", "new.jsonl", "--output", "labels.csv")
+    finished.ask("predict", f"runs/tiny/students/{trial['trial']}", "new.jsonl", "--output", "labels.csv")
     labels = pd.read_csv(finished.folder / "labels.csv")
     assert labels.loc[0, "label"] in {"negative", "mixed", "positive"}
     assert 1 / 3 <= labels.loc[0, "probability"] <= 1
 
 
 def test_ls_names_the_run(finished: Desk) -> None:
-    assert "tiny" in finished.run("ls")
+    assert "tiny" in finished.ask("ls")
 
 
 def test_a_name_with_another_experiment_is_refused(finished: Desk) -> None:
-    said = finished.run("run", "tiny.yaml", "--set", "distillation.lr=0.5", code=2)
+    said = finished.ask("run", "tiny.yaml", "--set", "distillation.lr=0.5", code=2)
     assert "tiny" in said
     assert "another" in said
 
@@ -226,5 +226,5 @@ def test_on_a_terminal_progress_is_drawn(desk: Desk) -> None:
 
 
 def test_compare_prints_markdown(finished: Desk) -> None:
-    lines = finished.run("compare", "tiny", "--markdown").splitlines()
+    lines = finished.ask("compare", "tiny", "--markdown").splitlines()
     assert any(line.startswith("|") and "minidisc" in line for line in lines)

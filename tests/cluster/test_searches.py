@@ -1,5 +1,6 @@
 """Searches that an experiment file names: run, killed and resumed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.cluster
 SEARCH = """
 schedules:
   - optuna:
-      trials: 5
+      trials: 4
       at_once: 2
       space:
         path: {choices: [[], [0.5], [0.8]]}
@@ -33,13 +34,13 @@ import raydisc
 from raydisc.runs import study
 
 class Killing(study.Study):
-    # Ends the driver as the machine's kernel would once three results are known.
+    # Ends the driver as the machine's kernel would once two results are known.
     told = 0
 
     def tell(self, trial, result):
         super().tell(trial, result)
         Killing.told += 1
-        if Killing.told == 3:
+        if Killing.told == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
 study.Study = Killing
@@ -78,13 +79,13 @@ def test_a_search_is_killed_and_resumed_as_if_nothing_had_been(tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     begun = in_journal(killed)
-    assert [state for _, state, _ in begun].count("COMPLETE") == 3
+    assert [state for _, state, _ in begun].count("COMPLETE") == 2
     killed.run("resume", "tiny")
 
     found = in_journal(killed)
     assert found == in_journal(undisturbed)
     assert [name for name, _, _ in begun] == [name for name, _, _ in found][: len(begun)]
-    assert len(found) == 5
+    assert len(found) == 4
     trials = trials_of(killed)
     assert {name: trial["validation_metric"] for name, trial in trials.items()} == {
         name: metric for name, _, metric in found
@@ -95,8 +96,8 @@ def test_a_search_is_killed_and_resumed_as_if_nothing_had_been(tmp_path: Path) -
     stages = Ledger(killed.folder / "runs" / "ledger").rows("stages", latest=False, state="finished")
     keys = [stage["key"] for stage in stages]
     assert len(set(keys)) == len(keys), "computed once"
-    rows = killed.json("compare", "tiny", "--json")
-    assert sorted(row["selected"] for row in rows) == [False] * 4 + [True]
+    rows = json.loads(killed.ask("compare", "tiny", "--json"))
+    assert sorted(row["selected"] for row in rows) == [False] * 3 + [True]
 
 
 STOPPED = """
@@ -126,7 +127,7 @@ def test_a_rule_stops_trials_whose_cost_is_in_the_bill(tmp_path: Path) -> None:
     rows = Ledger(desk.folder / "runs" / "ledger").rows("stages", latest=False, state="stopped")
     assert rows
     assert all(row["flops"] > 0 and row["device_seconds"] > 0 for row in rows)
-    [whole_cost] = {row["schedule_flops"] for row in desk.json("compare", "tiny", "--json")}
+    [whole_cost] = {row["schedule_flops"] for row in json.loads(desk.ask("compare", "tiny", "--json"))}
     keys = {key for trial in trials.values() for key in trial["stages"]}
     finished = Ledger(desk.folder / "runs" / "ledger").rows("stages", state="finished")
     searched = [

@@ -108,7 +108,7 @@ def test_a_run_that_is_interrupted_as_it_begins_says_how_to_go_on(desk: Desk, te
         driver.send_signal(signal.SIGINT)
 
     assert "interrupted; continue with: raydisc resume tiny" in ended(desk, temporary, interrupt)
-    assert "interrupted" in desk.run("ls")
+    assert "interrupted" in desk.ask("ls")
 
 
 def test_a_driver_that_is_told_to_go_amid_the_training_keeps_a_checkpoint(desk: Desk, temporary: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_driver_that_is_told_to_go_amid_the_training_keeps_a_checkpoint(desk: 
         driver.terminate()
 
     assert "interrupted; continue with: raydisc resume tiny" in ended(desk, temporary, terminate)
-    assert "interrupted" in desk.run("ls")
+    assert "interrupted" in desk.ask("ls")
     assert partial(desk)
 
 

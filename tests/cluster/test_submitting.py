@@ -90,16 +90,24 @@ def test_the_storage_of_a_job_may_be_behind_an_address(
 
 def test_status_logs_and_ls_tell_of_the_job(user: Client, submitted: dict[str, Any], head: Head) -> None:
     job = submitted["job"]
-    told = user.json("status", job, "--json")
+    codes, printed = zip(
+        *user.several(
+            ("status", job, "--json"), ("status", job), ("logs", job), ("logs", job, "--follow"),
+            ("ls", "--address", head.address, "--json"), ("status",), ("stop", job),
+        ),
+        strict=True,
+    )  # fmt: skip
+    assert {*codes} == {0}
+    told, state, log, followed, jobs, states, stopped = printed
+    told = json.loads(told)
     assert (told["job"], told["state"], told["exit_code"]) == (job, "finished", 0)
     assert told["storage"] == str(user.folder / "runs")
-    assert "exit code: 0" in user.run("status", job)
-    log = user.run("logs", job)
+    assert "exit code: 0" in state
     assert "finished: kd-to-0.25-seed-0" in log
-    assert user.run("logs", job, "--follow") == log
-    assert job in {each["job"] for each in user.json("ls", "--address", head.address, "--json")}
-    assert re.search(rf"{job} +tiny +finished +0 ", user.run("status"))
-    assert f"{job} had already ended: finished" in user.run("stop", job)
+    assert followed == log
+    assert job in {each["job"] for each in json.loads(jobs)}
+    assert re.search(rf"{job} +tiny +finished +0 ", states)
+    assert f"{job} had already ended: finished" in stopped
 
 
 def test_what_a_job_is_told_holds_no_secret(user: Client, submitted: dict[str, Any], head: Head) -> None:
@@ -126,16 +134,17 @@ def _text(path: Path) -> str:
 def test_strangers_are_refused(user: Client, head: Head) -> None:
     for variables in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
         stranger = Client(user.folder, {**variables, "RAY_ADDRESS": head.address})
-        for words in (SUBMIT, ("status",)):
-            said = stranger.run(*words, code=2)
+        for code, said in stranger.several(SUBMIT, ("status",)):
+            assert code == 2
             assert said.count("\n") == 1
             assert "refuses this client: set RAY_AUTH_MODE=token" in said
             assert "RAY_AUTH_TOKEN_PATH" in said
 
 
 def test_unknown_jobs_and_clusters_are_named(user: Client) -> None:
-    assert "has no job 'nothing'" in user.run("logs", "nothing", code=2)
-    nowhere = user.run("status", "--address", "http://127.0.0.1:9", code=2)
+    (one, unknown), (other, nowhere) = user.several(("logs", "nothing"), ("status", "--address", "http://127.0.0.1:9"))
+    assert (one, other) == (2, 2)
+    assert "has no job 'nothing'" in unknown
     assert nowhere.startswith("raydisc: no cluster can be reached at http://127.0.0.1:9 ")
     assert nowhere.count("\n") == 1
 

@@ -1,5 +1,7 @@
 """A run with several teachers, from its command to its tables."""
 
+import json
+
 import pytest
 from desk import Desk
 
@@ -23,7 +25,7 @@ def test_every_schedule_is_run_and_judged_by_every_teacher(desk: Desk) -> None:
     kinds = [row["kind"] for row in stages]
     assert (kinds.count("tokenise"), kinds.count("finetune"), kinds.count("evaluate")) == (1, 2, 2 + 4)
     assert {row["seed"] for row in stages if row["kind"] == "finetune"} == {3, 5}
-    rows = desk.json("compare", "tiny", "--json")
+    rows = json.loads(desk.ask("compare", "tiny", "--json"))
     assert [(row["schedule"], row["teacher_seed"]) for row in rows] == [
         ("kd", 3), ("kd", 5), ("takd", 3), ("takd", 5),
     ]  # fmt: skip
