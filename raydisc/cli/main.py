@@ -10,7 +10,7 @@ import logging
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from raydisc.exit_codes import DONE, STOPPED, exit_code_of, exit_code_of_run, sa
 from raydisc.registry import nearest
 
 if TYPE_CHECKING:
+    from raydisc.runtime.driver import RunResult
     from raydisc.storage.folder import Storage
 
 
@@ -60,6 +61,17 @@ def _run(options: argparse.Namespace) -> int:
     return next((code for code in reversed(codes) if code != DONE), DONE)
 
 
+def _recommend(options: argparse.Namespace) -> int:
+    from raydisc.cli.recommend import print_recommendations, recommending
+
+    experiment = recommending(options, _experiment(options))
+
+    def report(result: "RunResult") -> None:
+        print_recommendations(experiment, result, options.plain, options.json)
+
+    return _execute(experiment, options.plain, report)
+
+
 def _resume(options: argparse.Namespace) -> int:
     storage = _storage(options)
     name = _run_name(storage, options.run)
@@ -73,12 +85,10 @@ def _resume(options: argparse.Namespace) -> int:
     return _execute(load_experiment(file, settings), options.plain)
 
 
-def _execute(experiment: Experiment, plain: bool) -> int:
-    from raydisc.report.ledger import Ledger
+def _execute(experiment: Experiment, plain: bool, report: "Callable[[RunResult], None] | None" = None) -> int:
+    """Run an experiment and print what came of it: its comparison, unless there is another report."""
     from raydisc.report.live.reporter import LiveReporter
-    from raydisc.report.tables import print_comparison
     from raydisc.runtime.driver import run_experiment
-    from raydisc.storage.address import open_storage
 
     elsewhere = "" if experiment.storage == STORAGE else f" --storage {shlex.quote(experiment.storage)}"
     resume = f"raydisc resume {experiment.name}{elsewhere}"
@@ -87,10 +97,21 @@ def _execute(experiment: Experiment, plain: bool) -> int:
     except KeyboardInterrupt:
         say(f"interrupted; continue with: {resume}")
         return STOPPED
+    if report is not None:
+        report(result)
+    else:
+        _print_comparison(experiment, result, plain)
+    return exit_code_of_run(result.failures, result.following, f"continue with more budget: {resume} --set budget...")
+
+
+def _print_comparison(experiment: Experiment, result: "RunResult", plain: bool) -> None:
+    from raydisc.report.ledger import Ledger
+    from raydisc.report.tables import print_comparison
+    from raydisc.storage.address import open_storage
+
     print_comparison(Ledger(open_storage(experiment.storage) / "ledger"), [experiment.name], plain=plain)
     for name, place in result.places.items():
         print(f"{name}: {place}")
-    return exit_code_of_run(result.failures, result.following, f"continue with more budget: {resume} --set budget...")
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -283,6 +304,7 @@ def _write(path: Path, text: str) -> None:
 
 _COMMANDS = {
     "run": _run,
+    "recommend": _recommend,
     "validate": _validate,
     "plan": _plan,
     "show": _show,

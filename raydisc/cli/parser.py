@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     of_storage = [
         _add_run_command(commands),
+        _add_recommend(commands),
         _add_validate(commands),
         _add_plan(commands),
         _add_show(commands),
@@ -64,6 +65,27 @@ def _add_run_command(commands: _Commands) -> argparse.ArgumentParser:
     run.add_argument("--name", help="the run's name (default: the file's name)")
     _add_plain(run)
     return run
+
+
+def _add_recommend(commands: _Commands) -> argparse.ArgumentParser:
+    recommend = commands.add_parser(
+        "recommend",
+        help="spend a budget on the best student that it buys",
+        description=texts.RECOMMEND,
+        epilog=texts.RECOMMEND_EXAMPLES,
+    )
+    _add_experiment(recommend)
+    budget = recommend.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--flops", metavar="X", type=float, help="the budget in FLOPs, such as 1e15")
+    budget.add_argument(
+        "--hours", metavar="H", type=float, help="the budget in hours of one device like this machine's"
+    )
+    budget.add_argument("--money", metavar="M", type=float, help="the budget in money (with --price)")
+    recommend.add_argument("--price", metavar="MONEY", type=float, help="price of a device-hour")
+    recommend.add_argument("--name", help="the run's name (default: the file's name and -recommend)")
+    _add_plain(recommend)
+    recommend.add_argument("--json", action="store_true", help="print the recommendation as JSON")
+    return recommend
 
 
 def _add_validate(commands: _Commands) -> argparse.ArgumentParser:

@@ -38,6 +38,18 @@ examples:
   raydisc validate experiments/sst2.yaml
   raydisc validate experiments/sst2.yaml --set task.glue=sst2 > resolved.yaml"""
 
+RECOMMEND = """\
+Spend a budget on the best student that it buys, in place of the schedules of an experiment file. Several
+ways to train the student share the budget; those that fall behind are dropped, and one student is finished.
+At the end a page says which, why, what was spent on what, and what more would buy. `raydisc resume` continues
+an interrupted run."""
+
+RECOMMEND_EXAMPLES = """\
+examples:
+  raydisc recommend experiments/quickstart.yaml --flops 5e12
+  raydisc recommend experiments/sst2.yaml --hours 8
+  raydisc recommend experiments/sst2.yaml --money 20 --price 2.5"""
+
 PLAN = """\
 Print what an experiment will cost before anything is run: the candidates, every stage with its FLOPs, the
 bytes it keeps and the memory it needs, the cost of MiniDisc beside that of MaxiDisc, and whether the model

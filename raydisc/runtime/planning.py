@@ -2,7 +2,9 @@
 
 import math
 import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,12 +12,15 @@ import torch
 from raydisc.config.experiment import Experiment
 from raydisc.errors import InputError
 from raydisc.forecast.devices import Devices, given_devices, local_devices
-from raydisc.forecast.dry_run import Forecast
+from raydisc.forecast.dry_run import Forecast, Forecaster
 from raydisc.forecast.plan import Prober, make_plan
-from raydisc.forecast.timing import Pace, probe
+from raydisc.forecast.timing import Pace, probe, seconds_of
 from raydisc.runs.machine import bound_threads, refuse_beyond_machine, refuse_without
 from raydisc.runtime.session import ray_session
+from raydisc.schedules.kd import Kd
+from raydisc.schedules.trials import trials_of
 from raydisc.stages.plan import Outlook
+from raydisc.stages.problem import inspect, student_scales
 from raydisc.training.execution import Execution
 
 
@@ -53,6 +58,23 @@ def forecast(
         raise InputError("--price needs --probe: without seconds on this machine's device there is nothing to multiply")
     devices = _devices(gpus, gpu_memory, address)
     return make_plan(experiment, devices, _prober(experiment) if probed else None, price)
+
+
+def measured_rate(experiment: Experiment) -> float:
+    """Return the FLOPs that this machine's device does in a second of KD, from a few steps that are timed.
+
+    Raises:
+        InputError: The experiment or the device cannot work.
+    """
+    subject = inspect(experiment, weights=False)
+    trial = trials_of([Kd(Kd.Options())], experiment, student_scales(experiment, subject))[0]
+    with tempfile.TemporaryDirectory(prefix="raydisc-rate-") as scratch:
+        forecaster = Forecaster(experiment, subject, Path(scratch))
+        [way] = forecaster.forecasts(trial)
+        pace = _prober(experiment)([[way]], forecaster.outlook)
+        stages = [stage for stage in way.needed if stage.searched]
+        seconds = sum(seconds_of(stage.plan.work, forecaster.outlook, pace) for stage in stages)
+        return sum(stage.artifact.flops for stage in stages) / seconds
 
 
 def _devices(gpus: int | None, gpu_memory: str | None, address: str | None) -> Devices:

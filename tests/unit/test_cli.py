@@ -15,8 +15,8 @@ from raydisc.errors import InputError
 from raydisc.report.ledger import Ledger
 
 COMMANDS = [
-    "run", "validate", "plan", "show", "compare", "resume", "ls", "submit", "status", "logs", "stop", "gc", "predict",
-    "schema", "completion",
+    "run", "recommend", "validate", "plan", "show", "compare", "resume", "ls", "submit", "status", "logs", "stop", "gc",
+    "predict", "schema", "completion",
 ]  # fmt: skip
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"

@@ -71,7 +71,7 @@ def test_the_page_names_the_student_and_what_every_rung_has_shown(world: World) 
         "Ship the student of recommend-kd_lr_up-3 (KD with three times the learning rate), which lies in ",
         "Its accuracy is 0.850 [0.8", "] on validation, 0.840 [0.8",
         "of an arm: KD 0.600 ±0.02", "10.0 ±1.5 points behind, goes on",
-        "KD with a third of the learning rate 0.400", "30.0 ±2.3 points behind, falls out",
+        "KD with a third of the learning rate 0.400", "30.0 ±2.4 points behind, falls out",
         "it was ahead of all others by more than a standard error",
         "With twice the budget, by a line over the logarithm of FLOPs: KD with three times the learning rate 0.8",
         "KD with a third of the learning rate not known, from one point",
