@@ -262,7 +262,9 @@ class Bench:
     @cached_property
     def outputs(self) -> Artifact:
         """The teacher's outputs on all training rows, computed once in the storage."""
-        return self.executor().run(self.search().outputs_of(self.ready, self.ready.teacher))
+        found = self.executor().run(self.search().outputs_of(self.ready, self.ready.teacher))
+        assert found is not None, "benchmarks keep them"
+        return found
 
     def split(self, name: str) -> Split:
         """Return a tokenised split."""

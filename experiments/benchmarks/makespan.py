@@ -12,8 +12,10 @@ from raydisc.errors import InputError
 from raydisc.models.precision import Arithmetic
 from raydisc.report.ledger import Ledger
 from raydisc.runs.jobs import Job, Jobs
-from raydisc.schedules.trials import expand
+from raydisc.schedules.foresight import knowing
+from raydisc.schedules.trials import expand, preparation
 from raydisc.stages.problem import inspect, student_scales
+from raydisc.stages.store import ArtifactStore
 
 SLACK = 0.05  # a schedule this close to a bound is limited by it
 
@@ -101,7 +103,11 @@ def measured_jobs(experiment: Experiment, storage: Path) -> tuple[list[Job], dic
     arithmetic = Arithmetic(**json.loads(stages[0]["settings"])["arithmetic"])  # in which jobs have their names
     subject = inspect(experiment)
     trials = expand(experiment, student_scales(experiment, subject))
-    jobs = Jobs(experiment, subject, arithmetic, lambda key: None)
+    tokenise = next(preparation(experiment, subject, experiment.teachers[0]))
+    data = ArtifactStore(storage).find(tokenise.key(arithmetic))
+    if data is None:
+        raise InputError(f"--run: the tokenised task of '{experiment.name}' is not in '{storage}' any more")
+    jobs = Jobs(experiment, subject, arithmetic, knowing(data))
     jobs.add(trials)
     jobs.close()
     return jobs.planned, seconds

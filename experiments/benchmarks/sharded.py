@@ -26,7 +26,6 @@ from raydisc.config.sections import (
     GridConfig,
     OnceForAllConfig,
     TeacherConfig,
-    TeacherOutputsConfig,
 )
 from raydisc.families.base import Config
 from raydisc.families.registry import layers_of
@@ -188,7 +187,9 @@ def write_data(store: ArtifactStore, asked: Asked) -> Artifact:
 def measure(asked: Asked, rank: Rank, folder: Path) -> list[Row]:
     """Return the peak of each stage on one worker, in the order of a search."""
     store = ArtifactStore(folder)
-    worker = Worker(store, torch.device("cpu"), Execution(checkpoint_every_s=_NO_CHECKPOINT_S), rank)
+    worker = Worker(
+        store, torch.device("cpu"), Execution(checkpoint_every_s=_NO_CHECKPOINT_S, outputs_in_memory=0.0), rank
+    )
     arithmetic = Arithmetic(1, layout=str(rank.layout), teacher_layout=str(rank.layout))
     _warm_up(rank)
     rows: list[Row] = []
@@ -221,7 +222,7 @@ def _search(asked: Asked, folder: Path, ask: Callable[[str, Stage], Artifact]) -
     matched = positions(objective, asked.config().num_hidden_layers)[1]
     finished = TeacherConfig(model=str(folder / "teacher"))
     teacher = ask("load and save", FineTune(data, "weights", None, 0, finished))
-    outputs = TeacherOutputs(data, Model(teacher), matched, TeacherOutputsConfig(source="disk"), 64)
+    outputs = TeacherOutputs(data, Model(teacher), matched, "float16", 64)
     kept = ask("teacher outputs", outputs)
     importance = ask("importance, sorting, saving", Importance.of(data, teacher, GridConfig(), 0))
     if not asked.training:
@@ -230,7 +231,7 @@ def _search(asked: Asked, folder: Path, ask: Callable[[str, Stage], Artifact]) -
     scales = (asked.assistant, _STUDENT)
     supernet = ask("once-for-all", OnceForAll(data, kept, importance, scales, once_for_all, objective, 0, None))
     assistant, start = Model(supernet, asked.assistant), Model(supernet, _STUDENT)
-    ask("assistant outputs", TeacherOutputs(data, assistant, matched, TeacherOutputsConfig(source="disk"), 64))
+    ask("assistant outputs", TeacherOutputs(data, assistant, matched, "float16", 64))
     ask("extraction and distillation", Distil(
         data, importance, assistant, None, start, _STUDENT, distillation, 0
     ))  # fmt: skip

@@ -31,6 +31,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Lam = Annotated[float, Field(ge=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Allocation = Literal["global", "uniform"]
+KeptType = Literal["float16", "bfloat16"]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -355,10 +356,11 @@ class TeacherOutputsConfig(Section):
 
     source: Literal["auto", "memory", "disk", "online"] = "auto"
     """memory: kept in the storage and, once for each machine, in shared memory. disk: read from the storage in every
-    step. online: the model is run in every step. auto: the first that fits its budget and half of the free storage."""
+    step. online: the model is run in every step. auto: the first of memory and disk whose budget holds the outputs of
+    this task, else online."""
     budget_gib: Annotated[float, Field(ge=0)] = 4.0
     """Largest amount of shared memory for the outputs of one model, in GiB."""
     disk_budget_gib: Annotated[float, Field(ge=0)] = 32.0
     """Largest amount of storage for the outputs of one model that are not kept in memory, in GiB."""
-    dtype: Literal["float16", "bfloat16"] = "float16"
+    dtype: KeptType = "float16"
     """Data type of the kept hidden states; values that float16 cannot represent are kept in bfloat16."""

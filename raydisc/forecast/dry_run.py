@@ -29,7 +29,6 @@ from raydisc.stages.plan import Outlook, Plan
 from raydisc.stages.problem import Subject
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
-from raydisc.storage.address import folder_here
 from raydisc.supernet.importance import Importance as Scores
 
 _ARITHMETIC = Arithmetic(threads=None)
@@ -125,7 +124,6 @@ class Forecaster:
             forward_cost(config),
             store,
             teacher_parameters=subject.teacher_parameters,
-            storage=folder_here(experiment.storage),
             scores=scores or even_scores(config),
         )
         worker = Worker(store, torch.device("cpu"))

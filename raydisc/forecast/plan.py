@@ -20,7 +20,7 @@ from raydisc.parallel.footprint import Footprint, fewest_workers
 from raydisc.report.rows import ratio
 from raydisc.report.schedules import compared, oracle_schedule, schedule_order
 from raydisc.schedules.base import Trial
-from raydisc.schedules.trials import expand, schedules_of, trials_of
+from raydisc.schedules.trials import expand, notices_of_outputs, schedules_of, trials_of
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.plan import Outlook
 from raydisc.stages.problem import inspect, student_scales
@@ -274,7 +274,11 @@ def make_plan(asked: Experiment, devices: Devices, prober: Prober | None = None,
         plan = {
             "name": asked.name,
             "task": subject.task_name,
-            "notices": [*asked.notices(), *subject.notices],
+            "notices": [
+                *asked.notices(),
+                *subject.notices,
+                *notices_of_outputs(asked, subject, forecaster.ready.data),
+            ],
             "precision": precision,
             "devices": asdict(devices),
             "candidates": candidate_rows(outlook, forecaster.ready.data, asked.grid, students),

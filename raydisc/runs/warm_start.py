@@ -14,11 +14,12 @@ from raydisc.report.costs import StageGraph, cost_of, total
 from raydisc.report.schedules import is_control
 from raydisc.runs.folder import RESOLVED
 from raydisc.runs.sources import Asked
-from raydisc.schedules.foresight import foresee
+from raydisc.schedules.foresight import foresee, knowing
 from raydisc.schedules.minidisc import Minidisc
 from raydisc.schedules.optuna import Optuna
 from raydisc.schedules.space import Point, Space, values_of
-from raydisc.schedules.trials import steps_of
+from raydisc.schedules.trials import preparation, steps_of
+from raydisc.stages.store import ArtifactStore
 
 _SHARED = ("task", "teacher", "grid")
 """The sections that two runs share whose trials can be compared."""
@@ -144,8 +145,13 @@ def _settings(graph: StageGraph, key: str, names: Sequence[str]) -> dict[str, An
 def _foreseen(asked: Asked, schedule: Optuna, point: Point, seed: int, names: Sequence[str]) -> dict[str, Any] | None:
     """Return settings of the last stage of a trial that is foreseen; None where the trial could not be run."""
     trial = replace(schedule.trial_at(point, asked.student_scale, seed), teacher_seed=asked.teacher_seed)
+    arithmetic = Arithmetic(threads=None)
+    tokenise = next(preparation(asked.experiment, asked.subject, asked.experiment.teachers[0]))
+    data = ArtifactStore(asked.storage).find(tokenise.key(arithmetic))
+    if data is None:
+        return None
     try:
-        stages = foresee(steps_of(trial, asked.experiment, asked.subject), Arithmetic(threads=None), lambda key: None)
+        stages = foresee(steps_of(trial, asked.experiment, asked.subject), arithmetic, knowing(data))
     except InputError:
         return None
     settings = json.loads(json.dumps(stages[-1][0].settings()))

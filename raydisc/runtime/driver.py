@@ -28,11 +28,12 @@ from raydisc.runs.machine import refuse_beyond_machine
 from raydisc.runs.proposals import Grid, Planner, Proposals
 from raydisc.runs.sources import Asked, Together, asked_of, begun
 from raydisc.runs.termination import interrupt, on_sigterm
+from raydisc.runs.tokens import tokens_first
 from raydisc.runtime.liveness import on_loss
 from raydisc.runtime.private_folder import remove_private_folder, usable_base
 from raydisc.runtime.session import ray_session, starts_here
 from raydisc.schedules.base import Trial
-from raydisc.schedules.trials import expand
+from raydisc.schedules.trials import expand, notices_of_outputs
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.problem import Subject, inspect, student_scales
 from raydisc.stages.store import AlteredArtifact, ArtifactStore, computed_anew
@@ -269,6 +270,9 @@ def _run_jobs(
         named = [str(it) if it.workers > 1 else None for it in (layouts.trial, layouts.teacher)]
         arithmetic = replace(alone, layout=named[0], teacher_layout=named[1])
         find = _finder(experiment, storage, reporter)
+        data = tokens_first(experiment, subject, storage, arithmetic, find, reporter.notice)
+        for notice in notices_of_outputs(experiment, subject, data):
+            reporter.notice(notice)
         jobs = Jobs(experiment, subject, arithmetic, find, most=experiment.budget.trials)
         planner.begin(jobs, reporter.expect)
         lam = next((trial.schedule.lam for trial in planner.trials if trial.schedule.lam is not None), DEFAULT_LAM)

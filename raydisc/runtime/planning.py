@@ -102,7 +102,7 @@ def _prober(experiment: Experiment) -> Prober:
     refuse_without(precision, device)
 
     def timed(forecasts: Sequence[Sequence[Forecast]], outlook: Outlook) -> Pace:
-        execution = Execution.of(experiment.resources, precision)
+        execution = Execution.of(experiment.resources, experiment.teacher_outputs, precision)
         return probe(forecasts, outlook, device, execution, experiment.resources.cpus)
 
     return timed

@@ -235,7 +235,7 @@ def _equipped(
     def stops() -> bool:
         return is_going() or asked() or metrics.ended
 
-    execution = Execution.of(resources, run.arithmetic.precision)
+    execution = Execution.of(resources, run.experiment.teacher_outputs, run.arithmetic.precision)
     storage = open_storage(run.storage)
     store, ledger = hot_store(storage, copies), Ledger(storage / "ledger")
     workers: Workers = Worker(store, run.device, execution, stops=stops)

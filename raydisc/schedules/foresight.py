@@ -11,6 +11,11 @@ from raydisc.stages.base import Stage
 Result = TypeVar("Result")
 
 
+def knowing(artifact: Artifact) -> Callable[[str], Artifact | None]:
+    """Return a function that finds one artifact: the tokenised task, with which a run begins to be foreseen."""
+    return lambda key: artifact if key == artifact.key else None
+
+
 def foresee(
     steps: Steps[Result], arithmetic: Arithmetic, find: Callable[[str], Artifact | None]
 ) -> list[tuple[Stage, Artifact]]:
@@ -19,7 +24,8 @@ def foresee(
     Args:
         steps: The steps of a trial, none of which has been done.
         arithmetic: How stages will be computed.
-        find: Returns a finished stage's artifact by its key, or None.
+        find: Returns a finished stage's artifact by its key, or None. Without the tokenised task little is foreseen,
+            since keys depend on the number of its tokens.
     """
     foreseen: list[tuple[Stage, Artifact]] = []
     try:

@@ -8,7 +8,6 @@ from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.facts import SupernetFacts
 from raydisc.stages.files import read_structure
 from raydisc.stages.importance import read_candidate
-from raydisc.stages.targets import are_kept
 from raydisc.stages.training import Known
 from raydisc.training.batches import BatchSource, pass_flops, steps_of
 
@@ -34,7 +33,7 @@ class Saved(Budget):
         assistant, teacher = (read_structure(store, model) for model in (request.teacher, Model(request.importance)))
         train, validation = (known.split(request.data, split) for split in ("train", "validation"))
         steps = range(steps_of(request.config, source.steps_per_epoch))
-        times = 1.0 if are_kept(request.outputs) else request.config.epochs
+        times = request.config.epochs if request.outputs is None else 1.0
         path = times * sum(pass_flops(cost, structure, train) for structure in (teacher, alone))
         path += sum(STEP_FORWARDS * cost.flops(alone, *source.shape(step)) for step in steps)
         path += pass_flops(cost, alone, validation)

@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from raydisc.config.experiment import Experiment
-from raydisc.config.sections import DistillationConfig
+from raydisc.config.sections import DistillationConfig, OnceForAllConfig
 from raydisc.models.build import config_from_dict
 from raydisc.models.cost import STEP_FORWARDS
 from raydisc.models.form import Form
 from raydisc.models.widths import Widths, prunable_parameters
 from raydisc.schedules.reinvest import Saved
 from raydisc.schedules.steps import Steps, scales_above
-from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.extract import Extract
@@ -23,7 +22,7 @@ from raydisc.stages.objective import Objective
 from raydisc.stages.once_for_all.finalist import Finalist
 from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.stages.problem import Subject
-from raydisc.stages.targets import inner_of, positions
+from raydisc.stages.targets import inner_of, positions, settled
 from raydisc.stages.teacher_outputs import TeacherOutputs, kept_in, outputs_shape
 from raydisc.stages.tokenise import Tokenise
 from raydisc.tasks.kinds import task_kind
@@ -104,8 +103,9 @@ class Search:
         teacher = experiment.teacher
         data = yield Tokenise(subject.task_fingerprint, subject.tokenizer_fingerprint, experiment.task, teacher)
         if data.facts is not None:  # outputs that do not fit are refused before the teacher is trained
-            kept_in(experiment.teacher_outputs, self._outputs_shape(data))
-        trained = yield FineTune(data, subject.weights_fingerprint, teacher.finetune, teacher.seed, teacher)
+            self.place_of_outputs(data)
+        seed = teacher.seed if teacher.finetune else 0  # nothing of a finished teacher is drawn
+        trained = yield FineTune(data, subject.weights_fingerprint, teacher.finetune, seed, teacher)
         importance = yield Importance.of(data, trained, experiment.grid, teacher.seed)
         return Ready(data, trained, Model(importance), importance)
 
@@ -146,7 +146,7 @@ class Search:
     def _supernet(
         self, ready: Ready, scales: tuple[float, ...], lam: float | None, teacher: Model
     ) -> Steps[OnceForAll]:
-        config = self.experiment.once_for_all
+        config = self._once_for_all(ready.data)
         outputs = yield from self._outputs_for(ready, teacher, config.epochs)
         return OnceForAll(
             data=ready.data,
@@ -261,13 +261,29 @@ class Search:
         """Return the FLOPs that a supernet has saved where an assistant of a scale would have been distilled alone."""
         return Saved(Model(supernet, scale))
 
-    def outputs_of(self, ready: Ready, teacher: Model) -> Steps[Artifact]:
-        """Ask for a model's outputs on all training rows."""
+    def place_of_outputs(self, data: Artifact) -> str:
+        """Return where the outputs of models are kept: in ``memory``, on ``disk`` or nowhere (``online``).
+
+        The sizes of the tokenised task and the settings alone decide, so that all trials of a run come to the same.
+
+        Raises:
+            InputError: They do not fit where they are to be kept.
+            NotYetKnown: The task has not been tokenised.
+        """
+        config = config_from_dict(self.subject.config)
+        shape = outputs_shape(data, self._matched, config, self._distillation.top_tokens, self._inner)
+        return kept_in(self.experiment.teacher_outputs, shape)
+
+    def outputs_of(self, ready: Ready, teacher: Model) -> Steps[Artifact | None]:
+        """Ask for a model's outputs on all training rows; None where it is to be run in every step."""
+        if self.place_of_outputs(ready.data) == "online":
+            return None
         # the teacher as it was made computes the same as the sorted one, whatever the importance
         model = Model(ready.finetuned) if teacher == ready.teacher else teacher
-        config, distillation = self.experiment.teacher_outputs, self._distillation
+        distillation = self._distillation
         temperature = distillation.temperature if self._task_kind.over_vocabulary else 1.0
-        wanted = (config, distillation.top_tokens, self._inner, temperature)
+        dtype = self.experiment.teacher_outputs.dtype if self._matched or self._inner else None
+        wanted = (dtype, distillation.top_tokens, self._inner, temperature)
         return (yield TeacherOutputs(ready.data, model, self._matched, *wanted))
 
     def _outputs_for(self, ready: Ready, teacher: Model, epochs: float) -> Steps[Artifact | None]:
@@ -280,9 +296,15 @@ class Search:
         multiplied = 2.0 * prunable_parameters(config, Widths.full(config))
         return multiplied * TaskFacts.of(ready.data).tokens["train"] * (1.0 + STEP_FORWARDS * scale)
 
-    def _outputs_shape(self, data: Artifact) -> OutputsShape:
-        config = config_from_dict(self.subject.config)
-        return outputs_shape(data, self._matched, config, self._distillation.top_tokens, self._inner)
+    def _once_for_all(self, data: Artifact) -> OnceForAllConfig:
+        """Return the section; evaluations are said to be on all rows where none is on fewer."""
+        config = self.experiment.once_for_all
+        rows = config.evaluation_rows
+        last_alone = config.evaluations == 1 and config.keep == "last" and config.patience is None
+        all_at_the_end = config.choose_at == 1 and last_alone
+        if rows is None or (rows < TaskFacts.of(data).rows["validation"] and not all_at_the_end):
+            return config
+        return config.model_copy(update={"evaluation_rows": None})
 
     @property
     def _task_kind(self) -> TaskKind:
@@ -290,10 +312,8 @@ class Search:
 
     @property
     def _distillation(self) -> DistillationConfig:
-        """The section; settings that the kind of task never reads have their defaults, so that keys ignore them."""
-        ignored = self._task_kind.ignored
-        defaults = {name: DistillationConfig.model_fields[name].default for name in ignored}
-        return self.experiment.distillation.model_copy(update=defaults)
+        """The section, without what this search never reads of it."""
+        return settled(self.experiment.distillation, self._task_kind)
 
     @property
     def _inner(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from raydisc.errors import InputError
 from raydisc.schedules.base import Schedule, Trial
 from raydisc.schedules.search import Ready, Search
 from raydisc.schedules.steps import Outcome, Steps, scales_above
+from raydisc.stages.artifact import Artifact
 from raydisc.stages.problem import Subject
 
 
@@ -77,6 +78,27 @@ def preparation(experiment: Experiment, subject: Subject, teacher_seed: int | No
     """
     one = experiment.with_one_teacher(teacher_seed)
     return Search(one, subject, student_scale=1.0, seed=experiment.seeds[0]).prepare()
+
+
+def notices_of_outputs(experiment: Experiment, subject: Subject, data: Artifact) -> list[str]:
+    """Return a sentence where the budgets leave no place to keep the outputs of a teacher in, else nothing.
+
+    Args:
+        experiment: The experiment.
+        subject: Its task and its teacher.
+        data: The tokenised task.
+
+    Raises:
+        InputError: The outputs do not fit where they are to be kept.
+    """
+    config = experiment.teacher_outputs
+    place = Search(experiment, subject, student_scale=1.0, seed=experiment.seeds[0]).place_of_outputs(data)
+    if config.source != "auto" or place != "online":
+        return []
+    return [
+        f"teacher_outputs: neither budget_gib: {config.budget_gib:g} nor disk_budget_gib: {config.disk_budget_gib:g} "
+        "holds the outputs of a teacher on the training rows, so that teachers are run in every step"
+    ]
 
 
 def steps_of(trial: Trial, experiment: Experiment, subject: Subject) -> Steps[Outcome]:

@@ -17,6 +17,9 @@ from raydisc.stages.kinds import KINDS, Kind, kind_named
 from raydisc.stages.plan import Outlook, Plan
 from raydisc.tasks.batching import EVALUATION_BATCH
 
+WITHOUT_MODEL = Arithmetic(threads=1)
+"""The arithmetic in keys of stages that run no model: the default's, in which they were kept before it was left out."""
+
 NOT_IN_KEY = {"key": False}
 """Metadata of a field that says only where or how to compute."""
 
@@ -129,7 +132,9 @@ class Stage(ABC):
         return found
 
     def key(self, arithmetic: Arithmetic) -> str:
-        """Return the SHA-256 that names the stage, computed in some arithmetic."""
+        """Return the SHA-256 that names the stage, computed in some arithmetic, if it runs a model."""
+        if self.by_one:
+            arithmetic = WITHOUT_MODEL
         content: dict[str, Any] = {
             "kind": self.kind,
             "version": self.version,
@@ -139,7 +144,7 @@ class Stage(ABC):
         if arithmetic.precision != "float32":  # left out, so that what was kept before there was a choice is found
             content["precision"] = arithmetic.precision
         layout = arithmetic.teacher_layout if self.of_teacher else arithmetic.layout
-        if layout is not None and not self.by_one:
+        if layout is not None:
             content["layout"] = layout
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

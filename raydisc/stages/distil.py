@@ -28,7 +28,7 @@ from raydisc.stages.objective import Objective
 from raydisc.stages.plan import Outlook, Plan, prediction_bytes
 from raydisc.stages.scoring import Judged, judge
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.targets import are_kept, weighted_loss
+from raydisc.stages.targets import weighted_loss
 from raydisc.stages.training import Known, Learner, Pupil, Towards, Training
 from raydisc.stages.work import Passes, Shape, Work, over_split
 from raydisc.tasks.tokenised import Batch
@@ -94,8 +94,15 @@ class Distil(Stage):
     before: Artifact | None = field(default=None, metadata={"since": None})
 
     def __post_init__(self) -> None:
-        """Leave out what would follow epochs that a budget takes the place of."""
+        """Leave out what a budget takes the place of: of epochs and patience only how often is evaluated counts."""
         if self.budget_flops is not None:
+            kept = self.config.patience is not None
+            fields = type(self.config).model_fields
+            settled = {
+                "epochs": float(self._evaluations) if kept else fields["epochs"].default,
+                "patience": 1 if kept else None,
+            }
+            object.__setattr__(self, "config", self.config.model_copy(update=settled))
             object.__setattr__(self, "extra", None)
 
     @property
@@ -210,7 +217,7 @@ class Distil(Stage):
         A teacher that is run in every step is paid from them too.
         """
         cost = known.cost
-        teacher = None if are_kept(self.outputs) else read_structure(known.store, self.teacher)
+        teacher = read_structure(known.store, self.teacher) if self.outputs is None else None
 
         @cache
         def batch_flops(shape: Shape) -> float:

@@ -182,14 +182,14 @@ class OutputsFacts(Facts):
     Attributes:
         bytes: The size of all outputs.
         positions: The positions whose hidden states are among them.
-        source: The place where they are kept: ``memory``, ``disk``, or nowhere (``online``).
+        source: The place from which the run that computed them reads them: ``memory`` or ``disk``; None in a plan.
         dtype: The type of the hidden states; None without any.
         error: The error that this type brings, relative to float32; None without hidden states.
     """
 
     bytes: int
     positions: list[int]
-    source: str
+    source: str | None = None
     dtype: str | None = None
     error: float | None = None
 

@@ -49,7 +49,16 @@ from raydisc.training.inference import FlopMeter
 
 @dataclass(frozen=True)
 class Importance(Stage):
-    """Score the teacher's units and sort its weights by the scores; say how scales are allocated to layers."""
+    """Score the teacher's units and sort its weights by the scores; say how scales are allocated to layers.
+
+    Attributes:
+        data: The tokenised task.
+        teacher: The teacher.
+        method: The method by which units are scored.
+        rows: The number of training rows that they are scored on; 0 where the method reads none.
+        seed: The seed of the choice of these rows, or of random scores; 0 where nothing is drawn.
+        allocation: The rule by which a scale is allocated to layers.
+    """
 
     kind: ClassVar[str] = "importance"
     prepares: ClassVar[bool] = True
@@ -63,8 +72,15 @@ class Importance(Stage):
 
     @staticmethod
     def of(data: Artifact, teacher: Artifact, grid: GridConfig, seed: int) -> "Importance":
-        """Return the request that an experiment's grid section stands for."""
-        return Importance(data, teacher, grid.importance, grid.importance_rows, seed, grid.allocation)
+        """Return the request that an experiment's grid section stands for.
+
+        Raises:
+            NotYetKnown: The task has not been tokenised, so that its rows are not known.
+        """
+        total = TaskFacts.of(data).rows["train"]
+        rows = min(grid.importance_rows, total) if grid.importance == "gradient" else 0
+        draws = grid.importance == "random" or 0 < rows < total
+        return Importance(data, teacher, grid.importance, rows, seed if draws else 0, grid.allocation)
 
     def compute(self, context: Context) -> Result:
         """Score the units on training rows only; write the scores, the order and the sorted teacher."""

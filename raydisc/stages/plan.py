@@ -1,9 +1,7 @@
 """Plans: what a stage will do and leave, known from its request before any weights are there."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -30,21 +28,13 @@ class Outlook(Known):
 
     Attributes:
         teacher_parameters: The parameters of the teacher, with the task's head.
-        storage: The storage folder of the run that is planned; it is only asked how much room it has.
         scores: The scores of the units; where nobody knows them yet, such that every layer keeps the same share.
         metrics: The metrics by scale that a supernet's candidates are taken to have; 0 for those left out.
     """
 
     teacher_parameters: int
-    storage: Path
     scores: Scores
     metrics: Mapping[float, float] = field(default_factory=dict)
-
-    @property
-    def free_bytes(self) -> int:
-        """The bytes that are free where the storage is or would be."""
-        folders = (self.storage.absolute(), *self.storage.absolute().parents)
-        return shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
 
     def weight_bytes(self, structure: Structure) -> int:
         """Return the bytes of a model's weights where they are kept."""

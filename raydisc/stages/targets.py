@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from raydisc.config.sections import DistillationConfig
 from raydisc.losses.layer_mapping import matched_positions
 from raydisc.losses.objective import WeightedLoss, signals_needed
 from raydisc.models.cost import ForwardCost
@@ -57,14 +58,22 @@ def refuse_misfit(objective: Objective, kind: TaskKind, num_layers: int) -> None
     positions(objective, num_layers)
 
 
+def settled(config: DistillationConfig, kind: TaskKind) -> DistillationConfig:
+    """Return a section in which everything that a training by it never reads has its default, so that keys ignore it.
+
+    Args:
+        config: The section.
+        kind: The kind of the task, which ignores some settings.
+    """
+    fields = DistillationConfig.model_fields
+    losses = {name: weight for name, weight in config.losses.items() if weight > 0}
+    unread = kind.ignored if HiddenStates in signals_needed(losses) else {*kind.ignored, "layer_mapping"}
+    return config.model_copy(update={"losses": losses} | {name: fields[name].default for name in unread})
+
+
 def grouping_of(data: Artifact, top_tokens: int, temperature: float) -> Grouping:
     """Return how predictions of a language task are kept: the tokens asked for, fewer than the vocabulary has."""
     return Grouping(min(top_tokens, TaskFacts.of(data).vocab_size - 1), temperature)
-
-
-def are_kept(outputs: Artifact | None) -> bool:
-    """Whether outputs were computed in advance; otherwise the model is run in every step."""
-    return outputs is not None and OutputsFacts.of(outputs).source != "online"
 
 
 @dataclass(frozen=True)
@@ -98,15 +107,16 @@ def targets_of(
 
     Args:
         context: The context of the stage.
-        outputs: The teacher's outputs on the training rows; None or online where the teacher is to be run.
+        outputs: The teacher's outputs on the training rows; None where the teacher is to be run in every step.
         teacher: The model.
         split: The training rows.
         teacher_positions: The positions whose hidden states are wanted.
         grouping: The way in which a language model's predictions are kept.
         inner: The signals from inside the teacher that are wanted.
     """
-    if outputs is not None and are_kept(outputs):
-        read = context.store.map_blob if OutputsFacts.of(outputs).source == "disk" else context.store.blob
+    if outputs is not None:
+        in_memory = context.execution.reads_outputs_from(OutputsFacts.of(outputs).bytes) == "memory"
+        read = context.store.blob if in_memory else context.store.map_blob
         files = list(outputs.blobs)
         with context.store.reading(outputs, " or ".join(files)):
             kept = read_outputs({name: read(outputs, name) for name in files})

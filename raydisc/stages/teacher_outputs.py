@@ -1,9 +1,15 @@
-"""The stage that computes the outputs of a teacher, or of an assistant, once; and where they are kept."""
+"""The stage that computes the outputs of a teacher, or of an assistant, once; and whether they are kept at all.
+
+Outputs that are kept teach other bits than a teacher that is run in every step, and cost other FLOPs. So the sizes of
+the tokenised task and the budgets decide between the two, before a key is made, and nothing else does: not the room
+that a disk happens to have. Whether kept ones are read from memory or from the disk changes no bit; each run decides
+for itself (``Execution.outputs_in_memory``).
+"""
 
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from raydisc.config.sections import TeacherOutputsConfig
+from raydisc.config.sections import KeptType, TeacherOutputsConfig
 from raydisc.errors import InputError
 from raydisc.families.base import Config
 from raydisc.models.cost import ForwardCost
@@ -55,8 +61,8 @@ def outputs_shape(
 def kept_in(config: TeacherOutputsConfig, shape: OutputsShape) -> str:
     """Decide whether outputs of a size are kept in ``memory``, on ``disk`` or nowhere (``online``).
 
-    Logits without the hidden states that a loss compares would save nothing, as the teacher would be run anyway: they
-    are kept together or not at all.
+    The answer is the same on every machine and at any time. Logits without the hidden states that a loss compares would
+    save nothing, as the teacher would be run anyway: they are kept together or not at all.
 
     Raises:
         InputError: They do not fit where they are to be kept, or a budget would not even hold one batch.
@@ -95,22 +101,25 @@ def _gib(count: float) -> str:
 class TeacherOutputs(Stage):
     """Compute the logits and matched hidden states of the training rows once, of the teacher or of an assistant.
 
+    It is asked for only where outputs are kept (see ``kept_in``); what is trained towards a teacher that is run in
+    every step has no such input.
+
     Attributes:
         data: The tokenised task.
         teacher: The model.
         positions: The positions whose hidden states are kept.
-        config: The settings of where and how outputs are kept.
+        dtype: The type of hidden states and of other rounded signals; None where there are none.
         top_tokens: The number of likeliest tokens that are kept in a language task.
         inner: The names of the signals from inside the model that are kept.
         temperature: The temperature at which a language model's other tokens are made one class; 1 in other tasks.
     """
 
     kind: ClassVar[str] = "teacher_outputs"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     data: Artifact
     teacher: Model
     positions: tuple[int, ...]
-    config: TeacherOutputsConfig
+    dtype: KeptType | None
     top_tokens: int
     inner: tuple[str, ...] = field(default=(), metadata={"since": []})
     temperature: float = field(default=1.0, metadata={"since": 1.0})
@@ -121,43 +130,36 @@ class TeacherOutputs(Stage):
         return kind_named(self.teacher.artifact.kind).makes_teacher
 
     def compute(self, context: Context) -> Result:
-        """Compute the outputs and keep them, unless the model is to be run in every step.
+        """Compute the outputs and keep them.
 
         Raises:
-            InputError: They do not fit where they are to be kept.
+            InputError: The storage has no room for them.
         """
         weights = read_weights(context.store, self.teacher)
         shape = outputs_shape(self.data, self.positions, weights.config, self.top_tokens, self.inner)
-        source, folder, rank = kept_in(self.config, shape), context.checkpoint_folder, context.rank
-        # each worker looks, so that all raise; what counts is what the leader saw
-        if source != "online" and not rank.from_leader(has_room(self.config, folder, shape)):
-            source = "online"
-        facts = OutputsFacts(shape.bytes, list(self.positions), source)
-        if source == "online":
-            return Result(facts.to_json(), flops=0.0)
+        folder, rank = context.checkpoint_folder, context.rank
+        refuse_without_room(shape, rank.from_leader(room_in(folder, shape)))
         split = read_split(context.store, self.data, "train")
         model = frozen_model(weights, context)
         meter = FlopMeter(ForwardCost.of(model, weights.config), weights.structure)
         dtype, error = _written(self, model, split, meter, shape, context)
         rank.wait()
         blobs = {name: _moved_blob(folder / name) for name in shape.files}
-        if self.positions or self.inner:
-            facts = replace(facts, dtype=dtype, error=error)
+        place = context.execution.reads_outputs_from(shape.bytes)
+        rounded = (dtype, error) if self.dtype else (None, None)
+        facts = OutputsFacts(shape.bytes, list(self.positions), place, *rounded)
         return Result(facts.to_json(), meter.flops, blobs)
 
     def plan(self, outlook: Outlook) -> Plan | None:
         """See ``Stage``."""
         shape = outputs_shape(self.data, self.positions, outlook.config, self.top_tokens, self.inner)
-        source = kept_in(self.config, shape)
-        if source != "online" and not fits(self.config, shape, outlook.free_bytes):
-            source = "online"
-        facts = OutputsFacts(shape.bytes, list(self.positions), source).to_json()
-        if source == "online":
-            return Plan(facts)
         train = outlook.split(self.data, "train")
         passes = over_split(read_structure(outlook.store, self.teacher), train, way="keep")
         return Plan(
-            facts, Work((passes,)), shape.bytes, run=partial(run_outputs, positions=self.positions, shape=shape)
+            facts={"bytes": shape.bytes, "positions": list(self.positions)},
+            work=Work((passes,)),
+            stored=shape.bytes,
+            run=partial(run_outputs, positions=self.positions, shape=shape),
         )
 
     def label(self, undecided: bool = False) -> str:
@@ -173,7 +175,7 @@ def _written(
     A hidden state that float16 cannot hold has all of them kept in bfloat16, whose range is float32's.
     """
     grouping = grouping_of(request.data, request.top_tokens, request.temperature)
-    for dtype in dict.fromkeys((request.config.dtype, "bfloat16")):
+    for dtype in dict.fromkeys((request.dtype or "float16", "bfloat16")):
         folder = context.checkpoint_folder
         with OutputsWriter(folder, shape, dtype, split.lengths, context.rank, split.label_counts) as writer:
             try:
@@ -189,30 +191,24 @@ def _written(
     )
 
 
-def has_room(config: TeacherOutputsConfig, folder: Path, shape: OutputsShape) -> bool:
-    """Whether the storage has room for outputs; where nobody asked for them by name, half of it is left to others.
-
-    Raises:
-        InputError: There is no room, and the outputs were asked to be kept.
-    """
+def room_in(folder: Path, shape: OutputsShape) -> int:
+    """Return the free bytes of a folder's disk; files that an earlier attempt has left there are written over."""
     folder.mkdir(parents=True, exist_ok=True)
-    return fits(config, shape, shutil.disk_usage(folder).free)
+    left = [folder / name for name in shape.files if (folder / name).is_file()]
+    return shutil.disk_usage(folder).free + sum(path.stat().st_size for path in left)
 
 
-def fits(config: TeacherOutputsConfig, shape: OutputsShape, free: int) -> bool:
-    """Whether outputs fit into this number of free bytes, as in ``has_room``.
+def refuse_without_room(shape: OutputsShape, free: int) -> None:
+    """Refuse to keep outputs for which a disk lacks room; another source would train other bits under the same key.
 
     Raises:
-        InputError: They do not, and were asked to be kept.
+        InputError: They do not fit into this number of free bytes.
     """
-    if config.source == "auto":
-        return shape.bytes <= free / 2
     if shape.bytes > free:
         raise InputError(
             f"teacher_outputs: {_gib(shape.bytes)} are to be kept, but the storage has {_gib(free)} free; "
             "make room, or set source: online to run the teacher in every step"
         )
-    return True
 
 
 def _moved_blob(path: Path) -> Blob:

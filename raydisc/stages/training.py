@@ -30,7 +30,7 @@ from raydisc.stages.facts import TaskFacts
 from raydisc.stages.files import read_split, read_structure
 from raydisc.stages.objective import Objective
 from raydisc.stages.store import ArtifactStore
-from raydisc.stages.targets import Targets, are_kept, grouping_of, inner_of, positions, targets_of
+from raydisc.stages.targets import Targets, grouping_of, inner_of, positions, targets_of
 from raydisc.stages.work import Passes, Shape
 from raydisc.supernet.candidates import Candidate
 from raydisc.tasks.tokenised import Batch, Split
@@ -154,7 +154,7 @@ class Towards:
 
     def structure_run(self, store: ArtifactStore) -> Structure | None:
         """Return the structure of a teacher that is run in every step; None where its outputs are kept."""
-        return None if are_kept(self.outputs) else read_structure(store, self.teacher)
+        return read_structure(store, self.teacher) if self.outputs is None else None
 
     def targets(self, context: Context, source: BatchSource) -> Targets:
         """Return the teacher's outputs as a stage reads them."""

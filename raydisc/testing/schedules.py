@@ -30,7 +30,7 @@ from raydisc.forecast.dry_run import Forecaster
 from raydisc.report.costs import StageGraph
 from raydisc.schedules import SCHEDULES
 from raydisc.schedules.base import Control, Schedule, Trial
-from raydisc.schedules.foresight import foresee
+from raydisc.schedules.foresight import foresee, knowing
 from raydisc.schedules.steps import scales_above
 from raydisc.schedules.trials import steps_of
 from raydisc.stages.importance import read_scores
@@ -157,8 +157,9 @@ class ScheduleContract:
         assert again.outcome == ran.outcome
 
     def test_stages_are_foreseen_as_far_as_they_depend_on_no_result(self, ran: Ran, experiment: Experiment) -> None:
-        """The stages foreseen before anything is computed are those asked for first, the preparation at least."""
-        found = foresee(steps_of(ran.trial, experiment, inspect(experiment)), ONE_THREAD, lambda key: None)
+        """The stages foreseen where the task is tokenised are those asked for first, the preparation at least."""
+        data = next(artifact for stage, artifact in ran.stages if stage.kind == "tokenise")
+        found = foresee(steps_of(ran.trial, experiment, inspect(experiment)), ONE_THREAD, knowing(data))
         foreseen = list(dict.fromkeys(artifact.key for _, artifact in found))
         asked = [artifact.key for _, artifact in ran.stages]
         assert foreseen == asked[: len(foreseen)]

@@ -133,7 +133,7 @@ def told(found):
 storage = Path("alone")
 alone, _ = prepared(storage, None)
 storage = Path("together").absolute()
-execution = Execution.of(experiment.resources, "float32")
+execution = Execution.of(experiment.resources, experiment.teacher_outputs, "float32")
 team = Team(Layout(1, 2), experiment.resources, execution, str(storage), start_timeout_s=20.0)
 try:
     found, _ = prepared(storage, Gang(team, HotCopies.remote(str(storage), 2**28)))

@@ -1,6 +1,8 @@
 """Whole schedules in this process: a few rows of the embedded task, a tiny BERT, a handful of steps."""
 
 import hashlib
+from functools import cache
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -9,7 +11,9 @@ from raydisc.config.experiment import (
     OnceForAllConfig,
 )
 from raydisc.config.sections import SandwichConfig
+from raydisc.schedules.foresight import knowing
 from raydisc.schedules.search import Search
+from raydisc.schedules.trials import preparation
 from raydisc.stages.executor import Executor
 from raydisc.stages.problem import inspect
 from raydisc.stages.store import ArtifactStore
@@ -74,6 +78,17 @@ def executor(
 def search_of(experiment, seed=0, student=STUDENT_SCALE) -> Search:
     """The search of an experiment for one student and one seed."""
     return Search(experiment, inspect(experiment), student, seed)
+
+
+@cache
+def _tokens() -> TemporaryDirectory:
+    return TemporaryDirectory(prefix="raydisc-tokens-")
+
+
+def tokens_known(experiment, subject=None):
+    """A function that finds the tokenised task of an experiment, which a run knows before it plans, and no other."""
+    request = next(preparation(experiment, subject or inspect(experiment), experiment.teachers[0]))
+    return knowing(executor(_tokens().name).execute(request))
 
 
 def weights_of(store, artifact) -> str:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 from filling import Known
+from tiny_runs import tokens_known
 
 from raydisc.config.experiment import Experiment, load_experiment
 from raydisc.models.precision import Arithmetic
@@ -26,8 +27,8 @@ def jobs() -> list[Job]:
 
 
 def planned(experiment: Experiment, subject: Subject, students: list[float]) -> list[Job]:
-    """All jobs of an experiment of which nothing has been computed."""
-    jobs = Jobs(experiment, subject, Arithmetic(1), lambda key: None)
+    """All jobs of an experiment of which nothing but the tokens is there."""
+    jobs = Jobs(experiment, subject, Arithmetic(1), tokens_known(experiment, subject))
     jobs.add(expand(experiment, students))
     jobs.close()
     return jobs.planned

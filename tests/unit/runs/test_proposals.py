@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import tiny_experiment
+from tiny_runs import tiny_experiment, tokens_known
 from tiny_schedules import kd_trial, maxidisc_trial, minidisc_trial
 
 from raydisc.config.experiment import Experiment
@@ -42,7 +42,7 @@ def planned(experiment: Experiment, subject: Subject) -> Planned:
 
     def made(proposals: Proposals, most: int | None = None) -> Planner:
         planner = Planner(proposals, None if isinstance(proposals, Grid) else most)
-        planner.begin(Jobs(experiment, subject, ONE_THREAD, lambda key: None, most))
+        planner.begin(Jobs(experiment, subject, ONE_THREAD, tokens_known(experiment, subject), most))
         return planner
 
     return made
@@ -217,7 +217,7 @@ def test_settings_of_a_trial_are_in_its_name_and_in_the_keys_of_its_stages(
     assert len({plain, tuned}) == 2
 
     def keys(trial: Trial, of: Experiment) -> list[str]:
-        found = foresee(steps_of(trial, of, subject), ONE_THREAD, lambda key: None)
+        found = foresee(steps_of(trial, of, subject), ONE_THREAD, tokens_known(of, subject))
         return [artifact.key for _, artifact in found]
 
     path = maxidisc_trial(STUDENT_SCALE, (0.5,))

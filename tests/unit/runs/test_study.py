@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import ONE_THREAD, tiny_experiment
+from tiny_runs import ONE_THREAD, tiny_experiment, tokens_known
 from tiny_runs import STUDENT_SCALE as STUDENT
 from tiny_schedules import kd_trial
 
@@ -192,7 +192,7 @@ def test_trials_beyond_a_budget_are_left_for_later_with_all_tests(tmp_path: Path
     subject = inspect(experiment)
     asked = asked_of(experiment, subject, [STUDENT], Storage(tmp_path))
     planner = Planner(Together([Grid(expand(experiment, [STUDENT])), *begun(asked)]))
-    jobs = Jobs(experiment, subject, ONE_THREAD, lambda key: None, most=2)
+    jobs = Jobs(experiment, subject, ONE_THREAD, tokens_known(experiment, subject), most=2)
     planner.begin(jobs)
     ended: set[str] = set()
     while new := planner.more():

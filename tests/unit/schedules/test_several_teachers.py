@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tiny_runs import tiny_experiment
+from tiny_runs import tiny_experiment, tokens_known
 from tiny_schedules import KD
 
 from raydisc.config.experiment import Experiment, load_experiment
@@ -31,7 +31,9 @@ def subject() -> Subject:
 
 
 def keys(trial: Trial, of: Experiment, subject: Subject) -> list[str]:
-    return [artifact.key for _, artifact in foresee(steps_of(trial, of, subject), ONE_THREAD, lambda key: None)]
+    return [
+        artifact.key for _, artifact in foresee(steps_of(trial, of, subject), ONE_THREAD, tokens_known(of, subject))
+    ]
 
 
 def test_every_schedule_runs_by_every_teacher_with_every_seed() -> None:
@@ -71,8 +73,9 @@ def test_the_stages_by_one_of_several_teachers_are_those_of_an_experiment_with_t
 
 def test_preparations_are_of_one_teacher(subject: Subject) -> None:
     several = experiment(3, 5)
+    find = tokens_known(several, subject)
     prepared = [
-        [artifact.key for _, artifact in foresee(preparation(several, subject, seed), ONE_THREAD, lambda key: None)]
+        [artifact.key for _, artifact in foresee(preparation(several, subject, seed), ONE_THREAD, find)]
         for seed in (3, 5)
     ]
     assert prepared[0][0] == prepared[1][0]
@@ -96,7 +99,8 @@ OVERRIDES = [
 
 def planned(*overrides: str) -> list[Job]:
     of = load_experiment("experiments/quickstart.yaml", [*OVERRIDES, *overrides])
-    jobs = Jobs(of, inspect(of), Arithmetic(1), lambda key: None)
+    subject = inspect(of)
+    jobs = Jobs(of, subject, Arithmetic(1), tokens_known(of, subject))
     jobs.add(expand(of, [0.1]))
     before = jobs.expected
     jobs.close()

@@ -1,12 +1,13 @@
 """Where the outputs that schedules distil from are kept, what is distilled from them, foresight, and the test split."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from schedule_runs import BASE, ran, trained, with_distillation
-from tiny_runs import NO_DROPOUT, Told, changed, executor, search_of, tiny_experiment, weights_of
+from tiny_runs import NO_DROPOUT, Told, changed, executor, search_of, tiny_experiment, tokens_known, weights_of
 from tiny_schedules import along, kd_equal_compute, minidisc, takd_smallest
 
 from raydisc.config.sections import TeacherOutputsConfig
@@ -15,16 +16,21 @@ from raydisc.losses.objective import WeightedLoss
 from raydisc.models.build import load_frozen
 from raydisc.models.forward import forward
 from raydisc.schedules.foresight import foresee
+from raydisc.schedules.trials import notices_of_outputs
 from raydisc.signals.cache import OutputsShape
 from raydisc.stages.artifact import Model
 from raydisc.stages.evaluate import Evaluate
+from raydisc.stages.executor import Executor
 from raydisc.stages.files import read_split, read_table, read_weights
 from raydisc.stages.importance import read_candidate
 from raydisc.stages.once_for_all.stage import OnceForAll
-from raydisc.stages.teacher_outputs import has_room
+from raydisc.stages.store import ArtifactStore
+from raydisc.stages.teacher_outputs import refuse_without_room, room_in
+from raydisc.stages.worker import Worker
 from raydisc.tasks.kinds import task_kind
 from raydisc.testing.runs import ARCHITECTURE, ONE_THREAD, STUDENT_SCALE
 from raydisc.training.batches import BatchSource
+from raydisc.training.execution import Execution
 
 pytestmark = pytest.mark.integration
 
@@ -96,34 +102,46 @@ def test_online_outputs_train_nearly_the_same(mini, online):
         assert mine["metric"] == pytest.approx(theirs["metric"], abs=0.1)
 
 
-def test_online_outputs_leave_nothing_to_read_and_cost_a_forward_a_step(mini, online):
-    both = [artifact for request, artifact, _ in online.told.stages if request.kind == "teacher_outputs"]
-    assert len(both) == 2
-    for outputs in both:
-        assert outputs["source"] == "online"
-        assert not outputs.blobs
-        assert outputs.cost.flops == 0
+def test_a_teacher_that_is_run_in_every_step_leaves_no_outputs_and_costs_a_forward_a_step(mini, online):
+    assert "teacher_outputs" not in {request.kind for request, _, _ in online.told.stages}
     assert online.outcome.supernet.cost.flops > mini.outcome.supernet.cost.flops
 
 
-def ran_with(search, storage, schedule, **outputs):
-    """A schedule's run with other settings of teacher outputs, and where it kept them."""
-    experiment = BASE.model_copy(update={"teacher_outputs": TeacherOutputsConfig(**outputs)})
-    run = ran(schedule(replace(search, experiment=experiment)), storage)
-    return run, [artifact["source"] for request, artifact, _ in run.told.stages if request.kind == "teacher_outputs"]
+def test_outputs_go_where_they_fit_first(search, tmp_path):
+    """The teacher's and an assistant's alike; what is kept, in memory or on disk, trains the same bits by one key."""
 
+    def sources(name, **outputs):
+        section, told, read = TeacherOutputsConfig(**outputs), Told(), []
+        execution = Execution.of(BASE.resources, section, "float32")
+        store = ArtifactStore(tmp_path / name)
+        of_memory = ArtifactStore(
+            store.root.parent, lambda artifact, file: read.append(file) or store.map_blob(artifact, file)
+        )
+        run = Executor(
+            of_memory, Worker(of_memory, torch.device("cpu"), execution), ONE_THREAD, lambda state: None, told
+        )
+        student = run.run(
+            along(replace(search, experiment=BASE.model_copy(update={"teacher_outputs": section})), (0.5,))
+        ).student
+        places = [artifact["source"] for request, artifact, _ in told.stages if request.kind == "teacher_outputs"]
+        assert ("hidden.arrow" in read) == ("memory" in places)
+        return places, student.key, weights_of(store, student), student.flops
 
-def test_outputs_go_where_they_fit_first(search, storage):
-    """The teacher's and an assistant's alike; what is kept, in memory or on disk, trains the same bits."""
-
-    def sources(**outputs):
-        run, found = ran_with(search, storage, lambda search: along(search, (0.5,)), **outputs)
-        return found, weights_of(run.store, run.outcome.student), run.outcome.student.flops
-
-    memory, disk, online = sources(), sources(budget_gib=0.0), sources(budget_gib=0.0, disk_budget_gib=0.0)
-    assert [found for found, _, _ in (memory, disk, online)] == [["memory"] * 2, ["disk"] * 2, ["online"] * 2]
+    memory, disk = sources("memory"), sources("disk", budget_gib=0.0)
+    online = sources("online", budget_gib=0.0, disk_budget_gib=0.0)
+    assert [found for found, *_ in (memory, disk, online)] == [["memory"] * 2, ["disk"] * 2, []]
     assert memory[1:] == disk[1:]
-    assert online[2] > disk[2]
+    assert online[1] != disk[1]
+    assert online[3] > disk[3]
+
+
+@pytest.mark.parametrize("free", [0, 10**6, 10**15])
+def test_a_run_decides_alike_whatever_room_a_disk_has(search, monkeypatch, free):
+    """Under `auto` free disk once decided between kept outputs and a teacher in every step, by one key."""
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    find = tokens_known(BASE, search.subject)
+    found = foresee(along(search, ()), ONE_THREAD, find)
+    assert [stage.kind for stage, _ in found] == ["tokenise", "finetune", "importance", "teacher_outputs", "distil"]
 
 
 MIB = 2**-10
@@ -153,11 +171,33 @@ def test_outputs_that_do_not_fit_are_refused_before_the_teacher_is_trained(searc
 
 def test_a_full_disk_is_seen_before_anything_is_computed(tmp_path):
     endless = OutputsShape(rows=10**9, tokens=10**12, positions=13, hidden_size=768, num_logits=2)
-    assert not has_room(TeacherOutputsConfig(), tmp_path / "new", endless)  # computed online instead
-    assert has_room(TeacherOutputsConfig(), tmp_path, replace(endless, rows=1, tokens=1))
-    for source in ("memory", "disk"):
-        with pytest.raises(InputError, match=r"1.86e\+07 GiB are to be kept, but the storage has .* free; make room"):
-            has_room(TeacherOutputsConfig(source=source), tmp_path, endless)
+    refuse_without_room(replace(endless, rows=1, tokens=1), room_in(tmp_path / "new", endless))
+    with pytest.raises(InputError, match=r"1.86e\+07 GiB are to be kept, but the storage has .* free; make room"):
+        refuse_without_room(endless, room_in(tmp_path, endless))
+
+
+def test_a_full_disk_ends_the_stage_with_a_sentence_and_trains_nothing_else(search, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    told = Told()
+    with pytest.raises(InputError, match="teacher_outputs: .* GiB are to be kept, but the storage has .* GiB free"):
+        executor(tmp_path, told).run(along(search, ()))
+    assert told.computed == ["tokenise", "finetune", "importance"]
+
+
+def test_files_that_an_earlier_attempt_left_are_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    shape = OutputsShape(rows=10, tokens=100, positions=2, hidden_size=8, num_logits=2)
+    (tmp_path / shape.files[0]).write_bytes(bytes(500))
+    assert room_in(tmp_path, shape) == 1500
+
+
+def test_budgets_that_hold_no_outputs_are_told(search):
+    config = TeacherOutputsConfig(budget_gib=0.0, disk_budget_gib=0.0)
+    data = next(found for _, found in foresee(along(search, ()), ONE_THREAD, tokens_known(BASE, search.subject)))
+    [told] = notices_of_outputs(BASE.model_copy(update={"teacher_outputs": config}), search.subject, data)
+    assert told.startswith("teacher_outputs: neither budget_gib: 0 nor disk_budget_gib: 0 holds")
+    for quiet in (TeacherOutputsConfig(), TeacherOutputsConfig(source="online")):
+        assert notices_of_outputs(BASE.model_copy(update={"teacher_outputs": quiet}), search.subject, data) == []
 
 
 def test_losses_without_hidden_states(search, storage):
@@ -182,7 +222,8 @@ def test_losses_without_hidden_states(search, storage):
 )
 def test_foresight_names_the_keys_that_the_run_asks_for(search, storage, schedule, unforeseen):
     told = ran(schedule(search), storage).told
-    blind = [artifact.key for _, artifact in foresee(schedule(search), ONE_THREAD, lambda key: None)]
+    find = tokens_known(BASE, search.subject)
+    blind = [artifact.key for _, artifact in foresee(schedule(search), ONE_THREAD, find)]
     assert blind == told.keys[: len(told.keys) - unforeseen]
     finished = foresee(schedule(search), ONE_THREAD, executor(storage).store.find)
     assert [artifact.key for _, artifact in finished] == told.keys

@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from tiny_runs import search_of, tiny_experiment
+from tiny_runs import search_of, tiny_experiment, tokens_known
 from tiny_schedules import along, minidisc
 
 from raydisc.config.experiment import Experiment, StudentConfig
@@ -178,9 +178,10 @@ def test_a_schedule_without_room_for_its_assistants(schedule, student, message):
 def test_a_trial_asks_for_the_stages_of_its_own_schedule(schedule, same):
     base = experiment(schedule)
     search = search_of(base)
+    find = tokens_known(base, search.subject)
     trial = expand(base, [0.25])[0]
     keys = [
-        [artifact.key for _, artifact in foresee(steps, ONE_THREAD, lambda key: None)]
+        [artifact.key for _, artifact in foresee(steps, ONE_THREAD, find)]
         for steps in (steps_of(trial, base, search.subject), same(search))
     ]
     assert keys[0] == keys[1]

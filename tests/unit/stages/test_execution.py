@@ -11,10 +11,10 @@ from tiny_runs import Told, changed, search_of, tiny_experiment, weights_of
 from tiny_schedules import minidisc
 
 from raydisc.config.experiment import load_experiment
-from raydisc.config.resources import ResourcesConfig
 from raydisc.errors import InputError
 from raydisc.forecast.memory import Allocations
 from raydisc.models.build import compute_twice
+from raydisc.models.precision import Precision
 from raydisc.stages.executor import Executor
 from raydisc.stages.store import ArtifactStore
 from raydisc.stages.worker import Worker
@@ -25,18 +25,31 @@ from raydisc.training.execution import Execution
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 
 
-def resources_of(folder: Path, **resources: Any) -> ResourcesConfig:
-    """The resources of an experiment file."""
+def execution_of(folder: Path, precision: Precision, outputs: Any = None, **resources: Any) -> Execution:
+    """The execution that an experiment file asks for."""
     path = folder / "experiment.yaml"
-    sections = {"name": "tiny", "task": {"reviews": {}}, "teacher": {"architecture": ARCHITECTURE, "finetune": {}}}
-    path.write_text(yaml.safe_dump({**sections, "student": {"scale": 0.25}, "resources": resources}))
-    return load_experiment(path).resources
+    sections: dict[str, Any] = {
+        "name": "tiny",
+        "task": {"reviews": {}},
+        "teacher": {"architecture": ARCHITECTURE, "finetune": {}},
+    }
+    sections |= {"student": {"scale": 0.25}, "resources": resources, "teacher_outputs": outputs or {}}
+    path.write_text(yaml.safe_dump(sections))
+    experiment = load_experiment(path)
+    return Execution.of(experiment.resources, experiment.teacher_outputs, precision)
 
 
 def test_an_execution_has_all_that_an_experiment_file_says_of_it(tmp_path: Path) -> None:
-    assert Execution.of(resources_of(tmp_path), "float32") == Execution()
-    asked = resources_of(tmp_path, checkpointing=True, offload=True, gpus=1, checkpoint_every_s=7)
-    assert Execution.of(asked, "bfloat16") == Execution("bfloat16", True, True, checkpoint_every_s=7.0)
+    assert execution_of(tmp_path, "float32") == Execution(outputs_in_memory=4 * 2**30)
+    asked = {"checkpointing": True, "offload": True, "gpus": 1, "checkpoint_every_s": 7}
+    found = execution_of(tmp_path, "bfloat16", {"budget_gib": 0.5}, **asked)
+    assert found == Execution("bfloat16", True, True, checkpoint_every_s=7.0, outputs_in_memory=2**29)
+
+
+def test_outputs_are_read_from_memory_as_far_as_its_budget_goes(tmp_path: Path) -> None:
+    execution = execution_of(tmp_path, "float32", {"budget_gib": 0.5})
+    assert [execution.reads_outputs_from(size) for size in (0, 2**29, 2**29 + 1)] == ["memory", "memory", "disk"]
+    assert execution_of(tmp_path, "float32", {"source": "disk"}).reads_outputs_from(1) == "disk"
 
 
 def searched(storage: Path, execution: Execution) -> tuple[dict[str, int], list[str], list[str]]:
@@ -69,7 +82,7 @@ def searched(storage: Path, execution: Execution) -> tuple[dict[str, int], list[
 def test_with_one_worker_checkpointing_takes_less_memory_and_gives_the_same_keys_and_bits(tmp_path: Path) -> None:
     """With dropout, whose random numbers the second computation of the activations has to draw again."""
     kept, keys, weights = searched(tmp_path / "kept", Execution())
-    asked = Execution.of(resources_of(tmp_path, checkpointing=True), "float32")
+    asked = execution_of(tmp_path, "float32", checkpointing=True)
     again, same_keys, same_weights = searched(tmp_path / "again", asked)
     assert {kind: again[kind] < 0.75 * peak for kind, peak in kept.items()} == dict.fromkeys(kept, True), (kept, again)
     assert (same_keys, same_weights) == (keys, weights)

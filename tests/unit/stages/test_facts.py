@@ -23,7 +23,7 @@ def test_what_is_written_is_what_is_read() -> None:
 
 
 def test_optional_facts_are_left_out_and_those_of_earlier_versions_are_taken_to_be_what_they_were() -> None:
-    assert OutputsFacts(5, [0, 3], "online").to_json() == {"bytes": 5, "positions": [0, 3], "source": "online"}
+    assert OutputsFacts(5, [0, 3], "disk").to_json() == {"bytes": 5, "positions": [0, 3], "source": "disk"}
     before = ImportanceFacts.of(of_kind("importance", {"parameters": 5, "method": "gradient", "reference": 1.0}))
     assert before.allocation == "global"
     assert EvaluatedFacts.of(of_kind("tokenise", {})).evaluations == []
@@ -39,7 +39,7 @@ def test_a_promise_has_no_facts_yet_and_other_facts_are_refused() -> None:
 FACTS: dict[str, dict[str, object]] = {
     "finetune": {"parameters": 7, "evaluations": []},
     "importance": {"parameters": 7, "method": "gradient", "reference": 1.0},
-    "teacher_outputs": {"bytes": 5, "positions": [0], "source": "online"},
+    "teacher_outputs": {"bytes": 5, "positions": [0]},
     "distil": {"scale": 0.5, "measured_scale": 0.5, "parameters": 7, "steps": 3, "evaluations": []},
     "once_for_all": {
         "candidates": [], "evaluations": [], "steps": 3, "planned_steps": 3, "chosen_at": None, "outputs_flops": 0.0,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raydisc.config.sections import DistillationConfig, GridConfig, TaskConfig, TeacherConfig, TeacherOutputsConfig
+from raydisc.config.sections import DistillationConfig, TaskConfig, TeacherConfig
 from raydisc.models.precision import Arithmetic
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Distil
@@ -16,7 +16,6 @@ DATA, TEACHER, IMPORTANCE, ASSISTANT = (
     Artifact(kind * 4, kind, ()) for kind in ("tokenise", "finetune", "importance", "distil")
 )
 SETTINGS = TeacherConfig(model="nowhere")
-OUTPUTS = TeacherOutputsConfig()
 
 
 def distil():
@@ -25,13 +24,13 @@ def distil():
 
 OF_TEACHER = {
     "finetune": FineTune(DATA, "weights", None, 0, SETTINGS),
-    "importance": Importance.of(DATA, TEACHER, GridConfig(), 0),
-    "its outputs": TeacherOutputs(DATA, Model(TEACHER), (), OUTPUTS, 64),
+    "importance": Importance(DATA, TEACHER, "gradient", 64, 0),
+    "its outputs": TeacherOutputs(DATA, Model(TEACHER), (), None, 64),
     "its test": Evaluate(DATA, TEACHER),
 }
 OF_TRIALS = {
     "distil": distil(),
-    "an assistant's outputs": TeacherOutputs(DATA, Model(ASSISTANT), (), OUTPUTS, 64),
+    "an assistant's outputs": TeacherOutputs(DATA, Model(ASSISTANT), (), None, 64),
     "a student's test": Evaluate(DATA, ASSISTANT),
 }
 ALONE, TRIAL = Arithmetic(1), Arithmetic(1, layout="1x2", teacher_layout=None)
@@ -52,6 +51,7 @@ def test_a_stage_of_a_trial(name):
     assert request.key(APART) == request.key(ALONE) != request.key(TRIAL)
 
 
-def test_texts_are_tokenised_by_one_whatever_the_workers():
+def test_texts_are_tokenised_by_one_whatever_the_arithmetic():
     request = Tokenise("rows", "tokenizer", TaskConfig(glue="mrpc"), SETTINGS)
-    assert request.key(APART) == request.key(TRIAL) == request.key(ALONE)
+    others = (APART, TRIAL, Arithmetic(2), Arithmetic(None), Arithmetic(None, "bfloat16"))
+    assert {request.key(other) for other in others} == {request.key(ALONE)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from tiny_models import tiny_config
-from tiny_runs import changed, search_of, tiny_experiment
+from tiny_runs import PLAIN, changed, search_of, tiny_experiment, tokens_known
 from tiny_schedules import along, minidisc_with
 
 from raydisc.config.experiment import (
@@ -26,27 +26,39 @@ from raydisc.schedules.search import Ready
 from raydisc.stages.artifact import Artifact, Model
 from raydisc.stages.distil import Budget, Distil
 from raydisc.stages.evaluate import Evaluate
+from raydisc.stages.facts import TaskFacts
 from raydisc.stages.importance import Importance
 from raydisc.stages.objective import Objective
 from raydisc.stages.once_for_all.finalist import Finalist
 from raydisc.stages.once_for_all.stage import OnceForAll
 from raydisc.tasks.reviews import word_tokenizer
 from raydisc.testing.models import tiny_teacher
-from raydisc.testing.runs import ARCHITECTURE, ONE_THREAD, STUDENT_SCALE
+from raydisc.testing.runs import ARCHITECTURE, ONE_THREAD, STUDENT_SCALE, TRAINING
 
 BASE = tiny_experiment()
+ROWS = TaskFacts(
+    kind="classification", classes=["a", "b"], num_labels=2, metric="accuracy", max_length=64, text=["text"], pad_id=0,
+    vocab_size=60, rows={"train": 200, "validation": 60, "test": 60}, tokens={"train": 2000},
+).to_json()  # fmt: skip
 DATA, TEACHER, UNITS, OUTPUTS = (Artifact(key=name * 64, kind=name) for name in "dtuo")
 
 
-def keys_of(search, arithmetic=ONE_THREAD, lam=0.2, assistants=1):
-    """The key of every stage of TAKD by way of 0.5 and of the supernet."""
-    found = foresee(along(search, (0.5,)), arithmetic, lambda key: None)
-    names = ["tokenise", "finetune", "importance", "teacher_outputs", "assistant", "assistant_outputs", "student"]
+def keys_of(search, arithmetic=ONE_THREAD, lam=0.2, assistants=1, find=None):
+    """The key of every stage of TAKD by way of 0.5 and of the supernet; of outputs, if they are kept."""
+    find = find or tokens_known(search.experiment, search.subject)
+    found = foresee(along(search, (0.5,)), arithmetic, find)
+    outputs = ["teacher_outputs", "assistant_outputs"] if len(found) == 7 else []
+    names = ["tokenise", "finetune", "importance", *outputs[:1], "assistant", *outputs[1:], "student"]
     keys = {name: artifact.key for name, (_, artifact) in zip(names, found, strict=True)}
     data, finetuned, importance = (artifact for _, artifact in found[:3])
     ready = Ready(data, finetuned, Model(importance), importance)
-    _, supernet = foresee(minidisc_with(lam, assistants).contest(search, ready), arithmetic, lambda key: None)[-1]
+    _, supernet = foresee(minidisc_with(lam, assistants).contest(search, ready), arithmetic, find)[-1]
     return keys | {"once_for_all": supernet.key}
+
+
+def differing(keys, others):
+    """The names of stages that have other keys, or are asked for by one of the two alone."""
+    return {name for name in keys | others if keys.get(name) != others.get(name)}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +102,14 @@ CHANGES = {
         EVERYTHING,
     ),
     "max_length": ({"task": changed(BASE.task, max_length=63)}, EVERYTHING),
-    "the budget of outputs": ({"teacher_outputs": TeacherOutputsConfig(budget_gib=1.0)}, WITH_OUTPUTS),
+    "the budgets of outputs": ({"teacher_outputs": TeacherOutputsConfig(budget_gib=1, disk_budget_gib=1)}, set()),
+    "outputs in memory by name": ({"teacher_outputs": TeacherOutputsConfig(source="memory")}, set()),
+    "outputs on disk": ({"teacher_outputs": TeacherOutputsConfig(budget_gib=0.0)}, set()),
+    "outputs on disk by name": ({"teacher_outputs": TeacherOutputsConfig(source="disk")}, set()),
+    "no room for outputs": (
+        {"teacher_outputs": TeacherOutputsConfig(budget_gib=0.0, disk_budget_gib=0.0)},
+        WITH_OUTPUTS,
+    ),
     "the type of outputs": ({"teacher_outputs": TeacherOutputsConfig(dtype="bfloat16")}, WITH_OUTPUTS),
     "online outputs": ({"teacher_outputs": TeacherOutputsConfig(source="online")}, WITH_OUTPUTS),
 }  # fmt: skip
@@ -102,7 +121,92 @@ def test_a_change_reaches_the_stages_that_depend_on_it(base_keys, change):
     keys = keys_of(search_of(tiny_experiment(**values)))
     if change == "initialisation":  # the student is cut from the teacher, no longer from its assistant
         assert keys["assistant"] == base_keys["assistant"]
-    assert {name for name in keys if keys[name] != base_keys[name]} == reached
+    assert differing(keys, base_keys) == reached
+
+
+def test_no_room_for_outputs_is_the_same_as_asking_for_none():
+    one, other = (
+        keys_of(search_of(tiny_experiment(teacher_outputs=TeacherOutputsConfig(**values))))
+        for values in ({"budget_gib": 0.0, "disk_budget_gib": 0.0}, {"source": "online"})
+    )
+    assert one == other
+
+
+def test_the_type_of_outputs_reaches_no_stage_without_hidden_states():
+    found = [
+        keys_of(search_of(tiny_experiment(
+            distillation=changed(BASE.distillation, losses={"kl_forward": 1.0}),
+            teacher_outputs=TeacherOutputsConfig(dtype=dtype),
+        )))
+        for dtype in ("float16", "bfloat16")
+    ]  # fmt: skip
+    assert found[0] == found[1]
+
+
+def test_keys_that_depend_on_the_tokens_are_not_foreseen_without_them(base_search):
+    found = foresee(along(base_search, (0.5,)), ONE_THREAD, lambda key: None)
+    assert [stage.kind for stage, _ in found] == ["tokenise", "finetune"]
+
+
+UNREAD = {
+    "a loss of weight 0": {"distillation": changed(BASE.distillation, losses={
+        "hidden_mse": 1.0, "soft_cross_entropy": 1.0, "kl_reverse": 0.0,
+    })},
+    "more rows of evaluation than there are": {
+        "once_for_all": OnceForAllConfig(**TRAINING, **PLAIN | {"evaluation_rows": 60}),
+    },
+    "rows of an evaluation that never comes": {
+        "once_for_all": OnceForAllConfig(**TRAINING, **PLAIN | {"evaluation_rows": 5}),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", UNREAD)
+def test_what_changes_nothing_reaches_no_stage(base_keys, change):
+    assert keys_of(search_of(tiny_experiment(**UNREAD[change]))) == base_keys
+
+
+@pytest.mark.parametrize(
+    ("losses", "values"),
+    [
+        ({"kl_forward": 1.0}, {"layer_mapping": "last"}),
+        ({"kl_forward": 1.0}, {"losses": {"kl_forward": 1.0, "hidden_mse": 0.0}}),
+    ],
+)
+def test_layers_that_no_loss_compares_reach_no_stage(base_search, losses, values):
+    section = changed(BASE.distillation, losses=losses)
+    before, after = (
+        keys_of(replace(base_search, experiment=BASE.model_copy(update={"distillation": distillation})))
+        for distillation in (section, changed(section, **values))
+    )
+    assert before == after
+
+
+def importance(find=None, seed=0, **values):
+    data = Artifact("d" * 64, "tokenise", facts=ROWS)
+    return Importance.of(data, TEACHER, changed(BASE.grid, **values), seed).key(ONE_THREAD)
+
+
+def test_rows_and_a_seed_reach_importance_only_where_they_choose_something():
+    for rows in (200, 1000):
+        assert importance(importance_rows=rows, seed=3) == importance(importance_rows=200)
+    assert importance(importance_rows=199, seed=3) != importance(importance_rows=199)
+    for rows in (64, 65):
+        assert importance(importance="magnitude", importance_rows=rows, seed=3) == importance(importance="magnitude")
+    assert importance(importance="random", importance_rows=65) == importance(importance="random")
+    assert importance(importance="random", seed=3) != importance(importance="random")
+
+
+def test_the_seed_of_a_finished_teacher_reaches_no_stage(tmp_path, base_search):
+    finished = {"model": "somewhere", "finetune": None, "architecture": None}
+    found = [
+        keys_of(replace(base_search, experiment=BASE.model_copy(update={
+            "teacher": changed(BASE.teacher, seed=seed, **finished),
+            "grid": changed(BASE.grid, importance_rows=10_000),
+        })), find=tokens_known(BASE, base_search.subject))
+        for seed in (0, 3)
+    ]  # fmt: skip
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +267,6 @@ def test_the_number_of_tokens_that_are_named_reaches_stages_of_language_tasks_al
         ("sandwich", SandwichConfig(draw="cost", slices=False)),
         ("sandwich", SandwichConfig(draw="uniform", slices=True)),
         ("evaluations", 2),
-        ("evaluation_rows", 30),
         ("choose_at", 0.5),
         ("candidates", "smaller_half"),
         ("keep", "best"),
@@ -174,6 +277,18 @@ def test_once_for_all_settings(base_search, base_keys, field, value):
     experiment = BASE.model_copy(update={"once_for_all": changed(BASE.once_for_all, **{field: value})})
     keys = keys_of(replace(base_search, experiment=experiment))
     assert {name for name in keys if keys[name] != base_keys[name]} == {"once_for_all"}
+
+
+@pytest.mark.parametrize("values", [{"choose_at": 0.5}, {"evaluations": 2}, {"keep": "best"}, {"patience": 1}])
+def test_rows_of_evaluations_reach_a_supernet_that_is_evaluated_before_its_end(base_search, values):
+    keys = [
+        keys_of(replace(base_search, experiment=BASE.model_copy(update={
+            "once_for_all": changed(BASE.once_for_all, evaluation_rows=rows, **values)
+        })))
+        for rows in (30, 59, 60, 61, None)
+    ]  # fmt: skip
+    assert differing(keys[0], keys[1]) == differing(keys[1], keys[2]) == {"once_for_all"}
+    assert keys[2] == keys[3] == keys[4]
 
 
 @pytest.mark.parametrize("values", [{"choose_at": 0.5}, {}])
@@ -202,7 +317,7 @@ def test_every_setting_of_a_training_section_was_tried():
 
 def test_the_seed_reaches_what_is_trained_by_it(base_search, base_keys):
     keys = keys_of(replace(base_search, seed=1))
-    assert {name for name in keys if keys[name] != base_keys[name]} == AFTER_OUTPUTS
+    assert differing(keys, base_keys) == AFTER_OUTPUTS
 
 
 def test_the_students_scale(base_search, base_keys):
@@ -211,9 +326,9 @@ def test_the_students_scale(base_search, base_keys):
     assert keys["assistant"] == base_keys["assistant"]
 
 
-def test_arithmetic_and_version_reach_everything(base_search, base_keys, monkeypatch):
+def test_arithmetic_and_version_reach_everything_that_runs_a_model(base_search, base_keys, monkeypatch):
     for other in (Arithmetic(2), Arithmetic(None), Arithmetic(1, "bfloat16")):
-        assert not set(keys_of(base_search, other).values()) & set(base_keys.values())
+        assert differing(keys_of(base_search, other), base_keys) == EVERYTHING - {"tokenise"}
     monkeypatch.setattr(Distil, "version", 99)
     keys = keys_of(base_search)
     assert {name for name in keys if keys[name] != base_keys[name]} == AFTER_ASSISTANT
@@ -279,6 +394,7 @@ def distil(**values):
         {"scale": 0.3},
         {"seed": 1},
         {"budget_flops": 1e9},
+        {"budget_flops": 1e9, "config": changed(BASE.distillation, patience=1)},
         {"extra": Saved(Model(UNITS, 0.5))},
     ],
 )
@@ -286,10 +402,20 @@ def test_every_field_of_a_distillation(values):
     assert distil(**values).key(ONE_THREAD) != distil().key(ONE_THREAD)
 
 
+def by_budget(**values):
+    return distil(budget_flops=1e9, config=changed(BASE.distillation, **values)).key(ONE_THREAD)
+
+
 def test_what_would_follow_epochs_is_not_in_the_key_of_a_training_by_budget():
     beside = distil(budget_flops=1e9, extra=Saved(Model(TEACHER, 0.5)))
     assert beside == distil(budget_flops=1e9)
     assert beside.promise(ONE_THREAD) == distil(budget_flops=1e9).promise(ONE_THREAD)
+
+
+def test_epochs_are_in_the_key_of_a_training_by_budget_only_as_the_number_of_its_evaluations():
+    assert by_budget(epochs=5.0) == by_budget() != by_budget(lr=1e-5)
+    assert by_budget(patience=1) == by_budget(patience=2) != by_budget()
+    assert by_budget(patience=1, epochs=2.4) == by_budget(patience=1, epochs=2.0) != by_budget(patience=1, epochs=3.0)
 
 
 def supernet(lam=None, **config):
@@ -360,9 +486,6 @@ def test_a_promise_names_its_inputs_once():
     assert promise.facts is None
     assert Evaluate(DATA, TEACHER).promise(ONE_THREAD).inputs == (DATA.key, TEACHER.key)
     assert Evaluate(DATA, TEACHER).key(ONE_THREAD) != Evaluate(DATA, UNITS).key(ONE_THREAD)
-    assert Importance.of(DATA, TEACHER, BASE.grid, 0).key(ONE_THREAD) != Importance.of(DATA, TEACHER, BASE.grid, 1).key(
-        ONE_THREAD
-    )
 
 
 def test_keys_from_before_units_could_be_allocated_uniformly_are_found():

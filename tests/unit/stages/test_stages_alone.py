@@ -11,7 +11,7 @@ from tiny_schedules import minidisc
 from transformers import AutoTokenizer
 from variants import slow_but
 
-from raydisc.config.experiment import OnceForAllConfig, ReviewsConfig, TaskConfig, TeacherOutputsConfig
+from raydisc.config.experiment import OnceForAllConfig, ReviewsConfig, TaskConfig
 from raydisc.errors import InputError
 from raydisc.families.registry import layers_of
 from raydisc.models.build import load_frozen
@@ -180,7 +180,7 @@ def outputs_of_altered_teacher(prepared_base, storage, key, factor):
     state["bert.embeddings.LayerNorm.weight"] = factor * state["bert.embeddings.LayerNorm.weight"]
     blobs = weight_blobs(weights.config, weights.structure, 1.0, state)
     artifact = ArtifactStore(storage).commit(Artifact(key * 64, "finetune"), {}, Cost(), blobs)
-    return TeacherOutputs(ready.data, Model(artifact), (0, 1), TeacherOutputsConfig(), 64)
+    return TeacherOutputs(ready.data, Model(artifact), (0, 1), "float16", 64)
 
 
 def test_what_float16_cannot_hold_is_kept_in_bfloat16(prepared_base, storage):

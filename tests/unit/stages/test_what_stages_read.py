@@ -109,7 +109,7 @@ class SharedMemory:
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("source", slow_but(["memory"], ["memory", "disk", "online"]))
+@pytest.mark.parametrize("source", slow_but(["memory"], ["memory", "online"]))
 def test_shared_memory_is_only_read(tmp_path, source):
     """Every stage runs on memory that could be written to; afterwards each byte is as it was."""
     base = tiny_experiment()
