@@ -8,7 +8,6 @@ import pytest
 from desk import Desk
 from surviving import TRIAL, named, wait_for
 
-from raydisc.report.ledger import Ledger
 from raydisc.runtime.callbacks.retries import CRASHES_FORGIVEN
 from raydisc.training.checkpoint import progress_in
 
@@ -30,14 +29,10 @@ def trial_of(driver: int) -> list[psutil.Process]:
     return named(psutil.Process(driver).children(recursive=True), TRIAL)
 
 
-def is_tokenised(desk: Desk) -> bool:
-    return "tokenise" in set(Ledger(desk.folder / "runs" / "ledger").read("stages")["kind"])
-
-
 def test_a_trial_that_is_told_to_go_keeps_a_checkpoint_and_another_goes_on(desk: Desk) -> None:
     driver = desk.start("run", "tiny.yaml", *LONG)
     try:
-        wait_for(lambda: is_tokenised(desk))
+        wait_for(lambda: trial_of(driver.pid))
         time.sleep(5)
         [trial] = trial_of(driver.pid)
         trial.terminate()
@@ -66,7 +61,6 @@ def test_a_trial_that_gets_further_each_time_may_be_killed_any_number_of_times(d
             wait_for(lambda: [it for it in trial_of(driver.pid) if it.pid not in killed])
             [trial] = [it for it in trial_of(driver.pid) if it.pid not in killed]
             last = steps[-1] if steps else 0
-            wait_for(lambda: is_tokenised(desk))
             time.sleep(8)
             trial.terminate()
             killed.add(trial.pid)

@@ -10,8 +10,6 @@ from desk import Desk, student_hashes
 from surviving import wait_for
 from test_signals import trial_of
 
-from raydisc.report.ledger import Ledger
-
 pytestmark = pytest.mark.cluster
 
 ONE = ("--set", "schedules=[kd]", "--set", "resources.trials=1", "--set", "resources.stall_minutes=0.5")
@@ -32,8 +30,7 @@ def test_a_trial_that_hangs_is_ended_and_another_process_goes_on(
     desk: Desk, finished: Desk, stopped: list[psutil.Process]
 ) -> None:
     driver = desk.start("run", "tiny.yaml", *ONE)
-    ledger = Ledger(desk.folder / "runs" / "ledger")
-    wait_for(lambda: "tokenise" in set(ledger.read("stages")["kind"]))
+    wait_for(lambda: trial_of(driver.pid))
     [trial] = trial_of(driver.pid)
     os.kill(trial.pid, signal.SIGSTOP)
     stopped.append(trial)
