@@ -23,7 +23,7 @@ from raydisc.stages.worker import Worker
 from raydisc.storage.folder import Storage
 
 _PATIENCE_S = 5.0
-"""The seconds after which people are told what they wait for."""
+"""The seconds after which a notice says what is waited for."""
 
 
 def tokens_first(

@@ -297,7 +297,7 @@ class Search:
         return multiplied * TaskFacts.of(ready.data).tokens["train"] * (1.0 + STEP_FORWARDS * scale)
 
     def _once_for_all(self, data: Artifact) -> OnceForAllConfig:
-        """Return the section; evaluations are said to be on all rows where none is on fewer."""
+        """Return the section; its evaluations are said to be on all rows unless one is on fewer."""
         config = self.experiment.once_for_all
         rows = config.evaluation_rows
         last_alone = config.evaluations == 1 and config.keep == "last" and config.patience is None

@@ -1,9 +1,9 @@
 """The stage that computes the outputs of a teacher, or of an assistant, once; and whether they are kept at all.
 
-Outputs that are kept teach other bits than a teacher that is run in every step, and cost other FLOPs. So the sizes of
-the tokenised task and the budgets decide between the two, before a key is made, and nothing else does: not the room
-that a disk happens to have. Whether kept ones are read from memory or from the disk changes no bit; each run decides
-for itself (``Execution.outputs_in_memory``).
+A student that is trained on outputs that are kept has other bits, and costs other FLOPs, than one whose teacher is run
+in every step. So the sizes of the tokenised task and the budgets decide between the two, before a key is made, and
+nothing else does: not the room that a disk happens to have. Whether kept ones are read from memory or from the disk
+changes no bit; each run decides for itself (``Execution.outputs_in_memory``).
 """
 
 import os
