@@ -44,7 +44,7 @@ class Standing:
         behind: How far it is behind the best arm of the rung.
         behind_se: The standard error of that difference; 0 where it is not known.
         is_alike: Whether it cannot be told from the best.
-        goes_on: Whether it came to the next rung, or was finished on the last.
+        goes_on: Whether it came to the next rung, or was finished on the last; None where the next has not begun.
         flops: What it had cost by then, as if it ran alone.
     """
 
@@ -54,7 +54,7 @@ class Standing:
     behind: float
     behind_se: float
     is_alike: bool
-    goes_on: bool
+    goes_on: bool | None
     flops: float
 
 
@@ -181,6 +181,7 @@ class _Reader:
         for one in shown:
             assert best is not None
             trial = measured[one.arm]
+            goes_on = trial["rungs"] == rung or (one.arm in further if further else None)
             found.append(
                 Standing(
                     one.arm,
@@ -189,7 +190,7 @@ class _Reader:
                     best.metric - one.metric,
                     error_of_difference(best, one),
                     one.arm in same,
-                    one.arm in further or trial["rungs"] == rung,
+                    goes_on,
                     self._flops([trial]),
                 )  # fmt: skip
             )

@@ -84,12 +84,12 @@ def _standing(it: Standing) -> str:
 
 
 def _reason(it: Standing) -> str:
-    if it.behind == 0.0:
-        return "the best, goes on" if it.goes_on else "the best, but others that cannot be told from it come first"
     gap = f"{100 * it.behind:.1f} ±{100 * it.behind_se:.1f} points behind"
-    if it.is_alike:
-        return f"{gap}, so not to be told from the best, {'goes on' if it.goes_on else 'has to stand back'}"
-    return f"{gap}, {'goes on' if it.goes_on else 'falls out'}"
+    stands = "the best" if it.behind == 0.0 else f"{gap}, so not to be told from the best" if it.is_alike else gap
+    if it.goes_on is None:
+        return stands
+    out = "but others that cannot be told apart come first" if it.is_alike else "falls out"
+    return f"{stands}, {'goes on' if it.goes_on else out}"
 
 
 def _why(page: Page) -> list[str]:
@@ -122,7 +122,7 @@ def _spent(page: Page) -> str:
 
 
 def _what(name: str) -> str:
-    return f"{_title(name)} alone" if name in ARMS else _SHARED.get(name, name)
+    return f"the arm {_title(name)}" if name in ARMS else _SHARED.get(name, name)
 
 
 def _twice(page: Page) -> list[str]:

@@ -124,6 +124,7 @@ def test_a_run_that_has_not_come_to_its_end_says_so(world: World) -> None:
     told = sentences(page_of(world))
     assert told[0].startswith("No student is finished yet")
     assert "KD with three times the learning rate has failed or is not finished" in told[1]
+    assert "KD 0.700 ±0.023, the best;" in told[1], "nobody knows yet who goes on"
     assert told[2] == "Rung 2 has not been reached."
 
 
