@@ -96,7 +96,7 @@ def test_a_killed_driver_s_run_goes_on_elsewhere_and_is_one_driver_s_alone(
     run = started(desk, undisturbed, "run", "tiny.yaml")
     step = run.reaches("finetune", 20)
     run.driver.send_signal(signal.SIGSTOP)  # the run of a quick machine would end meanwhile
-    said = desk.ask("resume", "tiny", code=2)
+    said = desk.run("resume", "tiny", code=2)
     assert said == "raydisc: name: the run 'tiny' is running already; wait, or give a --name\n"
     processes = psutil.Process(run.driver.pid).children(recursive=True)
     run.driver.kill()
