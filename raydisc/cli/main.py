@@ -156,8 +156,9 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from raydisc.report.compare import compare
+    from raydisc.report.compare import compare, comparison
     from raydisc.report.ledger import Ledger
+    from raydisc.report.platforms import mixtures
     from raydisc.report.tables import comparison_markdown, csv_text, print_comparison
 
     storage = _storage(options)
@@ -166,6 +167,8 @@ def _compare(options: argparse.Namespace) -> int:
     if options.csv:
         _write(options.csv, csv_text(rows))
     if options.json:
+        for notice in mixtures(ledger, comparison(ledger, runs)):
+            print(f"notice: {notice}", file=sys.stderr)
         print(json.dumps(rows, indent=2))
     elif options.markdown:
         print(comparison_markdown(ledger, runs))

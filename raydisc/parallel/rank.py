@@ -61,6 +61,14 @@ class Rank:
         distributed.broadcast_object_list(held, src=0)
         return held[0]
 
+    def each(self, value: Value) -> list[Value]:
+        """Return the values of all workers in the order of their ranks."""
+        if self.workers == 1:
+            return [value]
+        held = [value] * self.workers
+        distributed.all_gather_object(held, value)
+        return held
+
     def all_of(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """Return the tensors of all workers in the order of their ranks; all have one shape."""
         if self.workers == 1:

@@ -21,6 +21,8 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "settings": _TEXT, "seed": _WHOLE, "message": _TEXT, "finished_at": _TEXT,
         # Of teacher outputs: memory, disk or online; bytes; the hidden states' type and its relative error.
         "kept": _TEXT, "kept_bytes": _WHOLE, "kept_dtype": _TEXT, "kept_error": _REAL,
+        # What computed it: versions, the instructions of the CPU that torch uses, the device's name. Null: not known.
+        "torch": _TEXT, "transformers": _TEXT, "cpu_capability": _TEXT, "device": _TEXT,
     },
     # Every evaluation: of a model (scale null) or of one candidate of a supernet.
     "metrics": {

@@ -14,6 +14,7 @@ from raydisc.report.conclusion import conclusions
 from raydisc.report.costs import Cost, cost_of, total
 from raydisc.report.effects import judge, sentences
 from raydisc.report.ledger import Ledger
+from raydisc.report.platforms import mixtures
 from raydisc.report.ranking import Ranking, ranking, uses
 from raydisc.report.recommendation import pages
 from raydisc.report.recommendation_text import page_json
@@ -37,7 +38,8 @@ def show(ledger: Ledger, run: str, bootstrap: Bootstrap | None = None) -> dict[s
           ``scale`` of what it made (of teacher outputs that of their model), whether it was ``reused`` from
           another run, and of teacher outputs where they are ``kept`` (memory, disk or online), their
           ``kept_bytes``, the type of the hidden states (``kept_dtype``) and the root mean square error that it
-          brings, relative to theirs (``kept_error``);
+          brings, relative to theirs (``kept_error``); and what computed it: the versions of ``torch`` and
+          ``transformers``, ``cpu_capability`` and ``device``, null where they are not known;
         - ``candidates``: the possible assistants of each supernet, by place, with ``supernet``,
           ``student_scale``, ``teacher_seed``, ``seed`` and ``lam`` of the ranking, ``win_share``, whether it was
           ``chosen``, ``final_metric`` where it was trained to the end, with the others or alone;
@@ -88,7 +90,7 @@ def show(ledger: Ledger, run: str, bootstrap: Bootstrap | None = None) -> dict[s
         "conclusion": conclusions(rows, effects),
         "recommendations": [page_json(page) for page in pages(ledger, run)],
         "spent": dataclasses.asdict(_spent(computed)),
-        "notices": notices(trials, rows, rankings),
+        "notices": [*notices(trials, rows, rankings), *mixtures(ledger, rows)],
     }
 
 
@@ -145,7 +147,8 @@ def _subnet(ranking: Ranking) -> dict[str, Any]:
 
 def _stage(stage: Mapping[str, Any], run: str, scales: Mapping[str, float | None]) -> dict[str, Any]:
     fields = ("key", "kind", "state", "seed", "flops", "device_seconds", "wall_seconds", "cpu_seconds", "inputs",
-              "run", "trial", "message", "finished_at", "kept", "kept_bytes", "kept_dtype", "kept_error")  # fmt: skip
+              "run", "trial", "message", "finished_at", "kept", "kept_bytes", "kept_dtype", "kept_error",
+              "torch", "transformers", "cpu_capability", "device")  # fmt: skip
     scale = scales[stage["key"]]
     taught_by = settings_of(stage).teacher
     if stage["kept"] is not None and isinstance(taught_by, tuple):

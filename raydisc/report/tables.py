@@ -17,12 +17,13 @@ from raydisc.report.differences import ORACLE, Difference
 from raydisc.report.effects import judge, sentences
 from raydisc.report.fronts import front_sheet
 from raydisc.report.ledger import Ledger
+from raydisc.report.platforms import mixtures
 from raydisc.report.rows import FIELDS, Row, grouped
 from raydisc.report.rules import Fit, fits
 from raydisc.report.schedules import oracle_schedule, reference_label, reference_schedule, title_of
 from raydisc.report.stages import run_teacher
 from raydisc.report.summary import Summary, summarise
-from raydisc.report.table import Sheet, Style, as_markdown, print_sheets
+from raydisc.report.table import Sheet, Style, as_markdown, print_lines, print_sheets
 from raydisc.tasks.metrics import shown_as
 
 
@@ -32,7 +33,9 @@ def print_comparison(ledger: Ledger, runs: Sequence[str], file: IO[str] | None =
     Raises:
         InputError: The storage knows no such run.
     """
-    print_sheets(_sheets(ledger, runs), file or sys.stdout, plain)
+    file = file or sys.stdout
+    print_sheets(_sheets(ledger, runs), file, plain)
+    print_lines([f"Notice: {notice}." for notice in mixtures(ledger, comparison(ledger, runs))], file)
 
 
 def comparison_markdown(ledger: Ledger, runs: Sequence[str]) -> str:
@@ -41,7 +44,8 @@ def comparison_markdown(ledger: Ledger, runs: Sequence[str]) -> str:
     Raises:
         InputError: The storage knows no such run.
     """
-    return "\n".join(map(as_markdown, _sheets(ledger, runs)))
+    notices = [f"Notice: {notice}.\n" for notice in mixtures(ledger, comparison(ledger, runs))]
+    return "\n".join([*map(as_markdown, _sheets(ledger, runs)), *notices])
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

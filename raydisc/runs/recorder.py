@@ -15,7 +15,7 @@ from raydisc.schedules.rungs import Rung
 from raydisc.schedules.steps import Outcome
 from raydisc.stages.artifact import Artifact
 from raydisc.stages.base import Stage
-from raydisc.stages.facts import CandidatesFacts, EvaluatedFacts, ModelFacts, OutputsFacts
+from raydisc.stages.facts import CandidatesFacts, EvaluatedFacts, ModelFacts, OutputsFacts, PlatformFacts
 from raydisc.stages.files import read_table
 from raydisc.stages.kinds import kind_named
 from raydisc.stages.problem import Subject
@@ -170,6 +170,7 @@ class Recorder:
             "device_seconds": artifact.cost.device_seconds, "wall_seconds": artifact.cost.wall_seconds,
             "cpu_seconds": artifact.cost.cpu_seconds, "settings": json.dumps(settings, sort_keys=True),
             "seed": getattr(request, "seed", None), "message": "", "finished_at": now(), **_kept(artifact),
+            **asdict(PlatformFacts.of(artifact).platform),
         }  # fmt: skip
 
     def _write_predictions(self, artifact: Artifact) -> None:

@@ -60,6 +60,36 @@ def _reader(facts: type[Facts]) -> TypeAdapter[Any]:
 
 
 @dataclass(frozen=True)
+class Platform:
+    """The software and the processor that a stage was computed with, on which its last bits depend beside its key.
+
+    Each is None for a stage that an earlier version computed; where several workers differed, all are named.
+
+    Attributes:
+        torch: The version of torch.
+        transformers: The version of transformers.
+        cpu_capability: The instructions of the CPU that torch uses, such as ``AVX2``.
+        device: The name of the GPU, or of the CPU where it computed.
+    """
+
+    torch: str | None = None
+    transformers: str | None = None
+    cpu_capability: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class PlatformFacts(Facts):
+    """The platform among the facts of any stage.
+
+    Attributes:
+        platform: That of the process that finished the stage.
+    """
+
+    platform: Platform = Platform()
+
+
+@dataclass(frozen=True)
 class TaskFacts(Facts):
     """The facts of a tokenised task.
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from raydisc.errors import StorageError
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.checkpoint_upload import carried_checkpoint
+from raydisc.stages.facts import PlatformFacts
 from raydisc.stages.kinds import kind_named
 from raydisc.storage.address import storage_at
 from raydisc.storage.folder import Storage
@@ -84,6 +85,7 @@ class ArtifactStore:
         if artifact is not None:
             try:
                 kind_named(artifact.kind).facts.of(artifact)
+                PlatformFacts.of(artifact)
             except ValueError as error:
                 raise self._altered(f"artifact {key}:", key, MANIFEST) from error
         return artifact

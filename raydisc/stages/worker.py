@@ -18,6 +18,8 @@ from raydisc.parallel.tensor_file import TensorFile
 from raydisc.stages.artifact import Artifact, Cost
 from raydisc.stages.base import Stage
 from raydisc.stages.context import Context
+from raydisc.stages.facts import PlatformFacts
+from raydisc.stages.platform import joined, platform_of
 from raydisc.stages.store import ArtifactStore, Blob
 from raydisc.training.execution import Execution
 from raydisc.training.loop import Stops, never
@@ -87,8 +89,11 @@ class Worker:
         cpu = time.process_time() - cpu
         cpu = float(rank.total(torch.tensor(cpu, dtype=torch.float64))) + result.cpu_before
         cost = Cost(result.flops, device_seconds=wall * self.rank.workers, wall_seconds=wall, cpu_seconds=cpu)
+        platform = joined(rank.each(platform_of(self.device)))
         if self.rank.leads:
-            facts = result.facts if micro_batches == 1 else {**result.facts, "micro_batches": micro_batches}
+            facts = {**result.facts, **PlatformFacts(platform).to_json()}
+            if micro_batches > 1:
+                facts["micro_batches"] = micro_batches
             artifact = self.store.commit(promise, facts, cost, result.blobs)
         else:
             artifact = _written_along(promise, result.blobs)

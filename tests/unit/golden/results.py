@@ -31,7 +31,7 @@ def described(store: ArtifactStore, request: Stage, artifact: Artifact) -> dict[
         "version": request.version,
         "files": names,
         "values": values,
-        "facts": _steady(artifact.manifest()["facts"]),
+        "facts": _steady({name: value for name, value in artifact.manifest()["facts"].items() if name != "platform"}),
         "flops": round(artifact.flops),
     }
 
