@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from raydisc.report import formats
@@ -30,8 +31,8 @@ def mixtures(ledger: Ledger, rows: Sequence[Row]) -> list[str]:
     """
     graph = StageGraph(ledger.rows("stages"))
     behind = [graph.closure(key for key in (row.student, row.supernet, row.test) if key) for row in rows]
-    apart = set().union(*behind).difference(set.intersection(*behind)) if behind else set()
-    stages = [graph.stages[key] for key in apart]
+    uses = Counter(key for keys in behind for key in keys)
+    stages = [graph.stages[key] for key, count in uses.items() if count < len(behind)]
     found = {column: sorted({stage[column] for stage in stages if stage[column]}) for column in _NAMES}
     different = [f"{_NAMES[column]} ({', '.join(values)})" for column, values in found.items() if len(values) > 1]
     if not different:
