@@ -12,6 +12,8 @@ from scipy import stats
 _LEVEL = 0.95
 _BEST = 1.0
 """The largest value of a metric."""
+_WORST = -1.0
+"""The smallest value of one that falls below 0."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ def at_twice(points: Sequence[Point], flops: float) -> Expected | None:
         half = float(stats.norm.ppf((1 + _LEVEL) / 2)) * math.sqrt(variance)
     else:
         return Expected(2 * flops, min(metric, _BEST), None, None, len(x))
-    return Expected(2 * flops, min(metric, _BEST), metric - half, min(metric + half, _BEST), len(x))
+    low = metric - half if metric <= _BEST else min(metric - half, float(y[-1]))  # it flattens, perhaps at once
+    worst = 0.0 if y.min() >= 0 else _WORST
+    metric, low, high = (min(max(value, worst), _BEST) for value in (metric, low, metric + half))
+    return Expected(2 * flops, metric, low, high, len(x))
 
 
 def _of_examples(points: Sequence[Point], weights: np.ndarray) -> float | None:

@@ -160,7 +160,8 @@ def _stage(stage: Mapping[str, Any], run: str, scales: Mapping[str, float | None
 def _trial(trial: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     row = next((row for row in rows if row.trial == trial["trial"]), None)
     fields = ("trial", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
-              "state", "validation_metric", "student", "supernet", "test", "message", "teacher_seed")  # fmt: skip
+              "state", "validation_metric", "student", "supernet", "test", "message", "teacher_seed",
+              "arm", "rung")  # fmt: skip
     named = {"label": label_of(trial)}
     measured = {
         "test_metric": row.test_metric if row else None,

@@ -88,7 +88,7 @@ def trial_sheet(shown: Shown) -> Sheet:
                *(["<front"] if searched else [])]  # fmt: skip
     lines = [
         [
-            trial["label"],
+            trial["label"] + (f": {trial['arm']}, rung {trial['rung']}" if trial["arm"] else ""),
             formats.path(trial["path"] or ()),
             formats.scale(trial["student_scale"]),
             formats.parameters(trial["student_parameters"]),

@@ -95,6 +95,7 @@ def test_a_recommendation_is_shown_everywhere(world: World) -> None:
     text = io.StringIO()
     render_show(shown, text, plain=True)
     assert "r: recommended student at scale 0.1 (seed 0)" in text.getvalue()
+    assert "recommend: kd_lr_down, rung 1" in text.getvalue()
     assert "Ship the student of recommend-kd_lr_up-3" in text.getvalue()
     assert "Ship the student of recommend-kd_lr_up-3" in html_report(world.ledger, "r")
 
@@ -130,19 +131,24 @@ def test_a_run_that_has_not_come_to_its_end_says_so(world: World) -> None:
 
 def test_an_extrapolation_is_as_wide_as_its_points_are_few() -> None:
     draws = np.random.default_rng(0).normal(0.0, 0.01, (3, 2000))
-    points = [Point(2.0**n, 0.5 + 0.1 * n, 0.5 + 0.1 * n + draw) for n, draw in enumerate(draws)]
+    points = [Point(2.0**n, 0.4 + 0.05 * n, 0.4 + 0.05 * n + draw) for n, draw in enumerate(draws)]
     three, two = at_twice(points, 4.0), at_twice(points[:2], 4.0)
     assert three is not None
     assert two is not None
-    assert three.metric == pytest.approx(two.metric) == pytest.approx(0.8)
+    assert three.metric == pytest.approx(two.metric) == pytest.approx(0.55)
     assert three.low is not None
     assert two.low is not None
     of_examples = 0.01 * np.sqrt((np.array([-2 / 3, 1 / 3, 4 / 3]) ** 2).sum())
     assert three.metric - three.low == pytest.approx(12.706 * of_examples, rel=0.1), "one degree of freedom"
     assert two.metric - two.low == pytest.approx(1.96 * 0.01 * np.sqrt(4 + 9), rel=0.1)
-    bent = [*points[:2], Point(4.0, 0.6, 0.6 + draws[2])]
+    bent = [*points[:2], Point(4.0, 0.48, 0.48 + draws[2])]
     assert (at_twice(bent, 4.0) or three).low < three.low
     assert at_twice(points[:1], 4.0) is None
     capped = at_twice([Point(1.0, 0.8, None), Point(2.0, 0.95, None)], 2.0)
     assert capped is not None
     assert (capped.metric, capped.low) == (1.0, None)
+    beyond = at_twice([Point(1.0, 0.5, draws[0]), Point(2.0, 0.9, draws[0])], 2.0)
+    assert beyond is not None
+    assert (beyond.metric, beyond.low, beyond.high) == (1.0, 0.9, 1.0), (
+        "the metric ends at 1, so that the line cannot hold"
+    )
