@@ -1,4 +1,34 @@
-"""``raydisc show``: the stages, candidates, ranking and trials of one run."""
+"""``raydisc show``: the stages, candidates, ranking and trials of one run.
+
+The entries of what ``show`` returns:
+
+- ``run``, ``task``, ``metric``;
+- ``stages``: every stage the run depends on, in the order in which they finished, with its cost, the
+  ``scale`` of what it made (of teacher outputs that of their model), whether it was ``reused`` from
+  another run, and of teacher outputs where they are ``kept`` (memory, disk or online), their
+  ``kept_bytes``, the type of the hidden states (``kept_dtype``) and the root mean square error that it
+  brings, relative to theirs (``kept_error``); and what computed it: the versions of ``torch`` and
+  ``transformers``, ``cpu_capability`` and ``device``, null where they are not known;
+- ``candidates``: the possible assistants of each supernet, by place, with ``supernet``,
+  ``student_scale``, ``teacher_seed``, ``seed`` and ``lam`` of the ranking, ``win_share``, whether it was
+  ``chosen``, ``final_metric`` where it was trained to the end, with the others or alone;
+- ``subnets``: the student's own scale in each supernet, when the assistant was chosen;
+- ``trials``: finished and failed, with metrics and the cost of each path alone;
+- ``teacher``: its ``validation_metric``, ``test_metric`` and ``test_se``, as far as they were measured; the
+  means over several teachers;
+- ``lam``: λ of the first ranking; ``break_points``: what every other λ would choose (``lam_to`` null:
+  no end), ``early`` where it would train a supernet of its own, since λ had a part in the training of this
+  one;
+- ``effects``: what the controls of a schedule tell apart (see ``raydisc.schedules.effects``), each with
+  ``student_scale``, ``label`` of the schedule, ``effect``, its ``mean`` with the bounds ``low`` and ``high``
+  (null without predictions), the ``teachers`` and ``runs`` that it pools, the ``differences`` that estimate
+  it, and a ``sentence``;
+- ``conclusion``: sentences on what the tables support, for each student and schedule;
+- ``spent``: what the run itself computed, without stages found in the storage;
+- ``recommendations``: of each schedule that spends a budget on arms its student, the arms on each rung, what
+  was spent on what, what twice the budget would buy, and all of it in ``sentences``;
+- ``notices``: what to know before believing the numbers.
+"""
 
 from __future__ import annotations
 
@@ -31,34 +61,7 @@ def show(ledger: Ledger, run: str, bootstrap: Bootstrap | None = None) -> dict[s
         bootstrap: Resamples of the ledger's predictions, where they are used for more than this.
 
     Returns:
-        A dictionary with these entries.
-
-        - ``run``, ``task``, ``metric``;
-        - ``stages``: every stage the run depends on, in the order in which they finished, with its cost, the
-          ``scale`` of what it made (of teacher outputs that of their model), whether it was ``reused`` from
-          another run, and of teacher outputs where they are ``kept`` (memory, disk or online), their
-          ``kept_bytes``, the type of the hidden states (``kept_dtype``) and the root mean square error that it
-          brings, relative to theirs (``kept_error``); and what computed it: the versions of ``torch`` and
-          ``transformers``, ``cpu_capability`` and ``device``, null where they are not known;
-        - ``candidates``: the possible assistants of each supernet, by place, with ``supernet``,
-          ``student_scale``, ``teacher_seed``, ``seed`` and ``lam`` of the ranking, ``win_share``, whether it was
-          ``chosen``, ``final_metric`` where it was trained to the end, with the others or alone;
-        - ``subnets``: the student's own scale in each supernet, when the assistant was chosen;
-        - ``trials``: finished and failed, with metrics and the cost of each path alone;
-        - ``teacher``: its ``validation_metric``, ``test_metric`` and ``test_se``, as far as they were measured; the
-          means over several teachers;
-        - ``lam``: λ of the first ranking; ``break_points``: what every other λ would choose (``lam_to`` null:
-          no end), ``early`` where it would train a supernet of its own, since λ had a part in the training of this
-          one;
-        - ``effects``: what the controls of a schedule tell apart (see ``raydisc.schedules.effects``), each with
-          ``student_scale``, ``label`` of the schedule, ``effect``, its ``mean`` with the bounds ``low`` and ``high``
-          (null without predictions), the ``teachers`` and ``runs`` that it pools, the ``differences`` that estimate
-          it, and a ``sentence``;
-        - ``conclusion``: sentences on what the tables support, for each student and schedule;
-        - ``spent``: what the run itself computed, without stages found in the storage;
-        - ``recommendations``: of each schedule that spends a budget on arms its student, the arms on each rung, what
-          was spent on what, what twice the budget would buy, and all of it in ``sentences``;
-        - ``notices``: what to know before believing the numbers.
+        A dictionary with the entries that the beginning of this module lists.
 
     Raises:
         InputError: The storage knows no such run.
