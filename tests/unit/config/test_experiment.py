@@ -191,7 +191,7 @@ def test_unknown_names(refusal):
         (
             "schedules=[{name: [1]}]",
             "unknown schedule '[1]' in schedules[0] (known: kd, takd, maxidisc, minidisc, "
-            "minidisc_paper, autodisc, optuna); "
+            "minidisc_paper, autodisc, optuna, recommend); "
             "a schedule of your own has to be installed as an entry point in the group raydisc.schedules",
         ),
         ("seeds=[-1]", "seeds[0] is -1, but should be greater than or equal to 0"),

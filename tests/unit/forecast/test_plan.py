@@ -155,7 +155,9 @@ def test_trainings_share_the_rows_and_the_batches_that_they_have_in_common(tmp_p
     assert len({id(training) for training in trainings}) > 20
     assert len(sources) == 4, "one for each seed, beside that of the teacher, which is fine-tuned with a curriculum"
     assert len({id(source.split) for source in sources.values()}) == 1
-    assert splits() - before == 4, "train, validation, its rows for the choice of the assistant, and test"
+    assert splits() - before == 3, (
+        "train, validation, all of which is looked at for the choice of the assistant, and test"
+    )
 
 
 @dataclass(frozen=True)
