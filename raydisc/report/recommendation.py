@@ -1,4 +1,4 @@
-"""What became of a recommendation: its student, its arms on each rung, what was spent, and what more would buy."""
+"""The result of a recommendation: its student, its arms on each rung, the FLOPs spent, and the gain of more."""
 
 from __future__ import annotations
 

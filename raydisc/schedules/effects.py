@@ -24,7 +24,7 @@ from raydisc.schedules.controls import (
 )
 
 Part = Literal["whole", "teaching", "initial_weights", "searching"]
-"""What an effect is an effect of."""
+"""The part of a schedule that an effect belongs to."""
 
 
 @dataclass(frozen=True)

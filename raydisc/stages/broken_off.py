@@ -1,4 +1,4 @@
-"""What a training that is broken off leaves beside its weights, so that another stage can go on with it."""
+"""The training state that a broken-off training leaves beside its weights, from which another stage goes on."""
 
 from raydisc.parallel.rank import Rank
 from raydisc.stages.artifact import Artifact

@@ -37,6 +37,7 @@ from raydisc.supernet.elastic import make_elastic, select
 from raydisc.tasks.kinds import task_kind
 from raydisc.tasks.tokenised import Batch
 from raydisc.tensors.lazy_state import State
+from raydisc.testing.fixtures import TinyModels
 from raydisc.testing.models import (
     counted,
     everything,
@@ -55,7 +56,7 @@ from raydisc.testing.tolerance import assert_all_near, assert_near
 SCALES = (1.0, 0.8, 0.5, 0.3, 0.1, 0.01)
 
 
-class FamilyContract:
+class FamilyContract(TinyModels):
     """The promises of every adapter to the supernet, to the students that are cut from it, and to forecasts."""
 
     @pytest.fixture
@@ -67,16 +68,6 @@ class FamilyContract:
     def family(self, config: Config) -> Family:
         """Return the adapter that is registered for the configuration."""
         return FAMILIES.get(config.model_type)
-
-    @pytest.fixture
-    def teacher(self, config: Config) -> nn.Module:
-        """Return a classifier with random weights."""
-        return tiny_teacher(config)
-
-    @pytest.fixture
-    def batch(self, config: Config) -> Batch:
-        """Return a batch of rows of several lengths, with padding."""
-        return tiny_batch(config)
 
     def test_it_is_found_by_the_model_type(self, config: Config, family: Family) -> None:
         """Configurations lead to the adapter, and so do their dictionaries in other processes."""

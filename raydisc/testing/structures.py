@@ -47,11 +47,12 @@ from raydisc.stages.artifact import Artifact, Cost, Model
 from raydisc.stages.files import read_structure, read_weights, weight_blobs
 from raydisc.stages.store import ArtifactStore
 from raydisc.tasks.tokenised import Batch
+from raydisc.testing.fixtures import TinyModels
 from raydisc.testing.models import VOCABULARY, counted, everything, state_of, tiny_batch, tiny_teacher
 from raydisc.testing.tolerance import assert_near
 
 
-class StructureContract:
+class StructureContract(TinyModels):
     """The promises of every structure to models that are built and cut, to forecasts, and to stored students."""
 
     @pytest.fixture
@@ -76,16 +77,6 @@ class StructureContract:
     def form(self) -> Form | None:
         """Return the form of students of the structure; None if it is not one that a student can be given."""
         return None
-
-    @pytest.fixture
-    def teacher(self, config: Config) -> nn.Module:
-        """Return a model with random weights."""
-        return tiny_teacher(config)
-
-    @pytest.fixture
-    def batch(self, config: Config) -> Batch:
-        """Return a batch of rows of several lengths, with padding."""
-        return tiny_batch(config)
 
     def test_its_kind_is_registered(self, structure: Structure) -> None:
         """The name in JSON leads to the class."""

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.cluster
 COMPARISON_FIELDS = {
     "run", "task", "schedule", "path", "student_scale", "student_parameters", "lam", "initialisation", "seed",
     "validation_metric", "test_metric", "test_se", "search_flops", "schedule_flops", "device_seconds",
-    "wall_seconds", "cost_relative_to_oracle", "regret", "selected", "teacher_seed", "label",
+    "wall_seconds", "cost_relative_to_oracle", "regret", "selected", "teacher_seed", "label", "on_front",
 }  # fmt: skip
 CANDIDATE_FIELDS = {"scale", "measured_scale", "parameters", "flops", "metric", "tradeoff", "place"}
 

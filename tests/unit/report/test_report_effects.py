@@ -1,4 +1,4 @@
-"""What the controls tell apart: effects with intervals, in words, and the conclusion."""
+"""Effects that controls tell apart: their intervals, their sentences, and the conclusion."""
 
 from __future__ import annotations
 

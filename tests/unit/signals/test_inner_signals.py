@@ -131,7 +131,7 @@ def test_a_search_learns_from_it_whether_it_is_kept_or_not(tmp_path):
 
 
 class Neurons(StudentSignal):
-    """What the neurons of the last layer compute, of models that have fewer of them than the teacher."""
+    """The outputs of the last layer's neurons, in models that have fewer of them than the teacher."""
 
     field = "neurons"
 
